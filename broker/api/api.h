@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The public HTTP port: finds the family that answers a request (SQS, Lambda, health, metrics,
+ * status) and holds what all families share. Families are registered by the node, so that this layer
+ * knows none of them. thread: loop. */
+#ifndef BROKER_API_API_H
+#define BROKER_API_API_H
+
+#include "broker/dispatch/dispatch.h"
+#include "broker/replication/shard.h"
+#include "proto/http/server.h"
+
+struct api;
+
+struct api_config {
+    const char *region;     /* "us-east-1" */
+    const char *account_id; /* "000000000000" */
+    const char *public_url; /* NULL: from the request's Host header */
+    const char *version;
+    bool aws_cooldowns; /* QueueDeletedRecently and once-a-minute purge, as AWS has them */
+};
+
+/* A family of requests. The first whose `matches` is true gets the request. */
+struct api_family {
+    const char *name; /* for metrics: "sqs" */
+    bool (*matches)(const struct http_request *request);
+    size_t body_bytes_max;
+    void (*handle)(struct api *api, struct http_request *request);
+    void (*too_large)(struct api *api, struct http_request *request);
+    /* The client has gone; request->data is the family's. NULL: nothing to do. */
+    void (*abort)(struct api *api, struct http_request *request);
+    bool works_unready; /* also while the shard does not lead: health, metrics, status */
+};
+
+struct api_options {
+    uv_loop_t *loop;
+    struct shard *shard;
+    const char *host;
+    uint16_t port;
+    struct api_config config;
+    const struct api_family *const *families;
+    size_t family_count;
+};
+/* api_open: listen. The dispatcher is given later (api_set_dispatch), because it wants the endpoint's
+ * port. errors: as http_server_open. */
+MUST_CHECK enum status api_open(struct api **out, const struct api_options *options);
+void api_set_dispatch(struct api *api, struct dispatch *dispatch);
+/* api_close: refuse new requests, let those under way finish for `grace_ms`, then call back. */
+void api_close(struct api *api, uint32_t grace_ms, void (*closed)(void *data), void *data);
+uint16_t api_port(const struct api *api);
+
+struct shard *api_shard(struct api *api);
+struct dispatch *api_dispatch(struct api *api);
+const struct api_config *api_config(const struct api *api);
+
+/* api_base_url: "http://host:port", from the public URL or the request's Host; in its arena. */
+const char *api_base_url(struct api *api, struct http_request *request);
+
+/* api_count: one answered request, for /metrics. `action` and `code` have static storage; code NULL
+ * means success. */
+void api_count(struct api *api, const char *family, const char *action, const char *code,
+               uint64_t started_ns);
+
+/* Families of this layer: /health/live, /health/ready, /metrics, /status (JSON for `millrace
+ * status`: version, node, raft, workers, queues, functions with usage and concurrency). */
+extern const struct api_family api_family_admin;
+/* broker/api/sqs and broker/api/lambda */
+extern const struct api_family api_family_sqs;
+extern const struct api_family api_family_lambda;
+
+#endif

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Commands: what a Raft entry carries, as structs and as bytes.
+ *
+ * An entry is a header and `count` commands, all integers little-endian:
+ *     OFFSET SIZE  MEANING
+ *     0      1     format version, 1
+ *     1      3     zero
+ *     4      4     count of commands
+ *     8      8     now_ms: the leader's clock when the batch was closed
+ *     16     ...   commands: u32 payload length, u16 number (command.def), u16 zero, payload
+ * The payload of each command is documented in command.c beside its encoder. The bytes of a message
+ * record or code piece stand last in their payload and are referenced in place (struct body_ref).
+ *
+ * All slices in a decoded command borrow from the entry. Decoding accepts any bytes safely.
+ * thread: any; no function here calls back. */
+#ifndef BROKER_CORE_COMMAND_H
+#define BROKER_CORE_COMMAND_H
+
+#include "broker/core/types.h"
+#include "proto/base/buffer.h"
+#include "proto/base/bytes.h"
+#include "proto/base/encode.h"
+#include "proto/base/status.h"
+
+#define ENTRY_HEADER_BYTES   16
+#define COMMAND_HEADER_BYTES 8
+#define COMMAND_BYTES_MAX    (2u << 20) /* one command: a 1 MiB message and its attributes, or a piece of code */
+#define BLOB_PIECE_BYTES_MAX (512u << 10)
+
+enum command_type {
+#define COMMAND(NAME, number, type, doc) COMMAND_##NAME = number,
+#include "broker/core/command.def"
+#undef COMMAND
+};
+
+struct command_tick {
+    uint8_t unused;
+};
+struct command_bootstrap {
+    uint8_t cluster_id[UUID_BYTES];
+    uint8_t secret[32]; /* keys receipt handles */
+};
+struct command_queue_create {
+    struct slice name; /* validated by the API; the core only refuses a taken one */
+    struct queue_settings settings;
+    struct slice tags; /* JSON object, stored and echoed */
+};
+struct command_queue_update {
+    uint64_t queue_id;
+    uint64_t version; /* of the queue when the caller read it; else the result is CONFLICT */
+    struct queue_settings settings;
+};
+struct command_queue_delete {
+    uint64_t queue_id;
+};
+struct command_queue_purge {
+    uint64_t queue_id;
+};
+struct command_send {
+    uint64_t queue_id;
+    uint32_t delay_s;    /* CORE_DEFAULT: the queue's */
+    struct slice record; /* broker/core/record.h */
+};
+struct command_receive {
+    uint64_t queue_id;
+    uint32_t max;          /* 1..10000 */
+    uint32_t visibility_s; /* CORE_DEFAULT: the queue's */
+    uint64_t bytes_max;    /* stop before the records exceed this (but give one); 0 = no limit */
+};
+struct command_delete {
+    uint64_t queue_id;
+    struct core_lease lease;
+    bool exact; /* only if the lease is still the current one (a worker's settlement) */
+};
+struct command_change_visibility {
+    uint64_t queue_id;
+    struct core_lease lease;
+    uint32_t visibility_s; /* 0: visible at once */
+};
+struct command_blob_put {
+    uint8_t sha256[SHA256_BYTES]; /* of the whole */
+    uint64_t total_bytes;
+    uint64_t offset; /* pieces come in order; one that is stored already is ignored */
+    struct slice piece;
+};
+struct command_function_put {
+    struct slice name;
+    uint64_t version; /* 0: must not exist yet; else must be the current version, or CONFLICT */
+    uint8_t code_sha256[SHA256_BYTES]; /* a complete blob, or the result is NOT_FOUND */
+    struct slice config;               /* opaque to the core: JSON, written by the Lambda API */
+};
+struct command_function_delete {
+    struct slice name;
+};
+struct command_function_usage {
+    struct slice name;
+    struct usage delta;
+};
+struct command_mapping_put {
+    uint8_t uuid[UUID_BYTES];
+    uint64_t version; /* as in function_put */
+    struct slice function_name;
+    struct slice queue_name;
+    struct slice config; /* opaque: JSON */
+};
+struct command_mapping_delete {
+    uint8_t uuid[UUID_BYTES];
+};
+
+struct command {
+    enum command_type type;
+    union {
+#define COMMAND(NAME, number, type, doc) struct command_##type type;
+#include "broker/core/command.def"
+#undef COMMAND
+    };
+};
+
+/* command_encode: append one command (header and payload) to `out`. */
+void command_encode(struct buffer *out, const struct command *command);
+
+/* command_decode: read one command and move the cursor past it. INVALID for anything malformed:
+ * unknown number, short or long payload, out-of-range value. */
+MUST_CHECK enum status command_decode(struct cursor *in, struct command *out);
+
+/* entry_begin: append an entry header with count 0 and now_ms 0; entry_finish fills both in, when
+ * the batch is closed. `out` must hold nothing else. */
+void entry_begin(struct buffer *out);
+void entry_finish(struct buffer *out, uint32_t count, uint64_t now_ms);
+
+/* entry_open: check the header, set `in` to the first command. */
+MUST_CHECK enum status entry_open(struct slice entry, struct cursor *in, uint32_t *count,
+                                  uint64_t *now_ms);
+
+/* command_name: "SEND" etc., "?" for a number that is not in the table. */
+const char *command_name(enum command_type type);
+
+#endif

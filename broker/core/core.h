@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The state machine of one shard: queues, messages, leases, functions, mappings, usage.
+ *
+ * It reads no clock, no random source, no file and no environment: the same entries give the same
+ * state on every replica (core_digest proves it). Commands change it through core_apply only; every
+ * other function reads. core_apply cannot fail for a local reason; running out of memory aborts.
+ * thread: apply (the loop that owns the shard); nothing here is called from another.
+ *
+ * Invariants, checked by core_check:
+ *   I1  a message is in exactly one state: delayed, visible or in flight
+ *   I2  a queue's counters equal the number of its messages in each state
+ *   I3  every delayed or in-flight message has exactly one deadline; no deadline is before core time
+ *   I4  visible messages are handed out in sending order, as far as leases allow (standard queues)
+ *   I5  a message's receive count never goes down, except when a redrive starts it afresh
+ *   I6  events.body_hold and body_release balance: what is held is what is referenced */
+#ifndef BROKER_CORE_CORE_H
+#define BROKER_CORE_CORE_H
+
+#include "broker/core/command.h"
+#include "broker/core/types.h"
+
+struct core;
+
+/* Told to the owner while entries are applied or a snapshot is restored. They steer local matters
+ * (segment reclaiming, waking consumers) and must not touch the core. */
+struct core_events {
+    void *data;
+    void (*body_hold)(void *data, struct body_ref ref);    /* is referenced from now on */
+    void (*body_release)(void *data, struct body_ref ref); /* is referenced no more */
+    void (*queue_ready)(void *data, uint64_t queue_id);    /* a message became visible */
+    void (*queue_gone)(void *data, uint64_t queue_id);     /* the queue was deleted */
+    void (*catalog_changed)(void *data);                   /* a function or mapping was changed */
+};
+
+enum core_code {
+    CORE_OK,
+    CORE_EXISTS,         /* the name is taken: see result.queue_id / version */
+    CORE_NO_QUEUE,       /* no such queue (perhaps deleted meanwhile) */
+    CORE_NO_FUNCTION,
+    CORE_NO_MAPPING,
+    CORE_NO_BLOB,        /* the code is not there or not complete */
+    CORE_NO_MESSAGE,     /* deleted or expired meanwhile */
+    CORE_NOT_IN_FLIGHT,  /* the message is there, but not leased */
+    CORE_STALE_LEASE,    /* a later receive holds it (only where exact) */
+    CORE_CONFLICT,       /* the version is another by now */
+    CORE_LIMIT,          /* in-flight limit reached (SQS: OverLimit) */
+    CORE_INVALID         /* malformed piece of code: wrong offset, wrong digest length */
+};
+
+/* The result of one command. `messages` is borrowed until the next core call. */
+struct core_result {
+    enum core_code code;
+    uint64_t queue_id;                  /* QUEUE_CREATE */
+    uint64_t version;                   /* of what was put */
+    uint64_t seq;                       /* SEND */
+    const struct core_message *messages; /* RECEIVE */
+    uint32_t message_count;
+};
+
+struct core *core_new(const struct core_events *events);
+void core_free(struct core *core);
+
+/* core_begin: start applying entry `index` with the leader's time; core time becomes
+ * max(core time, now_ms), and everything that is due runs. */
+void core_begin(struct core *core, uint64_t index, uint64_t now_ms);
+
+/* core_apply: one command of the entry begun. `entry` is the whole payload, to find body offsets.
+ * The result's borrowed parts stay valid until the next call. */
+void core_apply(struct core *core, const struct command *command, struct slice entry,
+                struct core_result *result);
+
+/* core_apply_entry: core_begin and every command, results dropped. For replicas and recovery.
+ * INVALID when the entry does not decode: the caller must stop, its log is not ours. */
+MUST_CHECK enum status core_apply_entry(struct core *core, uint64_t index, struct slice entry);
+
+/* ---- reading ---- */
+
+/* Borrowed views, valid until the core is next changed. */
+struct queue_view {
+    uint64_t queue_id;
+    uint64_t version;
+    struct slice name;
+    struct queue_settings settings;
+    struct slice tags;
+    uint64_t created_ms;
+    uint64_t modified_ms;
+    uint64_t visible;
+    uint64_t in_flight;
+    uint64_t delayed;
+    uint64_t oldest_sent_ms; /* of the messages present; 0 = none */
+    uint64_t sent_total;     /* since creation, for /metrics */
+    uint64_t received_total;
+    uint64_t deleted_total;
+    uint64_t empty_receives_total;
+};
+struct function_view {
+    struct slice name;
+    uint64_t version;
+    struct slice config;
+    uint8_t code_sha256[SHA256_BYTES];
+    uint64_t code_bytes;
+    struct usage usage;
+};
+struct mapping_view {
+    uint8_t uuid[UUID_BYTES];
+    uint64_t version;
+    struct slice function_name;
+    struct slice queue_name;
+    struct slice config;
+};
+
+bool core_queue_by_name(const struct core *core, struct slice name, struct queue_view *out);
+bool core_queue_by_id(const struct core *core, uint64_t queue_id, struct queue_view *out);
+bool core_function_get(const struct core *core, struct slice name, struct function_view *out);
+bool core_mapping_get(const struct core *core, const uint8_t uuid[UUID_BYTES],
+                      struct mapping_view *out);
+
+/* core_..._next: walk in name order (mappings: order of creation). `after` is the last name seen, or
+ * an empty slice to begin; false at the end. */
+bool core_queue_next(const struct core *core, struct slice after, struct queue_view *out);
+bool core_function_next(const struct core *core, struct slice after, struct function_view *out);
+/* `position`: 0 to begin; moved on by each call. */
+bool core_mapping_next(const struct core *core, size_t *position, struct mapping_view *out);
+
+/* core_blob_piece: the `n`th piece of a blob in order; false past the end or for an unknown blob.
+ * core_blob_complete: all bytes are there. A blob that no function refers to is dropped an hour
+ * after its first piece came, or when the last function that used it goes. */
+bool core_blob_piece(const struct core *core, const uint8_t sha256[SHA256_BYTES], size_t n,
+                     struct body_ref *out);
+bool core_blob_complete(const struct core *core, const uint8_t sha256[SHA256_BYTES]);
+
+/* core_message_body: where a message's record is, if the lease is one of a message present. */
+bool core_message_body(const struct core *core, uint64_t queue_id, struct core_lease lease,
+                       struct body_ref *out);
+
+/* core_next_deadline_ms: when the next delay, lease or retention ends; UINT64_MAX = never. The
+ * leader proposes a TICK then. */
+uint64_t core_next_deadline_ms(const struct core *core);
+
+uint64_t core_now_ms(const struct core *core);
+uint64_t core_applied_index(const struct core *core);
+bool core_bootstrapped(const struct core *core, uint8_t cluster_id[UUID_BYTES],
+                       uint8_t secret[32]);
+
+/* ---- snapshots ---- */
+
+/* core_snapshot: append the whole state (index only, never bodies) to `out`.
+ * core_restore: replace an empty core's state; INVALID leaves it unusable (the caller frees it).
+ * Emits body_hold for every reference. Format: documented in snapshot.c. */
+void core_snapshot(const struct core *core, struct buffer *out);
+MUST_CHECK enum status core_restore(struct core *core, struct slice snapshot);
+
+/* core_digest: 64 bits over the logical state; equal on replicas that applied the same entries. */
+uint64_t core_digest(const struct core *core);
+
+/* core_check: walk every invariant and assert. For tests and simulation: slow. */
+void core_check(const struct core *core);
+
+#endif

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One shard: a Raft group that replicates one core, as its users see it.
+ *
+ * Nothing is answered before it is committed, on disk and applied. Commands from all callers that
+ * arrive while a batch is being written go into the next entry (group commit; no added delay when
+ * idle). A waiting receive is served in the same entry as the send that satisfies it.
+ * thread: loop. Callbacks never run before the call that started them has returned. */
+#ifndef BROKER_REPLICATION_SHARD_H
+#define BROKER_REPLICATION_SHARD_H
+
+#include "broker/core/core.h"
+
+#include <uv.h>
+
+struct shard;
+
+struct shard_options {
+    uv_loop_t *loop;
+    const char *dir;  /* this shard's folder; made if it is missing */
+    uint64_t node_id; /* the Raft id of this node: > 0 */
+    const char *address; /* the peer address of this node, as other nodes would dial it */
+    uint64_t disk_reserve_bytes; /* sends are refused while less than this is free; default 256 MiB */
+    /* ready: this node leads, and everything older than its term is applied. Called again with
+     * false when that ends. */
+    void (*ready_changed)(void *data, bool ready);
+    /* catalog_changed: a function or mapping was put or deleted (only while ready). */
+    void (*catalog_changed)(void *data);
+    /* queue_ready: a message of this queue is visible, and no waiting receive took it. */
+    void (*queue_ready)(void *data, uint64_t queue_id);
+    void *data;
+};
+
+/* shard_open: recover from `dir` (blocking, at start only) and start taking part. On failure *error
+ * is a sentence for the operator, in static storage: what is wrong and what to do.
+ *   errors: CORRUPT, IO_ERROR, PERMISSION, DISK_FULL, INVALID (another node's data) */
+MUST_CHECK enum status shard_open(struct shard **out, const struct shard_options *options,
+                                  const char **error);
+
+/* shard_close: stop taking calls (those under way end with CLOSED), then free everything and call
+ * back. The shard's memory is gone when `closed` runs. */
+void shard_close(struct shard *shard, void (*closed)(void *data), void *data);
+
+bool shard_ready(const struct shard *shard);
+
+/* shard_core: the applied state, for reading. Valid until control returns to the loop. */
+const struct core *shard_core(const struct shard *shard);
+
+/* ---- commands ---- */
+
+struct shard_call;
+/* results: `count` of them when status is OK, borrowed for the duration of the callback; else NULL.
+ * status: OK; NOT_LEADER, BUSY (too much in flight), DISK_FULL (sends only): not done; CLOSED: the
+ * outcome is unknown. */
+typedef void (*shard_call_cb)(struct shard_call *call, enum status status,
+                              const struct core_result *results, uint32_t count);
+
+/* The caller's memory, alive until `done` runs. The commands are applied in order, contiguously and
+ * in one entry. */
+struct shard_call {
+    struct buffer commands; /* encoded with command_encode; freed by the shard */
+    uint32_t count;
+    bool grows; /* stores bodies: refused when the disk is nearly full */
+    shard_call_cb done;
+    void *data;
+    struct shard_call *next; /* private */
+};
+void shard_call(struct shard *shard, struct shard_call *call);
+
+/* shard_call_add: encode one more command into a call that is being built. */
+void shard_call_add(struct shard_call *call, const struct command *command);
+
+/* ---- receiving ---- */
+
+struct shard_receive;
+typedef void (*shard_receive_cb)(struct shard_receive *receive, enum status status,
+                                 const struct core_result *result);
+
+/* A receive that may wait. The caller's memory, alive until `done` runs. */
+struct shard_receive {
+    struct command_receive command;
+    uint32_t wait_ms; /* 0: answer at once */
+    shard_receive_cb done; /* result: as of RECEIVE; no messages when the wait is over */
+    void *data;
+    /* private */
+    bool cancelled;
+    bool proposed;
+    uint64_t deadline_ms;
+    struct shard_receive *next;
+    struct shard_receive *previous;
+    struct shard *shard;
+    struct shard_call call;
+};
+void shard_receive(struct shard *shard, struct shard_receive *receive);
+
+/* shard_receive_cancel: the consumer has gone. `done` runs once with CANCELLED, and messages that
+ * were being leased meanwhile are made visible again by the shard. */
+void shard_receive_cancel(struct shard *shard, struct shard_receive *receive);
+
+/* ---- bodies ---- */
+
+/* shard_read_now: append the body to `out` if that needs no waiting for the disk; else false. */
+bool shard_read_now(struct shard *shard, struct body_ref ref, struct buffer *out);
+
+struct shard_read;
+typedef void (*shard_read_cb)(struct shard_read *read, enum status status);
+struct shard_read {
+    const struct body_ref *refs; /* caller's, alive until done */
+    size_t count;
+    struct buffer out; /* the bodies, one after the other; the caller frees it */
+    shard_read_cb done; /* CORRUPT or IO_ERROR: a body could not be read */
+    void *data;
+    void *private_state;
+};
+/* shard_read: the same from a pool thread. Bodies stay readable for calls begun while the message
+ * was still referenced by the core. */
+void shard_read(struct shard *shard, struct shard_read *read);
+
+/* ---- seeing inside ---- */
+
+struct shard_stats {
+    uint64_t term;
+    uint64_t last_index;
+    uint64_t applied_index;
+    uint64_t snapshot_index;
+    uint64_t log_bytes_written; /* since start */
+    uint64_t log_syncs;         /* since start */
+    uint64_t log_segments;
+    uint64_t log_bytes_on_disk;
+    uint64_t entries;  /* proposed since start */
+    uint64_t commands; /* proposed since start */
+    uint64_t waiting;  /* receives that wait now */
+    uint64_t disk_free_bytes;
+    bool disk_low;
+};
+void shard_stats(const struct shard *shard, struct shard_stats *out);
+
+#endif

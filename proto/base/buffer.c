@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proto/base/buffer.h"
+
+#include "proto/base/assert.h"
+#include "proto/base/bytes.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CAPACITY_MIN 64
+
+uint8_t *buffer_reserve(struct buffer *b, size_t extra)
+{
+    size_t needed;
+    ASSERT(!__builtin_add_overflow(b->length, extra, &needed));
+    if (needed > b->capacity) {
+        size_t capacity = b->capacity < CAPACITY_MIN ? CAPACITY_MIN : b->capacity;
+        while (capacity < needed)
+            capacity += capacity / 2;
+        b->data = realloc(b->data, capacity);
+        ASSERT(b->data != NULL);
+        b->capacity = capacity;
+    }
+    return b->data + b->length;
+}
+
+void buffer_add(struct buffer *b, const void *data, size_t length)
+{
+    if (length == 0)
+        return;
+    memcpy(buffer_reserve(b, length), data, length);
+    b->length += length;
+}
+
+void buffer_add_slice(struct buffer *b, struct slice s)
+{
+    buffer_add(b, s.data, s.length);
+}
+
+void buffer_add_text(struct buffer *b, const char *text)
+{
+    buffer_add(b, text, strlen(text));
+}
+
+void buffer_add_byte(struct buffer *b, uint8_t byte)
+{
+    *buffer_reserve(b, 1) = byte;
+    b->length++;
+}
+
+void buffer_printf(struct buffer *b, const char *format, ...)
+{
+    va_list args;
+    va_list again;
+    va_start(args, format);
+    va_copy(again, args);
+    int length = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    ASSERT(length >= 0);
+    vsnprintf((char *)buffer_reserve(b, (size_t)length + 1), (size_t)length + 1, format, again);
+    va_end(again);
+    b->length += (size_t)length;
+}
+
+void buffer_add_u16(struct buffer *b, uint16_t value)
+{
+    bytes_put_u16(buffer_reserve(b, 2), value);
+    b->length += 2;
+}
+
+void buffer_add_u32(struct buffer *b, uint32_t value)
+{
+    bytes_put_u32(buffer_reserve(b, 4), value);
+    b->length += 4;
+}
+
+void buffer_add_u64(struct buffer *b, uint64_t value)
+{
+    bytes_put_u64(buffer_reserve(b, 8), value);
+    b->length += 8;
+}
+
+void buffer_free(struct buffer *b)
+{
+    free(b->data);
+    *b = (struct buffer){0};
+}
+
+const char *buffer_c_string(struct buffer *b)
+{
+    *buffer_reserve(b, 1) = 0;
+    return (const char *)b->data;
+}

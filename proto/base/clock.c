@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proto/base/clock.h"
+
+#include "proto/base/assert.h"
+
+#include <sys/random.h>
+#include <time.h>
+
+uint64_t clock_now_ms(void)
+{
+    struct timespec now;
+    ASSERT(clock_gettime(CLOCK_REALTIME, &now) == 0);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t clock_monotonic_ns(void)
+{
+    struct timespec now;
+    ASSERT(clock_gettime(CLOCK_MONOTONIC, &now) == 0);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void clock_random(void *out, size_t length)
+{
+    uint8_t *at = out;
+    while (length > 0) {
+        ssize_t got = getrandom(at, length, 0);
+        ASSERT(got > 0);
+        at += got;
+        length -= (size_t)got;
+    }
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The only file that reads clocks and the system's random source. broker/core must not include it:
+ * time and random bits reach the core in commands. */
+#ifndef PROTO_BASE_CLOCK_H
+#define PROTO_BASE_CLOCK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* clock_now_ms: milliseconds since the epoch. thread: any. */
+uint64_t clock_now_ms(void);
+
+/* clock_monotonic_ns: for measuring spans; never goes back. thread: any. */
+uint64_t clock_monotonic_ns(void);
+
+/* clock_random: fill with bytes from the kernel; aborts if there are none. thread: any. */
+void clock_random(void *out, size_t length);
+
+#endif

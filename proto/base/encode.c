@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proto/base/encode.h"
+
+#include "proto/base/assert.h"
+#include "proto/base/clock.h"
+
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
+static const char hex_digits[] = "0123456789abcdef";
+
+static int hex_value(uint8_t c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+void encode_hex(struct buffer *out, struct slice in)
+{
+    uint8_t *at = buffer_reserve(out, in.length * 2);
+    for (size_t i = 0; i < in.length; i++) {
+        *at++ = (uint8_t)hex_digits[in.data[i] >> 4];
+        *at++ = (uint8_t)hex_digits[in.data[i] & 15];
+    }
+    buffer_added(out, in.length * 2);
+}
+
+void encode_base64(struct buffer *out, struct slice in)
+{
+    if (in.length == 0)
+        return;
+    /* EVP_EncodeBlock writes a NUL too. */
+    uint8_t *at = buffer_reserve(out, (in.length + 2) / 3 * 4 + 1);
+    int length = EVP_EncodeBlock(at, in.data, (int)in.length);
+    buffer_added(out, (size_t)length);
+}
+
+static int base64_value(uint8_t c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+enum status decode_base64(struct buffer *out, struct slice in)
+{
+    if (in.length % 4 != 0)
+        return STATUS_INVALID;
+    size_t padding = 0;
+    while (padding < 2 && padding < in.length && in.data[in.length - 1 - padding] == '=')
+        padding++;
+    for (size_t i = 0; i < in.length - padding; i++) {
+        if (base64_value(in.data[i]) < 0)
+            return STATUS_INVALID;
+    }
+    uint8_t *at = buffer_reserve(out, in.length / 4 * 3);
+    for (size_t i = 0; i < in.length; i += 4) {
+        uint32_t group = 0;
+        for (size_t k = 0; k < 4; k++) {
+            int value = base64_value(in.data[i + k]);
+            group = group << 6 | (uint32_t)(value < 0 ? 0 : value);
+        }
+        *at++ = (uint8_t)(group >> 16);
+        *at++ = (uint8_t)(group >> 8);
+        *at++ = (uint8_t)group;
+    }
+    buffer_added(out, in.length / 4 * 3 - padding);
+    return STATUS_OK;
+}
+
+enum status decode_percent(struct buffer *out, struct slice in, bool form)
+{
+    size_t before = out->length;
+    for (size_t i = 0; i < in.length; i++) {
+        uint8_t c = in.data[i];
+        if (c == '%') {
+            int high = i + 2 < in.length ? hex_value(in.data[i + 1]) : -1;
+            int low = i + 2 < in.length ? hex_value(in.data[i + 2]) : -1;
+            if (high < 0 || low < 0) {
+                out->length = before;
+                return STATUS_INVALID;
+            }
+            c = (uint8_t)(high << 4 | low);
+            i += 2;
+        } else if (form && c == '+') {
+            c = ' ';
+        }
+        buffer_add_byte(out, c);
+    }
+    return STATUS_OK;
+}
+
+static bool unreserved(uint8_t c)
+{
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || c == '_' || c == '~';
+}
+
+void encode_percent(struct buffer *out, struct slice in, bool keep_slash)
+{
+    for (size_t i = 0; i < in.length; i++) {
+        uint8_t c = in.data[i];
+        if (unreserved(c) || (keep_slash && c == '/'))
+            buffer_add_byte(out, c);
+        else
+            buffer_printf(out, "%%%02X", c);
+    }
+}
+
+void uuid_random(uint8_t out[UUID_BYTES])
+{
+    clock_random(out, UUID_BYTES);
+    out[6] = (uint8_t)((out[6] & 0x0f) | 0x40); /* version 4 */
+    out[8] = (uint8_t)((out[8] & 0x3f) | 0x80); /* RFC 9562 variant */
+}
+
+void uuid_text(const uint8_t in[UUID_BYTES], char out[UUID_TEXT_LENGTH + 1])
+{
+    char *at = out;
+    for (size_t i = 0; i < UUID_BYTES; i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10)
+            *at++ = '-';
+        *at++ = hex_digits[in[i] >> 4];
+        *at++ = hex_digits[in[i] & 15];
+    }
+    *at = 0;
+}
+
+bool uuid_parse(struct slice text, uint8_t out[UUID_BYTES])
+{
+    if (text.length != UUID_TEXT_LENGTH)
+        return false;
+    size_t at = 0;
+    for (size_t i = 0; i < UUID_BYTES; i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10) {
+            if (text.data[at++] != '-')
+                return false;
+        }
+        int high = hex_value(text.data[at]);
+        int low = hex_value(text.data[at + 1]);
+        if (high < 0 || low < 0)
+            return false;
+        out[i] = (uint8_t)(high << 4 | low);
+        at += 2;
+    }
+    return true;
+}
+
+static void digest(const EVP_MD *kind, struct slice in, uint8_t *out)
+{
+    unsigned length = 0;
+    ASSERT(EVP_Digest(in.data, in.length, out, &length, kind, NULL) == 1);
+}
+
+void digest_md5(struct slice in, uint8_t out[MD5_BYTES])
+{
+    digest(EVP_md5(), in, out);
+}
+
+void digest_sha256(struct slice in, uint8_t out[SHA256_BYTES])
+{
+    digest(EVP_sha256(), in, out);
+}
+
+void digest_hmac_sha256(struct slice key, struct slice in, uint8_t out[SHA256_BYTES])
+{
+    unsigned length = 0;
+    ASSERT(HMAC(EVP_sha256(), key.data, (int)key.length, in.data, in.length, out, &length) != NULL);
+}
+
+/* The length of the sequence that `lead` begins, or 0. */
+static size_t sequence_length(uint8_t lead)
+{
+    if (lead < 0x80)
+        return 1;
+    if (lead >= 0xc2 && lead <= 0xdf)
+        return 2;
+    if (lead >= 0xe0 && lead <= 0xef)
+        return 3;
+    return lead >= 0xf0 && lead <= 0xf4 ? 4 : 0;
+}
+
+bool utf8_valid(struct slice in)
+{
+    for (size_t i = 0; i < in.length;) {
+        size_t length = sequence_length(in.data[i]);
+        if (length == 0 || in.length - i < length)
+            return false;
+        for (size_t k = 1; k < length; k++) {
+            if ((in.data[i + k] & 0xc0) != 0x80)
+                return false;
+        }
+        uint8_t lead = in.data[i];
+        uint8_t second = length > 1 ? in.data[i + 1] : 0;
+        bool overlong = (lead == 0xe0 && second < 0xa0) || (lead == 0xf0 && second < 0x90);
+        bool outside = (lead == 0xed && second > 0x9f) || (lead == 0xf4 && second > 0x8f);
+        if (overlong || outside)
+            return false;
+        i += length;
+    }
+    return true;
+}
+
+uint32_t utf8_next(struct slice in, size_t *offset)
+{
+    ASSERT(*offset < in.length);
+    const uint8_t *at = in.data + *offset;
+    size_t length = sequence_length(at[0]);
+    ASSERT(length > 0 && *offset + length <= in.length);
+    static const uint8_t lead_mask[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
+    uint32_t point = at[0] & lead_mask[length];
+    for (size_t k = 1; k < length; k++)
+        point = point << 6 | (at[k] & 0x3f);
+    *offset += length;
+    return point;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Text forms and digests: hex, base64, UUID, MD5, SHA-256, percent decoding, UTF-8. thread: any. */
+#ifndef PROTO_BASE_ENCODE_H
+#define PROTO_BASE_ENCODE_H
+
+#include "proto/base/buffer.h"
+#include "proto/base/status.h"
+
+#define MD5_BYTES        16
+#define SHA256_BYTES     32
+#define UUID_BYTES       16
+#define UUID_TEXT_LENGTH 36
+
+void encode_hex(struct buffer *out, struct slice in); /* lower case */
+void encode_base64(struct buffer *out, struct slice in);
+
+/* decode_base64: strict standard alphabet with padding; INVALID leaves `out` as it was. */
+MUST_CHECK enum status decode_base64(struct buffer *out, struct slice in);
+
+/* decode_percent: %XX, and '+' as a space when `form`; INVALID for a bad escape. */
+MUST_CHECK enum status decode_percent(struct buffer *out, struct slice in, bool form);
+
+/* encode_percent: escapes all but A-Z a-z 0-9 - . _ ~ and, when `keep_slash`, '/'. */
+void encode_percent(struct buffer *out, struct slice in, bool keep_slash);
+
+/* uuid_random: a version 4 UUID. uuid_text writes 36 characters and a NUL; uuid_parse takes them. */
+void uuid_random(uint8_t out[UUID_BYTES]);
+void uuid_text(const uint8_t in[UUID_BYTES], char out[UUID_TEXT_LENGTH + 1]);
+MUST_CHECK bool uuid_parse(struct slice text, uint8_t out[UUID_BYTES]);
+
+void digest_md5(struct slice in, uint8_t out[MD5_BYTES]);
+void digest_sha256(struct slice in, uint8_t out[SHA256_BYTES]);
+
+/* digest_hmac_sha256: HMAC (RFC 2104) over `in`. */
+void digest_hmac_sha256(struct slice key, struct slice in, uint8_t out[SHA256_BYTES]);
+
+/* utf8_valid: well-formed UTF-8 without surrogates (RFC 3629). */
+bool utf8_valid(struct slice in);
+
+/* utf8_next: decode one code point of well-formed UTF-8 at *offset and move it on. */
+uint32_t utf8_next(struct slice in, size_t *offset);
+
+#endif

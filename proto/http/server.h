@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An HTTP/1.1 server on libuv and llhttp (strict mode): keep-alive, pipelining, chunked bodies,
+ * Expect: 100-continue, limits on everything. Used for the broker's public port and, one per
+ * execution environment, for the worker's Runtime API. thread: loop. */
+#ifndef PROTO_HTTP_SERVER_H
+#define PROTO_HTTP_SERVER_H
+
+#include "proto/base/arena.h"
+#include "proto/base/buffer.h"
+#include "proto/base/status.h"
+
+#include <uv.h>
+#include <stddef.h>
+
+struct http_server;
+struct http_connection;
+
+#define HTTP_HEADERS_MAX 100
+
+struct http_header {
+    struct slice name;
+    struct slice value;
+};
+
+/* One request. Lives from `on_request` (or `body_bytes_max`) until http_respond has been called, or
+ * until `on_abort` returns; its slices live as long. Requests of one connection are handled one at a
+ * time, in order; pipelined ones wait. */
+struct http_request {
+    struct slice method; /* "GET" */
+    struct slice target; /* as sent: path and query */
+    struct slice path;   /* up to '?', not decoded */
+    struct slice query;  /* after '?', may be empty */
+    struct http_header headers[HTTP_HEADERS_MAX];
+    unsigned header_count;
+    struct slice body;
+    struct arena arena; /* for whoever handles the request; freed with it */
+    void *data;         /* the handler's */
+    struct http_connection *connection;
+    char peer[64]; /* address of the client, for traces */
+};
+
+struct http_limits {
+    size_t header_bytes_max; /* request line and headers; answered with 431 */
+    unsigned connections_max; /* more are closed at once */
+    uint32_t header_timeout_ms; /* for a whole request to arrive once it has begun: 408 */
+    uint32_t idle_timeout_ms;   /* between requests; 0 = none */
+};
+extern const struct http_limits http_limits_default; /* 64 KiB, 20000, 30 s, 75 s */
+
+struct http_handler {
+    void *data;
+    /* How many body bytes this request may have; called when the headers are complete. A longer
+     * body is cut off without buffering it: `on_too_large` answers (default: 413, empty), then the
+     * connection is closed. */
+    size_t (*body_bytes_max)(void *data, const struct http_request *request);
+    void (*on_too_large)(void *data, struct http_request *request);
+    /* The whole request is here. It must end in http_respond, now or later. */
+    void (*on_request)(void *data, struct http_request *request);
+    /* The client went away before it was answered. http_respond must not be called any more; the
+     * request is freed when this returns. May be NULL. */
+    void (*on_abort)(void *data, struct http_request *request);
+};
+
+/* http_server_open: listen on host:port (port 0: any free one; IPv4, IPv6 or a name).
+ *   errors: EXISTS (address in use), INVALID (cannot be resolved), PERMISSION, IO_ERROR */
+MUST_CHECK enum status http_server_open(struct http_server **out, uv_loop_t *loop, const char *host,
+                                        uint16_t port, const struct http_limits *limits,
+                                        const struct http_handler *handler);
+
+/* http_server_open_fd: the same on a listening stream socket that exists already (taken over). */
+MUST_CHECK enum status http_server_open_fd(struct http_server **out, uv_loop_t *loop, int fd,
+                                           const struct http_limits *limits,
+                                           const struct http_handler *handler);
+
+uint16_t http_server_port(const struct http_server *server);
+
+/* http_server_stop_accepting: refuse new connections, close idle ones; those with a request under
+ * way are closed after their answer. http_server_connections: how many are left.
+ * http_server_close: close everything (on_abort runs for requests under way), then call back. */
+void http_server_stop_accepting(struct http_server *server);
+unsigned http_server_connections(const struct http_server *server);
+void http_server_close(struct http_server *server, void (*closed)(void *data), void *data);
+
+/* http_header: the value of the first header of that name (case-insensitive); absent if none. */
+struct slice http_header(const struct http_request *request, const char *name);
+
+/* http_query_get: the decoded value of a query parameter, in the request's arena; absent if none. */
+struct slice http_query_get(struct http_request *request, const char *name);
+
+/* http_respond: answer and end the request. `headers` are copied; `body` is moved (emptied).
+ * Content-Length, Date, Connection are added here. HEAD is answered without the body. */
+void http_respond(struct http_request *request, int status, const struct http_header *headers,
+                  unsigned header_count, struct buffer *body);
+
+/* http_status_text: "Not Found" etc. */
+const char *http_status_text(int status);
+
+#endif
