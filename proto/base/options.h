@@ -17,6 +17,12 @@ enum option_type {
     OPTION_NUMBER,  /* uint64_t within min..max */
     OPTION_BYTES,   /* uint64_t; 4GiB, 512MiB, 100MB, 4096 */
     OPTION_ADDRESS, /* HOST:PORT, [::1]:PORT; checked, kept as text */
+    OPTION_LIST,    /* may be given several times, on the command line only: a struct option_list */
+};
+
+struct option_list {
+    const char *const *items;
+    size_t count;
 };
 
 struct option_row {
@@ -26,7 +32,8 @@ struct option_row {
     const char *default_text; /* NULL: none */
     bool required;
     uint64_t min, max;  /* OPTION_NUMBER and OPTION_BYTES */
-    size_t offset;      /* of the field in the caller's struct: const char *, bool or uint64_t */
+    size_t offset;      /* of the field in the caller's struct: const char *, bool, uint64_t,
+                         * struct option_list */
     const char *help;   /* one sentence */
 };
 
