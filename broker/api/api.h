@@ -17,6 +17,7 @@ struct api_config {
     const char *public_url; /* NULL: from the request's Host header */
     const char *version;
     bool aws_cooldowns; /* QueueDeletedRecently and once-a-minute purge, as AWS has them */
+    uint64_t node_id; /* the Raft id of this node, for /status */
 };
 
 /* A family of requests. The first whose `matches` is true gets the request. */
@@ -29,6 +30,9 @@ struct api_family {
     /* The client has gone; request->data is the family's. NULL: nothing to do. */
     void (*abort)(struct api *api, struct http_request *request);
     bool works_unready; /* also while the shard does not lead: health, metrics, status */
+    /* What the family keeps between requests; made by api_open, freed when the api is. May be NULL. */
+    void *(*state_new)(void);
+    void (*state_free)(void *state);
 };
 
 struct api_options {
@@ -51,6 +55,10 @@ uint16_t api_port(const struct api *api);
 struct shard *api_shard(struct api *api);
 struct dispatch *api_dispatch(struct api *api);
 const struct api_config *api_config(const struct api *api);
+
+/* api_family_state: what the family's state_new returned; NULL for a family that is not registered
+ * or keeps none. */
+void *api_family_state(struct api *api, const struct api_family *family);
 
 /* api_base_url: "http://host:port", from the public URL or the request's Host; in its arena. */
 const char *api_base_url(struct api *api, struct http_request *request);
