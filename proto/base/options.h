@@ -11,6 +11,8 @@
 #include "proto/base/arena.h"
 #include "proto/base/status.h"
 
+#include <stdio.h>
+
 enum option_type {
     OPTION_TEXT,
     OPTION_FLAG,    /* no value on the command line; true/false in file and environment */
@@ -55,10 +57,14 @@ struct options_result {
 };
 
 /* options_read: fill `target` (the caller's struct). Texts live in the arena. INVALID: see error.
- * options_usage prints what --help prints. */
+ * argv[0] is skipped. A field that has no value from anywhere is left as it was; an empty
+ * environment variable counts as none. Of a repeated flag the last one holds; "--" ends flags. */
 MUST_CHECK enum status options_read(const struct options_spec *spec, int argc, char *const argv[],
                                     void *target, struct arena *arena,
                                     struct options_result *result);
+
+/* options_usage: what --help prints. */
+void options_usage(const struct options_spec *spec, FILE *out);
 
 /* address_split: "host:port" or "[v6]:port" into its parts; the host is copied into the arena. */
 MUST_CHECK bool address_split(const char *text, struct arena *arena, const char **host,
