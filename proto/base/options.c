@@ -170,6 +170,23 @@ static bool set_address(struct reader *r, const struct option_row *row, const ch
     return address_split(value, r->arena, &host, &port) && set_text(r, row, value, field);
 }
 
+/* A list grows on the command line only, where list_add puts its items. */
+static bool set_list(struct reader *r, const struct option_row *row, const char *value, void *field)
+{
+    (void)r, (void)row, (void)value, (void)field;
+    return false;
+}
+
+static void list_add(struct reader *r, const struct option_row *row, const char *value)
+{
+    struct option_list *list = (struct option_list *)(void *)((char *)r->target + row->offset);
+    const char **items = arena_alloc(r->arena, sizeof *items * (list->count + 1));
+    for (size_t i = 0; i < list->count; i++)
+        items[i] = list->items[i];
+    items[list->count] = arena_text(r->arena, slice_of(value));
+    *list = (struct option_list){items, list->count + 1};
+}
+
 static const struct {
     bool (*set)(struct reader *r, const struct option_row *row, const char *value, void *field);
     const char *expected;
@@ -180,6 +197,7 @@ static const struct {
     [OPTION_NUMBER] = {set_number, "a whole number", true},
     [OPTION_BYTES] = {set_bytes, "a size such as 4096, 512MiB or 100MB", true},
     [OPTION_ADDRESS] = {set_address, "an address such as host:port or [::1]:port", false},
+    [OPTION_LIST] = {set_list, "allowed here, but only on the command line", false},
 };
 
 static enum status refuse(struct reader *r, const char *error)
@@ -268,11 +286,14 @@ static void print_row(FILE *out, struct arena *arena, const struct option_row *r
         fprintf(out, "%-*s", HELP_INDENT, left);
     int column = HELP_INDENT;
     print_wrapped(out, row->help, &column);
-    const char *note = row->required ? "required, "
+    bool is_list = row->type == OPTION_LIST;
+    const char *note = is_list         ? "may be given several times"
+                       : row->required ? "required, "
                        : row->default_text == NULL
                            ? ""
                            : arena_printf(arena, "default %s, ", row->default_text);
-    print_wrapped(out, arena_printf(arena, "(%s%s)", note, env_name(arena, row->name)), &column);
+    const char *variable = is_list ? "" : env_name(arena, row->name);
+    print_wrapped(out, arena_printf(arena, "(%s%s)", note, variable), &column);
     fputc('\n', out);
 }
 
@@ -333,7 +354,9 @@ static enum status take_flag(struct reader *r, const char *word, const char *nex
             return refuse(r, arena_printf(r->arena, "--%.*s needs a value", SLICE_ARGS(name)));
         *used_next = equals == NULL;
     }
-    if (index < r->spec->row_count)
+    if (index < r->spec->row_count && r->spec->rows[index].type == OPTION_LIST)
+        list_add(r, &r->spec->rows[index], value);
+    else if (index < r->spec->row_count)
         r->flags[index] = value;
     if (is_config)
         r->config = value;
@@ -464,7 +487,8 @@ static enum status take_environment(struct reader *r)
     enum status status = STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < r->spec->row_count; i++) {
         const char *name = r->spec->rows[i].name;
-        const char *value = env_get(r->arena, name);
+        bool single = r->spec->rows[i].type != OPTION_LIST;
+        const char *value = single ? env_get(r->arena, name) : NULL;
         if (value != NULL)
             status = row_set(r, i, value, env_name(r->arena, name));
     }

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the client library share and its users do not see. */
+#ifndef CLIENT_INTERNAL_H
+#define CLIENT_INTERNAL_H
+
+#include "client/millrace.h"
+
+#include <curl/curl.h>
+
+struct mr_client {
+    CURL *curl;
+    char *endpoint;
+    struct mr_error error;
+    char curl_error[CURL_ERROR_SIZE];
+    /* The queue used last and its URL, so that many sends in a row ask for it once. */
+    char *queue_name;
+    char *queue_url;
+};
+
+/* client_fail: note an error of this side (no answer), and return `status`. */
+enum status client_fail(struct mr_client *client, enum status status, const char *message);
+
+/* client_json: send `input` (moved; NULL: no body) as the request's body, and read JSON back.
+ * `*output` is NULL on an error. */
+MUST_CHECK enum status client_json(struct mr_client *client, struct mr_request *request,
+                                   json_t *input, json_t **output);
+
+#endif
