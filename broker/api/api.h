@@ -25,6 +25,8 @@ struct api_family {
     const char *name; /* for metrics: "sqs" */
     bool (*matches)(const struct http_request *request);
     size_t body_bytes_max;
+    /* A smaller limit for this request, from its path and headers. NULL: body_bytes_max for all. */
+    size_t (*body_limit)(const struct http_request *request);
     void (*handle)(struct api *api, struct http_request *request);
     void (*too_large)(struct api *api, struct http_request *request);
     /* The client has gone; request->data is the family's. NULL: nothing to do. */
