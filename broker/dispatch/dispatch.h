@@ -25,6 +25,7 @@ struct dispatch_options {
     const char *region;
     const char *account_id;
     const char *version;
+    uint64_t node_id; /* of this broker, told to workers */
 };
 /* dispatch_open: listen on the RPC port. Nothing is assigned before dispatch_set_ready(true). */
 MUST_CHECK enum status dispatch_open(struct dispatch **out, const struct dispatch_options *options);
