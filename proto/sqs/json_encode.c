@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Results as JSON, straight from the structs into the answer's buffer. Absent members are left out,
+ * and so are empty lists and maps: an empty receive answers {}, which SDKs check for. */
+#include "proto/sqs/codec.h"
+
+#include "proto/base/encode.h"
+
+/* 0: copied as it is; 'u': written as \u00XX; else: the letter after the backslash. */
+static const uint8_t escapes[256] = {
+    [0] = 'u',  [1] = 'u',  [2] = 'u',  [3] = 'u',  [4] = 'u',   [5] = 'u',   [6] = 'u',
+    [7] = 'u',  [8] = 'b',  [9] = 't',  [10] = 'n', [11] = 'u',  [12] = 'f',  [13] = 'r',
+    [14] = 'u', [15] = 'u', [16] = 'u', [17] = 'u', [18] = 'u',  [19] = 'u',  [20] = 'u',
+    [21] = 'u', [22] = 'u', [23] = 'u', [24] = 'u', [25] = 'u',  [26] = 'u',  [27] = 'u',
+    [28] = 'u', [29] = 'u', [30] = 'u', [31] = 'u', [127] = 'u', ['"'] = '"', ['\\'] = '\\',
+};
+
+void sqs_json_write_text(struct buffer *out, struct slice text)
+{
+    buffer_add_byte(out, '"');
+    size_t clean = 0;
+    for (size_t i = 0; i < text.length; i++) {
+        uint8_t escape = escapes[text.data[i]];
+        if (escape == 0)
+            continue;
+        buffer_add(out, text.data + clean, i - clean);
+        clean = i + 1;
+        if (escape == 'u') {
+            buffer_printf(out, "\\u%04x", text.data[i]);
+        } else {
+            buffer_add_byte(out, '\\');
+            buffer_add_byte(out, escape);
+        }
+    }
+    if (clean < text.length)
+        buffer_add(out, text.data + clean, text.length - clean);
+    buffer_add_byte(out, '"');
+}
+
+static void write_texts(struct buffer *out, const struct sqs_list *list)
+{
+    const struct slice *items = list->items;
+    buffer_add_byte(out, '[');
+    for (uint32_t i = 0; i < list->count; i++) {
+        if (i > 0)
+            buffer_add_byte(out, ',');
+        sqs_json_write_text(out, items[i]);
+    }
+    buffer_add_byte(out, ']');
+}
+
+static void write_map(struct buffer *out, const struct sqs_list *list)
+{
+    const struct sqs_pair *items = list->items;
+    buffer_add_byte(out, '{');
+    for (uint32_t i = 0; i < list->count; i++) {
+        if (i > 0)
+            buffer_add_byte(out, ',');
+        sqs_json_write_text(out, items[i].key);
+        buffer_add_byte(out, ':');
+        sqs_json_write_text(out, items[i].value);
+    }
+    buffer_add_byte(out, '}');
+}
+
+static void write_elements(struct buffer *out, enum sqs_shape element, const struct sqs_list *list,
+                           bool keyed)
+{
+    const char *item = list->items;
+    buffer_add_byte(out, keyed ? '{' : '[');
+    for (uint32_t i = 0; i < list->count; i++, item += sqs_shapes[element].bytes) {
+        if (i > 0)
+            buffer_add_byte(out, ',');
+        if (keyed) {
+            sqs_json_write_text(out, *(const struct slice *)(const void *)item);
+            buffer_add_byte(out, ':');
+        }
+        sqs_json_write(out, element, item);
+    }
+    buffer_add_byte(out, keyed ? '}' : ']');
+}
+
+static bool to_be_written(const struct sqs_member *member, const void *field)
+{
+    switch (member->kind) {
+    case SQS_KIND_KEY:
+        return false;
+    case SQS_KIND_TEXT:
+    case SQS_KIND_BLOB:
+        return ((const struct slice *)field)->data != NULL;
+    case SQS_KIND_NUMBER:
+        return ((const struct sqs_number *)field)->given;
+    case SQS_KIND_BOOL:
+        return true;
+    case SQS_KIND_TEXTS:
+    case SQS_KIND_MAP:
+    case SQS_KIND_TAGS:
+    case SQS_KIND_STRUCTS:
+    case SQS_KIND_STRUCT_MAP:
+        return ((const struct sqs_list *)field)->count > 0;
+    }
+    return false;
+}
+
+static void write_value(struct buffer *out, const struct sqs_member *member, const void *field)
+{
+    switch (member->kind) {
+    case SQS_KIND_KEY:
+    case SQS_KIND_TEXT:
+        sqs_json_write_text(out, *(const struct slice *)field);
+        break;
+    case SQS_KIND_BLOB:
+        buffer_add_byte(out, '"');
+        encode_base64(out, *(const struct slice *)field);
+        buffer_add_byte(out, '"');
+        break;
+    case SQS_KIND_NUMBER:
+        buffer_printf(out, "%d", ((const struct sqs_number *)field)->value);
+        break;
+    case SQS_KIND_BOOL:
+        buffer_add_text(out, *(const bool *)field ? "true" : "false");
+        break;
+    case SQS_KIND_TEXTS:
+        write_texts(out, field);
+        break;
+    case SQS_KIND_MAP:
+    case SQS_KIND_TAGS:
+        write_map(out, field);
+        break;
+    case SQS_KIND_STRUCTS:
+        write_elements(out, member->element, field, false);
+        break;
+    case SQS_KIND_STRUCT_MAP:
+        write_elements(out, member->element, field, true);
+        break;
+    }
+}
+
+void sqs_json_write(struct buffer *out, enum sqs_shape shape, const void *object)
+{
+    const struct sqs_shape_row *row = &sqs_shapes[shape];
+    bool first = true;
+    buffer_add_byte(out, '{');
+    for (size_t i = 0; i < row->member_count; i++) {
+        const struct sqs_member *member = &row->members[i];
+        const void *field = sqs_field(member, object);
+        if (!to_be_written(member, field))
+            continue;
+        buffer_add_text(out, first ? "\"" : ",\"");
+        buffer_add_text(out, member->json_name);
+        buffer_add_text(out, "\":");
+        write_value(out, member, field);
+        first = false;
+    }
+    buffer_add_byte(out, '}');
+}
