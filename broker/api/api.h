@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The public HTTP port: finds the family that answers a request (SQS, Lambda, health, metrics,
- * status) and holds what all families share. Families are registered by the node, so that this layer
- * knows none of them. thread: loop. */
+ * status) and holds what all families share. Families are registered by the node, so that this
+ * layer knows none of them. thread: loop. */
 #ifndef BROKER_API_API_H
 #define BROKER_API_API_H
 
@@ -17,7 +17,7 @@ struct api_config {
     const char *public_url; /* NULL: from the request's Host header */
     const char *version;
     bool aws_cooldowns; /* QueueDeletedRecently and once-a-minute purge, as AWS has them */
-    uint64_t node_id; /* the Raft id of this node, for /status */
+    uint64_t node_id;   /* the Raft id of this node, for /status */
 };
 
 /* A family of requests. The first whose `matches` is true gets the request. */
@@ -32,7 +32,8 @@ struct api_family {
     /* The client has gone; request->data is the family's. NULL: nothing to do. */
     void (*abort)(struct api *api, struct http_request *request);
     bool works_unready; /* also while the shard does not lead: health, metrics, status */
-    /* What the family keeps between requests; made by api_open, freed when the api is. May be NULL. */
+    /* What the family keeps between requests; made by api_open, freed when the api is. May be NULL.
+     */
     void *(*state_new)(void);
     void (*state_free)(void *state);
 };
@@ -46,8 +47,8 @@ struct api_options {
     const struct api_family *const *families;
     size_t family_count;
 };
-/* api_open: listen. The dispatcher is given later (api_set_dispatch), because it wants the endpoint's
- * port. errors: as http_server_open. */
+/* api_open: listen. The dispatcher is given later (api_set_dispatch), because it wants the
+ * endpoint's port. errors: as http_server_open. */
 MUST_CHECK enum status api_open(struct api **out, const struct api_options *options);
 void api_set_dispatch(struct api *api, struct dispatch *dispatch);
 /* api_close: refuse new requests, let those under way finish for `grace_ms`, then call back. */

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The family of pages about the broker itself: is it alive, can it serve, what does it do. They
+ * work while the shard does not lead, which is when they are needed most. "Live" means that the
+ * loop answers; "ready" that requests would be served. */
+#include "broker/api/internal.h"
+#include "proto/base/assert.h"
+#include "proto/base/clock.h"
+
+#define ADMIN_BODY_BYTES_MAX 65536
+
+struct page {
+    const char *path;
+    const char *action;
+    const char *content_type;
+    int (*write)(struct api *api, struct buffer *out); /* returns the HTTP status */
+};
+
+static int write_live(struct api *api, struct buffer *out)
+{
+    (void)api;
+    buffer_add_text(out, "{\"status\":\"live\"}\n");
+    return 200;
+}
+
+static int write_ready(struct api *api, struct buffer *out)
+{
+    bool ready = shard_ready(api_shard(api));
+    buffer_printf(out, "{\"status\":\"%s\"}\n", ready ? "ready" : "not ready");
+    return ready ? 200 : 503;
+}
+
+static int write_metrics(struct api *api, struct buffer *out)
+{
+    metrics_write(api, out);
+    return 200;
+}
+
+static int write_status(struct api *api, struct buffer *out)
+{
+    status_write(api, out);
+    return 200;
+}
+
+static const struct page pages[] = {
+    {"/health/live", "HealthLive", "application/json", write_live},
+    {"/health/ready", "HealthReady", "application/json", write_ready},
+    {"/metrics", "Metrics", "text/plain; version=0.0.4; charset=utf-8", write_metrics},
+    {"/status", "Status", "application/json", write_status},
+};
+
+static const struct page *page_of(const struct http_request *request)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(pages); i++) {
+        if (slice_is(request->path, pages[i].path))
+            return &pages[i];
+    }
+    return NULL;
+}
+
+static bool admin_matches(const struct http_request *request)
+{
+    return page_of(request) != NULL;
+}
+
+static void admin_handle(struct api *api, struct http_request *request)
+{
+    const struct page *page = page_of(request);
+    ASSERT(page != NULL);
+    uint64_t started_ns = clock_monotonic_ns();
+    bool reads = slice_is(request->method, "GET") || slice_is(request->method, "HEAD");
+    struct buffer body = {0};
+    int status = 405;
+    if (reads)
+        status = page->write(api, &body);
+    else
+        buffer_add_text(&body, "{\"message\":\"This page is read with GET.\"}\n");
+    const char *type = reads ? page->content_type : "application/json";
+    struct http_header headers[] = {{SLICE_LITERAL("Content-Type"), slice_of(type)},
+                                    {SLICE_LITERAL("Cache-Control"), SLICE_LITERAL("no-store")},
+                                    {SLICE_LITERAL("Allow"), SLICE_LITERAL("GET, HEAD")}};
+    const char *code = status == 200 ? NULL : status == 503 ? "NotReady" : "MethodNotAllowed";
+    api_count(api, "admin", page->action, code, started_ns);
+    http_respond(request, status, headers, reads ? 2 : 3, &body);
+    buffer_free(&body);
+}
+
+const struct api_family api_family_admin = {
+    .name = "admin",
+    .matches = admin_matches,
+    .body_bytes_max = ADMIN_BODY_BYTES_MAX,
+    .handle = admin_handle,
+    .works_unready = true,
+};

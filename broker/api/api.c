@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The public HTTP port: which family answers a request, and what all families share.
+ *
+ * Families are asked in the order in which the node registered them; the first that matches serves
+ * the request. The question is asked again at each event of a request (limit, body, abort) instead
+ * of being kept, because it reads a few bytes of the request line and keeping it would need a
+ * second owner for request->data, which is the family's.
+ *
+ * A request that no family wants gets a small JSON 404. A family that cannot work while the shard
+ * does not lead is not called then; the answer is 503 with Retry-After (SQS answers that itself, in
+ * the protocol that it was asked in).
+ *
+ * Closing has three steps: stop accepting, let requests finish for the grace, then close what is
+ * left (long polls are aborted by then, which gives nothing to a consumer that has gone). */
+#include "broker/api/api.h"
+
+#include "broker/api/internal.h"
+#include "proto/base/assert.h"
+#include "proto/base/clock.h"
+#include "proto/base/trace.h"
+
+#include <stdlib.h>
+
+#define BODY_BYTES_UNMATCHED 65536
+#define GRACE_STEP_MS        20
+
+struct api {
+    struct api_config config;
+    struct shard *shard;
+    struct dispatch *dispatch;
+    struct http_server *server;
+    const struct api_family *const *families;
+    void **family_states;
+    size_t family_count;
+    uint64_t started_ms;
+    struct api_counters counters;
+    /* closing */
+    uv_timer_t grace_timer;
+    uint64_t grace_until_ns;
+    bool closing;
+    void (*closed)(void *data);
+    void *closed_data;
+};
+
+static const struct api_family *family_of(const struct api *api, const struct http_request *request)
+{
+    for (size_t i = 0; i < api->family_count; i++) {
+        if (api->families[i]->matches(request))
+            return api->families[i];
+    }
+    return NULL;
+}
+
+static void respond_json(struct http_request *request, int status, const char *json)
+{
+    static const struct http_header headers[] = {
+        {{(const uint8_t *)"Content-Type", 12}, {(const uint8_t *)"application/json", 16}},
+    };
+    struct buffer body = {0};
+    buffer_add_text(&body, json);
+    http_respond(request, status, headers, ARRAY_COUNT(headers), &body);
+    buffer_free(&body);
+}
+
+static void respond_unready(struct http_request *request)
+{
+    const struct http_header headers[] = {
+        {SLICE_LITERAL("Content-Type"), SLICE_LITERAL("application/json")},
+        {SLICE_LITERAL("Retry-After"), SLICE_LITERAL("1")},
+        {SLICE_LITERAL("x-amzn-ErrorType"), SLICE_LITERAL("ServiceException")},
+    };
+    struct buffer body = {0};
+    buffer_add_text(&body,
+                    "{\"Type\":\"Service\",\"Message\":\"This node does not serve requests at "
+                    "the moment. Try again after a moment.\"}");
+    http_respond(request, 503, headers, ARRAY_COUNT(headers), &body);
+    buffer_free(&body);
+}
+
+static size_t on_body_bytes_max(void *data, const struct http_request *request)
+{
+    struct api *api = data;
+    const struct api_family *family = family_of(api, request);
+    if (family == NULL)
+        return BODY_BYTES_UNMATCHED;
+    if (family->body_limit == NULL)
+        return family->body_bytes_max;
+    size_t limit = family->body_limit(request);
+    return limit < family->body_bytes_max ? limit : family->body_bytes_max;
+}
+
+static void on_too_large(void *data, struct http_request *request)
+{
+    struct api *api = data;
+    const struct api_family *family = family_of(api, request);
+    if (family != NULL && family->too_large != NULL)
+        family->too_large(api, request);
+    else
+        respond_json(request, 413, "{\"message\":\"The request body is too large.\"}");
+}
+
+static void on_request(void *data, struct http_request *request)
+{
+    struct api *api = data;
+    const struct api_family *family = family_of(api, request);
+    if (family == NULL) {
+        uint64_t now = clock_monotonic_ns();
+        api_count(api, "none", "none", "NotFound", now);
+        respond_json(request, 404, "{\"message\":\"There is nothing at this path.\"}");
+    } else if (!family->works_unready && !shard_ready(api->shard)) {
+        api_count(api, family->name, "unready", "ServiceUnavailable", clock_monotonic_ns());
+        respond_unready(request);
+    } else {
+        family->handle(api, request);
+    }
+}
+
+static void on_abort(void *data, struct http_request *request)
+{
+    struct api *api = data;
+    const struct api_family *family = family_of(api, request);
+    if (family != NULL && family->abort != NULL)
+        family->abort(api, request);
+}
+
+static void api_free(struct api *api)
+{
+    for (size_t i = 0; i < api->family_count; i++) {
+        if (api->family_states[i] != NULL)
+            api->families[i]->state_free(api->family_states[i]);
+    }
+    free(api->family_states);
+    free(api);
+}
+
+enum status api_open(struct api **out, const struct api_options *options)
+{
+    struct api *api = calloc(1, sizeof *api);
+    ASSERT(api != NULL);
+    api->config = options->config;
+    api->shard = options->shard;
+    api->families = options->families;
+    api->family_count = options->family_count;
+    api->started_ms = clock_now_ms();
+    api->family_states = calloc(options->family_count + 1, sizeof *api->family_states);
+    ASSERT(api->family_states != NULL);
+    for (size_t i = 0; i < api->family_count; i++) {
+        if (api->families[i]->state_new != NULL)
+            api->family_states[i] = api->families[i]->state_new();
+    }
+    struct http_handler handler = {.data = api,
+                                   .body_bytes_max = on_body_bytes_max,
+                                   .on_too_large = on_too_large,
+                                   .on_request = on_request,
+                                   .on_abort = on_abort};
+    enum status status = http_server_open(&api->server, options->loop, options->host, options->port,
+                                          &http_limits_default, &handler);
+    if (status != STATUS_OK) {
+        api_free(api);
+        return status;
+    }
+    ASSERT(uv_timer_init(options->loop, &api->grace_timer) == 0);
+    api->grace_timer.data = api;
+    *out = api;
+    return STATUS_OK;
+}
+
+void api_set_dispatch(struct api *api, struct dispatch *dispatch)
+{
+    api->dispatch = dispatch;
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    struct api *api = handle->data;
+    void (*closed)(void *data) = api->closed;
+    void *data = api->closed_data;
+    api_free(api);
+    closed(data);
+}
+
+static void on_server_closed(void *data)
+{
+    struct api *api = data;
+    api->server = NULL;
+    uv_close((uv_handle_t *)&api->grace_timer, on_timer_closed);
+}
+
+static void on_grace_step(uv_timer_t *timer)
+{
+    struct api *api = timer->data;
+    if (http_server_connections(api->server) > 0 && clock_monotonic_ns() < api->grace_until_ns)
+        return;
+    uv_timer_stop(timer);
+    http_server_close(api->server, on_server_closed, api);
+}
+
+void api_close(struct api *api, uint32_t grace_ms, void (*closed)(void *data), void *data)
+{
+    ASSERT(!api->closing);
+    api->closing = true;
+    api->closed = closed;
+    api->closed_data = data;
+    api->grace_until_ns = clock_monotonic_ns() + grace_ms * UINT64_C(1000000);
+    http_server_stop_accepting(api->server);
+    ASSERT(uv_timer_start(&api->grace_timer, on_grace_step, 0, GRACE_STEP_MS) == 0);
+}
+
+uint16_t api_port(const struct api *api)
+{
+    return http_server_port(api->server);
+}
+
+struct shard *api_shard(struct api *api)
+{
+    return api->shard;
+}
+
+struct dispatch *api_dispatch(struct api *api)
+{
+    return api->dispatch;
+}
+
+const struct api_config *api_config(const struct api *api)
+{
+    return &api->config;
+}
+
+void *api_family_state(struct api *api, const struct api_family *family)
+{
+    for (size_t i = 0; i < api->family_count; i++) {
+        if (api->families[i] == family)
+            return api->family_states[i];
+    }
+    return NULL;
+}
+
+/* A Host header goes into URLs that clients will dial: only what a host and port can consist of. */
+static bool host_usable(struct slice host)
+{
+    if (host.length == 0 || host.length > 255)
+        return false;
+    for (size_t i = 0; i < host.length; i++) {
+        uint8_t c = host.data[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (!letter && strchr(".-_:[]", c) == NULL)
+            return false;
+    }
+    return true;
+}
+
+const char *api_base_url(struct api *api, struct http_request *request)
+{
+    if (api->config.public_url != NULL)
+        return api->config.public_url;
+    struct slice host = http_header(request, "Host");
+    if (!host_usable(host))
+        return arena_printf(&request->arena, "http://127.0.0.1:%u", api_port(api));
+    return arena_printf(&request->arena, "http://%.*s", SLICE_ARGS(host));
+}
+
+void api_count(struct api *api, const char *family, const char *action, const char *code,
+               uint64_t started_ns)
+{
+    api_counters_add(&api->counters, family, action, code != NULL ? code : "",
+                     clock_monotonic_ns() - started_ns);
+}
+
+const struct api_counters *api_counters(const struct api *api)
+{
+    return &api->counters;
+}
+
+uint64_t api_started_ms(const struct api *api)
+{
+    return api->started_ms;
+}
+
+unsigned api_connections(const struct api *api)
+{
+    return http_server_connections(api->server);
+}

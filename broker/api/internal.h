@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of this folder share, and no family outside it sees. thread: loop. */
+#ifndef BROKER_API_INTERNAL_H
+#define BROKER_API_INTERNAL_H
+
+#include "broker/api/api.h"
+
+#define API_COUNTERS_MAX 1024 /* combinations of family, action and code; a power of two */
+
+/* One row of the request counters. */
+struct api_counter {
+    const char *family; /* NULL: free */
+    const char *action;
+    const char *code; /* "" for success */
+    uint64_t count;
+    uint64_t total_ns;
+};
+
+struct api_counters {
+    struct api_counter rows[API_COUNTERS_MAX];
+    unsigned used;
+};
+
+/* api_counters_add: find or make the row. When the table is nearly full (a family that makes up
+ * codes) everything new is counted under the code "other". */
+void api_counters_add(struct api_counters *counters, const char *family, const char *action,
+                      const char *code, uint64_t elapsed_ns);
+
+const struct api_counters *api_counters(const struct api *api);
+uint64_t api_started_ms(const struct api *api);
+/* api_connections: open connections of the public port. */
+unsigned api_connections(const struct api *api);
+
+/* metrics_write: the whole of /metrics in Prometheus' text format. */
+void metrics_write(struct api *api, struct buffer *out);
+
+/* status_write: the whole of /status as JSON. */
+void status_write(struct api *api, struct buffer *out);
+
+#endif

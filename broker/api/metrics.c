@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* /metrics: Prometheus' text format, made anew for each scrape from what the layers know anyway;
+ * only the request counters are kept for it.
+ *
+ * What is shown is metrics.def, one row and one small writer for each metric, so that no metric can
+ * be without its HELP and TYPE. Label values are escaped as the format asks. The number of queues
+ * shown is bounded (METRICS_QUEUES_MAX), because a scrape must stay cheap; a broker with more is
+ * better watched by its API. Queues whose names begin with '/' are the broker's own and not shown.
+ */
+#include "broker/api/internal.h"
+#include "proto/base/assert.h"
+#include "proto/base/clock.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define METRICS_QUEUES_MAX    1000
+#define METRICS_FUNCTIONS_MAX 1000
+#define COUNTERS_FULL         (API_COUNTERS_MAX / 4 * 3)
+
+/* ---- counting requests ---- */
+
+static uint64_t hash_text(uint64_t hash, const char *text)
+{
+    for (; *text != 0; text++)
+        hash = (hash ^ (uint8_t)*text) * UINT64_C(0x100000001b3); /* FNV-1a */
+    return hash * 31;
+}
+
+static bool same(const struct api_counter *row, const char *family, const char *action,
+                 const char *code)
+{
+    return strcmp(row->family, family) == 0 && strcmp(row->action, action) == 0 &&
+           strcmp(row->code, code) == 0;
+}
+
+static struct api_counter *find_row(struct api_counters *counters, const char *family,
+                                    const char *action, const char *code)
+{
+    uint64_t hash =
+        hash_text(hash_text(hash_text(UINT64_C(0xcbf29ce484222325), family), action), code);
+    for (uint64_t i = hash;; i++) {
+        struct api_counter *row = &counters->rows[i % API_COUNTERS_MAX];
+        if (row->family == NULL || same(row, family, action, code))
+            return row;
+    }
+}
+
+void api_counters_add(struct api_counters *counters, const char *family, const char *action,
+                      const char *code, uint64_t elapsed_ns)
+{
+    struct api_counter *row = find_row(counters, family, action, code);
+    if (row->family == NULL && counters->used >= COUNTERS_FULL)
+        row = find_row(counters, "other", "other", code = "other");
+    if (row->family == NULL) {
+        bool full = counters->used >= COUNTERS_FULL;
+        *row = (struct api_counter){full ? "other" : family, full ? "other" : action, code, 0, 0};
+        counters->used++;
+    }
+    row->count++;
+    row->total_ns += elapsed_ns;
+}
+
+/* ---- writing ---- */
+
+struct writer {
+    struct api *api;
+    struct buffer *out;
+    const char *name;
+    struct shard_stats shard;
+};
+
+static void write_label(struct buffer *out, const char *before, const char *label,
+                        struct slice value)
+{
+    buffer_printf(out, "%s%s=\"", before, label);
+    for (size_t i = 0; i < value.length; i++) {
+        uint8_t c = value.data[i];
+        if (c == '"' || c == '\\')
+            buffer_add_byte(out, '\\');
+        if (c == '\n')
+            buffer_add_text(out, "\\n");
+        else
+            buffer_add_byte(out, c);
+    }
+    buffer_add_byte(out, '"');
+}
+
+static void write_plain(struct writer *w, uint64_t value)
+{
+    buffer_printf(w->out, "%s %" PRIu64 "\n", w->name, value);
+}
+
+static void write_requests(struct writer *w, bool seconds)
+{
+    const struct api_counters *counters = api_counters(w->api);
+    for (size_t i = 0; i < API_COUNTERS_MAX; i++) {
+        const struct api_counter *row = &counters->rows[i];
+        if (row->family == NULL)
+            continue;
+        buffer_add_text(w->out, w->name);
+        write_label(w->out, "{", "family", slice_of(row->family));
+        write_label(w->out, ",", "action", slice_of(row->action));
+        write_label(w->out, ",", "code", slice_of(row->code));
+        if (seconds)
+            buffer_printf(w->out, "} %.6f\n", (double)row->total_ns / 1e9);
+        else
+            buffer_printf(w->out, "} %" PRIu64 "\n", row->count);
+    }
+}
+
+typedef uint64_t (*queue_value_fn)(const struct queue_view *queue, uint64_t now_ms);
+
+static void write_queues(struct writer *w, queue_value_fn value)
+{
+    const struct core *core = shard_core(api_shard(w->api));
+    uint64_t now_ms = clock_now_ms();
+    struct queue_view queue;
+    struct slice after = {0};
+    for (unsigned shown = 0; shown < METRICS_QUEUES_MAX && core_queue_next(core, after, &queue);) {
+        after = queue.name;
+        if (slice_starts_with(queue.name, "/"))
+            continue;
+        shown++;
+        buffer_add_text(w->out, w->name);
+        write_label(w->out, "{", "queue", queue.name);
+        buffer_printf(w->out, "} %" PRIu64 "\n", value(&queue, now_ms));
+    }
+}
+
+#define QUEUE_METRIC(metric, expression)                                                           \
+    static uint64_t value_##metric(const struct queue_view *queue, uint64_t now_ms)                \
+    {                                                                                              \
+        (void)now_ms;                                                                              \
+        return expression;                                                                         \
+    }                                                                                              \
+    static void metric_##metric(struct writer *w)                                                  \
+    {                                                                                              \
+        write_queues(w, value_##metric);                                                           \
+    }
+QUEUE_METRIC(queue_visible, queue->visible)
+QUEUE_METRIC(queue_in_flight, queue->in_flight)
+QUEUE_METRIC(queue_delayed, queue->delayed)
+QUEUE_METRIC(queue_sent, queue->sent_total)
+QUEUE_METRIC(queue_received, queue->received_total)
+QUEUE_METRIC(queue_deleted, queue->deleted_total)
+QUEUE_METRIC(queue_empty_receives, queue->empty_receives_total)
+QUEUE_METRIC(queue_oldest, queue->oldest_sent_ms == 0 || queue->oldest_sent_ms > now_ms
+                               ? 0
+                               : (now_ms - queue->oldest_sent_ms) / 1000)
+
+#define SHARD_METRIC(metric, expression)                                                           \
+    static void metric_##metric(struct writer *w)                                                  \
+    {                                                                                              \
+        write_plain(w, expression);                                                                \
+    }
+SHARD_METRIC(shard_ready, shard_ready(api_shard(w->api)))
+SHARD_METRIC(shard_term, w->shard.term)
+SHARD_METRIC(shard_last_index, w->shard.last_index)
+SHARD_METRIC(shard_applied_index, w->shard.applied_index)
+SHARD_METRIC(shard_snapshot_index, w->shard.snapshot_index)
+SHARD_METRIC(shard_entries, w->shard.entries)
+SHARD_METRIC(shard_commands, w->shard.commands)
+SHARD_METRIC(shard_waiting, w->shard.waiting)
+SHARD_METRIC(log_written, w->shard.log_bytes_written)
+SHARD_METRIC(log_syncs, w->shard.log_syncs)
+SHARD_METRIC(log_segments, w->shard.log_segments)
+SHARD_METRIC(log_on_disk, w->shard.log_bytes_on_disk)
+SHARD_METRIC(disk_free, w->shard.disk_free_bytes)
+SHARD_METRIC(disk_low, w->shard.disk_low)
+
+static void metric_requests(struct writer *w)
+{
+    write_requests(w, false);
+}
+
+static void metric_request_seconds_sum(struct writer *w)
+{
+    write_requests(w, true);
+}
+
+static void metric_connections(struct writer *w)
+{
+    write_plain(w, api_connections(w->api));
+}
+
+static void metric_workers(struct writer *w)
+{
+    struct dispatch *dispatch = api_dispatch(w->api);
+    struct dispatch_worker_view worker;
+    size_t position = 0;
+    uint64_t count = 0;
+    while (dispatch != NULL && dispatch_worker_next(dispatch, &position, &worker))
+        count++;
+    write_plain(w, count);
+}
+
+static void write_workers(struct writer *w, bool warm)
+{
+    struct dispatch *dispatch = api_dispatch(w->api);
+    struct dispatch_worker_view worker;
+    size_t position = 0;
+    while (dispatch != NULL && dispatch_worker_next(dispatch, &position, &worker)) {
+        buffer_add_text(w->out, w->name);
+        write_label(w->out, "{", "worker", slice_of(worker.worker_id));
+        buffer_printf(w->out, "} %u\n", warm ? worker.warm : worker.running);
+    }
+}
+
+static void metric_workers_running(struct writer *w)
+{
+    write_workers(w, false);
+}
+
+static void metric_workers_warm(struct writer *w)
+{
+    write_workers(w, true);
+}
+
+typedef double (*function_value_fn)(const struct usage *usage,
+                                    const struct dispatch_function_view *now);
+
+static void write_functions(struct writer *w, function_value_fn value)
+{
+    const struct core *core = shard_core(api_shard(w->api));
+    struct function_view function;
+    struct slice after = {0};
+    for (unsigned shown = 0;
+         shown < METRICS_FUNCTIONS_MAX && core_function_next(core, after, &function); shown++) {
+        struct dispatch_function_view now = {0};
+        if (api_dispatch(w->api) != NULL)
+            dispatch_function(api_dispatch(w->api), function.name, &now);
+        buffer_add_text(w->out, w->name);
+        write_label(w->out, "{", "function", function.name);
+        buffer_printf(w->out, "} %.15g\n", value(&function.usage, &now));
+        after = function.name;
+    }
+}
+
+#define FUNCTION_METRIC(metric, expression)                                                        \
+    static double value_##metric(const struct usage *usage,                                        \
+                                 const struct dispatch_function_view *now)                         \
+    {                                                                                              \
+        (void)usage;                                                                               \
+        (void)now;                                                                                 \
+        return expression;                                                                         \
+    }                                                                                              \
+    static void metric_##metric(struct writer *w)                                                  \
+    {                                                                                              \
+        write_functions(w, value_##metric);                                                        \
+    }
+FUNCTION_METRIC(function_running, now->running)
+FUNCTION_METRIC(function_waiting, now->waiting)
+FUNCTION_METRIC(function_invocations, (double)usage->invocations)
+FUNCTION_METRIC(function_errors, (double)usage->errors)
+FUNCTION_METRIC(function_timeouts, (double)usage->timeouts)
+FUNCTION_METRIC(function_throttles, (double)usage->throttles)
+FUNCTION_METRIC(function_cold_starts, (double)usage->cold_starts)
+FUNCTION_METRIC(function_duration, (double)usage->duration_us / 1e6)
+FUNCTION_METRIC(function_gb_seconds, (double)usage->billed_mb_ms / 1024 / 1000)
+
+static void metric_process_memory(struct writer *w)
+{
+    unsigned long total = 0;
+    unsigned long resident = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (file == NULL)
+        return;
+    if (fscanf(file, "%lu %lu", &total, &resident) == 2)
+        write_plain(w, (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE));
+    fclose(file);
+}
+
+static void metric_process_cpu(struct writer *w)
+{
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) != 0)
+        return;
+    double seconds = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+                     (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+    buffer_printf(w->out, "%s %.6f\n", w->name, seconds);
+}
+
+static void metric_process_fds(struct writer *w)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    if (dir == NULL)
+        return;
+    uint64_t count = 0;
+    for (const struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir))
+        count += entry->d_name[0] != '.';
+    closedir(dir);
+    write_plain(w, count - 1); /* without the one that counted */
+}
+
+static void metric_process_start(struct writer *w)
+{
+    write_plain(w, api_started_ms(w->api) / 1000);
+}
+
+static const struct {
+    const char *name;
+    const char *type;
+    const char *help;
+    void (*write)(struct writer *w);
+} metrics[] = {
+#define METRIC(writer, name, type, help) {name, type, help, metric_##writer},
+#include "broker/api/metrics.def"
+#undef METRIC
+};
+
+void metrics_write(struct api *api, struct buffer *out)
+{
+    struct writer writer = {.api = api, .out = out};
+    shard_stats(api_shard(api), &writer.shard);
+    for (size_t i = 0; i < ARRAY_COUNT(metrics); i++) {
+        writer.name = metrics[i].name;
+        buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", metrics[i].name, metrics[i].help,
+                      metrics[i].name, metrics[i].type);
+        metrics[i].write(&writer);
+    }
+}

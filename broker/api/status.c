@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* /status: one JSON document for `millrace status` and for people: the node, its shard, the
+ * workers, the queues, the functions with their usage, the mappings. Its keys are an interface:
+ * fields may be added, none is renamed. Lists are bounded (STATUS_ITEMS_MAX), as this is a view,
+ * not an export. */
+#include "broker/api/internal.h"
+#include "broker/dispatch/function_config.h"
+#include "proto/base/assert.h"
+#include "proto/base/clock.h"
+#include "proto/base/encode.h"
+
+#include <inttypes.h>
+
+#define STATUS_ITEMS_MAX 1000
+
+static void write_text(struct buffer *out, struct slice text)
+{
+    buffer_add_byte(out, '"');
+    for (size_t i = 0; i < text.length; i++) {
+        uint8_t c = text.data[i];
+        if (c < 0x20 || c == 0x7f) {
+            buffer_printf(out, "\\u%04x", c);
+            continue;
+        }
+        if (c == '"' || c == '\\')
+            buffer_add_byte(out, '\\');
+        buffer_add_byte(out, c);
+    }
+    buffer_add_byte(out, '"');
+}
+
+static void write_member(struct buffer *out, const char *key, struct slice text)
+{
+    buffer_printf(out, "\"%s\":", key);
+    write_text(out, text);
+}
+
+static void write_node(struct api *api, struct buffer *out)
+{
+    uint8_t cluster_id[UUID_BYTES] = {0};
+    uint8_t secret[32];
+    char cluster[UUID_TEXT_LENGTH + 1] = "";
+    if (core_bootstrapped(shard_core(api_shard(api)), cluster_id, secret))
+        uuid_text(cluster_id, cluster);
+    write_member(out, "version", slice_of(api_config(api)->version));
+    buffer_printf(out, ",\"node_id\":%" PRIu64 ",", api_config(api)->node_id);
+    write_member(out, "cluster_id", slice_of(cluster));
+    buffer_printf(out, ",\"ready\":%s,\"uptime_s\":%" PRIu64,
+                  shard_ready(api_shard(api)) ? "true" : "false",
+                  (clock_now_ms() - api_started_ms(api)) / 1000);
+}
+
+static void write_shard(struct api *api, struct buffer *out)
+{
+    struct shard_stats s;
+    shard_stats(api_shard(api), &s);
+    buffer_printf(out,
+                  "{\"term\":%" PRIu64 ",\"last_index\":%" PRIu64 ",\"applied_index\":%" PRIu64
+                  ",\"snapshot_index\":%" PRIu64 ",\"log_segments\":%" PRIu64
+                  ",\"log_bytes_on_disk\":%" PRIu64 ",\"log_syncs\":%" PRIu64
+                  ",\"entries\":%" PRIu64 ",\"commands\":%" PRIu64 ",\"disk_free_bytes\":%" PRIu64
+                  ",\"disk_low\":%s}",
+                  s.term, s.last_index, s.applied_index, s.snapshot_index, s.log_segments,
+                  s.log_bytes_on_disk, s.log_syncs, s.entries, s.commands, s.disk_free_bytes,
+                  s.disk_low ? "true" : "false");
+}
+
+static void write_workers(struct api *api, struct buffer *out)
+{
+    struct dispatch_worker_view worker;
+    size_t position = 0;
+    const char *before = "";
+    while (api_dispatch(api) != NULL &&
+           dispatch_worker_next(api_dispatch(api), &position, &worker)) {
+        buffer_printf(out, "%s{", before);
+        write_member(out, "id", slice_of(worker.worker_id));
+        buffer_add_byte(out, ',');
+        write_member(out, "host", slice_of(worker.host));
+        buffer_add_byte(out, ',');
+        write_member(out, "version", slice_of(worker.version));
+        buffer_add_byte(out, ',');
+        write_member(out, "isolation", slice_of(worker.isolation));
+        buffer_printf(
+            out, ",\"concurrency_max\":%u,\"running\":%u,\"warm\":%u,\"memory_bytes\":%" PRIu64 "}",
+            worker.concurrency_max, worker.running, worker.warm, worker.memory_bytes);
+        before = ",";
+    }
+}
+
+static void write_queues(struct api *api, struct buffer *out)
+{
+    const struct core *core = shard_core(api_shard(api));
+    struct queue_view queue;
+    struct slice after = {0};
+    for (unsigned shown = 0; shown < STATUS_ITEMS_MAX && core_queue_next(core, after, &queue);) {
+        after = queue.name;
+        if (slice_starts_with(queue.name, "/"))
+            continue;
+        buffer_add_text(out, shown++ > 0 ? ",{" : "{");
+        write_member(out, "name", queue.name);
+        buffer_printf(out,
+                      ",\"visible\":%" PRIu64 ",\"in_flight\":%" PRIu64 ",\"delayed\":%" PRIu64 "}",
+                      queue.visible, queue.in_flight, queue.delayed);
+    }
+}
+
+static void write_functions(struct api *api, struct buffer *out)
+{
+    const struct core *core = shard_core(api_shard(api));
+    struct function_view function;
+    struct slice after = {0};
+    for (unsigned shown = 0; shown < STATUS_ITEMS_MAX && core_function_next(core, after, &function);
+         shown++) {
+        after = function.name;
+        struct dispatch_function_view now = {0};
+        if (api_dispatch(api) != NULL)
+            dispatch_function(api_dispatch(api), function.name, &now);
+        const struct usage *u = &function.usage;
+        buffer_add_text(out, shown > 0 ? ",{" : "{");
+        write_member(out, "name", function.name);
+        buffer_printf(out, ",\"running\":%u,\"running_peak\":%u,\"waiting\":%u", now.running,
+                      now.running_peak, now.waiting);
+        buffer_printf(out,
+                      ",\"usage\":{\"invocations\":%" PRIu64 ",\"errors\":%" PRIu64
+                      ",\"timeouts\":%" PRIu64 ",\"throttles\":%" PRIu64 ",\"cold_starts\":%" PRIu64
+                      ",\"duration_ms\":%.3f,\"billed_ms\":%" PRIu64 ",\"gb_seconds\":%.6f}}",
+                      u->invocations, u->errors, u->timeouts, u->throttles, u->cold_starts,
+                      (double)u->duration_us / 1000, u->billed_ms,
+                      (double)u->billed_mb_ms / 1024 / 1000);
+    }
+}
+
+/* A record that cannot be read shows as disabled: the dispatcher does not run it either. */
+static bool mapping_enabled(const struct mapping_view *mapping)
+{
+    struct arena arena = {0};
+    struct mapping_config config = {0};
+    bool enabled =
+        mapping_config_decode(mapping->config, &arena, &config) == STATUS_OK && config.enabled;
+    arena_free(&arena);
+    return enabled;
+}
+
+static void write_mappings(struct api *api, struct buffer *out)
+{
+    const struct core *core = shard_core(api_shard(api));
+    struct mapping_view mapping;
+    size_t position = 0;
+    for (unsigned shown = 0;
+         shown < STATUS_ITEMS_MAX && core_mapping_next(core, &position, &mapping); shown++) {
+        struct dispatch_mapping_view now = {0};
+        if (api_dispatch(api) != NULL)
+            dispatch_mapping(api_dispatch(api), mapping.uuid, &now);
+        char uuid[UUID_TEXT_LENGTH + 1];
+        uuid_text(mapping.uuid, uuid);
+        buffer_printf(out, "%s{\"uuid\":\"%s\",", shown > 0 ? "," : "", uuid);
+        write_member(out, "function", mapping.function_name);
+        buffer_add_byte(out, ',');
+        write_member(out, "queue", mapping.queue_name);
+        buffer_printf(out, ",\"enabled\":%s,\"running\":%u,\"concurrency_target\":%u,",
+                      mapping_enabled(&mapping) ? "true" : "false", now.running,
+                      now.concurrency_target);
+        write_member(out, "last_result", slice_of(now.last_result != NULL ? now.last_result : ""));
+        buffer_add_byte(out, '}');
+    }
+}
+
+void status_write(struct api *api, struct buffer *out)
+{
+    buffer_add_byte(out, '{');
+    write_node(api, out);
+    buffer_add_text(out, ",\"shard\":");
+    write_shard(api, out);
+    static const struct {
+        const char *key;
+        void (*write)(struct api *api, struct buffer *out);
+    } lists[] = {{"workers", write_workers},
+                 {"queues", write_queues},
+                 {"functions", write_functions},
+                 {"mappings", write_mappings}};
+    for (size_t i = 0; i < ARRAY_COUNT(lists); i++) {
+        buffer_printf(out, ",\"%s\":[", lists[i].key);
+        lists[i].write(api, out);
+        buffer_add_byte(out, ']');
+    }
+    buffer_add_text(out, "}\n");
+}
