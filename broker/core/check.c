@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* core_check: the invariants of core.h, each walked in full. It is the judge in the unit tests, the
+ * simulation and the fuzz targets, so it takes nothing from the code that maintains them. */
+#include "broker/core/limits.h"
+#include "broker/core/state.h"
+
+static void check_deadline(const struct core *core, const struct message *message, uint32_t index)
+{
+    ASSERT(message->deadline_at < core->deadlines.count); /* I3 */
+    const struct heap_entry *entry = &core->deadlines.entries[message->deadline_at];
+    ASSERT(entry->item == index);
+    ASSERT(entry->key == message_due_ms(message));
+    ASSERT(entry->key > core->now_ms);
+}
+
+static void check_message(const struct core *core, const struct queue *queue, uint32_t index)
+{
+    const struct message *message = message_at(&core->messages, index);
+    uint64_t retention_ms = (uint64_t)queue->view.settings.retention_s * SECOND_MS;
+    ASSERT(message->queue_slot == queue->slot);
+    ASSERT(message->seq > 0);
+    ASSERT(message->seq <= queue->seq_last);
+    ASSERT(messages_find(&core->messages, queue->slot, message->seq) == index);
+    ASSERT(message->sent_ms <= core->now_ms);
+    ASSERT(message->sent_ms + retention_ms > core->now_ms);
+    ASSERT(message->state < MESSAGE_STATE_COUNT); /* I1 */
+    ASSERT(message->body_index > 0);
+    ASSERT(message->body_index <= core->applied_index);
+    if (message->state == MESSAGE_DELAYED)
+        ASSERT(message->receive_count == 0);
+    if (message->state == MESSAGE_IN_FLIGHT)
+        ASSERT(message->receive_count > 0);
+    if (message->state != MESSAGE_VISIBLE)
+        check_deadline(core, message, index);
+}
+
+/* I4: the list part of a lane is in order, its strays form a heap, and there are `count` of both.
+ */
+static void check_lane(const struct core *core, const struct lane *lane, uint64_t count)
+{
+    uint64_t last = 0;
+    uint64_t seen = 0;
+    struct lane_walk walk = {0};
+    uint32_t index;
+    while ((index = lane_next(lane, &core->messages, &walk)) != MESSAGE_NONE) {
+        const struct message *message = message_at(&core->messages, index);
+        uint64_t key = lane->kind == LANE_READY ? message->seq : message->sent_ms;
+        if (lane->kind == LANE_READY)
+            ASSERT(message->state == MESSAGE_VISIBLE); /* I1 */
+        if (walk.stray == 0) {
+            ASSERT(key >= last);
+            last = key;
+        }
+        seen++;
+    }
+    ASSERT(seen == count); /* I2 */
+    ASSERT(heap_ordered(&lane->strays));
+}
+
+static void check_retention(const struct core *core, const struct queue *queue)
+{
+    uint64_t oldest_ms = UINT64_MAX;
+    struct lane_walk walk = {0};
+    uint32_t index;
+    while ((index = lane_next(&queue->age, &core->messages, &walk)) != MESSAGE_NONE) {
+        uint64_t sent_ms = message_at(&core->messages, index)->sent_ms;
+        oldest_ms = sent_ms < oldest_ms ? sent_ms : oldest_ms;
+    }
+    ASSERT((oldest_ms == UINT64_MAX) == (queue->retention_at == POSITION_NONE));
+    if (oldest_ms == UINT64_MAX)
+        return;
+    ASSERT(queue->retention_at < core->retention.count);
+    const struct heap_entry *entry = &core->retention.entries[queue->retention_at];
+    ASSERT(entry->item == queue->slot);
+    ASSERT(entry->key == oldest_ms + (uint64_t)queue->view.settings.retention_s * SECOND_MS);
+}
+
+static uint64_t check_queue(const struct core *core, const struct queue *queue)
+{
+    uint64_t counts[MESSAGE_STATE_COUNT] = {0};
+    struct lane_walk walk = {0};
+    uint32_t index;
+    while ((index = lane_next(&queue->age, &core->messages, &walk)) != MESSAGE_NONE) {
+        check_message(core, queue, index);
+        counts[message_at(&core->messages, index)->state]++;
+    }
+    ASSERT(counts[MESSAGE_DELAYED] == queue->view.delayed); /* I2 */
+    ASSERT(counts[MESSAGE_VISIBLE] == queue->view.visible);
+    ASSERT(counts[MESSAGE_IN_FLIGHT] == queue->view.in_flight);
+    ASSERT(queue->view.in_flight <= IN_FLIGHT_MAX);
+    uint64_t total = queue->view.delayed + queue->view.visible + queue->view.in_flight;
+    check_lane(core, &queue->ready, queue->view.visible);
+    check_lane(core, &queue->age, total);
+    check_retention(core, queue);
+    ASSERT(core->queues[queue->slot] == queue);
+    ASSERT(queue_find(core, queue->view.queue_id) == queue);
+    ASSERT(names_get(&core->queue_names, queue->view.name) == queue);
+    return total;
+}
+
+static uint64_t check_blobs(const struct core *core)
+{
+    uint64_t pieces = 0;
+    uint64_t references = 0;
+    uint64_t unused = 0;
+    for (const struct blob *blob = core->blobs; blob != NULL; blob = blob->hh.next) {
+        uint64_t bytes = 0;
+        for (uint32_t i = 0; i < blob->piece_count; i++)
+            bytes += blob->pieces[i].length;
+        ASSERT(bytes == blob->stored_bytes);
+        ASSERT(bytes <= blob->total_bytes);
+        pieces += blob->piece_count;
+        references += blob->references;
+        unused += blob->references == 0;
+    }
+    for (const struct blob *blob = core->unused_blobs; blob != NULL; blob = blob->next) {
+        ASSERT(blob->references == 0);
+        ASSERT(blob->created_ms + BLOB_UNUSED_MS > core->now_ms);
+        ASSERT(blob->next == NULL || blob->next->created_ms >= blob->created_ms);
+        unused--;
+    }
+    ASSERT(unused == 0);
+    ASSERT(references == core->function_names.count);
+    return pieces;
+}
+
+static void check_catalog(const struct core *core)
+{
+    for (size_t i = 0; i < core->function_names.count; i++) {
+        const struct function *function = core->function_names.entries[i].object;
+        ASSERT(function->blob == blob_find(core, function->view.code_sha256));
+        ASSERT(function->blob->stored_bytes == function->blob->total_bytes);
+        ASSERT(function->view.version <= core->version_last);
+    }
+    ASSERT(HASH_COUNT(core->mappings_by_uuid) == core->mapping_count);
+    for (size_t i = 0; i < core->mapping_count; i++) {
+        const struct mapping_view *view = &core->mappings[i]->view;
+        ASSERT(names_get(&core->function_names, view->function_name) != NULL);
+        ASSERT(view->version <= core->version_last);
+    }
+}
+
+void core_check(const struct core *core)
+{
+    uint64_t messages = 0;
+    uint64_t hidden = 0;
+    for (size_t i = 0; i < core->queue_names.count; i++) {
+        const struct queue *queue = core->queue_names.entries[i].object;
+        ASSERT(!queue->ready_noted);
+        messages += check_queue(core, queue);
+        hidden += queue->view.delayed + queue->view.in_flight;
+    }
+    ASSERT(HASH_COUNT(core->queues_by_id) == core->queue_names.count);
+    ASSERT(messages == core->messages.count);
+    ASSERT(messages == core->messages.map_count);
+    ASSERT(hidden == core->deadlines.count); /* I3 */
+    ASSERT(heap_ordered(&core->deadlines));
+    ASSERT(heap_ordered(&core->retention));
+    check_catalog(core);
+    ASSERT(messages + check_blobs(core) == core->bodies_held); /* I6 */
+}

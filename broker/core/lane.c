@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Most messages join a lane in key order: a new message has the highest seq and the latest sent_ms.
+ * They form a doubly linked list, O(1) to join and to leave. The others - returned by an expired
+ * lease, shown after a delay, moved by a redrive - are strays in a heap, O(log n). The least of
+ * both heads is the least of all, so the order is exact and no pattern of returns makes it slow: a
+ * sorted list would cost O(n) per return when leases expire in an unlucky order.
+ *
+ * A stray is marked by link.previous == STRAY, and link.next is its position in the heap. */
+#include "broker/core/lane.h"
+
+#include "proto/base/assert.h"
+
+#define STRAY (MESSAGE_NONE - 1)
+
+static struct message_link *link_at(const struct lane *lane, const struct messages *messages,
+                                    uint32_t index)
+{
+    struct message *message = message_at(messages, index);
+    return lane->kind == LANE_READY ? &message->ready : &message->age;
+}
+
+static uint64_t key_at(const struct lane *lane, const struct messages *messages, uint32_t index)
+{
+    const struct message *message = message_at(messages, index);
+    return lane->kind == LANE_READY ? message->seq : message->sent_ms;
+}
+
+static void ready_moved(void *data, uint32_t item, uint32_t position)
+{
+    message_at(data, item)->ready = (struct message_link){STRAY, position};
+}
+
+static void age_moved(void *data, uint32_t item, uint32_t position)
+{
+    message_at(data, item)->age = (struct message_link){STRAY, position};
+}
+
+void lane_init(struct lane *lane, enum lane_kind kind, struct messages *messages)
+{
+    *lane = (struct lane){.kind = kind, .first = MESSAGE_NONE, .last = MESSAGE_NONE};
+    heap_init(&lane->strays, kind == LANE_READY ? ready_moved : age_moved, messages);
+}
+
+void lane_deinit(struct lane *lane)
+{
+    heap_deinit(&lane->strays);
+}
+
+void lane_add(struct lane *lane, struct messages *messages, uint32_t index)
+{
+    uint64_t key = key_at(lane, messages, index);
+    if (lane->last != MESSAGE_NONE && key < key_at(lane, messages, lane->last)) {
+        heap_push(&lane->strays, key, (uint32_t)message_at(messages, index)->seq, index);
+        return;
+    }
+    *link_at(lane, messages, index) = (struct message_link){lane->last, MESSAGE_NONE};
+    if (lane->last == MESSAGE_NONE)
+        lane->first = index;
+    else
+        link_at(lane, messages, lane->last)->next = index;
+    lane->last = index;
+}
+
+void lane_remove(struct lane *lane, struct messages *messages, uint32_t index)
+{
+    struct message_link link = *link_at(lane, messages, index);
+    if (link.previous == STRAY) {
+        ASSERT(lane->strays.entries[link.next].item == index);
+        heap_remove(&lane->strays, link.next);
+        return;
+    }
+    if (link.previous == MESSAGE_NONE)
+        lane->first = link.next;
+    else
+        link_at(lane, messages, link.previous)->next = link.next;
+    if (link.next == MESSAGE_NONE)
+        lane->last = link.previous;
+    else
+        link_at(lane, messages, link.next)->previous = link.previous;
+}
+
+uint32_t lane_least(const struct lane *lane, const struct messages *messages)
+{
+    if (lane->strays.count == 0)
+        return lane->first;
+    const struct heap_entry *stray = &lane->strays.entries[0];
+    if (lane->first != MESSAGE_NONE && key_at(lane, messages, lane->first) <= stray->key)
+        return lane->first;
+    return stray->item;
+}
+
+uint32_t lane_next(const struct lane *lane, const struct messages *messages, struct lane_walk *walk)
+{
+    if (!walk->begun || walk->at != MESSAGE_NONE) {
+        walk->at = walk->begun ? link_at(lane, messages, walk->at)->next : lane->first;
+        walk->begun = true;
+        if (walk->at != MESSAGE_NONE)
+            return walk->at;
+    }
+    if (walk->stray < lane->strays.count)
+        return lane->strays.entries[walk->stray++].item;
+    return MESSAGE_NONE;
+}

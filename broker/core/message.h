@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The pool of messages of a shard: 72 bytes each, named by a 32-bit index, found by queue and
+ * sequence number. Private to broker/core. thread: apply. */
+#ifndef BROKER_CORE_MESSAGE_H
+#define BROKER_CORE_MESSAGE_H
+
+#include "broker/core/types.h"
+
+#define MESSAGE_NONE UINT32_MAX
+
+enum message_state { MESSAGE_DELAYED, MESSAGE_VISIBLE, MESSAGE_IN_FLIGHT, MESSAGE_STATE_COUNT };
+
+/* A place in a lane (lane.h). */
+struct message_link {
+    uint32_t previous;
+    uint32_t next;
+};
+
+/* Times are kept as milliseconds after sent_ms: a message lives for 14 days at most, and a delay or
+ * lease ends within 12 hours of its life, which fits 32 bits. */
+struct message {
+    uint64_t seq;
+    uint64_t sent_ms;
+    uint64_t body_index;
+    uint32_t body_offset;
+    uint32_t body_length;
+    uint32_t queue_slot : 30;
+    uint32_t state : 2; /* enum message_state */
+    uint32_t receive_count;
+    uint32_t first_receive_after_ms; /* while receive_count > 0 */
+    uint32_t leased_after_ms;        /* in flight: when the lease was made */
+    uint32_t due_after_ms;           /* delayed, in flight: when it becomes visible */
+    uint32_t deadline_at;            /* delayed, in flight: position in the heap of deadlines */
+    struct message_link ready;       /* visible: place in the queue's ready lane */
+    struct message_link age;         /* place in the queue's age lane; free: `next` free one */
+};
+_Static_assert(sizeof(struct message) == 72, "memory per message is a promise");
+
+#define QUEUE_SLOT_MAX ((1u << 30) - 1)
+
+struct messages {
+    struct message **slabs;
+    uint32_t slab_count;
+    uint32_t slab_capacity;
+    uint32_t free_first; /* MESSAGE_NONE: none free */
+    uint32_t count;      /* in use */
+    uint32_t *map;       /* open addressing, linear probing; MESSAGE_NONE = empty */
+    uint32_t map_capacity;
+    uint32_t map_count;
+};
+
+#define SLAB_SHIFT 12
+#define SLAB_COUNT (1u << SLAB_SHIFT)
+
+static inline struct message *message_at(const struct messages *messages, uint32_t index)
+{
+    return &messages->slabs[index >> SLAB_SHIFT][index & (SLAB_COUNT - 1)];
+}
+
+static inline uint64_t message_due_ms(const struct message *message)
+{
+    return message->sent_ms + message->due_after_ms;
+}
+
+static inline struct body_ref message_body(const struct message *message)
+{
+    return (struct body_ref){message->body_index, message->body_offset, message->body_length};
+}
+
+void messages_init(struct messages *messages);
+void messages_deinit(struct messages *messages);
+
+/* messages_take: the index of a zeroed message, not yet in the map. messages_give: back to the
+ * pool; it must have left the map. */
+uint32_t messages_take(struct messages *messages);
+void messages_give(struct messages *messages, uint32_t index);
+
+/* messages_map: make it findable by its queue_slot and seq, which must be new. messages_unmap:
+ * undo. messages_find: MESSAGE_NONE when there is none. */
+void messages_map(struct messages *messages, uint32_t index);
+void messages_unmap(struct messages *messages, uint32_t index);
+uint32_t messages_find(const struct messages *messages, uint32_t queue_slot, uint64_t seq);
+
+#endif

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Queues: making and unmaking them, and moving a message between the states it can be in.
+ *
+ *            send, no delay -------------------+   +---- lease expires, visibility 0 ----+
+ *                                              v   v                                     |
+ *     send -> DELAYED -- delay over -------> VISIBLE ---------- receive ----------> IN FLIGHT
+ *                |                              |                                        |
+ *                +-- retention over, purge -----+------ delete, retention, purge --------+--> gone
+ *
+ * Every message is in its queue's age lane; a visible one is in the ready lane too, any other in
+ * the heap of deadlines. queue_show and queue_hide enter a state, queue_withdraw leaves it, and
+ * nothing else touches the counters, so I1 to I3 hold by construction.
+ *
+ * Retention needs no deadline per message: the oldest of a queue expires first, so one entry per
+ * queue in a heap of its own is enough, and changing the retention period moves one entry. */
+#include "broker/core/limits.h"
+#include "broker/core/state.h"
+
+#include <stdlib.h>
+
+/* ---- memory ---- */
+
+static uint32_t slot_take(struct core *core)
+{
+    if (core->free_slot_count > 0)
+        return core->free_slots[--core->free_slot_count];
+    if (core->queue_slots == core->queue_slots_capacity) {
+        ASSERT(core->queue_slots < QUEUE_SLOT_MAX / 2);
+        uint32_t capacity = core->queue_slots == 0 ? 16 : core->queue_slots * 2;
+        core->queues = realloc(core->queues, capacity * sizeof core->queues[0]);
+        core->free_slots = realloc(core->free_slots, capacity * sizeof core->free_slots[0]);
+        core->ready = realloc(core->ready, capacity * sizeof core->ready[0]);
+        ASSERT(core->queues != NULL);
+        ASSERT(core->free_slots != NULL);
+        ASSERT(core->ready != NULL);
+        core->queue_slots_capacity = capacity;
+    }
+    return core->queue_slots++;
+}
+
+static void settings_own(struct queue_settings *settings)
+{
+    settings->dead_letter = slice_own(settings->dead_letter);
+    settings->extras = slice_own(settings->extras);
+}
+
+static void settings_disown(struct queue_settings *settings)
+{
+    slice_disown(&settings->dead_letter);
+    slice_disown(&settings->extras);
+}
+
+struct queue *queue_find(const struct core *core, uint64_t queue_id)
+{
+    struct queue *queue;
+    HASH_FIND(hh, core->queues_by_id, &queue_id, sizeof queue_id, queue);
+    return queue;
+}
+
+struct queue *queue_add(struct core *core, const struct queue_view *view)
+{
+    struct queue *queue = calloc(1, sizeof *queue);
+    ASSERT(queue != NULL);
+    queue->view = *view;
+    queue->view.name = slice_own(view->name);
+    queue->view.tags = slice_own(view->tags);
+    settings_own(&queue->view.settings);
+    queue->slot = slot_take(core);
+    queue->retention_at = POSITION_NONE;
+    lane_init(&queue->ready, LANE_READY, &core->messages);
+    lane_init(&queue->age, LANE_AGE, &core->messages);
+    core->queues[queue->slot] = queue;
+    names_add(&core->queue_names, queue->view.name, queue);
+    HASH_ADD(hh, core->queues_by_id, view.queue_id, sizeof queue->view.queue_id, queue);
+    return queue;
+}
+
+void queue_free(struct queue *queue)
+{
+    lane_deinit(&queue->ready);
+    lane_deinit(&queue->age);
+    settings_disown(&queue->view.settings);
+    slice_disown(&queue->view.name);
+    slice_disown(&queue->view.tags);
+    free(queue);
+}
+
+static void drop_all(struct core *core, struct queue *queue)
+{
+    uint32_t index;
+    while ((index = lane_least(&queue->age, &core->messages)) != MESSAGE_NONE)
+        queue_drop(core, queue, index);
+}
+
+void queue_remove(struct core *core, struct queue *queue)
+{
+    ASSERT(!queue->ready_noted);
+    uint64_t queue_id = queue->view.queue_id;
+    drop_all(core, queue);
+    HASH_DELETE(hh, core->queues_by_id, queue);
+    names_remove(&core->queue_names, queue->view.name);
+    core->queues[queue->slot] = NULL;
+    core->free_slots[core->free_slot_count++] = queue->slot;
+    queue_free(queue);
+    if (core->events.queue_gone != NULL)
+        core->events.queue_gone(core->events.data, queue_id);
+}
+
+/* ---- messages ---- */
+
+/* Let the queue's entry in the heap of retentions follow its oldest message. */
+static void retention_follow(struct core *core, struct queue *queue)
+{
+    uint32_t oldest = lane_least(&queue->age, &core->messages);
+    if (oldest == MESSAGE_NONE) {
+        if (queue->retention_at != POSITION_NONE)
+            heap_remove(&core->retention, queue->retention_at);
+        queue->retention_at = POSITION_NONE;
+        return;
+    }
+    uint64_t end_ms = message_at(&core->messages, oldest)->sent_ms +
+                      (uint64_t)queue->view.settings.retention_s * SECOND_MS;
+    if (queue->retention_at == POSITION_NONE)
+        heap_push(&core->retention, end_ms, queue->slot, queue->slot);
+    else if (core->retention.entries[queue->retention_at].key != end_ms)
+        heap_set_key(&core->retention, queue->retention_at, end_ms);
+}
+
+static uint64_t *counter_of(struct queue *queue, unsigned state)
+{
+    uint64_t *counters[MESSAGE_STATE_COUNT] = {
+        [MESSAGE_DELAYED] = &queue->view.delayed,
+        [MESSAGE_VISIBLE] = &queue->view.visible,
+        [MESSAGE_IN_FLIGHT] = &queue->view.in_flight,
+    };
+    return counters[state];
+}
+
+void queue_store(struct core *core, struct queue *queue, uint32_t index)
+{
+    ASSERT(message_at(&core->messages, index)->queue_slot == queue->slot);
+    messages_map(&core->messages, index);
+    lane_add(&queue->age, &core->messages, index);
+    retention_follow(core, queue);
+}
+
+static void ready_note(struct core *core, struct queue *queue)
+{
+    if (queue->ready_noted)
+        return;
+    queue->ready_noted = true;
+    core->ready[core->ready_count++] = queue->slot;
+}
+
+void queue_show(struct core *core, struct queue *queue, uint32_t index)
+{
+    struct message *message = message_at(&core->messages, index);
+    message->state = MESSAGE_VISIBLE;
+    message->leased_after_ms = 0; /* so that equal states have equal bytes */
+    message->due_after_ms = 0;
+    queue->view.visible++;
+    lane_add(&queue->ready, &core->messages, index);
+    ready_note(core, queue);
+}
+
+void queue_hide(struct core *core, struct queue *queue, uint32_t index, enum message_state state)
+{
+    ASSERT(state == MESSAGE_DELAYED || state == MESSAGE_IN_FLIGHT);
+    struct message *message = message_at(&core->messages, index);
+    message->state = state;
+    ++*counter_of(queue, state);
+    heap_push(&core->deadlines, message_due_ms(message), (uint32_t)message->seq, index);
+}
+
+void queue_withdraw(struct core *core, struct queue *queue, uint32_t index)
+{
+    const struct message *message = message_at(&core->messages, index);
+    uint64_t *counter = counter_of(queue, message->state);
+    ASSERT(*counter > 0); /* I2 */
+    --*counter;
+    if (message->state == MESSAGE_VISIBLE) {
+        lane_remove(&queue->ready, &core->messages, index);
+    } else {
+        ASSERT(core->deadlines.entries[message->deadline_at].item == index); /* I3 */
+        heap_remove(&core->deadlines, message->deadline_at);
+    }
+}
+
+void queue_unstore(struct core *core, struct queue *queue, uint32_t index)
+{
+    messages_unmap(&core->messages, index);
+    lane_remove(&queue->age, &core->messages, index);
+    messages_give(&core->messages, index);
+    retention_follow(core, queue);
+}
+
+void queue_drop(struct core *core, struct queue *queue, uint32_t index)
+{
+    queue_withdraw(core, queue, index);
+    body_release(core, message_body(message_at(&core->messages, index)));
+    queue_unstore(core, queue, index);
+}
+
+void queue_ready_tell(struct core *core)
+{
+    for (uint32_t i = 0; i < core->ready_count; i++) {
+        struct queue *queue = core->queues[core->ready[i]];
+        ASSERT(queue != NULL);
+        queue->ready_noted = false;
+        if (queue->view.visible > 0 && core->events.queue_ready != NULL)
+            core->events.queue_ready(core->events.data, queue->view.queue_id);
+    }
+    core->ready_count = 0;
+}
+
+/* ---- commands ---- */
+
+void queue_create(struct core *core, const struct command *command, struct core_result *result)
+{
+    const struct command_queue_create *create = &command->queue_create;
+    const struct queue *queue = names_get(&core->queue_names, create->name);
+    if (queue != NULL) {
+        result->code = CORE_EXISTS;
+    } else {
+        struct queue_view view = {
+            .queue_id = ++core->queue_id_last,
+            .version = ++core->version_last,
+            .name = create->name,
+            .settings = create->settings,
+            .tags = create->tags,
+            .created_ms = core->now_ms,
+            .modified_ms = core->now_ms,
+        };
+        queue = queue_add(core, &view);
+    }
+    result->queue_id = queue->view.queue_id;
+    result->version = queue->view.version;
+}
+
+void queue_update(struct core *core, const struct command *command, struct core_result *result)
+{
+    const struct command_queue_update *update = &command->queue_update;
+    struct queue *queue = queue_find(core, update->queue_id);
+    if (queue == NULL) {
+        result->code = CORE_NO_QUEUE;
+        return;
+    }
+    if (queue->view.version != update->version) {
+        result->code = CORE_CONFLICT;
+    } else {
+        struct queue_settings old = queue->view.settings;
+        queue->view.settings = update->settings;
+        settings_own(&queue->view.settings);
+        settings_disown(&old); /* after the copy: the command may have borrowed from it */
+        queue->view.version = ++core->version_last;
+        queue->view.modified_ms = core->now_ms;
+        retention_follow(core, queue);
+    }
+    result->queue_id = queue->view.queue_id;
+    result->version = queue->view.version;
+}
+
+void queue_delete(struct core *core, const struct command *command, struct core_result *result)
+{
+    struct queue *queue = queue_find(core, command->queue_delete.queue_id);
+    if (queue == NULL)
+        result->code = CORE_NO_QUEUE;
+    else
+        queue_remove(core, queue);
+}
+
+void queue_purge(struct core *core, const struct command *command, struct core_result *result)
+{
+    struct queue *queue = queue_find(core, command->queue_purge.queue_id);
+    if (queue == NULL)
+        result->code = CORE_NO_QUEUE;
+    else
+        drop_all(core, queue);
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The codec of message records (layout: record.h), and SQS's MD5 of message attributes.
+ *
+ * The record is written by the API, once, and read by whoever hands the message out, perhaps years
+ * and versions later; so decoding trusts nothing. It does not recompute the digests: the log's
+ * checksums guard the bytes, and a digest per read would double the cost of a receive. */
+#include "broker/core/record.h"
+
+#include "proto/base/assert.h"
+
+#include <stdlib.h>
+
+#define RECORD_VERSION  1
+#define FLAG_ATTRIBUTES 1
+
+static int name_compare(const void *a, const void *b)
+{
+    const struct record_attribute *x = a;
+    const struct record_attribute *y = b;
+    size_t shorter = x->name.length < y->name.length ? x->name.length : y->name.length;
+    int order = shorter > 0 ? memcmp(x->name.data, y->name.data, shorter) : 0;
+    if (order != 0)
+        return order;
+    return (x->name.length > y->name.length) - (x->name.length < y->name.length);
+}
+
+/* Big-endian, as the SQS developer guide has it; everything else here is little-endian. */
+static void add_measured(struct buffer *out, struct slice s)
+{
+    uint32_t length = htobe32((uint32_t)s.length);
+    buffer_add(out, &length, sizeof length);
+    buffer_add_slice(out, s);
+}
+
+void record_attributes_md5(const struct record_attribute *attributes, uint32_t count,
+                           uint8_t out[MD5_BYTES])
+{
+    struct buffer text = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        add_measured(&text, attributes[i].name);
+        add_measured(&text, attributes[i].type);
+        buffer_add_byte(&text, (uint8_t)attributes[i].kind);
+        add_measured(&text, attributes[i].value);
+    }
+    digest_md5(buffer_slice(&text), out);
+    buffer_free(&text);
+}
+
+static void add_short(struct buffer *out, struct slice s)
+{
+    ASSERT(s.length <= UINT16_MAX);
+    buffer_add_u16(out, (uint16_t)s.length);
+    buffer_add_slice(out, s);
+}
+
+static void attributes_encode(struct buffer *out, const struct record *record)
+{
+    buffer_add_u16(out, (uint16_t)record->attribute_count);
+    for (uint32_t i = 0; i < record->attribute_count; i++) {
+        const struct record_attribute *attribute = &record->attributes[i];
+        ASSERT(attribute->kind == RECORD_STRING || attribute->kind == RECORD_BINARY);
+        ASSERT(attribute->value.length <= UINT32_MAX);
+        add_short(out, attribute->name);
+        add_short(out, attribute->type);
+        buffer_add_byte(out, (uint8_t)attribute->kind);
+        buffer_add_u32(out, (uint32_t)attribute->value.length);
+        buffer_add_slice(out, attribute->value);
+    }
+}
+
+static void fill_digests(struct record *record)
+{
+    digest_md5(record->body, record->md5_body);
+    memset(record->md5_attributes, 0, MD5_BYTES);
+    if (record->attribute_count == 0)
+        return;
+    qsort(record->attributes, record->attribute_count, sizeof record->attributes[0], name_compare);
+    record_attributes_md5(record->attributes, record->attribute_count, record->md5_attributes);
+}
+
+void record_encode(struct buffer *out, struct record *record)
+{
+    ASSERT(record->attribute_count <= RECORD_ATTRIBUTES_MAX);
+    ASSERT(record->body.length <= UINT32_MAX);
+    fill_digests(record);
+    buffer_add_byte(out, RECORD_VERSION);
+    buffer_add_byte(out, record->attribute_count > 0 ? FLAG_ATTRIBUTES : 0);
+    buffer_add_u16(out, 0);
+    buffer_add(out, record->message_id, UUID_BYTES);
+    buffer_add(out, record->md5_body, MD5_BYTES);
+    buffer_add(out, record->md5_attributes, MD5_BYTES);
+    buffer_add_u32(out, (uint32_t)record->sender_id.length);
+    buffer_add_u32(out, (uint32_t)record->trace_header.length);
+    size_t length_at = out->length; /* of the attributes, known only when they are written */
+    buffer_add_u32(out, 0);
+    buffer_add_u32(out, (uint32_t)record->body.length);
+    buffer_add_slice(out, record->sender_id);
+    buffer_add_slice(out, record->trace_header);
+    size_t attributes_at = out->length;
+    if (record->attribute_count > 0)
+        attributes_encode(out, record);
+    bytes_put_u32(out->data + length_at, (uint32_t)(out->length - attributes_at));
+    buffer_add_slice(out, record->body);
+}
+
+static void attribute_decode(struct cursor *in, struct record_attribute *out)
+{
+    uint16_t name_length = cursor_u16(in);
+    out->name = cursor_take(in, name_length);
+    uint16_t type_length = cursor_u16(in);
+    out->type = cursor_take(in, type_length);
+    uint8_t kind = cursor_u8(in);
+    in->bad = in->bad || (kind != RECORD_STRING && kind != RECORD_BINARY);
+    out->kind = kind == RECORD_BINARY ? RECORD_BINARY : RECORD_STRING;
+    out->value = cursor_bytes(in);
+}
+
+static bool attributes_decode(struct slice bytes, struct record *out)
+{
+    struct cursor in = cursor_of(bytes);
+    out->attribute_count = cursor_u16(&in);
+    if (in.bad || out->attribute_count == 0 || out->attribute_count > RECORD_ATTRIBUTES_MAX)
+        return false;
+    for (uint32_t i = 0; i < out->attribute_count && !in.bad; i++) {
+        attribute_decode(&in, &out->attributes[i]);
+        if (i > 0 && !in.bad && name_compare(&out->attributes[i - 1], &out->attributes[i]) > 0)
+            return false;
+    }
+    return !in.bad && cursor_left(&in) == 0;
+}
+
+static void digest_decode(struct cursor *in, uint8_t *out)
+{
+    struct slice bytes = cursor_take(in, MD5_BYTES);
+    if (bytes.data != NULL)
+        memcpy(out, bytes.data, MD5_BYTES);
+}
+
+enum status record_decode(struct slice bytes, struct record *out)
+{
+    static const uint8_t zeros[MD5_BYTES];
+    *out = (struct record){0};
+    struct cursor in = cursor_of(bytes);
+    bool version_known = cursor_u8(&in) == RECORD_VERSION;
+    uint8_t flags = cursor_u8(&in);
+    uint16_t zero = cursor_u16(&in);
+    digest_decode(&in, out->message_id);
+    digest_decode(&in, out->md5_body);
+    digest_decode(&in, out->md5_attributes);
+    uint32_t sender_bytes = cursor_u32(&in);
+    uint32_t trace_bytes = cursor_u32(&in);
+    uint32_t attribute_bytes = cursor_u32(&in);
+    uint32_t body_bytes = cursor_u32(&in);
+    out->sender_id = cursor_take(&in, sender_bytes);
+    out->trace_header = cursor_take(&in, trace_bytes);
+    struct slice attributes = cursor_take(&in, attribute_bytes);
+    out->body = cursor_take(&in, body_bytes);
+    if (in.bad || cursor_left(&in) > 0 || !version_known || zero != 0 || flags > FLAG_ATTRIBUTES)
+        return STATUS_INVALID;
+    if (flags == FLAG_ATTRIBUTES)
+        return attributes_decode(attributes, out) ? STATUS_OK : STATUS_INVALID;
+    bool clean = attribute_bytes == 0 && memcmp(out->md5_attributes, zeros, MD5_BYTES) == 0;
+    return clean ? STATUS_OK : STATUS_INVALID;
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* DELETE and CHANGE_VISIBILITY: what a consumer does with a message that it was handed.
+ *
+ * A lease names a message and the receive that handed it out. It is one of that message's leases
+ * when its count is between 1 and the message's own; an older one still deletes, as on SQS's
+ * standard queues, unless the caller asks for exactness. Anything else names no message. */
+#include "broker/core/limits.h"
+#include "broker/core/state.h"
+
+uint32_t message_by_lease(const struct core *core, const struct queue *queue,
+                          struct core_lease lease)
+{
+    uint32_t index = messages_find(&core->messages, queue->slot, lease.seq);
+    if (index == MESSAGE_NONE || lease.receive_count == 0)
+        return MESSAGE_NONE;
+    const struct message *message = message_at(&core->messages, index);
+    return lease.receive_count <= message->receive_count ? index : MESSAGE_NONE;
+}
+
+/* Is `lease` the one that holds the message now? */
+static enum core_code lease_state(const struct message *message, struct core_lease lease)
+{
+    if (message->state != MESSAGE_IN_FLIGHT)
+        return CORE_NOT_IN_FLIGHT;
+    return message->receive_count == lease.receive_count ? CORE_OK : CORE_STALE_LEASE;
+}
+
+void message_delete(struct core *core, const struct command *command, struct core_result *result)
+{
+    const struct command_delete *delete = &command->delete;
+    struct queue *queue = queue_find(core, delete->queue_id);
+    if (queue == NULL) {
+        result->code = CORE_NO_QUEUE;
+        return;
+    }
+    uint32_t index = message_by_lease(core, queue, delete->lease);
+    if (index == MESSAGE_NONE) {
+        result->code = CORE_NO_MESSAGE;
+        return;
+    }
+    if (delete->exact)
+        result->code = lease_state(message_at(&core->messages, index), delete->lease);
+    if (result->code != CORE_OK)
+        return;
+    queue_drop(core, queue, index);
+    queue->view.deleted_total++;
+}
+
+/* Extend or shorten the current lease. */
+static enum core_code change(struct core *core, struct queue *queue, uint32_t index,
+                             uint32_t visibility_s)
+{
+    struct message *message = message_at(&core->messages, index);
+    uint64_t age_ms = core->now_ms - message->sent_ms;
+    uint64_t due_after_ms = age_ms + (uint64_t)visibility_s * SECOND_MS;
+    if (due_after_ms > (uint64_t)message->leased_after_ms + LEASE_MS_MAX)
+        return CORE_INVALID;
+    queue_withdraw(core, queue, index);
+    message->due_after_ms = (uint32_t)due_after_ms;
+    if (visibility_s == 0)
+        queue_show(core, queue, index);
+    else
+        queue_hide(core, queue, index, MESSAGE_IN_FLIGHT);
+    return CORE_OK;
+}
+
+void message_change_visibility(struct core *core, const struct command *command,
+                               struct core_result *result)
+{
+    const struct command_change_visibility *change_visibility = &command->change_visibility;
+    struct queue *queue = queue_find(core, change_visibility->queue_id);
+    if (queue == NULL) {
+        result->code = CORE_NO_QUEUE;
+        return;
+    }
+    uint32_t index = message_by_lease(core, queue, change_visibility->lease);
+    if (index == MESSAGE_NONE) {
+        result->code = CORE_NO_MESSAGE;
+        return;
+    }
+    result->code = lease_state(message_at(&core->messages, index), change_visibility->lease);
+    if (result->code == CORE_OK)
+        result->code = change(core, queue, index, change_visibility->visibility_s);
+}
