@@ -9,8 +9,8 @@
 #include "proto/base/buffer.h"
 #include "proto/base/status.h"
 
-#include <uv.h>
 #include <stddef.h>
+#include <uv.h>
 
 struct http_server;
 struct http_connection;
@@ -23,8 +23,8 @@ struct http_header {
 };
 
 /* One request. Lives from `on_request` (or `body_bytes_max`) until http_respond has been called, or
- * until `on_abort` returns; its slices live as long. Requests of one connection are handled one at a
- * time, in order; pipelined ones wait. */
+ * until `on_abort` returns; its slices live as long. Requests of one connection are handled one at
+ * a time, in order; pipelined ones wait. */
 struct http_request {
     struct slice method; /* "GET" */
     struct slice target; /* as sent: path and query */
@@ -40,9 +40,10 @@ struct http_request {
 };
 
 struct http_limits {
-    size_t header_bytes_max; /* request line and headers; answered with 431 */
-    unsigned connections_max; /* more are closed at once */
-    uint32_t header_timeout_ms; /* for a whole request to arrive once it has begun: 408 */
+    size_t header_bytes_max;    /* request line and headers; answered with 431 */
+    unsigned connections_max;   /* more are closed at once */
+    uint32_t header_timeout_ms; /* for a request to arrive once it has begun, and 1 s more for each
+                                   32 kB of body that have arrived: 408 */
     uint32_t idle_timeout_ms;   /* between requests; 0 = none */
 };
 extern const struct http_limits http_limits_default; /* 64 KiB, 20000, 30 s, 75 s */
@@ -84,11 +85,13 @@ void http_server_close(struct http_server *server, void (*closed)(void *data), v
 /* http_header: the value of the first header of that name (case-insensitive); absent if none. */
 struct slice http_header(const struct http_request *request, const char *name);
 
-/* http_query_get: the decoded value of a query parameter, in the request's arena; absent if none. */
+/* http_query_get: the decoded value of a query parameter, in its arena; absent if none. */
 struct slice http_query_get(struct http_request *request, const char *name);
 
 /* http_respond: answer and end the request. `headers` are copied; `body` is moved (emptied).
- * Content-Length, Date, Connection are added here. HEAD is answered without the body. */
+ * Content-Length, Date, Connection are added here (and dropped from `headers`, as are names that
+ * are no token; control bytes in values become blanks). HEAD is answered without the body. A status
+ * outside 200..599 is answered as 502. */
 void http_respond(struct http_request *request, int status, const struct http_header *headers,
                   unsigned header_count, struct buffer *body);
 

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Answers: the status line, the headers that every answer has, the handler's own, the body.
+ *
+ * The framing headers are the server's business: a handler that passes on headers from elsewhere (a
+ * function's answer, say) cannot set Content-Length, Transfer-Encoding, Connection, Date and the
+ * like. Nor can it break out of a line: control bytes in a value become blanks, and a header whose
+ * name is no token is left out. */
+#include "proto/http/connection.h"
+
+#include "proto/base/assert.h"
+#include "proto/base/clock.h"
+
+#include <ctype.h>
+#include <time.h>
+
+static const char *const reserved_names[] = {
+    "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive",
+    "Upgrade",        "Trailer",           "Date"};
+
+static bool name_allowed(struct slice name)
+{
+    for (size_t i = 0; i < name.length; i++) {
+        uint8_t c = name.data[i];
+        if (!isalnum(c) && (c == 0 || strchr("!#$%&'*+-.^_`|~", c) == NULL))
+            return false;
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(reserved_names); i++) {
+        if (slice_is_nocase(name, reserved_names[i]))
+            return false;
+    }
+    return name.length > 0;
+}
+
+static void add_header(struct buffer *out, const struct http_header *header)
+{
+    if (!name_allowed(header->name))
+        return;
+    buffer_add_slice(out, header->name);
+    buffer_add(out, ": ", 2);
+    size_t start = out->length;
+    buffer_add_slice(out, header->value);
+    for (size_t i = start; i < out->length; i++) {
+        uint8_t c = out->data[i];
+        if ((c < 0x20 && c != '\t') || c == 0x7f)
+            out->data[i] = ' ';
+    }
+    buffer_add(out, "\r\n", 2);
+}
+
+/* RFC 9110 5.6.7; locale does not matter because the C locale is never left. */
+static const char *date_text(struct http_server *server)
+{
+    uint64_t second = clock_now_ms() / 1000;
+    if (second != server->date_second) {
+        time_t now = (time_t)second;
+        struct tm utc;
+        gmtime_r(&now, &utc);
+        strftime(server->date, sizeof server->date, "%a, %d %b %Y %H:%M:%S GMT", &utc);
+        server->date_second = second;
+    }
+    return server->date;
+}
+
+static void add_head(struct http_connection *c, int status, const struct http_header *headers,
+                     unsigned header_count, size_t body_length)
+{
+    struct buffer *out = &c->out_head;
+    buffer_clear(out);
+    buffer_printf(out, "HTTP/1.1 %d %s\r\nDate: %s\r\n", status, http_status_text(status),
+                  date_text(c->server));
+    for (unsigned i = 0; i < header_count; i++)
+        add_header(out, &headers[i]);
+    /* RFC 9110 8.6: no length where there can be no body. */
+    if (status != 204 && status != 304)
+        buffer_printf(out, "Content-Length: %zu\r\n", body_length);
+    buffer_printf(out, "Connection: %s\r\n\r\n", c->close_after ? "close" : "keep-alive");
+}
+
+void http_respond(struct http_request *request, int status, const struct http_header *headers,
+                  unsigned header_count, struct buffer *body)
+{
+    struct http_connection *c = request->connection;
+    ASSERT(c->state == CONNECTION_HANDLING);
+    if (status < 200 || status > 599)
+        status = 502; /* a number that came from elsewhere */
+    connection_answered(c);
+    struct buffer taken = {0};
+    if (body != NULL) {
+        taken = *body;
+        *body = (struct buffer){0};
+    }
+    add_head(c, status, headers, header_count, taken.length);
+    if (c->head_only || status == 204 || status == 304)
+        buffer_free(&taken);
+    c->out_body = taken;
+    reader_reset(&c->reader);
+    connection_send(c);
+}
+
+void respond_plain(struct http_connection *c, int status)
+{
+    c->close_after = true;
+    add_head(c, status, NULL, 0, 0);
+    connection_send(c);
+}

@@ -1,0 +1,766 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The HTTP server as clients see it: real sockets on loopback, polite and hostile. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/http/client.h"
+
+#include "proto/base/assert.h"
+
+#include <sys/resource.h>
+#include <sys/un.h>
+
+/* The handler: /echo gives the body back, /big gives 8 MiB, everything else names its path; with
+ * `hold`, requests wait until the test answers. */
+
+static size_t body_bytes_max(void *data, const struct http_request *request)
+{
+    (void)request;
+    return ((struct world *)data)->body_bytes_max;
+}
+
+static void answer(struct http_request *request, const char *text)
+{
+    struct buffer body = {0};
+    if (slice_is(request->path, "/echo"))
+        buffer_add_slice(&body, request->body);
+    else if (slice_is(request->path, "/big"))
+        memset(buffer_reserve(&body, 8 << 20), 'b', 8 << 20), buffer_added(&body, 8 << 20);
+    else
+        buffer_add_text(&body, text);
+    const struct http_header headers[] = {
+        {SLICE_LITERAL("X-Path"), request->path},
+        {SLICE_LITERAL("X-Query"), request->query},
+        {SLICE_LITERAL("X-Method"), request->method},
+        {SLICE_LITERAL("X-Evil"), SLICE_LITERAL("a\r\nSet-Cookie: no\n\x01")},
+        {SLICE_LITERAL("Bad Name"), SLICE_LITERAL("x")},
+        {SLICE_LITERAL("content-length"), SLICE_LITERAL("99")},
+        {SLICE_LITERAL("Connection"), SLICE_LITERAL("upgrade")},
+    };
+    http_respond(request, 200, headers, ARRAY_COUNT(headers), &body);
+    assert_null(body.data);
+}
+
+static void on_request(void *data, struct http_request *request)
+{
+    struct world *w = data;
+    w->requests++;
+    w->last_body_bytes = request->body.length;
+    snprintf(w->last_path, sizeof w->last_path, "%.*s", SLICE_ARGS(request->path));
+    assert_ptr_not_equal(request->connection, NULL);
+    assert_true(strncmp(request->peer, "127.0.0.1:", 10) == 0 ||
+                strcmp(request->peer, "local") == 0);
+    assert_null(w->waiting);
+    if (w->hold) {
+        w->waiting = request;
+        request->data = w;
+    } else {
+        answer(request, "hello");
+    }
+}
+
+static void on_abort(void *data, struct http_request *request)
+{
+    struct world *w = data;
+    assert_ptr_equal(w->waiting, request);
+    assert_ptr_equal(request->data, w);
+    w->waiting = NULL;
+    w->aborts++;
+}
+
+static void on_too_large(void *data, struct http_request *request)
+{
+    struct world *w = data;
+    w->too_large++;
+    struct buffer body = {0};
+    buffer_add_text(&body, "too much");
+    http_respond(request, 400, NULL, 0, &body);
+}
+
+static void on_closed(void *data)
+{
+    ((struct world *)data)->server_closed = true;
+}
+
+static void release(struct world *w)
+{
+    struct http_request *request = w->waiting;
+    assert_non_null(request);
+    w->waiting = NULL;
+    answer(request, "late");
+}
+
+static int setup(void **state)
+{
+    struct world *w = calloc(1, sizeof *w);
+    uv_loop_init(&w->loop);
+    w->body_bytes_max = 4 << 20;
+    w->limits = http_limits_default;
+    w->limits.header_bytes_max = 4096;
+    w->handler = (struct http_handler){.data = w,
+                                       .body_bytes_max = body_bytes_max,
+                                       .on_request = on_request,
+                                       .on_abort = on_abort};
+    *state = w;
+    return 0;
+}
+
+static void serve(struct world *w)
+{
+    assert_int_equal(
+        http_server_open(&w->server, &w->loop, "127.0.0.1", 0, &w->limits, &w->handler), STATUS_OK);
+    assert_true(http_server_port(w->server) > 0);
+}
+
+static void serve_no_more(struct world *w)
+{
+    http_server_close(w->server, on_closed, w);
+    assert_false(w->server_closed);
+    WAIT_FOR(w, NULL, w->server_closed);
+    w->server = NULL;
+}
+
+static int teardown(void **state)
+{
+    struct world *w = *state;
+    if (w->server != NULL)
+        serve_no_more(w);
+    assert_int_equal(uv_run(&w->loop, UV_RUN_NOWAIT), 0);
+    assert_int_equal(uv_loop_close(&w->loop), 0);
+    free(w);
+    return 0;
+}
+
+/* One request on a connection of its own; what came back is in the client. */
+static struct client exchange(struct world *w, const char *text, size_t length)
+{
+    struct client c = client_connect(w);
+    client_send(w, &c, text, length);
+    WAIT_FOR(w, &c, c.ended || answers_in(&c.in, false) > 0);
+    return c;
+}
+
+static void test_get(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    static const char text[] = "GET /a/b%20c?x=1&y HTTP/1.1\r\nHost: h\r\n\r\n";
+    struct client c = exchange(w, text, sizeof text - 1);
+    static const char *const parts[] = {"HTTP/1.1 200 OK\r\nDate: ",
+                                        " GMT\r\n",
+                                        "X-Path: /a/b%20c\r\n",
+                                        "X-Query: x=1&y\r\n",
+                                        "X-Method: GET\r\n",
+                                        "X-Evil: a  Set-Cookie: no  \r\n",
+                                        "Content-Length: 5\r\nConnection: keep-alive\r\n\r\nhello"};
+    for (size_t i = 0; i < ARRAY_COUNT(parts); i++)
+        assert_true(client_has(&c, parts[i]));
+    assert_false(client_has(&c, "Bad Name"));
+    assert_false(client_has(&c, "99"));
+    assert_false(client_has(&c, "upgrade"));
+    assert_false(c.ended);
+    client_close(&c);
+}
+
+static void test_split_anywhere(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    static const char text[] =
+        "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nX: \r\n\r\n"
+        "3;ext=1\r\nabc\r\n4\r\ndefg\r\n0\r\nTrailer: x\r\n\r\n";
+    struct client c = client_connect(w);
+    for (size_t cut = 1; cut < sizeof text - 1; cut++) {
+        buffer_clear(&c.in);
+        client_send(w, &c, text, cut);
+        uv_run(&w->loop, UV_RUN_NOWAIT);
+        uv_run(&w->loop, UV_RUN_NOWAIT);
+        client_send(w, &c, text + cut, sizeof text - 1 - cut);
+        WAIT_FOR(w, &c, c.ended || answers_in(&c.in, false) > 0);
+        assert_true(client_has(&c, "Content-Length: 7\r\n"));
+        assert_true(client_has(&c, "\r\n\r\nabcdefg"));
+    }
+    assert_int_equal(w->requests, sizeof text - 2);
+    client_close(&c);
+}
+
+static void test_large_body(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    size_t length = 3 << 20;
+    char *body = malloc(length);
+    for (size_t i = 0; i < length; i++)
+        body[i] = (char)(i * 31 >> 3);
+    struct client c = client_connect(w);
+    client_say(w, &c, "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 3145728\r\n\r\n");
+    client_send(w, &c, body, length);
+    WAIT_FOR(w, &c, c.ended || answers_in(&c.in, false) > 0);
+    assert_memory_equal(c.in.data + c.in.length - length, body, length);
+    free(body);
+    client_close(&c);
+}
+
+static void test_head_and_targets(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    struct client c = client_connect(w);
+    client_say(w, &c, "HEAD http://h:1/p/q?r HTTP/1.1\r\nHost: h\r\n\r\n");
+    WAIT_FOR(w, &c, answers_in(&c.in, true) == 1);
+    assert_true(client_has(&c, "X-Path: /p/q\r\n"));
+    assert_true(client_has(&c, "X-Query: r\r\n"));
+    assert_true(client_has(&c, "Content-Length: 5\r\n"));
+    assert_false(client_has(&c, "hello"));
+    /* The connection is still in step. */
+    client_say(w, &c,
+               "OPTIONS * HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n");
+    WAIT_FOR(w, &c, client_has(&c, "hello"));
+    assert_true(client_has(&c, "X-Path: *\r\n"));
+    client_close(&c);
+}
+
+static void test_keep_alive(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    static const struct {
+        const char *text;
+        bool kept;
+    } cases[] = {
+        {"GET / HTTP/1.1\r\nHost: h\r\n\r\n", true},
+        {"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", false},
+        {"GET / HTTP/1.1\r\nHost: h\r\nConnection: foo, Close\r\n\r\n", false},
+        {"GET / HTTP/1.0\r\n\r\n", false},
+        {"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", true},
+        {"\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", true},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        struct client c = exchange(w, cases[i].text, strlen(cases[i].text));
+        assert_int_equal(client_status(&c), 200);
+        if (cases[i].kept) {
+            assert_true(client_has(&c, "Connection: keep-alive\r\n"));
+            client_say(w, &c, cases[i].text);
+            WAIT_FOR(w, &c, answers_in(&c.in, false) == 2);
+        } else {
+            assert_true(client_has(&c, "Connection: close\r\n"));
+            WAIT_FOR(w, &c, c.ended);
+            assert_false(c.reset);
+        }
+        client_close(&c);
+    }
+}
+
+static void test_pipelining(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    w->hold = true;
+    struct client c = client_connect(w);
+    client_say(w, &c,
+               "POST /1 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"
+               "POST /2 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n0\r\n"
+               "\r\nGET /3 HTTP/1.1\r\nHost: h\r\n\r\n");
+    WAIT_FOR(w, &c, w->waiting != NULL);
+    for (int i = 0; i < 20; i++)
+        world_turn(w);
+    assert_int_equal(w->requests, 1);
+    assert_string_equal(w->last_path, "/1");
+    assert_int_equal(w->last_body_bytes, 3);
+    release(w);
+    WAIT_FOR(w, &c, w->waiting != NULL);
+    assert_string_equal(w->last_path, "/2");
+    assert_int_equal(w->last_body_bytes, 2);
+    w->hold = false;
+    release(w);
+    WAIT_FOR(w, &c, answers_in(&c.in, false) == 3);
+    assert_string_equal(w->last_path, "/3");
+    client_close(&c);
+}
+
+/* Far more pipelined requests than are buffered: none is lost, and answering them does not nest. */
+static void test_pipelining_flood(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    w->hold = true;
+    static const char text[] = "GET /flood HTTP/1.1\r\nHost: h\r\n\r\n";
+    enum { COUNT = 20000 };
+    struct buffer flood = {0};
+    for (int i = 0; i < COUNT; i++)
+        buffer_add(&flood, text, sizeof text - 1);
+    struct client c = client_connect(w);
+    client_send(w, &c, flood.data, 300000);
+    WAIT_FOR(w, &c, w->waiting != NULL);
+    w->hold = false;
+    release(w);
+    client_send(w, &c, flood.data + 300000, flood.length - 300000);
+    WAIT_FOR(w, &c, answers_in(&c.in, false) == COUNT);
+    assert_int_equal(w->requests, COUNT);
+    buffer_free(&flood);
+    client_close(&c);
+}
+
+#define HOST "Host: h\r\n"
+
+static void test_malformed(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    static const struct {
+        const char *text;
+        int status;
+    } cases[] = {
+        {"GARBAGE\r\n\r\n", 400},
+        {"\x16\x03\x01\x02", 400},
+        {"GET / HTTP/1.1\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\n" HOST HOST "\r\n", 400},
+        {"GET / HTTP/1.1\r\n" HOST "Foo : bar\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\n" HOST ": bar\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\n" HOST "F\xc3\xb6o: bar\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\n" HOST "X: a\r\n b\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\n" HOST "X:\r\n\tb\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\n" HOST "X: a\rb\r\n\r\n", 400},
+        {"GET / HTTP/1.1\n" HOST "\r\n", 400},
+        {"GET / HTTP/1.1\r\nHost: h\n\r\n", 400},
+        {"GET / HTTP/1.1\r\n" HOST "X: a\x01\r\n\r\n", 400},
+        {" GET / HTTP/1.1\r\n" HOST "\r\n", 400},
+        {"GET / a HTTP/1.1\r\n" HOST "\r\n", 400},
+        {"GET /\xff HTTP/1.1\r\n" HOST "\r\n", 400},
+        {"GET /#f HTTP/1.1\r\n" HOST "\r\n", 400},
+        {"GET path HTTP/1.1\r\n" HOST "\r\n", 400},
+        {"GET http://h HTTP/1.1\r\n" HOST "\r\n", 400},
+        {"GET /\r\n" HOST "\r\n", 505},
+        {"GET / HTTP/2.0\r\n" HOST "\r\n", 505},
+        {"GET / HTTP/0.9\r\n" HOST "\r\n", 505},
+        {"CONNECT h:1 HTTP/1.1\r\n" HOST "\r\n", 501},
+        {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Content-Length: 1\r\nContent-Length: 1\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Content-Length: 1, 1\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Content-Length: +1\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Content-Length: -1\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Content-Length: 0x1\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Content-Length:\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Content-Length: 99999999999999999999\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: gzip, chunked\r\n\r\n", 501},
+        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked, gzip\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: gzip\r\n\r\n", 501},
+        {"POST / HTTP/1.0\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n-1\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0x1\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n 1\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", 400},
+        {"POST / HTTP/1.1\r\n" HOST "Expect: miracles\r\nContent-Length: 1\r\n\r\n", 417},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        struct client c = exchange(w, cases[i].text, strlen(cases[i].text));
+        if (client_status(&c) != cases[i].status)
+            fail_msg("case %zu: %d for\n%s", i, client_status(&c), cases[i].text);
+        assert_true(client_has(&c, "Content-Length: 0\r\nConnection: close\r\n\r\n"));
+        WAIT_FOR(w, &c, c.ended);
+        assert_false(c.reset);
+        client_close(&c);
+    }
+    static const char nul[] = "GET / HTTP/1.1\r\n" HOST "X: a\0b\r\n\r\n";
+    struct client c = exchange(w, nul, sizeof nul - 1);
+    assert_int_equal(client_status(&c), 400);
+    client_close(&c);
+    assert_int_equal(w->requests, 0);
+}
+
+/* A refused request ends the connection: what was smuggled behind it is never looked at. */
+static void test_nothing_after_a_refusal(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    static const char text[] = "POST / HTTP/1.1\r\n" HOST "Content-Length: 1, 2\r\n\r\n"
+                               "GET /smuggled HTTP/1.1\r\n" HOST "\r\n";
+    struct client c = exchange(w, text, sizeof text - 1);
+    WAIT_FOR(w, &c, c.ended);
+    assert_int_equal(answers_in(&c.in, false), 1);
+    assert_int_equal(w->requests, 0);
+    client_close(&c);
+}
+
+static void expect_status(struct world *w, struct buffer *text, int status)
+{
+    struct client c = exchange(w, (char *)text->data, text->length);
+    assert_int_equal(client_status(&c), status);
+    client_close(&c);
+    buffer_free(text);
+}
+
+static void test_header_floods(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    struct buffer text = {0};
+    for (int fits = 1; fits >= 0; fits--) {
+        /* Exactly header_bytes_max, and one more. */
+        buffer_add_text(&text, "GET / HTTP/1.1\r\n" HOST "X: ");
+        while (text.length < 4096 - 4 + (fits ? 0 : 1))
+            buffer_add_byte(&text, 'x');
+        buffer_add_text(&text, "\r\n\r\n");
+        expect_status(w, &text, fits ? 200 : 431);
+    }
+    for (int fits = 1; fits >= 0; fits--) {
+        buffer_add_text(&text, "GET / HTTP/1.1\r\n" HOST);
+        for (int i = 1; i < HTTP_HEADERS_MAX + (fits ? 0 : 1); i++)
+            buffer_printf(&text, "H%d: v\r\n", i);
+        buffer_add_text(&text, "\r\n");
+        expect_status(w, &text, fits ? 200 : 431);
+    }
+    for (int i = 0; i < 5000; i++) /* blanks that no callback of the parser reports */
+        buffer_add_text(&text, "\r\n");
+    expect_status(w, &text, 431);
+    /* Endless chunk extensions and trailers. */
+    static const char chunked[] = "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n";
+    buffer_add_text(&text, chunked);
+    buffer_add_text(&text, "1;a=");
+    for (int i = 0; i < 20000; i++)
+        buffer_add_byte(&text, 'a');
+    expect_status(w, &text, 400);
+    buffer_add_text(&text, chunked);
+    buffer_add_text(&text, "0\r\nT: ");
+    for (int i = 0; i < 20000; i++)
+        buffer_add_byte(&text, 'a');
+    expect_status(w, &text, 400);
+}
+
+static void test_too_large(void **state)
+{
+    struct world *w = *state;
+    w->body_bytes_max = 10;
+    serve(w);
+    static const struct {
+        const char *text;
+        int status;
+    } cases[] = {
+        {"POST / HTTP/1.1\r\n" HOST "Content-Length: 10\r\n\r\n0123456789", 200},
+        {"POST / HTTP/1.1\r\n" HOST "Content-Length: 11\r\n\r\n0123456789", 413},
+        {"POST / HTTP/1.1\r\n" HOST "Content-Length: 18446744073709551615\r\n\r\n", 413},
+        {"POST / HTTP/1.1\r\n" HOST
+         "Transfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n",
+         200},
+        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\nb\r\n", 413},
+        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n9\r\n012345678\r\n2\r\n",
+         413},
+        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", 413},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        struct client c = exchange(w, cases[i].text, strlen(cases[i].text));
+        assert_int_equal(client_status(&c), cases[i].status);
+        assert_int_equal(client_has(&c, "Connection: close"), cases[i].status == 413);
+        client_close(&c);
+    }
+    assert_int_equal(w->requests, 2);
+}
+
+/* The client is in the middle of sending 16 MiB when it is refused; it must see the answer, not a
+ * reset. */
+static void test_too_large_while_sending(void **state)
+{
+    struct world *w = *state;
+    w->body_bytes_max = 1000;
+    w->handler.on_too_large = on_too_large;
+    serve(w);
+    struct client c = client_connect(w);
+    client_say(w, &c, "POST / HTTP/1.1\r\n" HOST "Content-Length: 16777216\r\n\r\n");
+    char block[65536] = {0};
+    for (int i = 0; i < 256; i++)
+        client_send(w, &c, block, sizeof block);
+    WAIT_FOR(w, &c, c.ended);
+    assert_false(c.reset);
+    assert_int_equal(client_status(&c), 400);
+    assert_true(client_has(&c, "too much"));
+    assert_int_equal(w->too_large, 1);
+    assert_int_equal(w->requests, 0);
+    client_close(&c);
+    WAIT_FOR(w, NULL, http_server_connections(w->server) == 0);
+}
+
+static void test_expect_continue(void **state)
+{
+    struct world *w = *state;
+    w->body_bytes_max = 10;
+    serve(w);
+    struct client c = client_connect(w);
+    client_say(w, &c,
+               "POST /echo HTTP/1.1\r\n" HOST "Expect: 100-Continue\r\nContent-Length: 3\r\n\r\n");
+    WAIT_FOR(w, &c, client_has(&c, "\r\n\r\n"));
+    assert_string_equal(buffer_c_string(&c.in), "HTTP/1.1 100 Continue\r\n\r\n");
+    buffer_clear(&c.in);
+    client_say(w, &c, "abc");
+    WAIT_FOR(w, &c, answers_in(&c.in, false) == 1);
+    assert_int_equal(client_status(&c), 200);
+    buffer_clear(&c.in);
+    /* Too large is said at once, without the invitation to send it. */
+    client_say(w, &c,
+               "POST /echo HTTP/1.1\r\n" HOST "Expect: 100-continue\r\nContent-Length: 11\r\n\r\n");
+    WAIT_FOR(w, &c, c.ended);
+    assert_int_equal(client_status(&c), 413);
+    client_close(&c);
+    /* None is needed when the body is here already. */
+    static const char text[] =
+        "POST /echo HTTP/1.1\r\n" HOST "Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc";
+    c = exchange(w, text, sizeof text - 1);
+    assert_false(client_has(&c, "100 Continue"));
+    client_close(&c);
+}
+
+static void test_slow_requests(void **state)
+{
+    struct world *w = *state;
+    w->limits.header_timeout_ms = 30;
+    serve(w);
+    static const char *const starts[] = {"G", "GET / HTTP/1.1\r\nHost",
+                                         "POST / HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nab"};
+    for (size_t i = 0; i < ARRAY_COUNT(starts); i++) {
+        struct client c = exchange(w, starts[i], strlen(starts[i]));
+        assert_int_equal(client_status(&c), 408);
+        WAIT_FOR(w, &c, c.ended);
+        client_close(&c);
+    }
+    /* A request that waits for its answer is not slow. */
+    w->hold = true;
+    struct client c = client_connect(w);
+    client_say(w, &c, "GET / HTTP/1.1\r\n" HOST "\r\n");
+    for (int i = 0; i < 60; i++)
+        world_turn(w);
+    release(w);
+    WAIT_FOR(w, &c, answers_in(&c.in, false) == 1);
+    assert_int_equal(client_status(&c), 200);
+    client_close(&c);
+}
+
+static void test_idle(void **state)
+{
+    struct world *w = *state;
+    w->limits.idle_timeout_ms = 20;
+    serve(w);
+    struct client fresh = client_connect(w);
+    WAIT_FOR(w, &fresh, fresh.ended);
+    assert_int_equal(fresh.in.length, 0);
+    client_close(&fresh);
+    static const char text[] = "GET / HTTP/1.1\r\n" HOST "\r\n";
+    struct client used = exchange(w, text, sizeof text - 1);
+    WAIT_FOR(w, &used, used.ended);
+    assert_int_equal(answers_in(&used.in, false), 1);
+    client_close(&used);
+}
+
+static void test_abort(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    w->hold = true;
+    for (unsigned i = 0; i < 2; i++) {
+        struct client c = client_connect(w);
+        client_say(w, &c, "GET / HTTP/1.1\r\n" HOST "\r\nGET /next HTTP/1.1\r\n" HOST "\r\n");
+        WAIT_FOR(w, &c, w->waiting != NULL);
+        if (i == 0)
+            client_close(&c);
+        else
+            client_reset(&c);
+        WAIT_FOR(w, NULL, w->aborts == i + 1);
+        WAIT_FOR(w, NULL, http_server_connections(w->server) == 0);
+        assert_int_equal(w->requests, i + 1);
+    }
+    /* Also when the server itself ends. */
+    struct client c = client_connect(w);
+    client_say(w, &c, "GET / HTTP/1.1\r\n" HOST "\r\n");
+    WAIT_FOR(w, &c, w->waiting != NULL);
+    serve_no_more(w);
+    assert_int_equal(w->aborts, 3);
+    client_close(&c);
+}
+
+static void test_half_requests_are_no_aborts(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    struct client c = client_connect(w);
+    client_say(w, &c, "POST / HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nab");
+    WAIT_FOR(w, &c, http_server_connections(w->server) == 1);
+    client_reset(&c);
+    WAIT_FOR(w, NULL, http_server_connections(w->server) == 0);
+    assert_int_equal(w->aborts + w->requests, 0);
+}
+
+static void test_stop_accepting(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    static const char text[] = "GET / HTTP/1.1\r\n" HOST "\r\n";
+    struct client idle = exchange(w, text, sizeof text - 1);
+    w->hold = true;
+    struct client busy = client_connect(w);
+    client_say(w, &busy, text);
+    WAIT_FOR(w, &busy, w->waiting != NULL);
+    uint16_t port = http_server_port(w->server);
+    http_server_stop_accepting(w->server);
+    http_server_stop_accepting(w->server);
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_not_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    close(fd);
+    WAIT_FOR(w, &idle, idle.ended);
+    assert_int_equal(http_server_connections(w->server), 1);
+    release(w);
+    WAIT_FOR(w, &busy, busy.ended);
+    assert_int_equal(client_status(&busy), 200);
+    assert_true(client_has(&busy, "Connection: close"));
+    client_close(&busy);
+    client_close(&idle);
+    WAIT_FOR(w, NULL, http_server_connections(w->server) == 0);
+}
+
+static void test_connections_max(void **state)
+{
+    struct world *w = *state;
+    w->limits.connections_max = 2;
+    serve(w);
+    static const char text[] = "GET / HTTP/1.1\r\n" HOST "\r\n";
+    struct client a = exchange(w, text, sizeof text - 1);
+    struct client b = exchange(w, text, sizeof text - 1);
+    struct client c = client_connect(w);
+    WAIT_FOR(w, &c, c.ended);
+    assert_int_equal(http_server_connections(w->server), 2);
+    client_close(&a);
+    WAIT_FOR(w, NULL, http_server_connections(w->server) == 1);
+    client_close(&c);
+    c = exchange(w, text, sizeof text - 1);
+    assert_int_equal(client_status(&c), 200);
+    client_close(&b);
+    client_close(&c);
+}
+
+static void test_slow_reader(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    struct client c = client_connect(w);
+    client_say(w, &c, "GET /big HTTP/1.1\r\n" HOST "\r\nGET /next HTTP/1.1\r\n" HOST "\r\n");
+    for (int i = 0; i < 50; i++)
+        world_turn(w); /* the socket is full and nobody reads */
+    assert_int_equal(w->requests, 1);
+    WAIT_FOR(w, &c, answers_in(&c.in, false) == 2);
+    assert_string_equal(w->last_path, "/next");
+    client_close(&c);
+    /* One that goes away in the middle of its answer. */
+    c = client_connect(w);
+    client_say(w, &c, "GET /big HTTP/1.1\r\n" HOST "\r\n");
+    WAIT_FOR(w, NULL, w->requests == 3);
+    client_reset(&c);
+    WAIT_FOR(w, NULL, http_server_connections(w->server) == 0);
+    assert_int_equal(w->aborts, 0);
+}
+
+/* Out of descriptors: the loop must rest, and service resumes. */
+static void test_out_of_descriptors(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    for (int i = 0; i < 3; i++)
+        world_turn(w);
+    struct client c = {.fd = socket(AF_INET, SOCK_STREAM, 0)};
+    struct rlimit before;
+    getrlimit(RLIMIT_NOFILE, &before);
+    struct rlimit tight = {.rlim_cur = (rlim_t)c.fd + 1, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons(http_server_port(w->server)),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    assert_int_equal(connect(c.fd, (struct sockaddr *)&to, sizeof to), 0);
+    unsigned turns = 0;
+    uint64_t until = clock_monotonic_ns() + 250000000;
+    while (clock_monotonic_ns() < until) {
+        uv_run(&w->loop, UV_RUN_ONCE);
+        turns++;
+    }
+    setrlimit(RLIMIT_NOFILE, &before);
+    assert_true(turns < 50); /* a spinning loop makes many thousands */
+    client_say(w, &c, "GET / HTTP/1.1\r\n" HOST "\r\n");
+    WAIT_FOR(w, &c, answers_in(&c.in, false) == 1);
+    client_close(&c);
+}
+
+static void test_open_errors(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    struct http_server *second = NULL;
+    assert_int_equal(http_server_open(&second, &w->loop, "127.0.0.1", http_server_port(w->server),
+                                      &w->limits, &w->handler),
+                     STATUS_EXISTS);
+    assert_int_equal(
+        http_server_open(&second, &w->loop, "host.invalid", 0, &w->limits, &w->handler),
+        STATUS_INVALID);
+    assert_int_equal(http_server_open(&second, &w->loop, "192.0.2.1", 0, &w->limits, &w->handler),
+                     STATUS_INVALID);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(http_server_open_fd(&second, &w->loop, fd, &w->limits, &w->handler),
+                     STATUS_INVALID);
+    close(fd);
+    assert_null(second);
+}
+
+static void test_open_fd(void **state)
+{
+    struct world *w = *state;
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "millrace-test-%d", getpid());
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(fd, 8), 0);
+    assert_int_equal(http_server_open_fd(&w->server, &w->loop, fd, &w->limits, &w->handler),
+                     STATUS_OK);
+    struct client c = {.fd = socket(AF_UNIX, SOCK_STREAM, 0)};
+    assert_int_equal(connect(c.fd, (struct sockaddr *)&address, sizeof address), 0);
+    client_say(w, &c, "GET / HTTP/1.1\r\n" HOST "\r\n");
+    WAIT_FOR(w, &c, answers_in(&c.in, false) == 1);
+    assert_int_equal(client_status(&c), 200);
+    client_close(&c);
+}
+
+#define WITH(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH(test_get),
+        WITH(test_split_anywhere),
+        WITH(test_large_body),
+        WITH(test_head_and_targets),
+        WITH(test_keep_alive),
+        WITH(test_pipelining),
+        WITH(test_pipelining_flood),
+        WITH(test_malformed),
+        WITH(test_nothing_after_a_refusal),
+        WITH(test_header_floods),
+        WITH(test_too_large),
+        WITH(test_too_large_while_sending),
+        WITH(test_expect_continue),
+        WITH(test_slow_requests),
+        WITH(test_idle),
+        WITH(test_abort),
+        WITH(test_half_requests_are_no_aborts),
+        WITH(test_stop_accepting),
+        WITH(test_connections_max),
+        WITH(test_slow_reader),
+        WITH(test_out_of_descriptors),
+        WITH(test_open_errors),
+        WITH(test_open_fd),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
