@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What results do to messages, and what they cost.
+ *
+ *     result                    messages of a mapping                      usage
+ *     OK                        deleted                                    counted
+ *     OK, some items failed     those stay until their visibility timeout  counted
+ *     OK, answer unreadable     all stay until their visibility timeout    counted
+ *     error, timeout, crash     all stay until their visibility timeout    counted, as an error
+ *     rejected, worker lost     visible again at once                      nothing ran that we know
+ *
+ * Deletes and usage of one result go into one call, hence one Raft entry: the lease makes the
+ * delete exact, and the run is counted once if and only if that entry is committed.
+ *
+ * A settlement that the shard is too busy for is kept and proposed again on the next ticks; when it
+ * fails for good, the messages come back by their deadline, which is at-least-once delivery at
+ * work.
+ */
+#include "broker/dispatch/settle.h"
+
+#include "broker/dispatch/async.h"
+#include "broker/dispatch/item_failures.h"
+#include "proto/base/assert.h"
+#include "proto/base/trace.h"
+
+#include <stdlib.h>
+#include <utlist.h>
+
+#define SETTLE_COMMANDS_MAX 500u /* in one call; a call is one entry, at most 256 KiB */
+#define SETTLE_TRIES_MAX    100u
+
+struct settle_call {
+    struct dispatch *dispatch;
+    struct buffer commands;
+    uint32_t count;
+    uint32_t tries;
+    struct shard_call call;
+    struct settle_call *prev, *next; /* in dispatch->unsettled */
+};
+
+static void settle_call_free(struct settle_call *settle)
+{
+    struct dispatch *dispatch = settle->dispatch;
+    buffer_free(&settle->commands);
+    free(settle);
+    dispatch_operation_end(dispatch);
+}
+
+static void settle_call_done(struct shard_call *call, enum status status,
+                             const struct core_result *results, uint32_t count)
+{
+    struct settle_call *settle = call->data;
+    (void)results; /* gone or leased by another meanwhile: nothing is left to do */
+    (void)count;
+    if (status == STATUS_BUSY && settle->tries < SETTLE_TRIES_MAX && !settle->dispatch->closing) {
+        DL_APPEND(settle->dispatch->unsettled, settle);
+        return;
+    }
+    if (status != STATUS_OK)
+        trace_warn("dispatch", "not_settled", "commands=%u why=\"%s\"", settle->count,
+                   status_text(status));
+    settle_call_free(settle);
+}
+
+static void settle_call_propose(struct settle_call *settle)
+{
+    settle->tries++;
+    settle->call =
+        (struct shard_call){.count = settle->count, .done = settle_call_done, .data = settle};
+    buffer_add_slice(&settle->call.commands, buffer_slice(&settle->commands));
+    shard_call(settle->dispatch->shard, &settle->call);
+}
+
+void settle_tick(struct dispatch *dispatch)
+{
+    struct settle_call *list = dispatch->unsettled;
+    struct settle_call *settle;
+    struct settle_call *after;
+    dispatch->unsettled = NULL;
+    DL_FOREACH_SAFE(list, settle, after)
+    {
+        DL_DELETE(list, settle);
+        if (dispatch->closing)
+            settle_call_free(settle);
+        else
+            settle_call_propose(settle);
+    }
+}
+
+void settlement_submit(struct settlement *settlement)
+{
+    struct settle_call *open = settlement->open;
+    settlement->open = NULL;
+    if (open != NULL)
+        settle_call_propose(open);
+}
+
+void settlement_add(struct settlement *settlement, const struct command *command)
+{
+    if (settlement->open != NULL && settlement->open->count == SETTLE_COMMANDS_MAX)
+        settlement_submit(settlement);
+    if (settlement->open == NULL) {
+        settlement->open = memory_new(1, sizeof *settlement->open);
+        settlement->open->dispatch = settlement->dispatch;
+        dispatch_operation_begin(settlement->dispatch);
+    }
+    command_encode(&settlement->open->commands, command);
+    settlement->open->count++;
+}
+
+static struct core_lease batch_lease(const struct batch *batch, uint32_t i)
+{
+    ASSERT(i < batch->count);
+    return (struct core_lease){batch->messages[i].seq, batch->messages[i].receive_count};
+}
+
+void settlement_delete(struct settlement *settlement, const struct batch *batch, uint32_t i)
+{
+    struct command command = {
+        .type = COMMAND_DELETE,
+        .delete = {.queue_id = batch->queue_id, .lease = batch_lease(batch, i), .exact = true}};
+    settlement_add(settlement, &command);
+}
+
+void settlement_show(struct settlement *settlement, const struct batch *batch, uint32_t i,
+                     uint32_t after_s)
+{
+    struct command command = {.type = COMMAND_CHANGE_VISIBILITY,
+                              .change_visibility = {.queue_id = batch->queue_id,
+                                                    .lease = batch_lease(batch, i),
+                                                    .visibility_s = after_s}};
+    settlement_add(settlement, &command);
+}
+
+void settle_give_back(const struct batch *batch, uint32_t from)
+{
+    struct settlement settlement = {.dispatch = batch->dispatch};
+    for (uint32_t i = from; i < batch->count; i++)
+        settlement_show(&settlement, batch, i, 0);
+    settlement_submit(&settlement);
+}
+
+/* ---- usage ---- */
+
+static struct usage usage_of(const Millrace__Result *result, uint64_t memory_mb)
+{
+    struct usage usage = {.invocations = 1,
+                          .errors = result->outcome != MILLRACE__OUTCOME__OUTCOME_OK,
+                          .timeouts = result->outcome == MILLRACE__OUTCOME__OUTCOME_TIMEOUT,
+                          .cold_starts = result->cold_start ? 1 : 0,
+                          .duration_us = result->duration_us,
+                          .billed_ms = result->billed_ms};
+    if (__builtin_mul_overflow(result->billed_ms, memory_mb, &usage.billed_mb_ms))
+        usage.billed_mb_ms = 0; /* a worker's nonsense must not become a bill */
+    return usage;
+}
+
+static void settlement_usage(struct settlement *settlement, const char *function,
+                             struct usage usage)
+{
+    struct command command = {.type = COMMAND_FUNCTION_USAGE,
+                              .function_usage = {.name = slice_of(function), .delta = usage}};
+    settlement_add(settlement, &command);
+}
+
+void settle_run(const struct assignment *assignment, const Millrace__Result *result)
+{
+    struct settlement settlement = {.dispatch = assignment->dispatch};
+    settlement_usage(&settlement, assignment->function->name,
+                     usage_of(result, assignment->memory_bytes >> 20));
+    settlement_submit(&settlement);
+}
+
+void settle_throttles(struct dispatch *dispatch, struct function_entry *function)
+{
+    struct settlement settlement = {.dispatch = dispatch};
+    settlement_usage(&settlement, function->name, (struct usage){.throttles = function->throttles});
+    function->throttles = 0;
+    settlement_submit(&settlement);
+}
+
+/* ---- mappings ---- */
+
+static void settle_items(struct settlement *settlement, const struct batch *batch,
+                         struct slice answer)
+{
+    bool *failed = memory_new(batch->count, sizeof *failed);
+    if (batch->source->report_item_failures &&
+        !item_failures_read(answer, (const uint8_t(*)[UUID_BYTES])batch->ids, batch->count, failed))
+        batch->source->last_result = "PROBLEM: The function's batch item failures are invalid";
+    for (uint32_t i = 0; i < batch->count; i++)
+        if (!failed[i])
+            settlement_delete(settlement, batch, i);
+    free(failed);
+}
+
+void settle_batch(struct batch *batch, const Millrace__Result *result)
+{
+    struct settlement settlement = {.dispatch = batch->dispatch};
+    bool failed = result->outcome != MILLRACE__OUTCOME__OUTCOME_OK;
+    settlement_usage(&settlement, batch->source->function->name,
+                     usage_of(result, batch->assignment->memory_bytes >> 20));
+    batch->source->last_result = failed ? "PROBLEM: Function call failed" : "OK";
+    if (batch->source->kind == SOURCE_ASYNC)
+        async_settle(&settlement, batch, failed);
+    else if (!failed)
+        settle_items(&settlement, batch, slice_make(result->payload.data, result->payload.len));
+    settlement_submit(&settlement);
+}

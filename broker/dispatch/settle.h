@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Settlements: commands that follow from a result, proposed until the shard takes them.
+ * thread: loop. */
+#ifndef BROKER_DISPATCH_SETTLE_H
+#define BROKER_DISPATCH_SETTLE_H
+
+#include "broker/dispatch/internal.h"
+
+/* Built on the stack; ends in settlement_submit. */
+struct settlement {
+    struct dispatch *dispatch;
+    struct settle_call *open; /* private */
+};
+
+/* settlement_add: one more command. More than SETTLE_COMMANDS_MAX go out in several calls.
+ * settlement_submit: propose what was added. BUSY is tried again on later ticks; when the shard
+ * cannot take it at all, messages become visible again by their deadline. */
+void settlement_add(struct settlement *settlement, const struct command *command);
+void settlement_submit(struct settlement *settlement);
+
+/* settlement_delete, settlement_show: delete a message if its lease still is the current one; make
+ * it visible again after `after_s` seconds if its lease has not run out. */
+void settlement_delete(struct settlement *settlement, const struct batch *batch, uint32_t i);
+void settlement_show(struct settlement *settlement, const struct batch *batch, uint32_t i,
+                     uint32_t after_s);
+
+#endif
