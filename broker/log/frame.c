@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The bytes of a segment.
+ *
+ * A segment is a header, frames, and, once it is full, a footer. One frame is one Raft entry. All
+ * integers are little-endian; docs/format.md shows the same tables with examples.
+ *
+ *     HEADER (64 bytes)                     FRAME HEADER (40 bytes + table)
+ *     0   8  magic "MRSEGMT1"               0   4  magic "MRFR"
+ *     8   8  segment id, random             4   4  payload length
+ *     16  8  index of the first frame       8   8  index
+ *     24  36 zero                           16  8  term
+ *     60  4  CRC-32C of bytes 0..59         24  8  synced index
+ *                                           32  2  type
+ *     TRAILER (40 bytes, last in the file)  34  2  flags, 0
+ *     0   4  magic "MRFT"                   36  4  CRC-32C
+ *     4   4  count of frames                40  4n CRC-32C of each 4096-byte block of the payload
+ *     8   8  index of the first frame       ... to a multiple of 8, then the payload, to a multiple
+ *     16  8  where the frames end               of 8
+ *     24  8  zero
+ *     32  4  CRC-32C of table and trailer
+ *     36  4  zero
+ * Between the frames and the trailer stands the table: u32 file offset of each frame, padded to 8.
+ *
+ * I1  Every checksum of frames and footer starts from the segment id, so what an earlier use of a
+ *     recycled file left behind is never valid: a new use has a new id.
+ * I2  A body can be verified without reading the frame around it: header and table have one
+ *     checksum, and each 4 KiB of the payload its own in the table.
+ * I3  "synced index" tells a torn write from damage. One write is under way at a time, so frames
+ *     behind a bad one that say that the bad one was synced prove damage (refuse); frames that do
+ *     not were part of the same unfinished write, and nobody was told of them (cut).
+ *
+ * What cannot be told apart: damage to frames of the very last write looks like a torn write. */
+#include "broker/log/frame.h"
+
+#include "proto/base/assert.h"
+#include "proto/base/bytes.h"
+#include "proto/base/crc32c.h"
+
+static const char segment_magic[8] = {'M', 'R', 'S', 'E', 'G', 'M', 'T', '1'};
+#define FRAME_MAGIC   0x5246524du /* "MRFR" */
+#define TRAILER_MAGIC 0x5446524du /* "MRFT" */
+
+static uint32_t align8(uint32_t n)
+{
+    return (n + 7u) & ~7u;
+}
+
+static uint32_t crc_seed(uint64_t segment_id)
+{
+    uint8_t bytes[8];
+    bytes_put_u64(bytes, segment_id);
+    return crc32c(0, slice_make(bytes, sizeof bytes));
+}
+
+void segment_head_encode(const struct segment_head *head, uint8_t out[SEGMENT_HEAD_BYTES])
+{
+    memset(out, 0, SEGMENT_HEAD_BYTES);
+    memcpy(out, segment_magic, sizeof segment_magic);
+    bytes_put_u64(out + 8, head->id);
+    bytes_put_u64(out + 16, head->first_index);
+    bytes_put_u32(out + 60, crc32c(0, slice_make(out, 60)));
+}
+
+bool segment_head_decode(struct slice in, struct segment_head *out)
+{
+    if (in.length < SEGMENT_HEAD_BYTES ||
+        memcmp(in.data, segment_magic, sizeof segment_magic) != 0 ||
+        bytes_get_u32(in.data + 60) != crc32c(0, slice_make(in.data, 60)))
+        return false;
+    out->id = bytes_get_u64(in.data + 8);
+    out->first_index = bytes_get_u64(in.data + 16);
+    return out->first_index > 0;
+}
+
+uint32_t frame_block_count(uint32_t length)
+{
+    return (length + FRAME_BLOCK_BYTES - 1) / FRAME_BLOCK_BYTES;
+}
+
+uint32_t frame_head_bytes(uint32_t length)
+{
+    ASSERT(length <= FRAME_PAYLOAD_MAX);
+    return align8(FRAME_HEAD_BYTES + 4 * frame_block_count(length));
+}
+
+uint32_t frame_bytes(uint32_t length)
+{
+    return frame_head_bytes(length) + align8(length);
+}
+
+static uint32_t frame_head_crc(const uint8_t *head, uint32_t head_bytes, uint64_t segment_id)
+{
+    uint32_t crc = crc32c(crc_seed(segment_id), slice_make(head, 36));
+    return crc32c(crc, slice_make(head + FRAME_HEAD_BYTES, head_bytes - FRAME_HEAD_BYTES));
+}
+
+static uint32_t block_length(uint32_t length, uint32_t block)
+{
+    uint32_t left = length - block * FRAME_BLOCK_BYTES;
+    return left < FRAME_BLOCK_BYTES ? left : FRAME_BLOCK_BYTES;
+}
+
+void frame_head_encode(const struct frame *frame, uint64_t segment_id, const uint8_t *payload,
+                       uint8_t *out)
+{
+    uint32_t head_bytes = frame_head_bytes(frame->length);
+    memset(out, 0, head_bytes);
+    bytes_put_u32(out, FRAME_MAGIC);
+    bytes_put_u32(out + 4, frame->length);
+    bytes_put_u64(out + 8, frame->index);
+    bytes_put_u64(out + 16, frame->term);
+    bytes_put_u64(out + 24, frame->synced_index);
+    bytes_put_u16(out + 32, frame->type);
+    for (uint32_t i = 0; i < frame_block_count(frame->length); i++) {
+        struct slice block = {payload + (size_t)i * FRAME_BLOCK_BYTES,
+                              block_length(frame->length, i)};
+        bytes_put_u32(out + FRAME_HEAD_BYTES + 4 * i, crc32c(0, block));
+    }
+    bytes_put_u32(out + 36, frame_head_crc(out, head_bytes, segment_id));
+}
+
+uint32_t frame_peek_bytes(struct slice in)
+{
+    if (in.length < FRAME_HEAD_BYTES || bytes_get_u32(in.data) != FRAME_MAGIC)
+        return 0;
+    uint32_t length = bytes_get_u32(in.data + 4);
+    return length <= FRAME_PAYLOAD_MAX ? frame_head_bytes(length) : 0;
+}
+
+bool frame_head_decode(struct slice in, uint64_t segment_id, struct frame *out)
+{
+    uint32_t head_bytes = frame_peek_bytes(in);
+    if (head_bytes == 0 || in.length < head_bytes ||
+        bytes_get_u32(in.data + 36) != frame_head_crc(in.data, head_bytes, segment_id))
+        return false;
+    out->length = bytes_get_u32(in.data + 4);
+    out->index = bytes_get_u64(in.data + 8);
+    out->term = bytes_get_u64(in.data + 16);
+    out->synced_index = bytes_get_u64(in.data + 24);
+    out->type = bytes_get_u16(in.data + 32);
+    return bytes_get_u16(in.data + 34) == 0; /* flags of a later version are not understood */
+}
+
+bool frame_blocks_match(const uint8_t *head, uint32_t length, uint32_t first, struct slice blocks)
+{
+    uint32_t count = frame_block_count(length);
+    for (uint32_t i = first; blocks.length > 0; i++) {
+        if (i >= count || blocks.length < block_length(length, i))
+            return false;
+        struct slice block = {blocks.data, block_length(length, i)};
+        if (crc32c(0, block) != bytes_get_u32(head + FRAME_HEAD_BYTES + 4 * i))
+            return false;
+        blocks = slice_sub(blocks, block.length);
+    }
+    return true;
+}
+
+/* ---- footer ---- */
+
+static uint32_t footer_crc(const struct segment_head *head, struct slice table,
+                           const uint8_t *trailer)
+{
+    return crc32c(crc32c(crc_seed(head->id), table), slice_make(trailer, 32));
+}
+
+void segment_footer_encode(struct buffer *out, const struct segment_head *head,
+                           const uint32_t *offsets, uint32_t count, uint32_t end)
+{
+    size_t start = out->length;
+    uint32_t table_bytes = align8(4 * count);
+    uint8_t *table = buffer_reserve(out, table_bytes + SEGMENT_TRAILER_BYTES);
+    memset(table, 0, table_bytes + SEGMENT_TRAILER_BYTES);
+    for (uint32_t i = 0; i < count; i++)
+        bytes_put_u32(table + 4 * (size_t)i, offsets[i]);
+    uint8_t *trailer = table + table_bytes;
+    bytes_put_u32(trailer, TRAILER_MAGIC);
+    bytes_put_u32(trailer + 4, count);
+    bytes_put_u64(trailer + 8, head->first_index);
+    bytes_put_u64(trailer + 16, end);
+    bytes_put_u32(trailer + 32, footer_crc(head, slice_make(table, table_bytes), trailer));
+    buffer_added(out, table_bytes + SEGMENT_TRAILER_BYTES);
+    ASSERT(out->length - start == table_bytes + SEGMENT_TRAILER_BYTES);
+}
+
+bool segment_trailer_decode(struct slice in, uint64_t file_bytes, uint32_t *count, uint32_t *end)
+{
+    if (in.length != SEGMENT_TRAILER_BYTES || bytes_get_u32(in.data) != TRAILER_MAGIC)
+        return false;
+    uint64_t frames = bytes_get_u32(in.data + 4);
+    uint64_t frames_end = bytes_get_u64(in.data + 16);
+    if (frames == 0 || frames_end > UINT32_MAX || frames_end < SEGMENT_HEAD_BYTES ||
+        frames > (frames_end - SEGMENT_HEAD_BYTES) / FRAME_HEAD_BYTES)
+        return false;
+    if (frames_end + align8((uint32_t)(4 * frames)) + SEGMENT_TRAILER_BYTES != file_bytes)
+        return false;
+    *count = (uint32_t)frames;
+    *end = (uint32_t)frames_end;
+    return true;
+}
+
+bool segment_footer_decode(struct slice in, const struct segment_head *head, uint32_t count,
+                           uint32_t end, uint32_t *offsets)
+{
+    uint32_t table_bytes = align8(4 * count);
+    if (in.length != (size_t)table_bytes + SEGMENT_TRAILER_BYTES)
+        return false;
+    const uint8_t *trailer = in.data + table_bytes;
+    if (bytes_get_u64(trailer + 8) != head->first_index ||
+        bytes_get_u32(trailer + 32) != footer_crc(head, slice_make(in.data, table_bytes), trailer))
+        return false;
+    uint32_t previous = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        offsets[i] = bytes_get_u32(in.data + 4 * (size_t)i);
+        bool in_order = i == 0 ? offsets[i] == SEGMENT_HEAD_BYTES
+                               : offsets[i] >= (uint64_t)previous + FRAME_HEAD_BYTES;
+        if (!in_order || offsets[i] >= end)
+            return false;
+        previous = offsets[i];
+    }
+    return true;
+}
+
+/* ---- finding the end of an unsealed segment ---- */
+
+static bool whole_frame_at(struct slice file, uint32_t at, uint64_t segment_id, uint64_t index,
+                           struct frame *out)
+{
+    struct slice rest = slice_sub(file, at);
+    if (!frame_head_decode(rest, segment_id, out) || out->index != index)
+        return false;
+    uint32_t head_bytes = frame_head_bytes(out->length);
+    if (rest.length - head_bytes < out->length)
+        return false;
+    struct slice payload = {rest.data + head_bytes, out->length};
+    return frame_blocks_match(rest.data, out->length, 0, payload);
+}
+
+/* proves_damage: some header behind `at` says that frame `index` had been synced (I3). */
+static bool proves_damage(struct slice file, uint32_t at, uint64_t segment_id, uint64_t index)
+{
+    struct frame later;
+    for (size_t offset = (size_t)at + 8; offset + FRAME_HEAD_BYTES <= file.length; offset += 8) {
+        struct slice rest = slice_sub(file, offset);
+        if (bytes_get_u32(rest.data) == FRAME_MAGIC &&
+            frame_head_decode(rest, segment_id, &later) && later.synced_index >= index)
+            return true;
+    }
+    return false;
+}
+
+/* is_blank: only zeros, which is what preallocation leaves. */
+static bool is_blank(struct slice rest)
+{
+    return rest.length == 0 ||
+           (rest.data[0] == 0 && memcmp(rest.data, rest.data + 1, rest.length - 1) == 0);
+}
+
+enum status segment_scan(struct slice file, const struct segment_head *head, struct buffer *offsets,
+                         uint32_t *end, bool *torn)
+{
+    uint32_t at = SEGMENT_HEAD_BYTES;
+    uint64_t index = head->first_index;
+    struct frame frame;
+    while (at < file.length && file.length <= UINT32_MAX &&
+           whole_frame_at(file, at, head->id, index, &frame)) {
+        buffer_add(offsets, &at, sizeof at);
+        uint64_t next = (uint64_t)at + frame_bytes(frame.length);
+        at = (uint32_t)(next <= file.length ? next : file.length);
+        index++;
+    }
+    *end = at;
+    *torn = at < file.length && !is_blank(slice_sub(file, at));
+    if (file.length > UINT32_MAX || (*torn && proves_damage(file, at, head->id, index)))
+        return STATUS_CORRUPT;
+    return STATUS_OK;
+}

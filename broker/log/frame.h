@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Segment headers, frames and footers as bytes. Pure functions over memory; the layout is described
+ * in frame.c. Decoders accept any bytes safely. thread: any. */
+#ifndef BROKER_LOG_FRAME_H
+#define BROKER_LOG_FRAME_H
+
+#include "proto/base/buffer.h"
+#include "proto/base/slice.h"
+#include "proto/base/status.h"
+
+#define SEGMENT_HEAD_BYTES    64u
+#define SEGMENT_TRAILER_BYTES 40u
+#define FRAME_HEAD_BYTES      40u
+#define FRAME_BLOCK_BYTES     4096u
+#define FRAME_PAYLOAD_MAX     (1u << 30)
+
+struct segment_head {
+    uint64_t id; /* random; mixed into every checksum of this use of the file */
+    uint64_t first_index;
+};
+
+struct frame {
+    uint64_t index;
+    uint64_t term;
+    uint64_t synced_index; /* everything up to here was on disk before this frame was written */
+    uint32_t length;       /* of the payload */
+    uint16_t type;
+};
+
+void segment_head_encode(const struct segment_head *head, uint8_t out[SEGMENT_HEAD_BYTES]);
+MUST_CHECK bool segment_head_decode(struct slice in, struct segment_head *out);
+
+/* frame_block_count: how many checksummed blocks a payload has. frame_head_bytes: the header with
+ * its checksum table, padded. frame_bytes: the whole frame. length <= FRAME_PAYLOAD_MAX. */
+uint32_t frame_block_count(uint32_t length);
+uint32_t frame_head_bytes(uint32_t length);
+uint32_t frame_bytes(uint32_t length);
+
+/* frame_head_encode: write frame_head_bytes(frame->length) bytes; reads the whole payload. */
+void frame_head_encode(const struct frame *frame, uint64_t segment_id, const uint8_t *payload,
+                       uint8_t *out);
+
+/* frame_peek_bytes: how long the header at `in` claims to be, 0 if it is no header at all. Needs
+ * the first FRAME_HEAD_BYTES; nothing is verified. */
+uint32_t frame_peek_bytes(struct slice in);
+
+/* frame_head_decode: `in` starts at a frame; false unless a whole header with a matching checksum
+ * is there. */
+MUST_CHECK bool frame_head_decode(struct slice in, uint64_t segment_id, struct frame *out);
+
+/* frame_blocks_match: verify `blocks` (whole blocks, the last one as short as the payload ends)
+ * that begin at block `first`. `head` is a decoded header of a payload of `length` bytes. */
+MUST_CHECK bool frame_blocks_match(const uint8_t *head, uint32_t length, uint32_t first,
+                                   struct slice blocks);
+
+/* segment_footer_encode: append the frame table and the trailer. */
+void segment_footer_encode(struct buffer *out, const struct segment_head *head,
+                           const uint32_t *offsets, uint32_t count, uint32_t end);
+
+/* segment_trailer_decode: from the last SEGMENT_TRAILER_BYTES of a file of `file_bytes`; false when
+ * this is no trailer (then the segment is not sealed). Nothing but the sizes is verified. */
+MUST_CHECK bool segment_trailer_decode(struct slice in, uint64_t file_bytes, uint32_t *count,
+                                       uint32_t *end);
+
+/* segment_footer_decode: `in` is the file from `end` on. False when it does not match its checksum
+ * or holds impossible offsets. offsets: caller's array of `count`. */
+MUST_CHECK bool segment_footer_decode(struct slice in, const struct segment_head *head,
+                                      uint32_t count, uint32_t end, uint32_t *offsets);
+
+/* segment_scan: find the frames of an unsealed segment in its bytes (the whole file).
+ *   offsets  appended as host-order u32; *end is where the next frame goes
+ *   *torn    bytes that are not a whole frame were found behind the end: they must be cut
+ *   errors   CORRUPT: *end is the offset of a frame that was on disk once and is damaged */
+MUST_CHECK enum status segment_scan(struct slice file, const struct segment_head *head,
+                                    struct buffer *offsets, uint32_t *end, bool *torn);
+
+#endif

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of broker/log share. Nothing outside the folder includes this. */
+#ifndef BROKER_LOG_INTERNAL_H
+#define BROKER_LOG_INTERNAL_H
+
+#include "broker/log/frame.h"
+#include "broker/log/log.h"
+#include "broker/log/meta.h"
+
+#define NAME_BYTES         48
+#define OPEN_FILES_MAX     64 /* sealed segments kept open for reading */
+#define SPARE_FILES_MAX    2
+#define JOB_BYTES_MAX      (8u << 20) /* of payload in one write, unless one entry is bigger */
+#define SNAPSHOTS_KEPT     2
+#define SNAPSHOTS_READ_MAX 16
+
+/* One segment file. Everything but `fd` is the loop's; `fd` is the writer's until the operation
+ * that opens the segment has completed. */
+struct segment {
+    struct segment_head head;
+    uint32_t *offsets; /* of each frame */
+    uint32_t count;
+    uint32_t capacity;
+    uint32_t end;  /* where the next frame goes */
+    uint32_t size; /* frames end before this */
+    uint64_t file_bytes;
+    uint64_t holds;     /* bodies */
+    uint32_t users;     /* queued operations and reads */
+    uint64_t last_used; /* for closing the file that was not read for longest */
+    int fd;             /* -1: closed */
+    bool sealed;
+};
+
+enum op_type { OP_OPEN, OP_WRITE, OP_SEAL, OP_CUT, OP_REMOVE, OP_TYPE_COUNT };
+
+/* One step of the writer; see writer.c. */
+struct op {
+    enum op_type type;
+    struct op *next;
+    struct segment *segment;
+    uint32_t offset;           /* WRITE, SEAL: where; CUT: the new end */
+    struct log_entry entry;    /* WRITE; CUT: only the index, the first that goes */
+    struct log_append *append; /* WRITE: of the last entry of a request */
+    struct buffer footer;      /* SEAL */
+    char spare[NAME_BYTES];    /* OPEN: file to use; REMOVE: name to keep it under; or "" */
+};
+
+struct op_list {
+    struct op *first;
+    struct op *last;
+};
+
+struct job {
+    uv_work_t work;
+    struct log *log;
+    struct op_list ops;
+    uint64_t synced_index; /* what was durable when the job began */
+    uint64_t bytes;        /* out: written */
+    uint64_t syncs;        /* out */
+    int error;             /* out: 0 or an errno */
+    const char *doing;     /* out: what failed */
+    struct segment *dirty; /* written, not yet synced */
+};
+
+struct spare_job {
+    uv_work_t work;
+    struct log *log;
+    char name[NAME_BYTES];
+    int error;
+};
+
+struct log {
+    struct log_options options;
+    const struct log_disk *disk;
+    char *dir;
+    int dir_fd;
+    int segments_fd;
+    int snapshots_fd;
+    struct log_meta meta;
+
+    struct segment **segments; /* by first index */
+    size_t segment_count;
+    size_t segment_capacity;
+    uint64_t next_index;
+    uint64_t durable_index;
+    uint64_t done_index; /* log_prefix_done */
+    uint64_t read_clock;
+    uint32_t open_files;
+    uint64_t missing;
+    uint64_t missing_index;
+    bool reclaim;
+
+    struct op_list queue;
+    bool writing; /* a job is in the pool */
+    bool in_callbacks;
+    bool failed;
+
+    char spares[SPARE_FILES_MAX][NAME_BYTES];
+    uint32_t spare_count;
+    uint32_t spares_coming; /* being prepared or recycled */
+    uint64_t spare_number;  /* for names */
+    uint32_t preparing;
+
+    uint64_t snapshots[SNAPSHOTS_READ_MAX]; /* indexes, ascending */
+    size_t snapshot_count;
+    bool putting;
+
+    uint32_t reads;
+    uint64_t bytes_written;
+    uint64_t syncs;
+
+    void (*closed)(void *data);
+    void *closed_data;
+};
+
+/* ---- segment.c ---- */
+struct segment *segment_new(uint64_t id, uint64_t first_index, uint32_t size);
+void segment_free(struct segment *segment);
+void segment_name(uint64_t first_index, char out[NAME_BYTES]);
+uint64_t segment_name_parse(const char *name);        /* 0: another name */
+uint64_t segment_last(const struct segment *segment); /* first_index - 1 when it is empty */
+void segment_add_frame(struct segment *segment, uint32_t length);
+void segments_add(struct log *log, struct segment *segment); /* behind all others */
+void segments_remove(struct log *log, struct segment *segment);
+struct segment *segments_find(const struct log *log, uint64_t index); /* NULL: not there */
+struct segment *segments_last(const struct log *log);
+/* segment_open_file: make sure that fd is open; 0 or an errno. */
+MUST_CHECK int segment_open_file(struct log *log, struct segment *segment);
+/* segment_consider: remove it if nobody needs it any more. */
+void segment_consider(struct log *log, struct segment *segment);
+
+/* ---- recover.c ---- */
+MUST_CHECK enum status recover_segments(struct log *log, const char **error);
+
+/* ---- writer.c ---- */
+void writer_add(struct log *log, struct op op); /* copies the op */
+void writer_kick(struct log *log);
+MUST_CHECK enum status writer_run_now(struct log *log);
+void writer_prepare_spare(struct log *log);
+void log_fatal(struct log *log, const char *sentence);
+
+/* ---- snapshot_store.c ---- */
+MUST_CHECK enum status snapshots_list(struct log *log, const char **error);
+
+/* ---- log.c ---- */
+/* log_maybe_closed: after every end of an activity. The log may be gone when it returns. */
+void log_maybe_closed(struct log *log);
+
+#endif

@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The log as its owner sees it: opening, appending, truncating, holding.
+ *
+ * The loop lays out frames the moment they are appended (which segment, at what offset); the writer
+ * carries that out in the same order. So the state in memory always describes the log as it will be
+ * when the queue is empty, and log_durable_index says how much of it is on disk.
+ *
+ *     DIR/meta-1, meta-2      term and vote (meta.c)
+ *     DIR/segments/N.seg      entries from N on (frame.c, writer.c, recover.c)
+ *     DIR/segments/spare-N    files to be used again
+ *     DIR/snapshots/N.snap    state after entry N (snapshot_file.c, snapshot_store.c)
+ *
+ * I1  Once there has been an entry there is a segment, also after everything was truncated: it says
+ *     which index comes next.
+ * I2  A segment's frames carry the indexes first_index, first_index + 1, ... without a gap. */
+#include "broker/core/types.h"
+#include "broker/log/internal.h"
+#include "proto/base/assert.h"
+#include "proto/base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+/* ---- opening and closing ---- */
+
+static void free_log(struct log *log)
+{
+    for (size_t i = 0; i < log->segment_count; i++)
+        segment_free(log->segments[i]);
+    free(log->segments);
+    if (log->snapshots_fd >= 0)
+        close(log->snapshots_fd);
+    if (log->segments_fd >= 0)
+        close(log->segments_fd);
+    if (log->dir_fd >= 0)
+        close(log->dir_fd);
+    free(log->dir);
+    free(log);
+}
+
+static enum status refuse_errno(const struct log *log, const char *what, int code,
+                                const char **error)
+{
+    *error = refusal("%s%s: %s", log->dir, what, strerror(code));
+    return status_from_errno(code);
+}
+
+static enum status open_folders(struct log *log, const char **error)
+{
+    if (mkdir(log->dir, 0700) != 0 && errno != EEXIST)
+        return refuse_errno(log, "", errno, error);
+    log->dir_fd = open(log->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (log->dir_fd < 0)
+        return refuse_errno(log, "", errno, error);
+    int code = disk_make_dir(log->disk, log->dir_fd, "segments", &log->segments_fd);
+    if (code == 0)
+        code = disk_make_dir(log->disk, log->dir_fd, "snapshots", &log->snapshots_fd);
+    return code == 0 ? STATUS_OK : refuse_errno(log, "", code, error);
+}
+
+static enum status check_owner(struct log *log, const char **error)
+{
+    const struct log_options *options = &log->options;
+    if (log->meta.node_id != options->node_id) {
+        *error = refusal("%s belongs to node %" PRIu64 ", and this is node %" PRIu64
+                         ": give this node its own data directory, or the right --node-id",
+                         log->dir, log->meta.node_id, options->node_id);
+        return STATUS_INVALID;
+    }
+    if (log->meta.shard_id != options->shard_id) {
+        *error = refusal("%s belongs to shard %" PRIu64 ", not to shard %" PRIu64
+                         ": the folders were mixed up",
+                         log->dir, log->meta.shard_id, options->shard_id);
+        return STATUS_INVALID;
+    }
+    return STATUS_OK;
+}
+
+static enum status open_meta(struct log *log, const char **error)
+{
+    enum status status = meta_load(log->dir_fd, &log->meta);
+    if (status == STATUS_UNSUPPORTED)
+        *error = refusal("%s was written by a later version of this program", log->dir);
+    else if (status != STATUS_OK)
+        *error = refusal("%s: neither meta-1 nor meta-2 is readable and whole, so this node's term "
+                         "and vote are unknown. Restore one from a copy, or replace this node",
+                         log->dir);
+    if (status != STATUS_OK || log->meta.sequence > 0)
+        return status != STATUS_OK ? status : check_owner(log, error);
+    if (log->segment_count > 0 || log->snapshot_count > 0) {
+        *error = refusal("%s has entries, but meta-1 and meta-2 are missing, so this node's term "
+                         "and vote are unknown. Restore one from a copy, or replace this node",
+                         log->dir);
+        return STATUS_CORRUPT;
+    }
+    log->meta =
+        (struct log_meta){.node_id = log->options.node_id, .shard_id = log->options.shard_id};
+    int code = meta_store(log->disk, log->dir_fd, &log->meta);
+    return code == 0 ? STATUS_OK : refuse_errno(log, "/meta-1", code, error);
+}
+
+static enum status recover(struct log *log, const char **error)
+{
+    enum status status = open_folders(log, error);
+    if (status == STATUS_OK)
+        status = snapshots_list(log, error);
+    if (status == STATUS_OK)
+        status = recover_segments(log, error);
+    if (status == STATUS_OK)
+        status = open_meta(log, error);
+    return status;
+}
+
+enum status log_open(struct log **out, const struct log_options *options, const char **error)
+{
+    struct log *log = calloc(1, sizeof *log);
+    ASSERT(log != NULL);
+    log->options = *options;
+    if (log->options.segment_bytes == 0)
+        log->options.segment_bytes = LOG_SEGMENT_BYTES_DEFAULT;
+    ASSERT(log->options.segment_bytes >= LOG_SEGMENT_BYTES_MIN);
+    ASSERT(log->options.segment_bytes <= LOG_SEGMENT_BYTES_MAX);
+    log->disk = options->disk != NULL ? options->disk : &log_disk_real;
+    log->dir = strdup(options->dir);
+    ASSERT(log->dir != NULL);
+    log->options.dir = log->dir;
+    log->dir_fd = log->segments_fd = log->snapshots_fd = -1;
+    log->next_index = 1;
+    enum status status = recover(log, error);
+    if (status != STATUS_OK) {
+        free_log(log);
+        return status;
+    }
+    *out = log;
+    return STATUS_OK;
+}
+
+void log_maybe_closed(struct log *log)
+{
+    bool busy = log->writing || log->in_callbacks || log->preparing > 0 || log->putting ||
+                log->reads > 0 || log->queue.first != NULL;
+    if (log->closed == NULL || busy)
+        return;
+    void (*closed)(void *data) = log->closed;
+    void *data = log->closed_data;
+    free_log(log);
+    closed(data);
+}
+
+void log_close(struct log *log, void (*closed)(void *data), void *data)
+{
+    ASSERT(log->closed == NULL);
+    log->closed = closed;
+    log->closed_data = data;
+    log->reclaim = false; /* what is queued is enough work */
+    writer_kick(log);
+    log_maybe_closed(log);
+}
+
+/* ---- term and vote ---- */
+
+uint64_t log_term(const struct log *log)
+{
+    return log->meta.term;
+}
+
+uint64_t log_vote(const struct log *log)
+{
+    return log->meta.vote;
+}
+
+static enum status store_meta(struct log *log, uint64_t term, uint64_t vote)
+{
+    struct log_meta meta = log->meta;
+    meta.term = term;
+    meta.vote = vote;
+    int code = log->failed ? EIO : meta_store(log->disk, log->dir_fd, &meta);
+    if (code == 0) {
+        log->meta = meta;
+        return STATUS_OK;
+    }
+    if (!log->failed)
+        log_fatal(log,
+                  refusal("storing the term or vote in %s failed: %s", log->dir, strerror(code)));
+    return STATUS_IO_ERROR;
+}
+
+enum status log_set_term(struct log *log, uint64_t term)
+{
+    return store_meta(log, term, 0);
+}
+
+enum status log_set_vote(struct log *log, uint64_t node_id)
+{
+    return store_meta(log, log->meta.term, node_id);
+}
+
+/* ---- entries ---- */
+
+uint64_t log_last_index(const struct log *log)
+{
+    return log->next_index - 1;
+}
+
+uint64_t log_first_index(const struct log *log)
+{
+    uint64_t first = log->next_index;
+    for (size_t i = log->segment_count; i > 0; i--) {
+        const struct segment *segment = log->segments[i - 1];
+        if (segment_last(segment) + 1 != first)
+            break;
+        first = segment->head.first_index;
+    }
+    return first;
+}
+
+uint64_t log_durable_index(const struct log *log)
+{
+    return log->durable_index;
+}
+
+static void open_next(struct log *log, uint64_t need)
+{
+    uint64_t id;
+    uint64_t size = log->options.segment_bytes;
+    clock_random(&id, sizeof id);
+    if (size < SEGMENT_HEAD_BYTES + need)
+        size = SEGMENT_HEAD_BYTES + need;
+    ASSERT(size <= UINT32_MAX);
+    struct segment *segment = segment_new(id, log->next_index, (uint32_t)size);
+    struct op op = {.type = OP_OPEN, .segment = segment};
+    if (log->spare_count > 0)
+        memcpy(op.spare, log->spares[--log->spare_count], NAME_BYTES);
+    segments_add(log, segment);
+    writer_add(log, op);
+}
+
+static void seal(struct log *log, struct segment *segment)
+{
+    ASSERT(!segment->sealed);
+    ASSERT(segment->count > 0);
+    struct op op = {.type = OP_SEAL, .segment = segment, .offset = segment->end};
+    segment_footer_encode(&op.footer, &segment->head, segment->offsets, segment->count,
+                          segment->end);
+    segment->sealed = true;
+    writer_add(log, op);
+}
+
+/* room_for: the segment that takes the next frame. */
+static struct segment *room_for(struct log *log, uint32_t bytes)
+{
+    struct segment *last = segments_last(log);
+    if (last != NULL && !last->sealed && (uint64_t)last->end + bytes <= last->size)
+        return last;
+    /* An empty one that is too small grows: there may not be two with the same first index. */
+    if (last != NULL && last->count == 0) {
+        last->size = last->end + bytes;
+        last->file_bytes = last->size;
+        return last;
+    }
+    if (last != NULL && !last->sealed)
+        seal(log, last);
+    open_next(log, bytes);
+    return segments_last(log);
+}
+
+static void append_one(struct log *log, const struct log_entry *entry, struct log_append *append)
+{
+    ASSERT(entry->index == log->next_index);
+    ASSERT(entry->payload.length <= FRAME_PAYLOAD_MAX);
+    uint32_t length = (uint32_t)entry->payload.length;
+    struct segment *segment = room_for(log, frame_bytes(length));
+    struct op op = {.type = OP_WRITE, .segment = segment, .offset = segment->end};
+    op.entry = *entry;
+    op.append = append;
+    segment_add_frame(segment, length);
+    log->next_index++;
+    writer_add(log, op);
+    bool half = segment->end > segment->size / 2;
+    if (half && log->spare_count + log->spares_coming == 0 && log->closed == NULL)
+        writer_prepare_spare(log);
+}
+
+void log_append(struct log *log, struct log_append *append, const struct log_entry *entries,
+                size_t count)
+{
+    ASSERT(count > 0);
+    for (size_t i = 0; i < count; i++)
+        append_one(log, &entries[i], i + 1 == count ? append : NULL);
+    writer_kick(log);
+}
+
+enum status log_append_now(struct log *log, const struct log_entry *entries, size_t count)
+{
+    ASSERT(log->queue.first == NULL);
+    for (size_t i = 0; i < count; i++)
+        append_one(log, &entries[i], NULL);
+    return writer_run_now(log);
+}
+
+/* drop_tail: remove whole segments that begin at `index` or later. */
+static void drop_tail(struct log *log, uint64_t index)
+{
+    for (struct segment *last; (last = segments_last(log)) != NULL;) {
+        if (last->head.first_index < index)
+            break;
+        ASSERT(last->holds == 0);
+        segments_remove(log, last);
+        writer_add(log, (struct op){.type = OP_REMOVE, .segment = last});
+    }
+}
+
+void log_truncate(struct log *log, uint64_t index)
+{
+    ASSERT(index > 0);
+    if (index >= log->next_index)
+        return;
+    drop_tail(log, index);
+    struct segment *last = segments_last(log);
+    struct op op = {.type = OP_CUT, .entry = {.index = index}};
+    if (last != NULL && index <= segment_last(last)) {
+        last->count = (uint32_t)(index - last->head.first_index);
+        last->end = last->offsets[last->count];
+        last->sealed = false;
+        op.segment = last;
+        op.offset = last->end;
+    }
+    writer_add(log, op);
+    if (op.segment != NULL)
+        seal(log, last);
+    log->next_index = index;
+    if (last == NULL) /* I1 */
+        open_next(log, 0);
+    writer_kick(log);
+}
+
+void log_prefix_done(struct log *log, uint64_t index)
+{
+    if (index <= log->done_index)
+        return;
+    log->done_index = index;
+    for (size_t i = log->segment_count; i > 0; i--)
+        segment_consider(log, log->segments[i - 1]);
+}
+
+void log_hold(struct log *log, uint64_t index)
+{
+    struct segment *segment = segments_find(log, index);
+    if (segment != NULL) {
+        segment->holds++;
+        return;
+    }
+    log->missing++;
+    log->missing_index = index;
+}
+
+void log_release(struct log *log, uint64_t index)
+{
+    struct segment *segment = segments_find(log, index);
+    if (segment == NULL) {
+        ASSERT(log->missing > 0);
+        log->missing--;
+        return;
+    }
+    ASSERT(segment->holds > 0);
+    segment->holds--;
+    if (segment->holds == 0)
+        segment_consider(log, segment);
+}
+
+uint64_t log_missing(const struct log *log, uint64_t *index)
+{
+    *index = log->missing_index;
+    return log->missing;
+}
+
+void log_reclaim_begin(struct log *log)
+{
+    log->reclaim = true;
+    for (size_t i = log->segment_count; i > 0; i--)
+        segment_consider(log, log->segments[i - 1]);
+}
+
+/* ---- loading ---- */
+
+struct loading {
+    struct log *log;
+    void (*visit)(void *data, const struct log_entry *entry);
+    void *data;
+    struct buffer bytes;
+};
+
+static bool visit_frame(struct loading *l, const struct segment *segment, uint32_t n, uint32_t base)
+{
+    struct slice at = slice_sub(buffer_slice(&l->bytes), segment->offsets[n] - base);
+    struct frame frame;
+    if (!frame_head_decode(at, segment->head.id, &frame) ||
+        frame.index != segment->head.first_index + n)
+        return false;
+    uint32_t head_bytes = frame_head_bytes(frame.length);
+    if (at.length - head_bytes < frame.length)
+        return false;
+    struct log_entry entry = {frame.index, frame.term, frame.type,
+                              slice_make(at.data + head_bytes, frame.length)};
+    if (!frame_blocks_match(at.data, frame.length, 0, entry.payload))
+        return false;
+    l->visit(l->data, &entry);
+    return true;
+}
+
+static enum status load_segment(struct loading *l, struct segment *segment, uint64_t from,
+                                const char **error)
+{
+    char name[NAME_BYTES];
+    uint32_t n =
+        from > segment->head.first_index ? (uint32_t)(from - segment->head.first_index) : 0;
+    uint32_t base = segment->offsets[n];
+    size_t length = segment->end - base;
+    size_t got = 0;
+    segment_name(segment->head.first_index, name);
+    int code = segment_open_file(l->log, segment);
+    buffer_clear(&l->bytes);
+    if (code == 0)
+        code = disk_read(segment->fd, buffer_reserve(&l->bytes, length), length, base, false, &got);
+    if (code != 0) {
+        *error = refusal("%s/segments/%s: %s", l->log->dir, name, strerror(code));
+        return status_from_errno(code);
+    }
+    buffer_added(&l->bytes, got);
+    for (; n < segment->count; n++) {
+        if (segment->offsets[n] - base < got && visit_frame(l, segment, n, base))
+            continue;
+        *error = refusal("%s/segments/%s is damaged at byte %u: entry %" PRIu64 " does not match "
+                         "its checksum. Restore the file from a copy, or replace this node",
+                         l->log->dir, name, segment->offsets[n], segment->head.first_index + n);
+        return STATUS_CORRUPT;
+    }
+    return STATUS_OK;
+}
+
+enum status log_load(struct log *log, uint64_t from,
+                     void (*visit)(void *data, const struct log_entry *entry), void *data,
+                     const char **error)
+{
+    struct loading l = {.log = log, .visit = visit, .data = data};
+    enum status status = STATUS_OK;
+    ASSERT(from >= log_first_index(log));
+    for (size_t i = 0; i < log->segment_count && status == STATUS_OK; i++) {
+        struct segment *segment = log->segments[i];
+        if (segment->count > 0 && segment_last(segment) >= from)
+            status = load_segment(&l, segment, from, error);
+    }
+    buffer_free(&l.bytes);
+    return status;
+}
+
+/* ---- seeing inside ---- */
+
+void log_stats(const struct log *log, struct log_stats *out)
+{
+    *out = (struct log_stats){.bytes_written = log->bytes_written,
+                              .syncs = log->syncs,
+                              .segments = log->segment_count,
+                              .bytes_on_disk =
+                                  (uint64_t)log->spare_count * log->options.segment_bytes};
+    for (size_t i = 0; i < log->segment_count; i++) {
+        out->bytes_on_disk += log->segments[i]->file_bytes;
+        out->holds += log->segments[i]->holds;
+    }
+}
+
+enum status log_disk_free(const struct log *log, uint64_t *out)
+{
+    struct statvfs info;
+    if (fstatvfs(log->dir_fd, &info) != 0)
+        return status_from_errno(errno);
+    *out = (uint64_t)info.f_bavail * info.f_frsize;
+    return STATUS_OK;
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading bodies where they stand.
+ *
+ * A body is a range of a payload. What is read is the frame's header with its checksum table, and
+ * the 4 KiB blocks that the range touches; both are verified before a byte is handed out. Messages
+ * that were sent together are mostly received together, so the header and the run of blocks read
+ * last are kept for the next body, and a run reads ahead as far as the following bodies want.
+ *
+ * On the loop (log_read_now) only what the page cache holds is read, with RWF_NOWAIT; everything
+ * else is done in the pool. Segments that a read needs count it as a user from its begin to its
+ * end. */
+#include "broker/log/internal.h"
+#include "proto/base/assert.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define RUN_BYTES_MAX   (256u << 10)
+#define HEAD_BYTES_GOOD 512u /* header and table of a payload of up to 468 KiB */
+
+struct read_step {
+    struct segment *segment; /* NULL: the entry is not there */
+    int fd;
+    int error;
+    uint64_t segment_id;
+    uint32_t frame_at;
+};
+
+/* What was read last. */
+struct window {
+    bool nowait;
+    uint64_t index; /* of the frame in `head`; 0 = none */
+    struct frame frame;
+    struct buffer head;
+    struct buffer blocks;
+    uint32_t blocks_at; /* offset in the payload */
+};
+
+static enum status from_read(int error, size_t got, size_t wanted)
+{
+    if (error == EAGAIN || error == EOPNOTSUPP)
+        return STATUS_BUSY;
+    if (error != 0)
+        return STATUS_IO_ERROR;
+    return got < wanted ? STATUS_CORRUPT : STATUS_OK;
+}
+
+static enum status read_into(struct window *w, const struct read_step *step, struct buffer *out,
+                             size_t length, size_t needed, uint64_t offset)
+{
+    size_t got;
+    buffer_clear(out);
+    int error = disk_read(step->fd, buffer_reserve(out, length), length, offset, w->nowait, &got);
+    /* RWF_NOWAIT may give the first part and then EAGAIN; that part may be enough. */
+    bool enough = error == EAGAIN && got >= needed;
+    buffer_added(out, got);
+    return from_read(enough ? 0 : error, got, needed);
+}
+
+static enum status load_head(struct window *w, const struct read_step *step, uint64_t index)
+{
+    w->index = 0;
+    w->blocks.length = 0;
+    enum status status =
+        read_into(w, step, &w->head, HEAD_BYTES_GOOD, FRAME_HEAD_BYTES, step->frame_at);
+    if (status != STATUS_OK)
+        return status;
+    uint32_t bytes = frame_peek_bytes(buffer_slice(&w->head));
+    if (bytes > w->head.length)
+        status = read_into(w, step, &w->head, bytes, bytes, step->frame_at);
+    if (status != STATUS_OK)
+        return status;
+    if (!frame_head_decode(buffer_slice(&w->head), step->segment_id, &w->frame) ||
+        w->frame.index != index)
+        return STATUS_CORRUPT;
+    w->index = index;
+    return STATUS_OK;
+}
+
+/* load_blocks: the blocks around [from, to), verified. */
+static enum status load_blocks(struct window *w, const struct read_step *step, uint32_t from,
+                               uint32_t to)
+{
+    uint32_t first = from / FRAME_BLOCK_BYTES;
+    uint32_t start = first * FRAME_BLOCK_BYTES;
+    uint64_t end = ((uint64_t)to + FRAME_BLOCK_BYTES - 1) / FRAME_BLOCK_BYTES * FRAME_BLOCK_BYTES;
+    size_t length = (size_t)((end < w->frame.length ? end : w->frame.length) - start);
+    uint64_t at = (uint64_t)step->frame_at + frame_head_bytes(w->frame.length) + start;
+    enum status status = read_into(w, step, &w->blocks, length, length, at);
+    bool good = status == STATUS_OK &&
+                frame_blocks_match(w->head.data, w->frame.length, first, buffer_slice(&w->blocks));
+    w->blocks_at = start;
+    if (good)
+        return STATUS_OK;
+    w->blocks.length = 0;
+    return status != STATUS_OK ? status : STATUS_CORRUPT;
+}
+
+/* wanted_end: how far to read for `refs[0]` and those behind it in the same frame. */
+static uint32_t wanted_end(const struct body_ref *refs, size_t count)
+{
+    uint32_t end = refs[0].offset + refs[0].length;
+    for (size_t i = 1; i < count && refs[i].index == refs[0].index; i++) {
+        uint64_t next = (uint64_t)refs[i].offset + refs[i].length;
+        if (refs[i].offset < refs[0].offset || next > (uint64_t)refs[0].offset + RUN_BYTES_MAX)
+            break;
+        end = next > end ? (uint32_t)next : end;
+    }
+    return end;
+}
+
+static bool in_window(const struct window *w, struct body_ref ref)
+{
+    return ref.offset >= w->blocks_at &&
+           (uint64_t)ref.offset + ref.length <= (uint64_t)w->blocks_at + w->blocks.length;
+}
+
+static enum status read_body(struct window *w, const struct read_step *step,
+                             const struct body_ref *refs, size_t count, struct buffer *out)
+{
+    struct body_ref ref = refs[0];
+    enum status status = STATUS_OK;
+    if (w->index != ref.index)
+        status = load_head(w, step, ref.index);
+    if (status != STATUS_OK || ref.length == 0)
+        return status;
+    if ((uint64_t)ref.offset + ref.length > w->frame.length)
+        return STATUS_CORRUPT;
+    if (!in_window(w, ref)) {
+        uint32_t end = wanted_end(refs, count);
+        status = load_blocks(w, step, ref.offset, end < w->frame.length ? end : w->frame.length);
+    }
+    if (status == STATUS_OK)
+        buffer_add(out, w->blocks.data + (ref.offset - w->blocks_at), ref.length);
+    return status;
+}
+
+static void window_free(struct window *w)
+{
+    buffer_free(&w->head);
+    buffer_free(&w->blocks);
+}
+
+static void step_begin(struct log *log, uint64_t index, struct read_step *step)
+{
+    *step = (struct read_step){.segment = segments_find(log, index), .fd = -1};
+    if (step->segment == NULL || index > log->durable_index) {
+        step->segment = NULL;
+        return;
+    }
+    step->error = segment_open_file(log, step->segment);
+    step->fd = step->segment->fd;
+    step->segment_id = step->segment->head.id;
+    step->frame_at = step->segment->offsets[index - step->segment->head.first_index];
+    step->segment->users++;
+}
+
+static void step_end(struct log *log, struct read_step *step)
+{
+    if (step->segment == NULL)
+        return;
+    step->segment->users--;
+    segment_consider(log, step->segment);
+}
+
+bool log_read_now(struct log *log, struct body_ref ref, struct buffer *out)
+{
+    struct window w = {.nowait = true};
+    struct read_step step;
+    step_begin(log, ref.index, &step);
+    bool done =
+        step.segment != NULL && step.error == 0 && read_body(&w, &step, &ref, 1, out) == STATUS_OK;
+    step_end(log, &step);
+    window_free(&w);
+    return done;
+}
+
+static enum status step_status(const struct read_step *step)
+{
+    if (step->segment == NULL)
+        return STATUS_CORRUPT;
+    if (step->error == EMFILE || step->error == ENFILE)
+        return STATUS_BUSY;
+    return step->error == 0 ? STATUS_OK : STATUS_IO_ERROR;
+}
+
+static void run_read(uv_work_t *work)
+{
+    struct log_read *read = CONTAINER_OF(work, struct log_read, work);
+    struct window w = {.nowait = false};
+    for (size_t i = 0; i < read->count && read->status == STATUS_OK; i++) {
+        read->status = step_status(&read->steps[i]);
+        if (read->status == STATUS_OK)
+            read->status =
+                read_body(&w, &read->steps[i], read->refs + i, read->count - i, &read->out);
+    }
+    window_free(&w);
+}
+
+static void after_read(uv_work_t *work, int status)
+{
+    struct log_read *read = CONTAINER_OF(work, struct log_read, work);
+    struct log *log = read->log;
+    (void)status; /* never cancelled */
+    for (size_t i = 0; i < read->count; i++)
+        step_end(log, &read->steps[i]);
+    free(read->steps);
+    log->reads--;
+    read->done(read, read->status);
+    log_maybe_closed(log);
+}
+
+void log_read(struct log *log, struct log_read *read)
+{
+    read->log = log;
+    read->status = STATUS_OK;
+    read->steps = calloc(read->count + 1, sizeof *read->steps);
+    ASSERT(read->steps != NULL);
+    for (size_t i = 0; i < read->count; i++)
+        step_begin(log, read->refs[i].index, &read->steps[i]);
+    log->reads++;
+    int error = uv_queue_work(log->options.loop, &read->work, run_read, after_read);
+    ASSERT(error == 0);
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The segments in memory: which there are, where their frames begin, who needs them.
+ *
+ * Per entry the log keeps four bytes, the offset of its frame. Segments stand in an array by first
+ * index; finding one is a binary search, with a short cut for the last, where most of the work is.
+ *
+ * I1  The last segment is never removed here: appends go to it, and it says what index comes next.
+ * I2  A segment goes only when its entries are done with, no body in it is held, and no operation
+ * or read uses it. Each of the places where one of these ends calls segment_consider. */
+#include "broker/log/internal.h"
+#include "proto/base/assert.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct segment *segment_new(uint64_t id, uint64_t first_index, uint32_t size)
+{
+    struct segment *segment = calloc(1, sizeof *segment);
+    ASSERT(segment != NULL);
+    ASSERT(first_index > 0);
+    segment->head = (struct segment_head){id, first_index};
+    segment->end = SEGMENT_HEAD_BYTES;
+    segment->size = size;
+    segment->file_bytes = size;
+    segment->fd = -1;
+    return segment;
+}
+
+void segment_free(struct segment *segment)
+{
+    if (segment->fd >= 0)
+        close(segment->fd);
+    free(segment->offsets);
+    free(segment);
+}
+
+void segment_name(uint64_t first_index, char out[NAME_BYTES])
+{
+    snprintf(out, NAME_BYTES, "%020" PRIu64 ".seg", first_index);
+}
+
+uint64_t segment_name_parse(const char *name)
+{
+    char expected[NAME_BYTES];
+    uint64_t first_index = strtoull(name, NULL, 10);
+    segment_name(first_index, expected);
+    return strcmp(name, expected) == 0 ? first_index : 0;
+}
+
+uint64_t segment_last(const struct segment *segment)
+{
+    return segment->head.first_index + segment->count - 1;
+}
+
+void segment_add_frame(struct segment *segment, uint32_t length)
+{
+    if (segment->count == segment->capacity) {
+        segment->capacity = segment->capacity < 64 ? 64 : segment->capacity * 2;
+        segment->offsets = realloc(segment->offsets, segment->capacity * sizeof(uint32_t));
+        ASSERT(segment->offsets != NULL);
+    }
+    segment->offsets[segment->count++] = segment->end;
+    segment->end += frame_bytes(length);
+    ASSERT(segment->end <= segment->size);
+}
+
+void segments_add(struct log *log, struct segment *segment)
+{
+    struct segment *last = segments_last(log);
+    ASSERT(last == NULL || last->head.first_index < segment->head.first_index);
+    if (log->segment_count == log->segment_capacity) {
+        log->segment_capacity = log->segment_capacity < 16 ? 16 : log->segment_capacity * 2;
+        log->segments = realloc(log->segments, log->segment_capacity * sizeof *log->segments);
+        ASSERT(log->segments != NULL);
+    }
+    log->segments[log->segment_count++] = segment;
+}
+
+/* upper_bound: how many segments begin at `index` or before. */
+static size_t upper_bound(const struct log *log, uint64_t index)
+{
+    size_t low = 0;
+    size_t high = log->segment_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (log->segments[middle]->head.first_index <= index)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+void segments_remove(struct log *log, struct segment *segment)
+{
+    size_t at = upper_bound(log, segment->head.first_index);
+    ASSERT(at > 0 && log->segments[at - 1] == segment);
+    memmove(&log->segments[at - 1], &log->segments[at],
+            (log->segment_count - at) * sizeof *log->segments);
+    log->segment_count--;
+}
+
+struct segment *segments_last(const struct log *log)
+{
+    return log->segment_count > 0 ? log->segments[log->segment_count - 1] : NULL;
+}
+
+struct segment *segments_find(const struct log *log, uint64_t index)
+{
+    struct segment *segment = segments_last(log);
+    if (segment == NULL || index < segment->head.first_index) {
+        size_t at = upper_bound(log, index);
+        segment = at > 0 ? log->segments[at - 1] : NULL;
+    }
+    return segment != NULL && segment->count > 0 && index <= segment_last(segment) ? segment : NULL;
+}
+
+/* close_one_file: the sealed one that was not read for longest and is not in use. */
+static void close_one_file(struct log *log)
+{
+    struct segment *oldest = NULL;
+    for (size_t i = 0; i < log->segment_count; i++) {
+        struct segment *segment = log->segments[i];
+        bool idle = segment->fd >= 0 && segment->sealed && segment->users == 0;
+        if (idle && (oldest == NULL || segment->last_used < oldest->last_used))
+            oldest = segment;
+    }
+    if (oldest == NULL)
+        return;
+    close(oldest->fd);
+    oldest->fd = -1;
+    log->open_files--;
+}
+
+int segment_open_file(struct log *log, struct segment *segment)
+{
+    char name[NAME_BYTES];
+    segment->last_used = ++log->read_clock;
+    if (segment->fd >= 0)
+        return 0;
+    ASSERT(segment->sealed);
+    if (log->open_files >= OPEN_FILES_MAX)
+        close_one_file(log);
+    segment_name(segment->head.first_index, name);
+    segment->fd = openat(log->segments_fd, name, O_RDONLY | O_CLOEXEC);
+    if (segment->fd < 0)
+        return errno;
+    log->open_files++;
+    return 0;
+}
+
+void segment_consider(struct log *log, struct segment *segment)
+{
+    if (!log->reclaim || segment->holds > 0 || segment->users > 0 || !segment->sealed ||
+        segment == segments_last(log) || segment_last(segment) > log->done_index)
+        return;
+    struct op op = {.type = OP_REMOVE, .segment = segment};
+    bool ordinary = segment->file_bytes <= UINT64_C(2) * log->options.segment_bytes;
+    if (log->spare_count + log->spares_coming < SPARE_FILES_MAX && ordinary) {
+        snprintf(op.spare, sizeof op.spare, "spare-%" PRIu64, ++log->spare_number);
+        log->spares_coming++;
+    }
+    segments_remove(log, segment);
+    writer_add(log, op);
+    writer_kick(log);
+}

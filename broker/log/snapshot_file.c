@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One snapshot is one file, written beside the others under a temporary name and renamed when it is
+ * on disk, so that a name that ends in .snap is always a whole file (or a damaged one, never a
+ * torn one).
+ *
+ *     OFFSET SIZE  MEANING (little-endian)
+ *     0      8     magic "MRSNAP01"
+ *     8      8     index and, at 16, term (8) of the last entry that it stands for
+ *     24     8     index of the configuration
+ *     32     4     length of the configuration, at most 64 KiB
+ *     36     4     count of blocks
+ *     40     8     length of the data, uncompressed
+ *     48     4     zero
+ *     52     4     CRC-32C of the configuration
+ *     56     4     zero
+ *     60     4     CRC-32C of bytes 0..59
+ *     64     ...   configuration, then the blocks, then nothing
+ * A block: u32 uncompressed length (1..256 KiB), u32 stored length, u32 CRC-32C of these eight
+ * bytes and the stored bytes, then the stored bytes: LZ4, or as they are where the two lengths are
+ * equal. */
+#include "broker/log/snapshot_file.h"
+
+#include "proto/base/assert.h"
+#include "proto/base/bytes.h"
+#include "proto/base/crc32c.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <lz4.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define HEAD_BYTES       64u
+#define BLOCK_HEAD_BYTES 12u
+#define CONFIG_BYTES_MAX (64u << 10)
+#define TEMPORARY_NAME   "new.tmp"
+
+static const char magic[8] = {'M', 'R', 'S', 'N', 'A', 'P', '0', '1'};
+
+void log_snapshot_free(struct log_snapshot *snapshot)
+{
+    buffer_free(&snapshot->config);
+    buffer_free(&snapshot->data);
+    *snapshot = (struct log_snapshot){0};
+}
+
+void snapshot_name(uint64_t index, char out[SNAPSHOT_NAME_BYTES])
+{
+    snprintf(out, SNAPSHOT_NAME_BYTES, "%020" PRIu64 ".snap", index);
+}
+
+uint64_t snapshot_name_parse(const char *name)
+{
+    char expected[SNAPSHOT_NAME_BYTES];
+    uint64_t index = strtoull(name, NULL, 10);
+    snapshot_name(index, expected);
+    return strcmp(name, expected) == 0 ? index : 0;
+}
+
+/* ---- writing ---- */
+
+struct writer {
+    const struct log_disk *disk;
+    int fd;
+    uint64_t at;
+    uint64_t raw_bytes;
+    uint32_t blocks;
+    struct buffer scratch;
+};
+
+static int write_block(struct writer *w, struct slice raw)
+{
+    int room = LZ4_compressBound((int)raw.length);
+    buffer_clear(&w->scratch);
+    uint8_t *out = buffer_reserve(&w->scratch, BLOCK_HEAD_BYTES + (size_t)room);
+    int stored = LZ4_compress_default((const char *)raw.data, (char *)out + BLOCK_HEAD_BYTES,
+                                      (int)raw.length, room);
+    if (stored <= 0 || (size_t)stored >= raw.length) {
+        memcpy(out + BLOCK_HEAD_BYTES, raw.data, raw.length);
+        stored = (int)raw.length;
+    }
+    bytes_put_u32(out, (uint32_t)raw.length);
+    bytes_put_u32(out + 4, (uint32_t)stored);
+    uint32_t crc = crc32c(0, slice_make(out, 8));
+    bytes_put_u32(out + 8, crc32c(crc, slice_make(out + BLOCK_HEAD_BYTES, (size_t)stored)));
+    struct slice whole = {out, BLOCK_HEAD_BYTES + (size_t)stored};
+    int error = disk_write_bytes(w->disk, w->fd, whole, w->at);
+    w->at += whole.length;
+    w->raw_bytes += raw.length;
+    w->blocks++;
+    return error;
+}
+
+static int write_parts(struct writer *w, const struct slice *parts, size_t part_count)
+{
+    for (size_t i = 0; i < part_count; i++) {
+        for (struct slice rest = parts[i]; rest.length > 0;) {
+            size_t length = rest.length < SNAPSHOT_BLOCK_BYTES ? rest.length : SNAPSHOT_BLOCK_BYTES;
+            int error = write_block(w, slice_make(rest.data, length));
+            if (error != 0)
+                return error;
+            rest = slice_sub(rest, length);
+        }
+    }
+    return 0;
+}
+
+static int write_head(struct writer *w, const struct log_snapshot *what)
+{
+    uint8_t head[HEAD_BYTES] = {0};
+    memcpy(head, magic, sizeof magic);
+    bytes_put_u64(head + 8, what->index);
+    bytes_put_u64(head + 16, what->term);
+    bytes_put_u64(head + 24, what->config_index);
+    bytes_put_u32(head + 32, (uint32_t)what->config.length);
+    bytes_put_u32(head + 36, w->blocks);
+    bytes_put_u64(head + 40, w->raw_bytes);
+    bytes_put_u32(head + 52, crc32c(0, buffer_slice(&what->config)));
+    bytes_put_u32(head + 60, crc32c(0, slice_make(head, 60)));
+    int error = disk_write_bytes(w->disk, w->fd, buffer_slice(&what->config), HEAD_BYTES);
+    return error != 0 ? error : disk_write_bytes(w->disk, w->fd, slice_make(head, sizeof head), 0);
+}
+
+int snapshot_write(const struct log_disk *disk, int dir_fd, const struct log_snapshot *what,
+                   const struct slice *parts, size_t part_count)
+{
+    char name[SNAPSHOT_NAME_BYTES];
+    struct writer w = {.disk = disk, .at = HEAD_BYTES + what->config.length};
+    ASSERT(what->index > 0 && what->config.length <= CONFIG_BYTES_MAX);
+    w.fd = openat(dir_fd, TEMPORARY_NAME, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (w.fd < 0)
+        return errno;
+    int error = write_parts(&w, parts, part_count);
+    if (error == 0)
+        error = write_head(&w, what);
+    if (error == 0)
+        error = disk_sync_whole(disk, w.fd);
+    close(w.fd);
+    buffer_free(&w.scratch);
+    snapshot_name(what->index, name);
+    if (error == 0 && renameat(dir_fd, TEMPORARY_NAME, dir_fd, name) != 0)
+        error = errno;
+    if (error != 0) {
+        unlinkat(dir_fd, TEMPORARY_NAME, 0);
+        return error;
+    }
+    return disk_sync_whole(disk, dir_fd);
+}
+
+/* ---- reading ---- */
+
+static bool read_block(struct cursor *in, struct buffer *out, uint64_t raw_left)
+{
+    struct slice head = cursor_take(in, BLOCK_HEAD_BYTES);
+    if (in->bad)
+        return false;
+    uint32_t raw = bytes_get_u32(head.data);
+    uint32_t stored = bytes_get_u32(head.data + 4);
+    struct slice bytes = cursor_take(in, stored);
+    if (in->bad || raw == 0 || raw > SNAPSHOT_BLOCK_BYTES || raw > raw_left || stored > raw)
+        return false;
+    uint32_t crc = crc32c(0, slice_make(head.data, 8));
+    if (crc32c(crc, bytes) != bytes_get_u32(head.data + 8))
+        return false;
+    uint8_t *to = buffer_reserve(out, raw);
+    if (stored == raw)
+        memcpy(to, bytes.data, raw);
+    else if (LZ4_decompress_safe((const char *)bytes.data, (char *)to, (int)stored, (int)raw) !=
+             (int)raw)
+        return false;
+    buffer_added(out, raw);
+    return true;
+}
+
+static bool read_blocks(struct cursor *in, uint32_t count, uint64_t raw_bytes, struct buffer *out)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (!read_block(in, out, raw_bytes - out->length))
+            return false;
+    }
+    return out->length == raw_bytes && cursor_left(in) == 0;
+}
+
+enum status snapshot_decode(struct slice file, struct log_snapshot *out)
+{
+    struct cursor in = cursor_of(file);
+    struct slice head = cursor_take(&in, HEAD_BYTES);
+    *out = (struct log_snapshot){0};
+    if (in.bad || memcmp(head.data, magic, sizeof magic) != 0 ||
+        bytes_get_u32(head.data + 60) != crc32c(0, slice_make(head.data, 60)))
+        return STATUS_CORRUPT;
+    out->index = bytes_get_u64(head.data + 8);
+    out->term = bytes_get_u64(head.data + 16);
+    out->config_index = bytes_get_u64(head.data + 24);
+    struct slice config = cursor_take(&in, bytes_get_u32(head.data + 32));
+    if (in.bad || out->index == 0 || config.length > CONFIG_BYTES_MAX ||
+        crc32c(0, config) != bytes_get_u32(head.data + 52) ||
+        !read_blocks(&in, bytes_get_u32(head.data + 36), bytes_get_u64(head.data + 40),
+                     &out->data)) {
+        log_snapshot_free(out);
+        return STATUS_CORRUPT;
+    }
+    buffer_add_slice(&out->config, config);
+    return STATUS_OK;
+}

@@ -1,0 +1,437 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The one place where segment files change. The loop decides what shall be where and queues
+ * operations; a job takes all that are queued and does them in order in the pool; when it has
+ * ended, the loop tells the callers and starts the next. So one write and one sync are under way at
+ * a time, and whatever arrives meanwhile shares the next ones (group commit).
+ *
+ *     OPEN    a spare file (or a new one) gets a header and its name
+ *     WRITE   one frame; neighbours go into one pwritev
+ *     SEAL    sync the frames, append the footer, cut the file to its length, sync
+ *     CUT     shorten a segment: entries were truncated
+ *     REMOVE  unlink a segment, or keep it as a spare
+ *
+ * I1  A segment's file is sealed before the next one exists, so only the last may be unsealed.
+ * I2  A file under a segment's name has a synced header: it is written and synced as a spare and
+ * then renamed, and the folder is synced before the first frame is answered for. I3  A recycled
+ * file's old name is gone from the folder for good before its bytes change. I4  Nothing is tried
+ * twice. The first error is the process's last (log_fatal): after a failed sync the kernel may have
+ * dropped the pages, and a second one would lie. */
+#include "broker/log/internal.h"
+#include "proto/base/assert.h"
+#include "proto/base/trace.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define RUN_FRAMES_MAX 256u
+#define NEW_FILE_NAME  "new.tmp"
+#define ZEROS_BYTES    (1u << 20)
+
+/* ---- in the pool ---- */
+
+static int close_after(int fd, int error)
+{
+    close(fd);
+    return error;
+}
+
+static int open_by_name(struct log *log, const struct segment *segment, int *fd)
+{
+    char name[NAME_BYTES];
+    segment_name(segment->head.first_index, name);
+    *fd = openat(log->segments_fd, name, O_RDWR | O_CLOEXEC);
+    return *fd >= 0 ? 0 : errno;
+}
+
+static int set_size(int fd, uint64_t bytes)
+{
+    if (ftruncate(fd, (off_t)bytes) != 0)
+        return errno;
+    return posix_fallocate(fd, 0, (off_t)bytes);
+}
+
+static int run_open(struct job *job, struct op *op)
+{
+    struct log *log = job->log;
+    struct segment *segment = op->segment;
+    const char *from = op->spare[0] != '\0' ? op->spare : NEW_FILE_NAME;
+    char name[NAME_BYTES];
+    uint8_t head[SEGMENT_HEAD_BYTES];
+    job->doing = "creating a segment";
+    segment->fd = openat(log->segments_fd, from, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (segment->fd < 0)
+        return errno;
+    segment_head_encode(&segment->head, head);
+    segment_name(segment->head.first_index, name);
+    int error = set_size(segment->fd, segment->size);
+    if (error == 0)
+        error = disk_write_bytes(log->disk, segment->fd, slice_make(head, sizeof head), 0);
+    if (error == 0)
+        error = disk_sync_whole(log->disk, segment->fd);
+    if (error == 0 && renameat(log->segments_fd, from, log->segments_fd, name) != 0)
+        error = errno;
+    job->syncs += 2;
+    return error != 0 ? error : disk_sync_whole(log->disk, log->segments_fd);
+}
+
+/* write_run: `count` frames that follow each other in one segment. */
+static int write_run(struct job *job, struct op *op, uint32_t count)
+{
+    static const uint8_t padding[8] = {0};
+    struct iovec parts[3 * RUN_FRAMES_MAX];
+    struct buffer heads = {0};
+    size_t head_bytes = 0;
+    int used = 0;
+    uint64_t offset = op->offset;
+    struct segment *segment = op->segment;
+    for (struct op *o = op; o != NULL && used < (int)count; o = o->next, used++)
+        head_bytes += frame_head_bytes((uint32_t)o->entry.payload.length);
+    uint8_t *head = buffer_reserve(&heads, head_bytes);
+    used = 0;
+    for (uint32_t i = 0; i < count; i++, op = op->next) {
+        uint32_t length = (uint32_t)op->entry.payload.length;
+        struct frame frame = {op->entry.index, op->entry.term, job->synced_index, length,
+                              op->entry.type};
+        frame_head_encode(&frame, segment->head.id, op->entry.payload.data, head);
+        parts[used++] = (struct iovec){head, frame_head_bytes(length)};
+        if (length > 0)
+            parts[used++] = (struct iovec){(void *)(uintptr_t)op->entry.payload.data, length};
+        if (length % 8 != 0)
+            parts[used++] = (struct iovec){(void *)(uintptr_t)padding, 8 - length % 8};
+        head += frame_head_bytes(length);
+        job->bytes += frame_bytes(length);
+    }
+    int error = disk_write(job->log->disk, segment->fd, parts, used, offset);
+    job->dirty = segment;
+    buffer_free(&heads);
+    return error;
+}
+
+static bool follows(const struct op *a, const struct op *b)
+{
+    return b != NULL && b->type == OP_WRITE && b->segment == a->segment;
+}
+
+static int run_write(struct job *job, struct op **at)
+{
+    uint32_t count = 1;
+    struct op *last = *at;
+    job->doing = "writing entries";
+    for (; count < RUN_FRAMES_MAX && follows(last, last->next); count++)
+        last = last->next;
+    int error = write_run(job, *at, count);
+    *at = last->next;
+    return error;
+}
+
+static int run_sync(struct job *job)
+{
+    if (job->dirty == NULL)
+        return 0;
+    job->doing = "syncing entries";
+    job->syncs++;
+    int error = disk_sync(job->log->disk, job->dirty->fd);
+    job->dirty = NULL;
+    return error;
+}
+
+static int run_seal(struct job *job, struct op *op)
+{
+    int fd;
+    struct slice footer = buffer_slice(&op->footer);
+    int error = run_sync(job);
+    job->doing = "sealing a segment";
+    if (error == 0)
+        error = open_by_name(job->log, op->segment, &fd);
+    if (error != 0)
+        return error;
+    error = disk_write_bytes(job->log->disk, fd, footer, op->offset);
+    if (error == 0 && ftruncate(fd, (off_t)(op->offset + footer.length)) != 0)
+        error = errno;
+    if (error == 0)
+        error = disk_sync_whole(job->log->disk, fd);
+    job->syncs++;
+    return close_after(fd, error);
+}
+
+static int run_cut(struct job *job, struct op *op)
+{
+    int fd;
+    if (job->synced_index >= op->entry.index)
+        job->synced_index = op->entry.index - 1;
+    if (op->segment == NULL)
+        return 0;
+    job->doing = "truncating a segment";
+    int error = open_by_name(job->log, op->segment, &fd);
+    if (error != 0)
+        return error;
+    if (ftruncate(fd, (off_t)op->offset) != 0)
+        error = errno;
+    job->syncs++;
+    return close_after(fd, error != 0 ? error : disk_sync_whole(job->log->disk, fd));
+}
+
+static int run_remove(struct job *job, struct op *op)
+{
+    int dir_fd = job->log->segments_fd;
+    char name[NAME_BYTES];
+    job->doing = "removing a segment";
+    if (job->dirty == op->segment)
+        job->dirty = NULL;
+    segment_name(op->segment->head.first_index, name);
+    int failed = op->spare[0] != '\0' ? renameat(dir_fd, name, dir_fd, op->spare)
+                                      : unlinkat(dir_fd, name, 0);
+    job->syncs++;
+    return failed != 0 ? errno : disk_sync_whole(job->log->disk, dir_fd);
+}
+
+static int (*const runners[OP_TYPE_COUNT])(struct job *job, struct op *op) = {
+    [OP_OPEN] = run_open,
+    [OP_SEAL] = run_seal,
+    [OP_CUT] = run_cut,
+    [OP_REMOVE] = run_remove,
+};
+
+static void run_job(uv_work_t *work)
+{
+    struct job *job = CONTAINER_OF(work, struct job, work);
+    struct op *op = job->ops.first;
+    while (op != NULL && job->error == 0) {
+        if (op->type == OP_WRITE) {
+            job->error = run_write(job, &op);
+        } else {
+            job->error = runners[op->type](job, op);
+            op = op->next;
+        }
+    }
+    if (job->error == 0)
+        job->error = run_sync(job);
+}
+
+/* ---- on the loop ---- */
+
+void log_fatal(struct log *log, const char *sentence)
+{
+    log->failed = true;
+    if (log->options.fatal != NULL) {
+        log->options.fatal(log->options.fatal_data, sentence);
+        return;
+    }
+    trace_error("log", "stopping", "reason=\"%s\"", sentence);
+    _exit(LOG_EXIT_CODE);
+}
+
+static void complete_open(struct log *log, struct op *op)
+{
+    (void)log;
+    (void)op;
+}
+
+static void complete_write(struct log *log, struct op *op)
+{
+    if (!log->failed)
+        log->durable_index = op->entry.index;
+    if (op->append != NULL)
+        op->append->done(op->append, log->failed ? STATUS_IO_ERROR : STATUS_OK);
+}
+
+static void complete_seal(struct log *log, struct op *op)
+{
+    op->segment->file_bytes = op->offset + op->footer.length;
+    if (op->segment->fd >= 0)
+        log->open_files++; /* from now on it may be closed to make room */
+    buffer_free(&op->footer);
+}
+
+static void complete_cut(struct log *log, struct op *op)
+{
+    if (log->durable_index >= op->entry.index)
+        log->durable_index = op->entry.index - 1;
+}
+
+static void complete_remove(struct log *log, struct op *op)
+{
+    if (op->segment->fd >= 0 && op->segment->sealed)
+        log->open_files--;
+    if (op->spare[0] != '\0') {
+        log->spares_coming--;
+        memcpy(log->spares[log->spare_count++], op->spare, NAME_BYTES);
+    }
+    segment_free(op->segment);
+    op->segment = NULL;
+}
+
+static void (*const completers[OP_TYPE_COUNT])(struct log *log, struct op *op) = {
+    [OP_OPEN] = complete_open, [OP_WRITE] = complete_write,   [OP_SEAL] = complete_seal,
+    [OP_CUT] = complete_cut,   [OP_REMOVE] = complete_remove,
+};
+
+static void complete_ops(struct log *log, struct op_list *ops)
+{
+    bool nested = log->in_callbacks;
+    log->in_callbacks = true;
+    for (struct op *op = ops->first; op != NULL;) {
+        struct op *next = op->next;
+        completers[op->type](log, op);
+        if (op->segment != NULL) {
+            op->segment->users--;
+            segment_consider(log, op->segment);
+        }
+        free(op);
+        op = next;
+    }
+    *ops = (struct op_list){0};
+    log->in_callbacks = nested;
+}
+
+static void end_job(struct log *log, struct job *job)
+{
+    log->bytes_written += job->bytes;
+    log->syncs += job->syncs;
+    if (job->error != 0 && !log->failed)
+        log_fatal(log, refusal("%s in %s failed: %s. What was not yet answered may be lost; "
+                               "check the disk, then start the node again",
+                               job->doing, log->dir, strerror(job->error)));
+    complete_ops(log, &job->ops);
+    free(job);
+}
+
+static void after_job(uv_work_t *work, int status)
+{
+    struct job *job = CONTAINER_OF(work, struct job, work);
+    struct log *log = job->log;
+    (void)status; /* never cancelled */
+    log->in_callbacks = true;
+    end_job(log, job);
+    log->in_callbacks = false;
+    log->writing = false;
+    writer_kick(log);
+    log_maybe_closed(log);
+}
+
+static struct job *take_job(struct log *log)
+{
+    struct job *job = calloc(1, sizeof *job);
+    ASSERT(job != NULL);
+    job->log = log;
+    job->synced_index = log->durable_index;
+    job->ops = log->queue;
+    size_t bytes = 0;
+    for (struct op *op = log->queue.first; op != NULL; op = op->next) {
+        bytes += op->entry.payload.length;
+        if (bytes < JOB_BYTES_MAX || op->next == NULL)
+            continue;
+        log->queue.first = op->next;
+        op->next = NULL;
+        job->ops.last = op;
+        return job;
+    }
+    log->queue = (struct op_list){0};
+    return job;
+}
+
+void writer_add(struct log *log, struct op op)
+{
+    struct op *copy = malloc(sizeof *copy);
+    ASSERT(copy != NULL);
+    *copy = op;
+    copy->next = NULL;
+    if (copy->segment != NULL)
+        copy->segment->users++;
+    if (log->queue.last != NULL)
+        log->queue.last->next = copy;
+    else
+        log->queue.first = copy;
+    log->queue.last = copy;
+}
+
+static void fail_queue(struct log *log)
+{
+    struct op_list ops = log->queue;
+    log->queue = (struct op_list){0};
+    complete_ops(log, &ops);
+}
+
+void writer_kick(struct log *log)
+{
+    if (log->writing || log->in_callbacks || log->queue.first == NULL)
+        return;
+    struct job *job = take_job(log);
+    log->writing = true;
+    if (log->failed)
+        job->error = EIO; /* nothing is written after an error; the callers are told on the loop */
+    if (uv_queue_work(log->options.loop, &job->work, run_job, after_job) != 0) {
+        ASSERT(!"uv_queue_work takes valid arguments");
+    }
+}
+
+enum status writer_run_now(struct log *log)
+{
+    ASSERT(!log->writing);
+    while (log->queue.first != NULL && !log->failed) {
+        struct job *job = take_job(log);
+        log->in_callbacks = true;
+        run_job(&job->work);
+        end_job(log, job);
+        log->in_callbacks = false;
+    }
+    fail_queue(log);
+    return log->failed ? STATUS_IO_ERROR : STATUS_OK;
+}
+
+/* ---- spares ---- */
+
+/* A file whose blocks have been written once takes half the time to write again: there are no
+ * extents to convert and no metadata to sync. */
+static void run_prepare(uv_work_t *work)
+{
+    struct spare_job *job = CONTAINER_OF(work, struct spare_job, work);
+    uint64_t bytes = job->log->options.segment_bytes;
+    int dir_fd = job->log->segments_fd;
+    int fd = openat(dir_fd, job->name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    uint8_t *zeros = calloc(1, ZEROS_BYTES);
+    job->error = fd < 0 ? errno : zeros == NULL ? ENOMEM : posix_fallocate(fd, 0, (off_t)bytes);
+    for (uint64_t at = 0; at < bytes && job->error == 0; at += ZEROS_BYTES) {
+        size_t length = bytes - at < ZEROS_BYTES ? (size_t)(bytes - at) : ZEROS_BYTES;
+        job->error = disk_write_bytes(&log_disk_real, fd, slice_make(zeros, length), at);
+    }
+    if (job->error == 0)
+        job->error = disk_sync_whole(&log_disk_real, fd);
+    free(zeros);
+    if (fd >= 0)
+        close(fd);
+    if (job->error != 0)
+        unlinkat(dir_fd, job->name, 0);
+}
+
+static void after_prepare(uv_work_t *work, int status)
+{
+    struct spare_job *job = CONTAINER_OF(work, struct spare_job, work);
+    struct log *log = job->log;
+    (void)status;
+    log->preparing--;
+    log->spares_coming--;
+    if (job->error == 0)
+        memcpy(log->spares[log->spare_count++], job->name, NAME_BYTES);
+    else
+        trace_warn("log", "no-spare", "error=\"%s\"", strerror(job->error));
+    free(job);
+    log_maybe_closed(log);
+}
+
+void writer_prepare_spare(struct log *log)
+{
+    struct spare_job *job = calloc(1, sizeof *job);
+    ASSERT(job != NULL);
+    job->log = log;
+    snprintf(job->name, sizeof job->name, "spare-%" PRIu64, ++log->spare_number);
+    log->preparing++;
+    log->spares_coming++;
+    ASSERT(log->spare_count + log->spares_coming <= SPARE_FILES_MAX);
+    int error = uv_queue_work(log->options.loop, &job->work, run_prepare, after_prepare);
+    ASSERT(error == 0);
+}
