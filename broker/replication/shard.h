@@ -19,6 +19,8 @@ struct shard_options {
     const char *dir;  /* this shard's folder; made if it is missing */
     uint64_t node_id; /* the Raft id of this node: > 0 */
     const char *address; /* the peer address of this node, as other nodes would dial it */
+    uint32_t segment_bytes;      /* size of a log segment; 0 = 16 MiB */
+    uint64_t snapshot_bytes;     /* log written between two snapshots; 0 = 64 MiB */
     uint64_t disk_reserve_bytes; /* sends are refused while less than this is free; default 256 MiB */
     /* ready: this node leads, and everything older than its term is applied. Called again with
      * false when that ends. */
@@ -49,8 +51,9 @@ const struct core *shard_core(const struct shard *shard);
 
 struct shard_call;
 /* results: `count` of them when status is OK, borrowed for the duration of the callback; else NULL.
- * status: OK; NOT_LEADER, BUSY (too much in flight), DISK_FULL (sends only): not done; CLOSED: the
- * outcome is unknown. */
+ * status: OK; NOT_LEADER, BUSY (too much in flight), DISK_FULL (sends only), INVALID or TOO_LARGE
+ * (commands that do not decode, or more than 16 MiB of them): not done; CLOSED: the outcome is
+ * unknown. */
 typedef void (*shard_call_cb)(struct shard_call *call, enum status status,
                               const struct core_result *results, uint32_t count);
 
@@ -63,6 +66,7 @@ struct shard_call {
     shard_call_cb done;
     void *data;
     struct shard_call *next; /* private */
+    enum status refusal;     /* private */
 };
 void shard_call(struct shard *shard, struct shard_call *call);
 
@@ -84,7 +88,11 @@ struct shard_receive {
     /* private */
     bool cancelled;
     bool proposed;
+    bool finishing;
+    enum status status;
+    enum core_code code;
     uint64_t deadline_ms;
+    size_t heap_slot;
     struct shard_receive *next;
     struct shard_receive *previous;
     struct shard *shard;
