@@ -216,6 +216,11 @@ struct shard *api_shard(struct api *api)
     return api->shard;
 }
 
+uv_loop_t *api_loop(const struct api *api)
+{
+    return api->grace_timer.loop;
+}
+
 struct dispatch *api_dispatch(struct api *api)
 {
     return api->dispatch;

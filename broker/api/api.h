@@ -56,6 +56,7 @@ void api_close(struct api *api, uint32_t grace_ms, void (*closed)(void *data), v
 uint16_t api_port(const struct api *api);
 
 struct shard *api_shard(struct api *api);
+uv_loop_t *api_loop(const struct api *api);
 struct dispatch *api_dispatch(struct api *api);
 const struct api_config *api_config(const struct api *api);
 
