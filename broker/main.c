@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* millrace-broker: options in, exit code out. What the broker does is in node.c. */
+#include "broker/node.h"
+#include "proto/base/assert.h"
+#include "proto/base/options.h"
+#include "proto/base/trace.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sysexits.h>
+
+#define AT(member) offsetof(struct node_options, member)
+
+static const struct option_row rows[] = {
+    {.name = "node-id",
+     .type = OPTION_NUMBER,
+     .placeholder = "N",
+     .default_text = "1",
+     .min = 1,
+     .max = UINT32_MAX,
+     .offset = AT(node_id),
+     .help = "This node's number in the cluster."},
+    {.name = "data-dir",
+     .type = OPTION_TEXT,
+     .placeholder = "DIR",
+     .required = true,
+     .offset = AT(data_dir),
+     .help = "Where everything is kept; made if it is missing."},
+    {.name = "http",
+     .type = OPTION_ADDRESS,
+     .placeholder = "HOST:PORT",
+     .default_text = "127.0.0.1:9324",
+     .offset = AT(http),
+     .help = "The public port: SQS and Lambda APIs, /metrics, /health."},
+    {.name = "rpc",
+     .type = OPTION_ADDRESS,
+     .placeholder = "HOST:PORT",
+     .default_text = "127.0.0.1:9325",
+     .offset = AT(rpc),
+     .help = "The port for workers."},
+    {.name = "peer",
+     .type = OPTION_ADDRESS,
+     .placeholder = "HOST:PORT",
+     .default_text = "127.0.0.1:9326",
+     .offset = AT(peer),
+     .help = "The address that other brokers will dial."},
+    {.name = "cluster",
+     .type = OPTION_TEXT,
+     .placeholder = "1=HOST:PORT",
+     .offset = AT(cluster),
+     .help = "The cluster's members; this version runs single-node brokers."},
+    {.name = "region",
+     .type = OPTION_TEXT,
+     .placeholder = "NAME",
+     .default_text = "us-east-1",
+     .offset = AT(region),
+     .help = "The region in ARNs."},
+    {.name = "account-id",
+     .type = OPTION_TEXT,
+     .placeholder = "DIGITS",
+     .default_text = "000000000000",
+     .offset = AT(account_id),
+     .help = "The account in ARNs and queue URLs."},
+    {.name = "public-url",
+     .type = OPTION_TEXT,
+     .placeholder = "URL",
+     .offset = AT(public_url),
+     .help = "How clients reach this broker, for queue URLs; default: as each request did."},
+    {.name = "aws-cooldowns",
+     .type = OPTION_TEXT,
+     .placeholder = "on|off",
+     .default_text = "on",
+     .offset = AT(aws_cooldowns),
+     .help = "A queue's name is free 60 s after its deletion and a purge is allowed once a minute, "
+             "as on AWS."},
+    {.name = "log-level",
+     .type = OPTION_TEXT,
+     .placeholder = "LEVEL",
+     .default_text = "info",
+     .offset = AT(log_level),
+     .help = "debug, info, warn or error."},
+    {.name = "log-format",
+     .type = OPTION_TEXT,
+     .placeholder = "text|json",
+     .default_text = "text",
+     .offset = AT(log_format),
+     .help = "How diagnostics are written to stderr."},
+};
+
+static const struct options_spec spec = {
+    .program = "millrace-broker",
+    .summary = "Keeps queues and functions, and speaks the SQS and Lambda APIs.",
+    .epilogue = "Example:\n  millrace-broker --data-dir /var/lib/millrace\n",
+    .rows = rows,
+    .row_count = ARRAY_COUNT(rows),
+};
+
+static int misuse(const char *error)
+{
+    fprintf(stderr, "millrace-broker: %s\n", error);
+    return EX_USAGE;
+}
+
+static const char *trace_options(const struct node_options *options)
+{
+    enum trace_level level;
+    bool json = strcmp(options->log_format, "json") == 0;
+    if (!trace_level_parse(options->log_level, &level))
+        return "--log-level must be debug, info, warn or error";
+    if (!json && strcmp(options->log_format, "text") != 0)
+        return "--log-format must be text or json";
+    trace_configure(level, json);
+    return NULL;
+}
+
+/* Each client and each worker is a file descriptor, and the soft limit is often 1024. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        trace_warn("node", "file_limit", "why=\"cannot raise the number of open files\"");
+}
+
+int main(int argc, char *argv[])
+{
+    struct node_options options = {0};
+    struct arena arena = {0};
+    struct options_result result = {0};
+    int code = EX_OK;
+    enum status status = options_read(&spec, argc, argv, &options, &arena, &result);
+    const char *error = status != STATUS_OK ? result.error : NULL;
+    if (error == NULL && !result.exit_now)
+        error = trace_options(&options);
+    if (error == NULL && !result.exit_now)
+        error = node_options_check(&options);
+    if (error != NULL) {
+        code = misuse(error);
+    } else if (!result.exit_now) {
+        raise_file_limit();
+        code = node_run(&options);
+    }
+    arena_free(&arena);
+    return code;
+}

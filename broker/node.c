@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One broker process.
+ *
+ * Opening goes from the bottom up: data folder and its lock, shard, public port, dispatcher (which
+ * tells workers the public port's number). Closing goes from the top down, each step after the one
+ * before has called back: the public port finishes what it answers, the dispatcher gives back what
+ * workers hold, the shard writes what is under way. Then the loop runs empty and node_run returns.
+ *
+ * This file wires and does not decide: requests belong to the families it registers, work to the
+ * dispatcher, state to the shard.
+ *
+ *     start ──shard leads──> bootstrap, once in a cluster's life ──> dispatcher ready
+ *       └────────────────────────────────SIGTERM──> api ──> dispatcher ──> shard ──> exit 0
+ */
+#include "broker/node.h"
+
+#include "broker/api/api.h"
+#include "broker/dispatch/dispatch.h"
+#include "broker/log/log.h"
+#include "broker/replication/shard.h"
+#include "proto/base/arena.h"
+#include "proto/base/assert.h"
+#include "proto/base/clock.h"
+#include "proto/base/options.h"
+#include "proto/base/trace.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+#include <uv.h>
+
+#define LOCK_WAIT_MS       5000u /* a killed predecessor may still be dying */
+#define API_GRACE_MS       2000u
+#define DISK_RESERVE_BYTES ((uint64_t)256 << 20)
+
+static const struct api_family *const families[] = {
+    &api_family_admin,
+    &api_family_lambda,
+    &api_family_sqs,
+};
+
+struct node {
+    const struct node_options *options;
+    struct arena arena;
+    uv_loop_t loop;
+    uv_signal_t sigterm, sigint;
+    struct node_lock lock;
+    struct shard *shard;
+    struct api *api;
+    struct dispatch *dispatch;
+    struct shard_call bootstrap;
+    bool bootstrapping;
+    bool stopping;
+};
+
+/* ---- options ---- */
+
+static bool text_of(const char *text, const char *allowed, size_t shortest, size_t longest)
+{
+    size_t length = strlen(text);
+    return length >= shortest && length <= longest && strspn(text, allowed) == length;
+}
+
+/* "1=host:port": this version runs single-node clusters, and says so rather than half-starting. */
+static const char *cluster_check(const struct node_options *options)
+{
+    if (options->cluster == NULL || options->cluster[0] == '\0')
+        return NULL;
+    if (strchr(options->cluster, ',') != NULL)
+        return "--cluster names more than one member, but this version runs single-node brokers; "
+               "name only this node";
+    char *rest;
+    errno = 0;
+    unsigned long long id = strtoull(options->cluster, &rest, 10);
+    if (errno != 0 || rest == options->cluster || *rest != '=')
+        return "--cluster must look like 1=host:port";
+    struct arena arena = {0};
+    const char *host;
+    uint16_t port;
+    bool good = address_split(rest + 1, &arena, &host, &port);
+    arena_free(&arena);
+    if (!good)
+        return "--cluster must look like 1=host:port";
+    return id == options->node_id ? NULL : "--cluster does not contain this node's --node-id";
+}
+
+static bool url_valid(const char *url)
+{
+    struct slice text = slice_of(url);
+    size_t scheme = slice_starts_with(text, "https://")  ? 8
+                    : slice_starts_with(text, "http://") ? 7
+                                                         : 0;
+    return scheme > 0 && text.length > scheme && text.length < 256 &&
+           strpbrk(url + scheme, "/?# \"") == NULL;
+}
+
+const char *node_options_check(const struct node_options *options)
+{
+    if (!text_of(options->account_id, "0123456789", 12, 12))
+        return "--account-id must be 12 digits";
+    if (!text_of(options->region, "abcdefghijklmnopqrstuvwxyz0123456789-", 1, 32))
+        return "--region must be 1 to 32 of a-z, 0-9 and '-'";
+    if (options->public_url != NULL && !url_valid(options->public_url))
+        return "--public-url must look like https://host or https://host:port";
+    if (strcmp(options->aws_cooldowns, "on") != 0 && strcmp(options->aws_cooldowns, "off") != 0)
+        return "--aws-cooldowns must be on or off";
+    if (options->data_dir[0] == '\0')
+        return "--data-dir must not be empty";
+    return cluster_check(options);
+}
+
+/* ---- the data folder ---- */
+
+/* Make the folder and what is missing above it, for this user only. */
+static enum status folder_make(const char *path)
+{
+    char *copy = strdup(path);
+    enum status status = copy != NULL ? STATUS_OK : STATUS_NO_MEMORY;
+    for (char *at = copy; status == STATUS_OK && at != NULL;) {
+        at = strchr(at + 1, '/');
+        if (at != NULL)
+            *at = '\0';
+        if (mkdir(copy, 0700) != 0 && errno != EEXIST)
+            status = status_from_errno(errno);
+        if (at != NULL)
+            *at = '/';
+    }
+    free(copy);
+    struct stat about;
+    if (status == STATUS_OK && (stat(path, &about) != 0 || !S_ISDIR(about.st_mode)))
+        status = STATUS_INVALID;
+    return status;
+}
+
+static int folder_take(struct node *node)
+{
+    const char *dir = node->options->data_dir;
+    const char *error = NULL;
+    enum status status = folder_make(dir);
+    if (status != STATUS_OK) {
+        trace_error("node", "data_dir_unusable", "dir=\"%s\" why=\"%s\"", dir,
+                    status == STATUS_INVALID ? "exists and is not a folder" : status_text(status));
+        return EX_CANTCREAT;
+    }
+    status = node_lock_take(&node->lock, dir, LOCK_WAIT_MS, &error);
+    if (status != STATUS_OK) {
+        trace_error("node", "data_dir_unusable", "dir=\"%s\" why=\"%s\"", dir, error);
+        return EX_CANTCREAT;
+    }
+    return EX_OK;
+}
+
+/* ---- events of the shard ---- */
+
+static void dispatch_ready(struct node *node, bool ready)
+{
+    if (node->dispatch != NULL)
+        dispatch_set_ready(node->dispatch, ready);
+    trace_info("node", ready ? "ready" : "not_ready", "node=%" PRIu64, node->options->node_id);
+}
+
+static void bootstrap_done(struct shard_call *call, enum status status,
+                           const struct core_result *results, uint32_t count)
+{
+    struct node *node = call->data;
+    (void)results;
+    (void)count;
+    node->bootstrapping = false;
+    if (status == STATUS_OK && shard_ready(node->shard))
+        dispatch_ready(node, true);
+    else
+        trace_warn("node", "not_bootstrapped", "why=\"%s\"", status_text(status));
+}
+
+static void bootstrap(struct node *node)
+{
+    struct command command = {.type = COMMAND_BOOTSTRAP};
+    uuid_random(command.bootstrap.cluster_id);
+    clock_random(command.bootstrap.secret, sizeof command.bootstrap.secret);
+    node->bootstrapping = true;
+    node->bootstrap = (struct shard_call){.done = bootstrap_done, .data = node};
+    shard_call_add(&node->bootstrap, &command);
+    shard_call(node->shard, &node->bootstrap);
+}
+
+static void on_ready_changed(void *data, bool ready)
+{
+    struct node *node = data;
+    uint8_t cluster_id[UUID_BYTES];
+    uint8_t secret[32];
+    if (node->stopping || node->bootstrapping)
+        return;
+    if (!ready || core_bootstrapped(shard_core(node->shard), cluster_id, secret))
+        dispatch_ready(node, ready);
+    else
+        bootstrap(node);
+}
+
+static void on_catalog_changed(void *data)
+{
+    struct node *node = data;
+    if (node->dispatch != NULL)
+        dispatch_catalog_changed(node->dispatch);
+}
+
+static void on_queue_ready(void *data, uint64_t queue_id)
+{
+    struct node *node = data;
+    if (node->dispatch != NULL)
+        dispatch_queue_ready(node->dispatch, queue_id);
+}
+
+/* ---- closing ---- */
+
+static void shard_closed(void *data)
+{
+    struct node *node = data;
+    node->shard = NULL;
+    uv_close((uv_handle_t *)&node->sigterm, NULL);
+    uv_close((uv_handle_t *)&node->sigint, NULL);
+}
+
+static void close_shard(struct node *node)
+{
+    if (node->shard != NULL)
+        shard_close(node->shard, shard_closed, node);
+    else
+        shard_closed(node);
+}
+
+static void dispatch_closed(void *data)
+{
+    struct node *node = data;
+    node->dispatch = NULL;
+    close_shard(node);
+}
+
+static void api_closed(void *data)
+{
+    struct node *node = data;
+    node->api = NULL;
+    if (node->dispatch != NULL)
+        dispatch_close(node->dispatch, dispatch_closed, node);
+    else
+        close_shard(node);
+}
+
+static void node_stop(struct node *node)
+{
+    node->stopping = true;
+    if (node->api != NULL)
+        api_close(node->api, API_GRACE_MS, api_closed, node);
+    else
+        api_closed(node);
+}
+
+static void on_signal(uv_signal_t *handle, int signum)
+{
+    struct node *node = handle->data;
+    if (node->stopping)
+        _exit(128 + signum); /* asked twice */
+    trace_info("node", "stopping", "signal=%d", signum);
+    node_stop(node);
+}
+
+/* ---- opening ---- */
+
+static bool host_is_loopback(const char *host)
+{
+    return strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0 ||
+           strncmp(host, "127.", 4) == 0;
+}
+
+static int open_shard(struct node *node)
+{
+    const char *error = NULL;
+    const char *dir = arena_printf(&node->arena, "%s/shard-0", node->options->data_dir);
+    struct shard_options options = {.loop = &node->loop,
+                                    .dir = dir,
+                                    .node_id = node->options->node_id,
+                                    .address = node->options->peer,
+                                    .disk_reserve_bytes = DISK_RESERVE_BYTES,
+                                    .ready_changed = on_ready_changed,
+                                    .catalog_changed = on_catalog_changed,
+                                    .queue_ready = on_queue_ready,
+                                    .data = node};
+    enum status status = shard_open(&node->shard, &options, &error);
+    if (status == STATUS_OK)
+        return EX_OK;
+    trace_error("node", "shard_unusable", "dir=\"%s\" status=%s why=\"%s\"", dir,
+                status_name(status), error != NULL ? error : status_text(status));
+    node->shard = NULL;
+    return EX_IOERR;
+}
+
+static int cannot_listen(const char *option, const char *address, enum status status)
+{
+    trace_error("node", "cannot_listen", "option=%s addr=%s why=\"%s\"", option, address,
+                status == STATUS_EXISTS ? "the address is in use" : status_text(status));
+    return EX_UNAVAILABLE;
+}
+
+static int open_api(struct node *node, const char *host, uint16_t port)
+{
+    const struct node_options *options = node->options;
+    struct api_options api = {.loop = &node->loop,
+                              .shard = node->shard,
+                              .host = host,
+                              .port = port,
+                              .config = {.region = options->region,
+                                         .account_id = options->account_id,
+                                         .public_url = options->public_url,
+                                         .version = MILLRACE_VERSION,
+                                         .aws_cooldowns = strcmp(options->aws_cooldowns, "on") == 0,
+                                         .node_id = options->node_id},
+                              .families = families,
+                              .family_count = ARRAY_COUNT(families)};
+    if (!host_is_loopback(host))
+        trace_warn("node", "open_to_the_network",
+                   "http=%s why=\"this version accepts requests with any credentials; bind a "
+                   "loopback address or put a firewall in front\"",
+                   options->http);
+    enum status status = api_open(&node->api, &api);
+    return status == STATUS_OK ? EX_OK : cannot_listen("--http", options->http, status);
+}
+
+/* What functions are told to call: an address that can be dialled, with the real port. */
+static const char *function_endpoint(struct node *node, const char *http_host)
+{
+    if (node->options->public_url != NULL)
+        return node->options->public_url;
+    bool any = strcmp(http_host, "0.0.0.0") == 0 || strcmp(http_host, "::") == 0;
+    const char *host = any ? "127.0.0.1" : http_host;
+    return strchr(host, ':') != NULL
+               ? arena_printf(&node->arena, "http://[%s]:%u", host, api_port(node->api))
+               : arena_printf(&node->arena, "http://%s:%u", host, api_port(node->api));
+}
+
+static int open_dispatch(struct node *node, const char *http_host, const char *host, uint16_t port)
+{
+    struct dispatch_options options = {.loop = &node->loop,
+                                       .shard = node->shard,
+                                       .rpc_host = host,
+                                       .rpc_port = port,
+                                       .endpoint = function_endpoint(node, http_host),
+                                       .region = node->options->region,
+                                       .account_id = node->options->account_id,
+                                       .version = MILLRACE_VERSION,
+                                       .node_id = node->options->node_id};
+    enum status status = dispatch_open(&node->dispatch, &options);
+    if (status != STATUS_OK) {
+        node->dispatch = NULL;
+        return cannot_listen("--rpc", node->options->rpc, status);
+    }
+    api_set_dispatch(node->api, node->dispatch);
+    return EX_OK;
+}
+
+static int node_open(struct node *node)
+{
+    const char *http_host;
+    const char *rpc_host;
+    uint16_t http_port;
+    uint16_t rpc_port;
+    if (!address_split(node->options->http, &node->arena, &http_host, &http_port) ||
+        !address_split(node->options->rpc, &node->arena, &rpc_host, &rpc_port))
+        return EX_USAGE;
+    int code = open_shard(node);
+    if (code == EX_OK)
+        code = open_api(node, http_host, http_port);
+    if (code == EX_OK)
+        code = open_dispatch(node, http_host, rpc_host, rpc_port);
+    if (code == EX_OK)
+        trace_info("node", "listening", "node=%" PRIu64 " http=%s:%u rpc=%s:%u version=%s",
+                   node->options->node_id, http_host, api_port(node->api), rpc_host,
+                   dispatch_rpc_port(node->dispatch), MILLRACE_VERSION);
+    return code;
+}
+
+static void node_watch_signals(struct node *node)
+{
+    signal(SIGPIPE, SIG_IGN); /* a peer that went away is seen by the write's error */
+    node->sigterm.data = node->sigint.data = node;
+    uv_signal_init(&node->loop, &node->sigterm);
+    uv_signal_init(&node->loop, &node->sigint);
+    uv_signal_start(&node->sigterm, on_signal, SIGTERM);
+    uv_signal_start(&node->sigint, on_signal, SIGINT);
+}
+
+int node_run(const struct node_options *options)
+{
+    struct node node = {.options = options};
+    int code = folder_take(&node);
+    if (code != EX_OK)
+        return code;
+    if (uv_loop_init(&node.loop) != 0) {
+        node_lock_drop(&node.lock);
+        return EX_SOFTWARE;
+    }
+    node_watch_signals(&node);
+    code = node_open(&node);
+    if (code != EX_OK)
+        node_stop(&node); /* what was opened is closed in order */
+    uv_run(&node.loop, UV_RUN_DEFAULT);
+    int left = uv_loop_close(&node.loop);
+    if (left != 0)
+        trace_error("node", "loop_not_empty", "why=%s", uv_err_name(left));
+    node_lock_drop(&node.lock);
+    arena_free(&node.arena);
+    trace_info("node", "stopped", "code=%d", code);
+    return code == EX_OK && left != 0 ? EX_SOFTWARE : code;
+}

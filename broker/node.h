@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One broker process: a shard, the public port, the dispatcher, and their life together. */
+#ifndef BROKER_NODE_H
+#define BROKER_NODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* As the options give them; texts stay valid while the node runs. */
+struct node_options {
+    uint64_t node_id;
+    const char *data_dir;
+    const char *http, *rpc, *peer; /* HOST:PORT */
+    const char *cluster;           /* NULL: this node alone */
+    const char *region;
+    const char *account_id;
+    const char *public_url; /* NULL: from each request's Host header */
+    const char *aws_cooldowns;
+    const char *log_level;
+    const char *log_format;
+};
+
+/* node_options_check: what a single option's type cannot say. NULL when all is well, else a
+ * sentence in static storage. */
+const char *node_options_check(const struct node_options *options);
+
+/* node_run: start, serve until SIGTERM or SIGINT, and shut down in order. Returns the exit code of
+ * the process: 0, or one of sysexits.h after a trace that says what is wrong. A second signal ends
+ * the process at once. thread: the main thread, once. */
+int node_run(const struct node_options *options);
+
+#endif
