@@ -29,29 +29,30 @@ struct link_handler {
     /* A whole frame; the payload is borrowed until this returns. */
     void (*on_frame)(struct link *link, void *data, uint16_t type, struct slice payload);
     /* The link has ended, from either side, and is freed when this returns. Called exactly once for
-     * every link that was connected or accepted. */
+     * every link that was connected or accepted. OK: after link_close; CLOSED: by the peer. */
     void (*on_closed)(struct link *link, void *data, enum status why);
 };
 
-/* link_listen: `accepted` gets each new link and must call link_start on it at once. Port 0: any. */
+/* link_listen: `accepted` gets each new link and must call link_start on it at once. Port 0: any.
+ */
 MUST_CHECK enum status link_listen(struct link_listener **out, uv_loop_t *loop, const char *host,
-                                   uint16_t port,
-                                   void (*accepted)(struct link *link, void *data), void *data);
+                                   uint16_t port, void (*accepted)(struct link *link, void *data),
+                                   void *data);
 uint16_t link_listener_port(const struct link_listener *listener);
 void link_listener_close(struct link_listener *listener, void (*closed)(void *data), void *data);
 
 /* link_start: give an accepted link its handler. */
 void link_start(struct link *link, const struct link_handler *handler, void *data);
 
-/* link_connect: resolve by DNS and connect within `timeout_ms`; exactly one of `connected` (the link
- * is started with `handler` then) and `failed` is called, later. */
+/* link_connect: resolve by DNS and connect within `timeout_ms`; exactly one of `connected` (the
+ * link is started with `handler` then) and `failed` is called, later. */
 void link_connect(uv_loop_t *loop, const char *host, uint16_t port, uint32_t timeout_ms,
                   const struct link_handler *handler, void *data,
                   void (*connected)(struct link *link, void *data),
                   void (*failed)(void *data, enum status why));
 
 /* link_send: encode and queue one message. BUSY when more than 64 MiB are unsent; CLOSED after the
- * end. The message is not kept. */
+ * end or link_close; TOO_LARGE above FRAME_BYTES_MAX. The message is not kept. */
 MUST_CHECK enum status link_send(struct link *link, uint16_t type, const ProtobufCMessage *message);
 
 /* link_close: flush what is queued (for at most a second), then close; on_closed follows. */
@@ -60,8 +61,8 @@ void link_close(struct link *link);
 void link_set_data(struct link *link, void *data);
 const char *link_peer(const struct link *link);
 
-/* frame_decode: the first frame in `in`. Returns OK and its size in `used`; NOT_FOUND when more bytes
- * are needed; INVALID or TOO_LARGE when the stream is broken. thread: any. */
+/* frame_decode: the first frame in `in`. Returns OK and its size in `used`; NOT_FOUND when more
+ * bytes are needed; INVALID or TOO_LARGE when the stream is broken. thread: any. */
 MUST_CHECK enum status frame_decode(struct slice in, uint16_t *type, struct slice *payload,
                                     size_t *used);
 void frame_encode(struct buffer *out, uint16_t type, const ProtobufCMessage *message);

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A link: frames in, frames out, and one end.
+ *
+ *     NEW --link_open--> OPEN --link_close--> FLUSHING --+--> ENDED --on_closed--> (freed)
+ *                          |                             |
+ *                          +--- peer ends, error, -------+
+ *                               broken frame
+ *
+ * Sending: at most one write is in flight. Frames that are sent meanwhile gather in `queued` and go
+ * out as the next write, so a busy link makes few large writes and an idle one sends at once.
+ *
+ * Flushing: after the last write the sending side is shut, and what the peer still sends is dropped
+ * until it closes too. Closing at once would reset the connection if bytes are unread, and the
+ * reset would take the last frames (a refusal, say) away from the peer. FLUSH_MS bounds all of it.
+ *
+ * Invariants:
+ * I1  queued + writing <= UNSENT_BYTES_MAX.
+ * I2  on_frame runs only in OPEN; on_closed runs exactly once for a link that was opened, from the
+ *     loop and never from within a call into this file. */
+#include "proto/base/assert.h"
+#include "proto/rpc/endpoint.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define UNSENT_BYTES_MAX (64u << 20)
+#define READ_BYTES       65536
+#define KEPT_BYTES       (1u << 20) /* capacity that an empty buffer keeps */
+#define FLUSH_MS         1000
+#define KEEPALIVE_S      30
+
+struct link *link_new(uv_loop_t *loop)
+{
+    struct link *link = calloc(1, sizeof *link);
+    ASSERT(link != NULL);
+    int rc = uv_tcp_init(loop, &link->tcp);
+    ASSERT(rc == 0);
+    uv_timer_init(loop, &link->timer);
+    link->tcp.data = link;
+    link->timer.data = link;
+    link->handles_open = 2;
+    return link;
+}
+
+/* The end. */
+
+static void handle_closed(uv_handle_t *handle)
+{
+    struct link *link = handle->data;
+    if (--link->handles_open > 0)
+        return;
+    if (link->handler != NULL) /* I2 */
+        link->handler->on_closed(link, link->data, link->why);
+    if (link->listener != NULL)
+        listener_link_gone(link->listener);
+    buffer_free(&link->in);
+    buffer_free(&link->queued);
+    buffer_free(&link->writing);
+    free(link);
+}
+
+static void link_end(struct link *link, enum status why)
+{
+    if (link->state == LINK_ENDED)
+        return;
+    /* After link_close the end is the one that was asked for, however it comes about. */
+    link->why = link->state == LINK_FLUSHING ? STATUS_OK : why;
+    link->state = LINK_ENDED;
+    uv_close((uv_handle_t *)&link->tcp, handle_closed);
+    uv_close((uv_handle_t *)&link->timer, handle_closed);
+}
+
+void link_discard(struct link *link)
+{
+    ASSERT(link->state == LINK_NEW);
+    link->handler = NULL;
+    link_end(link, STATUS_OK);
+}
+
+/* Sending. */
+
+static void buffer_empty(struct buffer *b)
+{
+    if (b->capacity > KEPT_BYTES)
+        buffer_free(b);
+    else
+        buffer_clear(b);
+}
+
+static void send_queued(struct link *link);
+
+static void written(uv_write_t *request, int status)
+{
+    struct link *link = request->handle->data;
+    link->write_in_flight = false;
+    buffer_empty(&link->writing);
+    if (link->state == LINK_ENDED)
+        return;
+    if (status != 0)
+        link_end(link, status_from_errno(status));
+    else
+        send_queued(link);
+}
+
+static void shut(uv_shutdown_t *request, int status)
+{
+    struct link *link = request->handle->data;
+    if (status != 0)
+        link_end(link, status_from_errno(status));
+}
+
+static void send_queued(struct link *link)
+{
+    if (link->write_in_flight)
+        return;
+    int rc = 0;
+    if (link->queued.length > 0) {
+        struct buffer empty = link->writing;
+        link->writing = link->queued;
+        link->queued = empty;
+        link->write_in_flight = true;
+        uv_buf_t out = uv_buf_init((char *)link->writing.data, (unsigned)link->writing.length);
+        rc = uv_write(&link->write, (uv_stream_t *)&link->tcp, &out, 1, written);
+        link->write_in_flight = rc == 0;
+    } else if (link->state == LINK_FLUSHING && !link->shut) {
+        link->shut = true;
+        rc = uv_shutdown(&link->shutdown, (uv_stream_t *)&link->tcp, shut);
+    }
+    if (rc != 0)
+        link_end(link, status_from_errno(rc));
+}
+
+enum status link_send(struct link *link, uint16_t type, const ProtobufCMessage *message)
+{
+    if (link->state != LINK_OPEN)
+        return STATUS_CLOSED;
+    size_t length = protobuf_c_message_get_packed_size(message);
+    if (length > FRAME_BYTES_MAX)
+        return STATUS_TOO_LARGE;
+    size_t unsent = link->queued.length + link->writing.length;
+    if (unsent + FRAME_HEADER_BYTES + length > UNSENT_BYTES_MAX) /* I1 */
+        return STATUS_BUSY;
+    frame_encode(&link->queued, type, message);
+    send_queued(link);
+    return STATUS_OK;
+}
+
+static void flush_over(uv_timer_t *timer)
+{
+    link_end(timer->data, STATUS_OK);
+}
+
+void link_close(struct link *link)
+{
+    if (link->state != LINK_OPEN)
+        return;
+    link->state = LINK_FLUSHING;
+    int rc = uv_timer_start(&link->timer, flush_over, FLUSH_MS, 0);
+    ASSERT(rc == 0);
+    send_queued(link);
+}
+
+/* Receiving. */
+
+static void allocate(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
+{
+    (void)suggested;
+    struct link *link = handle->data;
+    *out = uv_buf_init((char *)buffer_reserve(&link->in, READ_BYTES), READ_BYTES);
+}
+
+static void frames_came(struct link *link)
+{
+    struct slice rest = buffer_slice(&link->in);
+    enum status status = STATUS_OK;
+    while (link->state == LINK_OPEN) {
+        uint16_t type;
+        struct slice payload;
+        size_t used;
+        status = frame_decode(rest, &type, &payload, &used);
+        if (status != STATUS_OK)
+            break;
+        link->handler->on_frame(link, link->data, type, payload);
+        rest = slice_sub(rest, used);
+    }
+    if (link->state == LINK_OPEN && status != STATUS_NOT_FOUND)
+        link_end(link, status);
+    if (link->state != LINK_OPEN || rest.length == 0) {
+        buffer_empty(&link->in);
+    } else if (rest.data != link->in.data) {
+        memmove(link->in.data, rest.data, rest.length);
+        link->in.length = rest.length;
+    }
+}
+
+static void read_came(uv_stream_t *stream, ssize_t count, const uv_buf_t *buf)
+{
+    (void)buf;
+    struct link *link = stream->data;
+    if (count < 0) {
+        link_end(link, count == UV_EOF ? STATUS_CLOSED : status_from_errno((int)count));
+    } else if (count > 0 && link->state == LINK_OPEN) {
+        buffer_added(&link->in, (size_t)count);
+        frames_came(link);
+    }
+}
+
+/* The beginning. */
+
+static void name_peer(struct link *link)
+{
+    struct sockaddr_storage address = {0};
+    int length = sizeof address;
+    char text[INET6_ADDRSTRLEN] = "unknown";
+    uint16_t port = 0;
+    bool v6 = false;
+    if (uv_tcp_getpeername(&link->tcp, (struct sockaddr *)&address, &length) == 0) {
+        v6 = address.ss_family == AF_INET6;
+        const struct sockaddr_in *in4 = (const struct sockaddr_in *)&address;
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address;
+        if (v6)
+            uv_ip6_name(in6, text, sizeof text);
+        else
+            uv_ip4_name(in4, text, sizeof text);
+        port = ntohs(v6 ? in6->sin6_port : in4->sin_port);
+    }
+    snprintf(link->peer, sizeof link->peer, v6 ? "[%s]:%u" : "%s:%u", text, port);
+}
+
+void link_open(struct link *link)
+{
+    ASSERT(link->state == LINK_NEW);
+    link->state = LINK_OPEN;
+    /* Small frames must not wait for ACKs. A peer that died silently is found by heartbeats; probes
+     * cover those who send none. Failing at either is no reason to end the link. */
+    (void)uv_tcp_nodelay(&link->tcp, 1);
+    (void)uv_tcp_keepalive(&link->tcp, 1, KEEPALIVE_S);
+    name_peer(link);
+    int rc = uv_read_start((uv_stream_t *)&link->tcp, allocate, read_came);
+    if (rc != 0)
+        link_end(link, status_from_errno(rc));
+}
+
+void link_start(struct link *link, const struct link_handler *handler, void *data)
+{
+    ASSERT(link->handler == NULL);
+    link->handler = handler;
+    link->data = data;
+}
+
+void link_set_data(struct link *link, void *data)
+{
+    link->data = data;
+}
+
+const char *link_peer(const struct link *link)
+{
+    return link->peer;
+}
