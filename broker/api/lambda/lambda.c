@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The family of requests that is the Lambda API: everything below a path that begins with a date.
+ *
+ * A request is found in routes.def, decoded, and run. Bodies beyond LOOP_BYTES_MAX are decoded in a
+ * pool thread: parsing 70 MB of base64 and reading a zip must not hold up everyone else's calls. */
+#include "broker/api/lambda/actions.h"
+#include "proto/base/assert.h"
+
+#include <stdlib.h>
+
+#define LOOP_BYTES_MAX (64u << 10)
+#define CODE_BYTES_MAX 70167211u
+
+struct handler {
+    lambda_decode_fn decode;
+    lambda_run_fn run;
+};
+static const struct handler handlers[] = {
+#define LAMBDA_ACTION(method, path, action, decode, run, bytes_max)                                \
+    [LAMBDA_ACTION_##action] = {lambda_decode_##decode, lambda_run_##run},
+#define LAMBDA_MISSING(method, path, action)
+#include "broker/api/lambda/routes.def"
+#undef LAMBDA_ACTION
+#undef LAMBDA_MISSING
+};
+
+struct decode_job {
+    uv_work_t work;
+    struct lambda_call *call;
+    bool good;
+};
+
+bool lambda_decode_none(struct lambda_call *call)
+{
+    (void)call;
+    return true;
+}
+
+bool lambda_decode_json(struct lambda_call *call)
+{
+    return input_open(&call->input, call->body, &call->arena, &call->failure);
+}
+
+static void run_decoded(struct lambda_call *call, bool good)
+{
+    if (call->request == NULL) {
+        return;
+    }
+    if (good) {
+        handlers[call->route->action].run(call);
+    } else {
+        call_refuse(call);
+    }
+}
+
+static void decode_in_pool(uv_work_t *work)
+{
+    struct decode_job *job = CONTAINER_OF(work, struct decode_job, work);
+    job->good = handlers[job->call->route->action].decode(job->call);
+}
+
+static void on_decoded(uv_work_t *work, int cancelled)
+{
+    struct decode_job *job = CONTAINER_OF(work, struct decode_job, work);
+    struct lambda_call *call = job->call;
+    if (cancelled == 0) {
+        run_decoded(call, job->good);
+    } else if (call->request != NULL) {
+        call_status_failure(call, STATUS_CANCELLED);
+        call_refuse(call);
+    }
+    call_unref(call);
+}
+
+/* The loop of this API: the one that the shard's calls come back on. */
+static void decode(struct lambda_call *call)
+{
+    if (call->body.length <= LOOP_BYTES_MAX) {
+        call_ref(call);
+        run_decoded(call, handlers[call->route->action].decode(call));
+        call_unref(call);
+        return;
+    }
+    struct decode_job *job = arena_alloc(&call->arena, sizeof *job);
+    job->call = call;
+    call_ref(call);
+    int failed = uv_queue_work(api_loop(call->api), &job->work, decode_in_pool, on_decoded);
+    ASSERT(failed == 0);
+}
+
+static void refuse_route(struct lambda_call *call, const struct http_request *request,
+                         enum status status)
+{
+    if (status == STATUS_UNSUPPORTED) {
+        call_fail(call, LAMBDA_METHOD, "The method %.*s is not allowed for this path.",
+                  SHOWN(request->method));
+    } else if (status == STATUS_INVALID) {
+        call_fail(call, LAMBDA_SERIALIZATION, "The path has a malformed percent escape.");
+    } else {
+        call_fail(call, LAMBDA_UNKNOWN, "Unknown operation: %.*s %.*s", SHOWN(request->method),
+                  SHOWN(request->path));
+    }
+}
+
+static void refuse_size(struct lambda_call *call)
+{
+    bool invoke = call->route != NULL && call->route->action == LAMBDA_ACTION_Invoke;
+    call_fail(call, invoke ? LAMBDA_TOO_LARGE : LAMBDA_ENTITY_TOO_LARGE,
+              "Request must be smaller than %zu bytes for the %s operation",
+              call->route != NULL ? call->route->body_bytes_max : 0,
+              invoke                ? "InvokeFunction"
+              : call->route != NULL ? call->route->name
+                                    : "requested");
+}
+
+static void lambda_handle(struct api *api, struct http_request *request)
+{
+    struct lambda_call *call = call_new(api, request);
+    enum status status =
+        route_find(request->method, request->path, &call->arena, &call->route, call->labels);
+    if (status != STATUS_OK) {
+        refuse_route(call, request, status);
+    } else if (call->body.length > call->route->body_bytes_max) {
+        refuse_size(call);
+    } else if (call->route->action == LAMBDA_ACTION_NONE) {
+        call_fail(call, LAMBDA_MISSING, "Millrace %s does not have the Lambda action %s yet.",
+                  api_config(api)->version, call->route->name);
+    } else {
+        decode(call);
+    }
+}
+
+static void lambda_too_large(struct api *api, struct http_request *request)
+{
+    struct lambda_call *call = call_new(api, request);
+    if (route_find(request->method, request->path, &call->arena, &call->route, call->labels) !=
+        STATUS_OK) {
+        call->route = NULL;
+    }
+    refuse_size(call);
+}
+
+static size_t lambda_body_limit(const struct http_request *request)
+{
+    struct arena arena = {0};
+    struct slice labels[ROUTE_LABELS_MAX];
+    const struct route *route;
+    enum status status = route_find(request->method, request->path, &arena, &route, labels);
+    arena_free(&arena);
+    return status == STATUS_OK ? route->body_bytes_max : LOOP_BYTES_MAX;
+}
+
+static bool lambda_matches(const struct http_request *request)
+{
+    return route_is_lambda(request->path);
+}
+
+static void lambda_abort(struct api *api, struct http_request *request)
+{
+    (void)api;
+    if (request->data != NULL) {
+        call_left(request->data);
+    }
+}
+
+const struct api_family api_family_lambda = {
+    .name = "lambda",
+    .matches = lambda_matches,
+    .body_bytes_max = CODE_BYTES_MAX,
+    .body_limit = lambda_body_limit,
+    .handle = lambda_handle,
+    .too_large = lambda_too_large,
+    .abort = lambda_abort,
+};
