@@ -78,8 +78,8 @@ static const char *default_data_dir(struct arena *arena)
                                           : NULL;
 }
 
-/* mkdir -p, private to the user: messages are nobody else's business. */
-static enum status make_folders(struct arena *arena, const char *path)
+/* mkdir -p; `mode` is of the last folder. */
+static enum status make_folders(struct arena *arena, const char *path, mode_t mode)
 {
     char *copy = (char *)(uintptr_t)arena_text(arena, slice_of(path));
     for (char *at = copy + 1; *at != 0; at++) {
@@ -90,7 +90,7 @@ static enum status make_folders(struct arena *arena, const char *path)
             return status_from_errno(errno);
         *at = '/';
     }
-    return mkdir(copy, 0700) == 0 || errno == EEXIST ? STATUS_OK : status_from_errno(errno);
+    return mkdir(copy, mode) == 0 || errno == EEXIST ? STATUS_OK : status_from_errno(errno);
 }
 
 static void pause_ms(unsigned ms)
@@ -124,7 +124,11 @@ static int prepare_data(struct local *l)
         l->data_dir = default_data_dir(&cli->arena);
     if (l->data_dir == NULL || l->data_dir[0] == 0)
         return cli_misuse(cli, "there is no home folder for the data; give --data-dir");
-    enum status status = make_folders(&cli->arena, l->data_dir);
+    /* Messages are nobody else's business, but functions run as another user below DIR/worker. */
+    enum status status = make_folders(&cli->arena, l->data_dir, 0711);
+    if (status == STATUS_OK)
+        status =
+            make_folders(&cli->arena, arena_printf(&cli->arena, "%s/broker", l->data_dir), 0700);
     if (status != STATUS_OK)
         return cli_error(cli, "cannot make the data folder '%s': %s", l->data_dir,
                          status_text(status));
@@ -441,11 +445,14 @@ static int run_all(struct local *l)
 
 static void block_signals(struct local *l)
 {
+    struct sigaction hangup;
     sigemptyset(&l->signals);
     sigaddset(&l->signals, SIGTERM);
     sigaddset(&l->signals, SIGINT);
-    sigaddset(&l->signals, SIGHUP);
     sigaddset(&l->signals, SIGCHLD);
+    /* Under nohup a closed terminal is not a wish to stop. */
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
+        sigaddset(&l->signals, SIGHUP);
     sigprocmask(SIG_BLOCK, &l->signals, NULL);
 }
 
