@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The life of one SQS call after decoding: its answer, its errors, its one step through the shard.
+ *
+ * A call has memory of its own, apart from the HTTP request, because the request dies with its
+ * connection while a command may still be on its way to the disk. When the client goes, `request`
+ * becomes NULL; the step under way runs to its end and then the call is freed without an answer. */
+#include "broker/api/sqs/call.h"
+
+#include "broker/api/sqs/queue_name.h"
+#include "proto/base/assert.h"
+#include "proto/base/trace.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define QUOTE_BYTES_MAX    512
+#define SENTENCE_BYTES_MAX 2048
+
+static void call_free(struct sqs_call *call)
+{
+    arena_free(&call->arena);
+    free(call);
+}
+
+static void respond(struct sqs_call *call, int status, const char *query_error, struct buffer *body)
+{
+    bool json = call->protocol == SQS_JSON;
+    struct http_header headers[3] = {
+        {SLICE_LITERAL("Content-Type"),
+         json ? SLICE_LITERAL("application/x-amz-json-1.0") : SLICE_LITERAL("text/xml")},
+        {SLICE_LITERAL("x-amzn-RequestId"), slice_of(call->request_id)},
+        {SLICE_LITERAL("x-amzn-query-error"), slice_of(query_error)},
+    };
+    http_respond(call->request, status, headers, query_error != NULL ? 3 : 2, body);
+    buffer_free(body);
+    call->request = NULL;
+}
+
+void sqs_reply(struct sqs_call *call, const void *result)
+{
+    if (call->request != NULL) {
+        struct buffer body = {0};
+        sqs_result_encode(&body, call->protocol, call->action, result, call->request_id);
+        api_count(call->api, "sqs", call->action_name, NULL, call->started_ns);
+        respond(call, 200, NULL, &body);
+    }
+    call_free(call);
+}
+
+void sqs_fail(struct sqs_call *call, struct sqs_error error)
+{
+    ASSERT(error.code > SQS_OK && error.code < SQS_ERROR_COUNT);
+    if (call->request != NULL) {
+        const struct sqs_error_row *row = &sqs_errors[error.code];
+        struct buffer body = {0};
+        sqs_error_encode(&body, call->protocol, &error, call->request_id);
+        const char *header = NULL;
+        if (call->protocol == SQS_JSON && sqs_error_query_header(error.code))
+            header = arena_printf(&call->arena, "%s;%s", row->query_code,
+                                  row->sender_fault ? "Sender" : "Receiver");
+        api_count(call->api, "sqs", call->action_name, row->query_code, call->started_ns);
+        respond(call, row->http_status, header, &body);
+    }
+    call_free(call);
+}
+
+void sqs_fail_status(struct sqs_call *call, enum status status)
+{
+    struct sqs_error error = {SQS_ERROR_INTERNAL, NULL};
+    if (status == STATUS_BUSY)
+        error.code = SQS_ERROR_THROTTLED;
+    else if (status == STATUS_NOT_LEADER || status == STATUS_CLOSED || status == STATUS_CANCELLED)
+        error.code = SQS_ERROR_UNAVAILABLE;
+    else if (status == STATUS_DISK_FULL)
+        error = (struct sqs_error){SQS_ERROR_UNAVAILABLE,
+                                   "The broker's disk is nearly full: messages can be received and "
+                                   "deleted, but none can be sent."};
+    sqs_fail(call, error);
+}
+
+enum sqs_error_code sqs_core_error(enum core_code code)
+{
+    switch (code) {
+    case CORE_NO_QUEUE:
+        return SQS_ERROR_QUEUE_DOES_NOT_EXIST;
+    case CORE_LIMIT:
+        return SQS_ERROR_OVER_LIMIT;
+    case CORE_NOT_IN_FLIGHT:
+        return SQS_ERROR_NOT_IN_FLIGHT;
+    case CORE_CONFLICT:
+        return SQS_ERROR_THROTTLED;
+    default:
+        return SQS_ERROR_INTERNAL;
+    }
+}
+
+void sqs_fail_core(struct sqs_call *call, enum core_code code)
+{
+    sqs_fail(call, (struct sqs_error){sqs_core_error(code), NULL});
+}
+
+struct sqs_error sqs_error_make(struct sqs_call *call, enum sqs_error_code code, const char *format,
+                                ...)
+{
+    char sentence[SENTENCE_BYTES_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(sentence, sizeof sentence, format, args);
+    va_end(args);
+    return (struct sqs_error){code, arena_text(&call->arena, slice_of(sentence))};
+}
+
+static void on_proposal_done(struct shard_call *proposal, enum status status,
+                             const struct core_result *results, uint32_t count)
+{
+    struct sqs_call *call = proposal->data;
+    if (status != STATUS_OK) {
+        sqs_fail_status(call, status);
+    } else if (call->request == NULL) {
+        call_free(call);
+    } else {
+        ASSERT(count == proposal->count);
+        call->on_results(call, results, count);
+    }
+}
+
+void sqs_propose(struct sqs_call *call, sqs_results_fn on_results)
+{
+    ASSERT(call->proposal.count > 0);
+    call->on_results = on_results;
+    call->proposal.done = on_proposal_done;
+    call->proposal.data = call;
+    shard_call(call->shard, &call->proposal);
+}
+
+bool sqs_queue(struct sqs_call *call, struct slice queue_url, struct queue_view *out)
+{
+    struct slice name = queue_name_of_url(queue_url);
+    if (name.length == 0) {
+        sqs_fail(call, sqs_error_make(call, SQS_ERROR_INVALID_ADDRESS,
+                                      "The address %s is not valid for this endpoint.",
+                                      sqs_quote(call, queue_url)));
+        return false;
+    }
+    if (!core_queue_by_name(shard_core(call->shard), name, out)) {
+        sqs_fail(call, (struct sqs_error){SQS_ERROR_QUEUE_DOES_NOT_EXIST, NULL});
+        return false;
+    }
+    return true;
+}
+
+struct cooldowns *sqs_cooldowns(struct sqs_call *call)
+{
+    if (!api_config(call->api)->aws_cooldowns)
+        return NULL;
+    return api_family_state(call->api, &api_family_sqs);
+}
+
+const char *sqs_quote(struct sqs_call *call, struct slice text)
+{
+    size_t length = text.length;
+    if (length > QUOTE_BYTES_MAX) {
+        length = QUOTE_BYTES_MAX;
+        while (length > 0 && (text.data[length] & 0xc0) == 0x80) /* not inside a character */
+            length--;
+    }
+    return arena_text(&call->arena, slice_make(text.data, length));
+}
+
+struct slice sqs_hex(struct sqs_call *call, const uint8_t *bytes, size_t count)
+{
+    static const char digits[] = "0123456789abcdef";
+    uint8_t *text = arena_alloc(&call->arena, count * 2);
+    for (size_t i = 0; i < count; i++) {
+        text[2 * i] = (uint8_t)digits[bytes[i] >> 4];
+        text[2 * i + 1] = (uint8_t)digits[bytes[i] & 15];
+    }
+    return slice_make(text, count * 2);
+}

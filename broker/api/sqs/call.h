@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One SQS call, from the decoded request to its answer: what handlers work with. thread: loop. */
+#ifndef BROKER_API_SQS_CALL_H
+#define BROKER_API_SQS_CALL_H
+
+#include "broker/api/api.h"
+#include "broker/dispatch/receipt.h"
+#include "proto/sqs/codec.h"
+
+#define SQS_BATCH_MAX 10
+
+struct cooldowns;
+struct sqs_call;
+
+typedef void (*sqs_results_fn)(struct sqs_call *call, const struct core_result *results,
+                               uint32_t count);
+
+struct sqs_call {
+    struct api *api;
+    struct shard *shard;
+    struct http_request *request; /* NULL once the client has gone */
+    struct arena arena;           /* outlives the request */
+    enum sqs_protocol protocol;
+    enum sqs_action action;
+    const char *action_name; /* static storage */
+    void *input;             /* struct of the action's input shape */
+    struct slice sender_id;
+    uint8_t secret[RECEIPT_SECRET_BYTES];
+    uint64_t started_ns;
+    char request_id[UUID_TEXT_LENGTH + 1];
+    /* The asynchronous step under way: exactly one, whenever the call is not answered and control
+     * is with the loop. It ends in sqs_reply or sqs_fail, also when the client has gone. */
+    struct shard_call proposal;
+    sqs_results_fn on_results;
+    void (*on_abort)(struct sqs_call *call); /* may be NULL: wait for the step to end */
+    void *state;                             /* the handler's */
+};
+
+/* sqs_reply: answer with `result` (a struct of the action's result shape; NULL if it has none) and
+ * free the call. */
+void sqs_reply(struct sqs_call *call, const void *result);
+
+/* sqs_fail: answer with an error and free the call. */
+void sqs_fail(struct sqs_call *call, struct sqs_error error);
+
+/* sqs_fail_status: the same for what the shard said. */
+void sqs_fail_status(struct sqs_call *call, enum status status);
+
+/* sqs_fail_core: the same for the code of a command. */
+void sqs_fail_core(struct sqs_call *call, enum core_code code);
+enum sqs_error_code sqs_core_error(enum core_code code);
+
+/* sqs_error_make: an error with a formatted sentence in the call's arena. */
+struct sqs_error sqs_error_make(struct sqs_call *call, enum sqs_error_code code, const char *format,
+                                ...) __attribute__((format(printf, 3, 4)));
+
+/* sqs_propose: have call->proposal committed, then call `on_results` with as many results as
+ * commands. If the shard refuses, or the client has gone meanwhile, the call ends without it; so
+ * `on_results` may be NULL when the client has gone already. */
+void sqs_propose(struct sqs_call *call, sqs_results_fn on_results);
+
+/* sqs_queue: find the queue that a QueueUrl names; if there is none, the call has been answered and
+ * false is returned. */
+MUST_CHECK bool sqs_queue(struct sqs_call *call, struct slice queue_url, struct queue_view *out);
+
+/* sqs_cooldowns: NULL when the broker runs without them. */
+struct cooldowns *sqs_cooldowns(struct sqs_call *call);
+
+/* sqs_quote: `text` for use in an error's sentence with %s: bounded, so that no answer is as long
+ * as a bad request. In the call's arena. */
+const char *sqs_quote(struct sqs_call *call, struct slice text);
+
+/* sqs_hex: lower-case hex in the call's arena. */
+struct slice sqs_hex(struct sqs_call *call, const uint8_t *bytes, size_t count);
+
+/* The handlers: one for each ACTION row. Each ends in sqs_reply, sqs_fail or sqs_propose. */
+#define ACTION(Name, name, input, result, doc) void handle_##name(struct sqs_call *call);
+#define ACTION_UNSUPPORTED(Name, doc)
+#include "proto/sqs/sqs_actions.def"
+#undef ACTION
+#undef ACTION_UNSUPPORTED
+
+#endif

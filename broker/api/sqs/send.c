@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SendMessage and SendMessageBatch. Each message becomes a record (broker/core/record.h) in a SEND
+ * command; the answer comes after the commit. All messages of a batch are in one call, so they are
+ * stored together. */
+#include "broker/api/sqs/batch.h"
+#include "broker/api/sqs/message.h"
+#include "proto/base/assert.h"
+
+#define BATCH_BYTES_MAX 1048576
+
+struct sending {
+    struct batch batch;
+    struct sqs_send_result_entry results[SQS_BATCH_MAX];
+};
+
+static struct slice trace_md5(struct sqs_call *call, struct slice trace_header)
+{
+    if (trace_header.length == 0)
+        return (struct slice){0};
+    struct record_attribute attribute = {.name = SLICE_LITERAL("AWSTraceHeader"),
+                                         .type = SLICE_LITERAL("String"),
+                                         .kind = RECORD_STRING,
+                                         .value = trace_header};
+    uint8_t md5[MD5_BYTES];
+    record_attributes_md5(&attribute, 1, md5);
+    return sqs_hex(call, md5, sizeof md5);
+}
+
+static void describe(struct sqs_call *call, const struct record *record,
+                     struct sqs_send_result_entry *out)
+{
+    char id[UUID_TEXT_LENGTH + 1];
+    uuid_text(record->message_id, id);
+    out->message_id = arena_copy(&call->arena, slice_of(id));
+    out->md5_body = sqs_hex(call, record->md5_body, MD5_BYTES);
+    if (record->attribute_count > 0)
+        out->md5_attributes = sqs_hex(call, record->md5_attributes, MD5_BYTES);
+    out->md5_system_attributes = trace_md5(call, record->trace_header);
+}
+
+static void add_message(struct sqs_call *call, const struct queue_view *queue,
+                        struct sending *sending, uint32_t i, const struct outgoing *out)
+{
+    struct batch_entry *entry = &sending->batch.entries[i];
+    struct record record;
+    if (!outgoing_check(call, out, queue->settings.message_bytes_max, &record, &entry->error))
+        return;
+    uuid_random(record.message_id);
+    struct buffer bytes = {0};
+    record_encode(&bytes, &record);
+    struct command command = {
+        .type = COMMAND_SEND,
+        .send = {.queue_id = queue->queue_id,
+                 .delay_s = out->delay_s.given ? (uint32_t)out->delay_s.value : CORE_DEFAULT,
+                 .record = buffer_slice(&bytes)}};
+    batch_add(call, &sending->batch, i, &command);
+    buffer_free(&bytes);
+    describe(call, &record, &sending->results[i]);
+    sending->results[i].id = entry->id;
+}
+
+static void reply_single(struct sqs_call *call, const struct sending *sending)
+{
+    const struct batch_entry *entry = &sending->batch.entries[0];
+    const struct sqs_send_result_entry *sent = &sending->results[0];
+    struct sqs_send_message_result result = {
+        .md5_body = sent->md5_body,
+        .md5_attributes = sent->md5_attributes,
+        .md5_system_attributes = sent->md5_system_attributes,
+        .message_id = sent->message_id,
+    };
+    if (entry->error.code != SQS_OK)
+        sqs_fail(call, entry->error);
+    else
+        sqs_reply(call, &result);
+}
+
+static void reply_batch(struct sqs_call *call, const struct sending *sending)
+{
+    struct sqs_send_message_batch_result result = {0};
+    struct sqs_send_result_entry *good =
+        arena_alloc(&call->arena, sending->batch.count * sizeof *good);
+    result.successful = (struct sqs_list){good, 0, true};
+    for (uint32_t i = 0; i < sending->batch.count; i++) {
+        if (sending->batch.entries[i].error.code == SQS_OK)
+            good[result.successful.count++] = sending->results[i];
+    }
+    batch_failed(call, &sending->batch, &result.failed);
+    sqs_reply(call, &result);
+}
+
+static void reply(struct sqs_call *call, const struct sending *sending)
+{
+    if (sending->batch.single)
+        reply_single(call, sending);
+    else
+        reply_batch(call, sending);
+}
+
+static void on_sent(struct sqs_call *call, const struct core_result *results, uint32_t count)
+{
+    struct sending *sending = call->state;
+    for (uint32_t i = 0; i < sending->batch.count; i++) {
+        struct batch_entry *entry = &sending->batch.entries[i];
+        if (entry->error.code != SQS_OK)
+            continue;
+        ASSERT(entry->command < count);
+        if (results[entry->command].code == CORE_NO_QUEUE) { /* deleted meanwhile: so are all */
+            sqs_fail_core(call, CORE_NO_QUEUE);
+            return;
+        }
+        if (results[entry->command].code != CORE_OK)
+            entry->error.code = sqs_core_error(results[entry->command].code);
+    }
+    reply(call, sending);
+}
+
+static void propose(struct sqs_call *call, struct sending *sending)
+{
+    call->state = sending;
+    call->proposal.grows = true;
+    if (call->proposal.count == 0)
+        reply(call, sending);
+    else
+        sqs_propose(call, on_sent);
+}
+
+void handle_send_message(struct sqs_call *call)
+{
+    const struct sqs_send_message_input *input = call->input;
+    struct queue_view queue;
+    if (!sqs_queue(call, input->queue_url, &queue))
+        return;
+    struct outgoing out = {input->body,        input->delay_s,
+                           &input->attributes, &input->system_attributes,
+                           input->group_id,    input->deduplication_id};
+    struct sending *sending = arena_alloc(&call->arena, sizeof *sending);
+    batch_single(&sending->batch);
+    add_message(call, &queue, sending, 0, &out);
+    propose(call, sending);
+}
+
+static struct outgoing outgoing_of(const struct sqs_send_entry *entry)
+{
+    return (struct outgoing){entry->body,        entry->delay_s,
+                             &entry->attributes, &entry->system_attributes,
+                             entry->group_id,    entry->deduplication_id};
+}
+
+void handle_send_message_batch(struct sqs_call *call)
+{
+    const struct sqs_send_message_batch_input *input = call->input;
+    const struct sqs_send_entry *entries = input->entries.items;
+    struct queue_view queue;
+    if (!sqs_queue(call, input->queue_url, &queue))
+        return;
+    struct sending *sending = arena_alloc(&call->arena, sizeof *sending);
+    if (!batch_begin(call, &input->entries, sizeof *entries, "SendMessageBatchRequestEntry",
+                     &sending->batch))
+        return;
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < input->entries.count; i++) {
+        struct outgoing out = outgoing_of(&entries[i]);
+        total += outgoing_bytes(&out);
+    }
+    if (total > BATCH_BYTES_MAX) {
+        sqs_fail(call,
+                 sqs_error_make(call, SQS_ERROR_BATCH_TOO_LONG,
+                                "Batch requests cannot be longer than %d bytes. You have sent "
+                                "%llu bytes.",
+                                BATCH_BYTES_MAX, (unsigned long long)total));
+        return;
+    }
+    for (uint32_t i = 0; i < input->entries.count; i++) {
+        struct outgoing out = outgoing_of(&entries[i]);
+        add_message(call, &queue, sending, i, &out);
+    }
+    propose(call, sending);
+}

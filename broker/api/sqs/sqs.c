@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The SQS family: from an HTTP request to a decoded call for one handler.
+ *
+ *     X-Amz-Target present, or a JSON content type   JSON 1.0 protocol; the action is in the header
+ *     otherwise                                      Query protocol; the action is in form or query
+ *
+ * Requests come to "/" or to a queue's own path. Everything that fails here is answered in the
+ * shape of the protocol it was asked in, because an SDK that cannot parse an error shows its user
+ * nothing. The order is: action known, action supported, node ready, input readable, nothing
+ * missing; then the handler. Signatures are not checked; the access key only becomes the message's
+ * SenderId. */
+#include "broker/api/sqs/call.h"
+
+#include "broker/api/sqs/cooldown.h"
+#include "broker/api/sqs/queue_name.h"
+#include "proto/base/assert.h"
+#include "proto/base/clock.h"
+
+#include <stdlib.h>
+
+#define TARGET_PREFIX        "AmazonSQS."
+#define ACCESS_KEY_BYTES_MAX 128
+#define ANONYMOUS            "anonymous"
+
+static void (*const handlers[SQS_ACTION_COUNT])(struct sqs_call *call) = {
+#define ACTION(Name, name, input, result, doc) [SQS_ACTION_##Name] = handle_##name,
+#define ACTION_UNSUPPORTED(Name, doc)          [SQS_ACTION_##Name] = NULL,
+#include "proto/sqs/sqs_actions.def"
+#undef ACTION
+#undef ACTION_UNSUPPORTED
+};
+
+static bool contains(struct slice text, const char *part)
+{
+    return text.length > 0 && memmem(text.data, text.length, part, strlen(part)) != NULL;
+}
+
+static bool sqs_matches(const struct http_request *request)
+{
+    bool post = slice_is(request->method, "POST");
+    if (!post && !slice_is(request->method, "GET"))
+        return false;
+    if (queue_path_match(request->path))
+        return true;
+    if (slice_is(request->path, "/"))
+        return post || contains(request->query, "Action=");
+    return post && slice_starts_with(http_header(request, "X-Amz-Target"), TARGET_PREFIX);
+}
+
+static enum sqs_protocol protocol_of(const struct http_request *request)
+{
+    if (http_header(request, "X-Amz-Target").data != NULL)
+        return SQS_JSON;
+    return slice_starts_with(http_header(request, "Content-Type"), "application/x-amz-json")
+               ? SQS_JSON
+               : SQS_QUERY;
+}
+
+/* The part of `text` after `mark`, up to '/' , or nothing. */
+static struct slice credential_key(struct slice text, const char *mark)
+{
+    const uint8_t *at = text.length > 0 ? memmem(text.data, text.length, mark, strlen(mark)) : NULL;
+    if (at == NULL)
+        return (struct slice){0};
+    struct slice rest = slice_sub(text, (size_t)(at - text.data) + strlen(mark));
+    size_t length = 0;
+    while (length < rest.length && length < ACCESS_KEY_BYTES_MAX) {
+        uint8_t c = rest.data[length];
+        bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                    c == '-' || c == '_' || c == '.';
+        if (!good)
+            break;
+        length++;
+    }
+    return slice_make(rest.data, length);
+}
+
+static struct slice sender_of(struct sqs_call *call, const struct http_request *request)
+{
+    struct slice key = credential_key(http_header(request, "Authorization"), "Credential=");
+    if (key.length == 0)
+        key = credential_key(request->query, "X-Amz-Credential=");
+    return key.length > 0 ? arena_copy(&call->arena, key) : SLICE_LITERAL(ANONYMOUS);
+}
+
+static struct sqs_call *call_new(struct api *api, struct http_request *request)
+{
+    struct sqs_call *call = calloc(1, sizeof *call);
+    ASSERT(call != NULL);
+    call->api = api;
+    call->shard = api_shard(api);
+    call->request = request;
+    call->protocol = protocol_of(request);
+    call->action_name = "unknown";
+    call->started_ns = clock_monotonic_ns();
+    uint8_t id[UUID_BYTES];
+    uuid_random(id);
+    uuid_text(id, call->request_id);
+    request->data = call;
+    return call;
+}
+
+static void fail(struct sqs_call *call, enum sqs_error_code code)
+{
+    sqs_fail(call, (struct sqs_error){code, NULL});
+}
+
+/* An action's name comes from outside and goes into an answer: show it only if it could be one. */
+static void fail_unknown_action(struct sqs_call *call, struct slice name)
+{
+    if (!sqs_name_valid(name))
+        fail(call, SQS_ERROR_INVALID_ACTION);
+    else
+        sqs_fail(call, sqs_error_make(call, SQS_ERROR_INVALID_ACTION,
+                                      "The action %s is not valid for this endpoint.",
+                                      sqs_quote(call, name)));
+}
+
+static bool find_action(struct sqs_call *call, struct slice name)
+{
+    if (!sqs_action_find(name, &call->action)) {
+        fail_unknown_action(call, name);
+        return false;
+    }
+    call->action_name = sqs_actions[call->action].name;
+    if (handlers[call->action] == NULL) {
+        sqs_fail(call, sqs_error_make(call, SQS_ERROR_UNSUPPORTED,
+                                      "%s is not supported by this version.", call->action_name));
+        return false;
+    }
+    bool ready = shard_ready(call->shard);
+    uint8_t cluster_id[UUID_BYTES];
+    if (!ready || !core_bootstrapped(shard_core(call->shard), cluster_id, call->secret)) {
+        fail(call, SQS_ERROR_UNAVAILABLE);
+        return false;
+    }
+    const struct sqs_shape_row *shape = &sqs_shapes[sqs_actions[call->action].input];
+    call->input = arena_alloc(&call->arena, shape->bytes);
+    return true;
+}
+
+/* A Query request to a queue's own path need not repeat the queue. */
+static void queue_from_path(struct sqs_call *call)
+{
+    const struct sqs_member *first = &sqs_shapes[sqs_actions[call->action].input].members[0];
+    struct slice *url = sqs_field(first, call->input);
+    if (strcmp(first->json_name, "QueueUrl") == 0 && url->data == NULL &&
+        queue_path_match(call->request->path))
+        *url = arena_copy(&call->arena, call->request->path);
+}
+
+static void run(struct sqs_call *call)
+{
+    enum sqs_shape shape = sqs_actions[call->action].input;
+    const char *missing = sqs_missing(call->protocol, shape, call->input, &call->arena);
+    if (missing != NULL)
+        sqs_fail(call, sqs_error_make(call, SQS_ERROR_MISSING_PARAMETER,
+                                      "The request must contain the parameter %s.", missing));
+    else
+        handlers[call->action](call);
+}
+
+static void handle_json(struct sqs_call *call)
+{
+    struct slice target = http_header(call->request, "X-Amz-Target");
+    if (!slice_starts_with(target, TARGET_PREFIX)) {
+        fail(call, SQS_ERROR_INVALID_ACTION);
+        return;
+    }
+    if (!find_action(call, slice_sub(target, strlen(TARGET_PREFIX))))
+        return;
+    struct sqs_error error = {0};
+    if (!sqs_json_decode(call->request->body, sqs_actions[call->action].input, &call->arena,
+                         call->input, &error))
+        sqs_fail(call, error);
+    else
+        run(call);
+}
+
+/* What AWS answers to a plain GET of a queue's address. */
+static void answer_bare_get(struct sqs_call *call)
+{
+    struct buffer body = {0};
+    buffer_add_text(&body, "<UnknownOperationException/>\n");
+    const struct http_header headers[] = {
+        {SLICE_LITERAL("Content-Type"), SLICE_LITERAL("text/xml")},
+        {SLICE_LITERAL("x-amzn-RequestId"), slice_of(call->request_id)},
+    };
+    api_count(call->api, "sqs", call->action_name, "UnknownOperationException", call->started_ns);
+    http_respond(call->request, 404, headers, ARRAY_COUNT(headers), &body);
+    buffer_free(&body);
+    call->request = NULL;
+    arena_free(&call->arena);
+    free(call);
+}
+
+static void handle_query(struct sqs_call *call)
+{
+    struct sqs_form form;
+    struct sqs_error error = {0};
+    if (!sqs_form_parse(call->request->query, call->request->body, &call->arena, &form, &error)) {
+        sqs_fail(call, error);
+        return;
+    }
+    struct slice name = sqs_form_get(&form, "Action");
+    if (name.data == NULL && slice_is(call->request->method, "GET")) {
+        answer_bare_get(call);
+        return;
+    }
+    if (name.data == NULL) {
+        fail(call, SQS_ERROR_MISSING_ACTION);
+        return;
+    }
+    if (!find_action(call, name))
+        return;
+    if (!sqs_form_decode(&form, sqs_actions[call->action].input, &call->arena, call->input,
+                         &error)) {
+        sqs_fail(call, error);
+        return;
+    }
+    queue_from_path(call);
+    run(call);
+}
+
+static void sqs_handle(struct api *api, struct http_request *request)
+{
+    struct sqs_call *call = call_new(api, request);
+    call->sender_id = sender_of(call, request);
+    if (call->protocol == SQS_JSON)
+        handle_json(call);
+    else
+        handle_query(call);
+}
+
+static void sqs_too_large(struct api *api, struct http_request *request)
+{
+    fail(call_new(api, request), SQS_ERROR_TOO_LARGE);
+}
+
+static void sqs_abort(struct api *api, struct http_request *request)
+{
+    (void)api;
+    struct sqs_call *call = request->data;
+    if (call == NULL)
+        return;
+    ASSERT(call->request == request);
+    call->request = NULL;
+    if (call->on_abort != NULL)
+        call->on_abort(call);
+}
+
+static void *state_new(void)
+{
+    return cooldowns_new();
+}
+
+static void state_free(void *state)
+{
+    cooldowns_free(state);
+}
+
+const struct api_family api_family_sqs = {
+    .name = "sqs",
+    .matches = sqs_matches,
+    .body_bytes_max = SQS_BODY_BYTES_MAX,
+    .handle = sqs_handle,
+    .too_large = sqs_too_large,
+    .abort = sqs_abort,
+    .works_unready = true, /* answers that itself, in the protocol asked in */
+    .state_new = state_new,
+    .state_free = state_free,
+};
