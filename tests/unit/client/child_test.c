@@ -173,9 +173,8 @@ static void probes_ports(void **state)
     uint16_t free_port = 0, found = 0;
     assert_int_equal(port_probe("127.0.0.1", 0, &free_port), STATUS_OK);
     assert_true(free_port != 0);
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(free_port),
-                                  .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(free_port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
     assert_int_equal(listen(fd, 1), 0);

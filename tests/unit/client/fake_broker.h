@@ -61,9 +61,9 @@ static void fake_write(int fd, const struct fake_answer *answer)
     if (answer->raw != NULL)
         buffer_add_text(&b, answer->raw);
     else
-        buffer_printf(&b, "HTTP/1.1 %d Whatever\r\n%sContent-Length: %zu\r\n\r\n%s",
-                      answer->status, answer->headers != NULL ? answer->headers : "",
-                      strlen(answer->body), answer->body);
+        buffer_printf(&b, "HTTP/1.1 %d Whatever\r\n%sContent-Length: %zu\r\n\r\n%s", answer->status,
+                      answer->headers != NULL ? answer->headers : "", strlen(answer->body),
+                      answer->body);
     ssize_t written = write(fd, b.data, b.length);
     assert(written == (ssize_t)b.length);
     buffer_free(&b);
