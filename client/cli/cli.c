@@ -28,6 +28,8 @@ static const struct option_row common_rows[] = {
     CLI_ROW("json", FLAG, NULL, json, .help = "Print JSON instead of text for people."),
 };
 
+#define COMMON_WITHOUT_CLIENT 1 /* the first that a command without a client has, too */
+
 struct command_list {
     const struct cli_command *commands;
     const size_t *count;
@@ -254,10 +256,13 @@ static enum status read_options(struct cli *cli, int argc, char *const argv[], c
 {
     const struct cli_command *command = cli->command;
     struct option_row rows[ROWS_MAX];
+    size_t row_count = 0;
     ASSERT(command->row_count + ARRAY_COUNT(common_rows) <= ROWS_MAX);
     for (size_t i = 0; i < command->row_count; i++)
-        rows[i] = command->rows[i];
-    memcpy(rows + command->row_count, common_rows, sizeof common_rows);
+        rows[row_count++] = command->rows[i];
+    for (size_t i = command->no_client ? COMMON_WITHOUT_CLIENT : 0; i < ARRAY_COUNT(common_rows);
+         i++)
+        rows[row_count++] = common_rows[i];
 
     char **words = arena_alloc(&cli->arena, sizeof *words * (size_t)(argc + 1));
     int word_count = 0;
@@ -269,10 +274,10 @@ static enum status read_options(struct cli *cli, int argc, char *const argv[], c
     struct options_spec spec = {
         .program = arena_printf(&cli->arena, "millrace %s", command->words),
         .summary = command->summary,
-        .usage = command->usage,
+        .usage = command->usage[0] != 0 ? command->usage : NULL,
         .epilogue = arena_printf(&cli->arena, "Examples:\n%s", command->examples),
         .rows = rows,
-        .row_count = command->row_count + ARRAY_COUNT(common_rows),
+        .row_count = row_count,
         .takes_arguments = true,
     };
     return options_read(&spec, word_count, words, &cli->options, &cli->arena, result);

@@ -1,0 +1,247 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Install what the tests need, build, run everything, and count.
+#
+#   tests/run.sh [--only PART]...
+#
+#   --only PART  only this part; may be given several times. Parts:
+#                tidy        layers, style and format of the sources
+#                unit        unit tests, with address and thread sanitizers
+#                sim         the simulation of the core
+#                fuzz        each fuzz target for a short while (MILLRACE_FUZZ_SECONDS, 10)
+#                wire        bytes on the wire against a running broker
+#                clients     awscli, boto3 and the npm SDK clients against a broker and a worker
+#                recovery    kill -9 at random moments (MILLRACE_SEED repeats a run)
+#                quickstart  deploy/quickstart.sh, twice on the same data
+#
+# Each part prints one line; the last line is "N passed, N failed". Exits non-zero when a test has
+# failed or a part could not run. Logs are in build/tests. Needs no terminal and no input.
+set -uo pipefail
+exec </dev/null
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root" || exit 1
+logs=$root/build/tests
+fuzz_seconds=${MILLRACE_FUZZ_SECONDS:-10}
+jobs=$(nproc)
+python=/usr/bin/python3
+part_timeout_s=1200
+passed=0
+failed=0
+all_parts="tidy unit sim fuzz wire clients recovery quickstart"
+parts=
+
+export PYTHONDONTWRITEBYTECODE=1
+export MILLRACE_BIN=$root/build/release/bin
+
+misuse() {
+    echo "run.sh: $1" >&2
+    sed -n '5,19s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    exit 64
+}
+
+while [ $# -gt 0 ]; do
+    case $1 in
+    --only)
+        [ $# -ge 2 ] || misuse "--only needs a part"
+        case " $all_parts " in
+        *" $2 "*) parts="$parts $2" ;;
+        *) misuse "there is no part '$2'" ;;
+        esac
+        shift
+        ;;
+    -h | --help)
+        sed -n '3,19s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+        exit 0
+        ;;
+    *) misuse "unknown option '$1'" ;;
+    esac
+    shift
+done
+parts=${parts:-$all_parts}
+
+wants() {
+    local part
+    for part in "$@"; do
+        case " $parts " in
+        *" $part "*) return 0 ;;
+        esac
+    done
+    return 1
+}
+
+# Programs of ours that run now, by pid: none may be left that was not there before.
+our_processes() {
+    local exe path
+    for exe in /proc/[0-9]*/exe; do
+        path=$(readlink "$exe" 2>/dev/null) || continue
+        case $path in
+        "$root"/build/asan/* | "$root"/build/tsan/* | "$root"/build/release/* | \
+            "$root"/build/fuzz/*)
+            exe=${exe#/proc/}
+            echo "${exe%/exe}"
+            ;;
+        esac
+    done | sort
+}
+
+# report NAME PASSED FAILED SECONDS: the line of one suite.
+report() {
+    printf '%-28s %5d passed, %d failed   (%d s)\n' "$1" "$2" "$3" "$4"
+    passed=$((passed + $2))
+    failed=$((failed + $3))
+}
+
+# suite NAME KIND COMMAND...: run it, count its log as KIND (see tally.py), report. A command that
+# fails without a failed test, or that ran no test, is one failure. With SUITE_LOG that file is
+# counted instead of what the command printed.
+suite() {
+    local name=$1 kind=$2 log=$logs/$1.log begun=$SECONDS status good=0 bad=0
+    shift 2
+    timeout -k 10 "$part_timeout_s" "$@" >"$log" 2>&1
+    status=$?
+    if [ "$kind" = exit ]; then
+        [ $status -eq 0 ] && good=1
+    else
+        read -r good bad < <($python tests/tally.py "$kind" "${SUITE_LOG:-$log}")
+    fi
+    good=${good:-0}
+    bad=${bad:-0}
+    if { [ $status -ne 0 ] && [ "$bad" -eq 0 ]; } || [ $((good + bad)) -eq 0 ]; then
+        bad=$((bad + 1))
+    fi
+    report "$name" "$good" "$bad" $((SECONDS - begun))
+    if [ "$bad" -ne 0 ]; then
+        echo "--- the end of $log (exit status $status)"
+        tail -n 60 "$log"
+        echo "---"
+    fi
+}
+
+# build PRESET: configure and build; when that fails it is a failed test, and the result is false.
+build() {
+    local log=$logs/build-$1.log begun=$SECONDS
+    if cmake --preset "$1" >"$log" 2>&1 && cmake --build --preset "$1" -j "$jobs" >>"$log" 2>&1; then
+        report "build-$1" 1 0 $((SECONDS - begun))
+        return 0
+    fi
+    report "build-$1" 0 1 $((SECONDS - begun))
+    echo "--- the end of $log"
+    grep -E -A 20 'FAILED:|CMake Error' "$log" | head -n 60
+    echo "---"
+    return 1
+}
+
+run_tidy() {
+    suite tidy exit "$python" tests/tidy/tidy.py
+    suite tidy-test unittest "$python" tests/tidy/tidy_test.py
+}
+
+# ctest_suite NAME PRESET ARGUMENTS...: some of a build's tests, counted from CTest's own log.
+ctest_suite() {
+    local name=$1 preset=$2
+    shift 2
+    SUITE_LOG=build/$preset/Testing/Temporary/LastTest.log \
+        suite "$name" ctest ctest --test-dir "build/$preset" --output-on-failure -j "$jobs" "$@"
+}
+
+run_asan() {
+    build asan || return
+    wants unit && ctest_suite unit-asan asan -E '_sim(_|$)'
+    wants sim && ctest_suite sim asan -R '_sim(_|$)'
+}
+
+run_tsan() {
+    wants unit || return
+    build tsan && ctest_suite unit-tsan tsan -E '_sim(_|$)'
+}
+
+# One target: its seeds, if there are any, and then what the fuzzer makes of them.
+fuzz_one() {
+    local program=$1 name work seeds arguments
+    name=$(basename "$program")
+    work=$(mktemp -d)
+    seeds=$root/tests/fuzz/corpus/$name
+    arguments=("$work")
+    [ -d "$seeds" ] && arguments+=("$seeds")
+    [ -f "$root/tests/fuzz/$name.dict" ] && arguments+=("-dict=$root/tests/fuzz/$name.dict")
+    if (cd "$work" && "$program" "${arguments[@]}" -max_total_time="$fuzz_seconds" -timeout=20 \
+        -rss_limit_mb=2048 -print_final_stats=1) >"$logs/fuzz-$name.log" 2>&1; then
+        echo "ok $name"
+    else
+        echo "not ok $name"
+        tail -n 40 "$logs/fuzz-$name.log"
+    fi
+    rm -rf "$work"
+}
+
+fuzz_all() {
+    export -f fuzz_one
+    export root logs fuzz_seconds
+    printf '%s\n' build/fuzz/bin/*_fuzz | sed "s|^|$root/|" |
+        xargs -P "$jobs" -I PROGRAM bash -c 'fuzz_one PROGRAM'
+}
+
+run_fuzz() {
+    build fuzz || return
+    export -f fuzz_all
+    export jobs
+    suite fuzz lines bash -c fuzz_all
+}
+
+# unittest_files NAME FILE...: each file that is a program of its own.
+unittest_files() {
+    local file
+    local name=$1
+    shift
+    for file in "$@"; do
+        if grep -q '__main__' "$file" 2>/dev/null; then
+            suite "$name-$(basename "$file" .py)" unittest "$python" "$file" -v
+        fi
+    done
+}
+
+run_clients() {
+    unittest_files clients tests/clients/*.py
+    suite clients-npm-ci exit npm ci --prefix tests/clients --no-audit --no-fund
+    suite clients-node node node --test tests/clients/
+}
+
+run_quickstart() {
+    local data
+    data=$(mktemp -d)
+    suite quickstart exit deploy/quickstart.sh --data-dir "$data"
+    suite quickstart-again exit deploy/quickstart.sh --data-dir "$data"
+    rm -rf "$data"
+}
+
+mkdir -p "$logs"
+before=$(our_processes)
+if ! deploy/install-deps.sh --tests >"$logs/install.log" 2>&1; then
+    tail -n 20 "$logs/install.log"
+    echo "0 passed, 1 failed"
+    exit 1
+fi
+wants tidy && run_tidy
+wants unit sim && run_asan
+wants unit && run_tsan
+wants fuzz && run_fuzz
+if wants wire clients recovery quickstart && build release; then
+    wants wire && unittest_files wire tests/wire/*.py
+    wants clients && run_clients
+    wants recovery && unittest_files recovery tests/recovery/*.py
+    wants quickstart && run_quickstart
+fi
+
+left=$(comm -13 <(echo "$before") <(our_processes))
+if [ -n "$left" ]; then
+    echo "left behind, and ended now: $(echo "$left" | tr '\n' ' ')"
+    for pid in $left; do
+        tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null && echo
+        kill -KILL "$pid" 2>/dev/null
+    done
+    failed=$((failed + 1))
+fi
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
