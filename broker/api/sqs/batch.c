@@ -63,8 +63,8 @@ void batch_single(struct batch *batch)
     *batch = (struct batch){.count = 1, .single = true};
 }
 
-void batch_add(struct sqs_call *call, struct batch *batch, uint32_t i,
-               const struct command *command)
+void batch_add_command(struct sqs_call *call, struct batch *batch, uint32_t i,
+                       const struct command *command)
 {
     ASSERT(i < batch->count);
     ASSERT(batch->entries[i].error.code == SQS_OK);

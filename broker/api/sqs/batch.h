@@ -27,9 +27,9 @@ MUST_CHECK bool batch_begin(struct sqs_call *call, const struct sqs_list *list, 
 /* batch_single: a batch of one without an id. */
 void batch_single(struct batch *batch);
 
-/* batch_add: the command of entry `i`. */
-void batch_add(struct sqs_call *call, struct batch *batch, uint32_t i,
-               const struct command *command);
+/* batch_add_command: the command of entry `i`. */
+void batch_add_command(struct sqs_call *call, struct batch *batch, uint32_t i,
+                       const struct command *command);
 
 /* batch_failed: the entries with an error, as a result's list of struct sqs_failed_entry. */
 void batch_failed(struct sqs_call *call, const struct batch *batch, struct sqs_list *out);

@@ -53,7 +53,7 @@ static void add_message(struct sqs_call *call, const struct queue_view *queue,
         .send = {.queue_id = queue->queue_id,
                  .delay_s = out->delay_s.given ? (uint32_t)out->delay_s.value : CORE_DEFAULT,
                  .record = buffer_slice(&bytes)}};
-    batch_add(call, &sending->batch, i, &command);
+    batch_add_command(call, &sending->batch, i, &command);
     buffer_free(&bytes);
     describe(call, &record, &sending->results[i]);
     sending->results[i].id = entry->id;

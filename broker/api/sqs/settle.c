@@ -81,7 +81,7 @@ static void add_delete(struct sqs_call *call, const struct queue_view *queue,
 {
     struct command command = {.type = COMMAND_DELETE, .delete = {.queue_id = queue->queue_id}};
     if (read_handle(call, queue, handle, &command.delete.lease, &settling->batch.entries[i].error))
-        batch_add(call, &settling->batch, i, &command);
+        batch_add_command(call, &settling->batch, i, &command);
 }
 
 void handle_delete_message(struct sqs_call *call)
@@ -158,7 +158,7 @@ static void add_change(struct sqs_call *call, const struct queue_view *queue,
                            "VisibilityTimeout must be an integer between 0 and 43200.",
                            seconds);
     else
-        batch_add(call, &settling->batch, i, &command);
+        batch_add_command(call, &settling->batch, i, &command);
 }
 
 void handle_change_message_visibility(struct sqs_call *call)
