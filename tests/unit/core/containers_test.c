@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The containers under the core, each against brute force: heap, message pool and map, lane, names.
+ */
+#include "tests/unit/core/fixture.h"
+
+#include "broker/core/heap.h"
+#include "broker/core/lane.h"
+#include "broker/core/message.h"
+#include "broker/core/names.h"
+
+#include <stdio.h>
+
+#define ITEMS 200
+
+/* A small linear congruential generator: the same numbers in every run. */
+static uint32_t next(uint32_t *seed)
+{
+    *seed = *seed * 1664525u + 1013904223u;
+    return *seed >> 8;
+}
+
+static void remember(void *data, uint32_t item, uint32_t position)
+{
+    ((uint32_t *)data)[item] = position;
+}
+
+static void test_heap_against_brute_force(void **state)
+{
+    (void)state;
+    uint32_t positions[ITEMS];
+    uint64_t keys[ITEMS];
+    bool present[ITEMS] = {false};
+    struct heap heap;
+    uint32_t seed = 1;
+    heap_init(&heap, remember, positions);
+    for (int step = 0; step < 20000; step++) {
+        uint32_t item = next(&seed) % ITEMS;
+        uint64_t key = next(&seed) % 50;
+        if (!present[item])
+            heap_push(&heap, key, item, item);
+        else if (next(&seed) % 2 == 0)
+            heap_set_key(&heap, positions[item], key);
+        else
+            heap_remove(&heap, positions[item]), key = UINT64_MAX;
+        present[item] = key != UINT64_MAX;
+        keys[item] = key;
+        uint64_t least = UINT64_MAX;
+        for (uint32_t i = 0; i < ITEMS; i++) {
+            least = present[i] && keys[i] < least ? keys[i] : least;
+            if (present[i])
+                assert_int_equal(heap.entries[positions[i]].item, i);
+        }
+        assert_int_equal(heap_least_key(&heap), least);
+    }
+    assert_true(heap_ordered(&heap));
+    heap.entries[0].key = 1000;
+    assert_false(heap_ordered(&heap));
+    heap_deinit(&heap);
+}
+
+/* Equal keys come out by their tie-breaker. */
+static void test_heap_ties(void **state)
+{
+    (void)state;
+    uint32_t positions[ITEMS];
+    struct heap heap;
+    heap_init(&heap, remember, positions);
+    for (uint32_t i = 0; i < ITEMS; i++)
+        heap_push(&heap, 5, ITEMS - i, i);
+    for (uint32_t i = ITEMS; i-- > 0;) {
+        assert_int_equal(heap.entries[0].item, i);
+        heap_remove(&heap, 0);
+    }
+    assert_int_equal(heap_least_key(&heap), UINT64_MAX);
+    heap_deinit(&heap);
+}
+
+static uint32_t message_make(struct messages *messages, uint32_t slot, uint64_t seq)
+{
+    uint32_t index = messages_take(messages);
+    message_at(messages, index)->queue_slot = slot & QUEUE_SLOT_MAX;
+    message_at(messages, index)->seq = seq;
+    message_at(messages, index)->sent_ms = seq;
+    return index;
+}
+
+static void test_map_against_brute_force(void **state)
+{
+    (void)state;
+    enum { SEQS = 3000 };
+    static uint32_t indexes[2][SEQS];
+    struct messages messages;
+    uint32_t seed = 2;
+    uint32_t count = 0;
+    messages_init(&messages);
+    memset(indexes, 0xff, sizeof indexes);
+    assert_int_equal(messages_find(&messages, 0, 1), MESSAGE_NONE);
+    for (int step = 0; step < 60000; step++) {
+        uint32_t slot = next(&seed) % 2;
+        uint32_t seq = next(&seed) % SEQS;
+        uint32_t *index = &indexes[slot][seq];
+        assert_int_equal(messages_find(&messages, slot, seq), *index);
+        if (*index == MESSAGE_NONE) {
+            *index = message_make(&messages, slot, seq);
+            messages_map(&messages, *index);
+            count++;
+        } else {
+            messages_unmap(&messages, *index);
+            messages_give(&messages, *index);
+            *index = MESSAGE_NONE;
+            count--;
+        }
+        assert_int_equal(messages.count, count);
+    }
+    for (uint32_t slot = 0; slot < 2; slot++) {
+        for (uint32_t seq = 0; seq < SEQS; seq++)
+            assert_int_equal(messages_find(&messages, slot, seq), indexes[slot][seq]);
+    }
+    messages_deinit(&messages);
+}
+
+/* Joined and left in any order, a lane always shows the least. */
+static void lane_against_brute_force(enum lane_kind kind)
+{
+    uint32_t indexes[ITEMS];
+    bool present[ITEMS] = {false};
+    struct messages messages;
+    struct lane lane;
+    uint32_t seed = 3;
+    messages_init(&messages);
+    lane_init(&lane, kind, &messages);
+    for (uint32_t i = 0; i < ITEMS; i++)
+        indexes[i] = message_make(&messages, 0, i + 1);
+    for (int step = 0; step < 20000; step++) {
+        uint32_t i = next(&seed) % ITEMS;
+        if (present[i])
+            lane_remove(&lane, &messages, indexes[i]);
+        else
+            lane_add(&lane, &messages, indexes[i]);
+        present[i] = !present[i];
+        uint32_t least = MESSAGE_NONE;
+        uint32_t count = 0;
+        for (uint32_t k = ITEMS; k-- > 0;) {
+            least = present[k] ? indexes[k] : least;
+            count += present[k];
+        }
+        assert_int_equal(lane_least(&lane, &messages), least);
+        struct lane_walk walk = {0};
+        uint32_t index;
+        while ((index = lane_next(&lane, &messages, &walk)) != MESSAGE_NONE) {
+            assert_true(present[message_at(&messages, index)->seq - 1]);
+            count--;
+        }
+        assert_int_equal(count, 0);
+    }
+    lane_deinit(&lane);
+    messages_deinit(&messages);
+}
+
+static void test_lanes(void **state)
+{
+    (void)state;
+    lane_against_brute_force(LANE_READY);
+    lane_against_brute_force(LANE_AGE);
+}
+
+static void test_names(void **state)
+{
+    (void)state;
+    char texts[ITEMS][8];
+    struct names names = {0};
+    uint32_t seed = 4;
+    bool present[ITEMS] = {false};
+    for (uint32_t i = 0; i < ITEMS; i++)
+        snprintf(texts[i], sizeof texts[i], "%u", i);
+    for (int step = 0; step < 5000; step++) {
+        uint32_t i = next(&seed) % ITEMS;
+        assert_ptr_equal(names_get(&names, slice_of(texts[i])), present[i] ? texts[i] : NULL);
+        if (present[i])
+            names_remove(&names, slice_of(texts[i]));
+        else
+            names_add(&names, slice_of(texts[i]), texts[i]);
+        present[i] = !present[i];
+    }
+    size_t seen = 0;
+    const char *last = "";
+    for (const char *at; (at = names_after(&names, slice_of(last))) != NULL; last = at) {
+        assert_true(strcmp(last, at) < 0);
+        seen++;
+    }
+    assert_int_equal(seen, names.count);
+    names_deinit(&names);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_heap_against_brute_force),
+        cmocka_unit_test(test_heap_ties),
+        cmocka_unit_test(test_map_against_brute_force),
+        cmocka_unit_test(test_lanes),
+        cmocka_unit_test(test_names),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
