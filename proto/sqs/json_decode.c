@@ -67,7 +67,7 @@ static bool decode_blob(struct reader *r, const json_t *value, struct slice *out
         return refuse(r, value, "a Blob");
     struct buffer bytes = {0};
     struct slice text = slice_make(json_string_value(value), json_string_length(value));
-    if (decode_base64(&bytes, text) != STATUS_OK)
+    if (text.length > 0 && decode_base64(&bytes, text) != STATUS_OK)
         return refuse(r, value, "a Blob: it is not valid base64");
     *out = arena_copy(r->arena, buffer_slice(&bytes));
     buffer_free(&bytes);
