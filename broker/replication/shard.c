@@ -1,0 +1,669 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One shard's life: recovery, leading, applying, snapshots, closing.
+ *
+ *     shard_open: the log recovers; the library loads snapshot and entries and restores the core;
+ *     with one voter it leads at once, and has applied everything, before shard_open returns.
+ *     Each turn of the loop ends in shard_flush (prepare and check handles): look at the library's
+ *     state, wake waiting receives, close the batch, deliver refusals, set timers.
+ *
+ *     FOLLOWING --leads--> BARRIER --applied--> FOUNDING (first start ever) --applied--> READY
+ *
+ * What the library (0.15) gets wrong or leaves to its user, and what is done about it here:
+ *   - It appends nothing of its own on becoming leader, and may commit entries of older terms by
+ *     counting replicas (Raft, section 5.4.2): a barrier is proposed at once, and nothing is
+ * answered before it is applied.
+ *   - It tells nobody when its state changes, and UNAVAILABLE is final: looked at every turn; the
+ *     process ends.
+ *   - The index of the entry being applied is not passed: it is raft_last_applied() + 1.
+ *   - LEADERSHIPLOST means that the outcome is unknown: CLOSED, never "not done".
+ *   - A snapshot is triggered by a count of entries: here by bytes, by setting the threshold to 1
+ * when enough have been written, which takes effect after the entry at hand. The library keeps
+ * every entry since the last snapshot in memory, so this also bounds memory: the default is 64 MiB
+ * and what gathers while one is written. While one is under way no other is begun.
+ *   - If restoring fails, raft_start leaks the entries: so restore never fails; it takes a note.
+ *
+ * I1  The core changes in fsm_apply and fsm_restore only.
+ * I2  Nothing that a callback of the core or of the library calls touches the library; that happens
+ *     in shard_flush. */
+#include "broker/replication/internal.h"
+#include "proto/base/assert.h"
+#include "proto/base/clock.h"
+#include "proto/base/trace.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define HEARTBEAT_MS     100u
+#define ELECTION_MS      1000u
+#define DISK_CHECK_MS    1000u
+#define TICK_AT_LEAST_MS 5u     /* deadlines closer than this run together */
+#define TICK_AT_MOST_MS  60000u /* look again: the wall clock may have been set */
+
+void shard_fatal(struct shard *shard, const char *sentence)
+{
+    trace_error("shard", "stopping", "dir=\"%s\" reason=\"%s\"", shard->options.dir, sentence);
+    _exit(LOG_EXIT_CODE);
+}
+
+/* ---- the core's events ---- */
+
+static void on_hold(void *data, struct body_ref ref)
+{
+    struct shard *shard = data;
+    if (shard->log != NULL)
+        log_hold(shard->log, ref.index);
+}
+
+static void on_release(void *data, struct body_ref ref)
+{
+    struct shard *shard = data;
+    if (shard->log != NULL)
+        log_release(shard->log, ref.index);
+}
+
+void shard_note_ready(struct shard *shard, uint64_t queue_id)
+{
+    struct buffer *ready = &shard->ready_queues;
+    uint64_t last = 0;
+    if (ready->length >= sizeof last)
+        memcpy(&last, ready->data + ready->length - sizeof last, sizeof last);
+    if (last != queue_id)
+        buffer_add(ready, &queue_id, sizeof queue_id);
+}
+
+static void on_queue_ready(void *data, uint64_t queue_id)
+{
+    struct shard *shard = data;
+    if (shard->stage == STAGE_OPENING)
+        return;
+    wait_ready(shard, queue_id);
+    shard_note_ready(shard, queue_id);
+}
+
+static void on_queue_gone(void *data, uint64_t queue_id)
+{
+    struct shard *shard = data;
+    if (shard->stage != STAGE_OPENING)
+        wait_touch(shard, queue_id);
+}
+
+static void on_catalog_changed(void *data)
+{
+    struct shard *shard = data;
+    shard->catalog_changed = true;
+}
+
+/* ---- the library's state machine ---- */
+
+static void note_log_bytes(struct shard *shard, size_t length)
+{
+    shard->log_bytes += length + ENTRY_OVERHEAD;
+    if (shard->log_bytes >= shard->options.snapshot_bytes && !shard->snapshotting)
+        raft_set_snapshot_threshold(&shard->raft, 1);
+}
+
+static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **result)
+{
+    struct shard *shard = fsm->data;
+    uint64_t index = raft_last_applied(&shard->raft) + 1;
+    struct slice payload = slice_make(buf->base, buf->len);
+    *result = NULL;
+    note_log_bytes(shard, buf->len);
+    if (shard->restore_failed || batch_apply(shard, index, payload))
+        return 0;
+    if (core_apply_entry(shard->core, index, payload) != STATUS_OK)
+        shard_fatal(shard, "an entry of the log does not decode: it was written by another program "
+                           "or a later version");
+    return 0;
+}
+
+static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *n_bufs)
+{
+    struct shard *shard = fsm->data;
+    struct buffer state = {0};
+    raft_set_snapshot_threshold(&shard->raft, UINT32_MAX);
+    *bufs = raft_malloc(sizeof **bufs);
+    ASSERT(*bufs != NULL);
+    core_snapshot(shard->core, &state);
+    /* The library frees this with raft_free, which is free: raft_heap_set is never called. */
+    (*bufs)[0] = (struct raft_buffer){state.data, state.length};
+    *n_bufs = 1;
+    shard->log_bytes = 0;
+    shard->snapshotting = true;
+    return 0;
+}
+
+static void on_snapshot_ended(void *data, enum status status)
+{
+    struct shard *shard = data;
+    shard->snapshotting = false;
+    if (status == STATUS_OK)
+        return;
+    trace_error("shard", "snapshot-failed", "dir=\"%s\" error=\"%s\"", shard->options.dir,
+                status_text(status));
+    shard->log_bytes += shard->options.snapshot_bytes / 4 * 3; /* again before long */
+}
+
+static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
+{
+    struct shard *shard = fsm->data;
+    if (core_restore(shard->core, slice_make(buf->base, buf->len)) != STATUS_OK)
+        shard->restore_failed = true;
+    raft_free(buf->base);
+    return 0;
+}
+
+/* ---- leading ---- */
+
+static void on_founded(struct shard_call *call, enum status status,
+                       const struct core_result *results, uint32_t count)
+{
+    struct shard *shard = CONTAINER_OF(call, struct shard, founding);
+    (void)results;
+    (void)count;
+    if (shard->stage == STAGE_FOUNDING && status == STATUS_OK)
+        shard->stage = STAGE_READY;
+}
+
+static void found(struct shard *shard)
+{
+    struct command command = {.type = COMMAND_BOOTSTRAP};
+    uuid_random(command.bootstrap.cluster_id);
+    clock_random(command.bootstrap.secret, sizeof command.bootstrap.secret);
+    shard->stage = STAGE_FOUNDING;
+    shard->founding = (struct shard_call){.done = on_founded};
+    shard_call_add(&shard->founding, &command);
+    batch_add(shard, &shard->founding);
+}
+
+static void on_barrier(struct raft_barrier *barrier, int status)
+{
+    struct shard *shard = barrier->data;
+    uint8_t cluster_id[UUID_BYTES];
+    uint8_t secret[32];
+    if (shard->stage != STAGE_BARRIER || status != 0)
+        return;
+    shard_wake(shard);
+    if (core_bootstrapped(shard->core, cluster_id, secret))
+        shard->stage = STAGE_READY;
+    else
+        found(shard);
+}
+
+static void begin_leading(struct shard *shard)
+{
+    shard->barrier = (struct raft_barrier){.data = shard};
+    if (raft_barrier(&shard->raft, &shard->barrier, on_barrier) == 0)
+        shard->stage = STAGE_BARRIER;
+}
+
+static void stop_leading(struct shard *shard)
+{
+    shard->stage = STAGE_FOLLOWING;
+    wait_finish_all(shard, STATUS_NOT_LEADER);
+    batch_refuse_all(shard, STATUS_NOT_LEADER);
+}
+
+/* watch: the library says nothing when its state changes. */
+static void watch(struct shard *shard)
+{
+    int state = raft_state(&shard->raft);
+    if (state == RAFT_UNAVAILABLE)
+        shard_fatal(shard, "the Raft library gave up (a failed write, or a conflict in the log)");
+    if (state == RAFT_LEADER && shard->stage == STAGE_FOLLOWING)
+        begin_leading(shard);
+    else if (state != RAFT_LEADER && shard->stage > STAGE_FOLLOWING)
+        stop_leading(shard);
+}
+
+static void tell_ready(struct shard *shard)
+{
+    bool ready = shard->stage == STAGE_READY;
+    if (ready == shard->told_ready)
+        return;
+    shard->told_ready = ready;
+    trace_info("shard", ready ? "ready" : "not-ready", "dir=\"%s\" term=%llu applied=%llu",
+               shard->options.dir, shard->raft.current_term, raft_last_applied(&shard->raft));
+    if (shard->options.ready_changed != NULL)
+        shard->options.ready_changed(shard->options.data, ready);
+}
+
+/* ---- telling the owner ---- */
+
+static int by_id(const void *a, const void *b)
+{
+    uint64_t x;
+    uint64_t y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return x < y ? -1 : x > y;
+}
+
+/* take_ready: the ids of queues in which messages became visible, sorted. */
+static struct buffer take_ready(struct shard *shard)
+{
+    struct buffer ready = shard->ready_queues;
+    shard->ready_queues = (struct buffer){0};
+    if (ready.length > 0)
+        qsort(ready.data, ready.length / sizeof(uint64_t), sizeof(uint64_t), by_id);
+    return ready;
+}
+
+/* tell_queues: where more is visible than the receives in flight ask for, the owner may want it. */
+static void tell_queues(struct shard *shard)
+{
+    struct buffer ready = take_ready(shard);
+    uint64_t previous = 0;
+    for (size_t at = 0; at < ready.length && shard->stage == STAGE_READY; at += sizeof previous) {
+        struct queue_view view;
+        uint64_t queue_id;
+        memcpy(&queue_id, ready.data + at, sizeof queue_id);
+        if (queue_id == previous)
+            continue;
+        previous = queue_id;
+        bool left = core_queue_by_id(shard->core, queue_id, &view) &&
+                    view.visible > wait_asked(shard, queue_id);
+        if (left && shard->options.queue_ready != NULL)
+            shard->options.queue_ready(shard->options.data, queue_id);
+    }
+    buffer_free(&ready);
+}
+
+static void tell_catalog(struct shard *shard)
+{
+    if (!shard->catalog_changed || shard->stage != STAGE_READY)
+        return;
+    shard->catalog_changed = false;
+    if (shard->options.catalog_changed != NULL)
+        shard->options.catalog_changed(shard->options.data);
+}
+
+/* ---- time ---- */
+
+static void on_ticked(struct shard_call *call, enum status status,
+                      const struct core_result *results, uint32_t count)
+{
+    struct shard *shard = CONTAINER_OF(call, struct shard, tick);
+    (void)status;
+    (void)results;
+    (void)count;
+    shard->ticking = false;
+    shard->tick_at_ms = 0;
+}
+
+static void on_tick_timer(uv_timer_t *timer)
+{
+    struct shard *shard = timer->data;
+    shard->tick_at_ms = 0;
+    shard_wake(shard);
+    if (shard->stage != STAGE_READY || shard->ticking ||
+        core_next_deadline_ms(shard->core) > clock_now_ms())
+        return;
+    struct command command = {.type = COMMAND_TICK};
+    shard->ticking = true;
+    shard->tick = (struct shard_call){.done = on_ticked};
+    shard_call_add(&shard->tick, &command);
+    batch_add(shard, &shard->tick);
+}
+
+static void arm_tick(struct shard *shard)
+{
+    uint64_t deadline_ms = core_next_deadline_ms(shard->core);
+    if (shard->stage != STAGE_READY || shard->ticking || deadline_ms == UINT64_MAX ||
+        deadline_ms == shard->tick_at_ms)
+        return;
+    uint64_t now_ms = clock_now_ms();
+    uint64_t delay_ms = deadline_ms > now_ms ? deadline_ms - now_ms : 0;
+    if (delay_ms < TICK_AT_LEAST_MS)
+        delay_ms = TICK_AT_LEAST_MS;
+    if (delay_ms > TICK_AT_MOST_MS)
+        delay_ms = TICK_AT_MOST_MS;
+    shard->tick_at_ms = deadline_ms;
+    uv_update_time(shard->options.loop); /* the timer counts from the loop's idea of now */
+    uv_timer_start(&shard->tick_timer, on_tick_timer, delay_ms, 0);
+}
+
+static void on_disk_timer(uv_timer_t *timer)
+{
+    struct shard *shard = timer->data;
+    if (shard->log == NULL || log_disk_free(shard->log, &shard->disk_free_bytes) != STATUS_OK)
+        return;
+    bool low = shard->disk_free_bytes < shard->options.disk_reserve_bytes;
+    if (low != shard->disk_low)
+        trace_warn("shard", low ? "disk-low" : "disk-recovered",
+                   "dir=\"%s\" free=%" PRIu64 " reserve=%" PRIu64, shard->options.dir,
+                   shard->disk_free_bytes, shard->options.disk_reserve_bytes);
+    shard->disk_low = low;
+}
+
+/* ---- a turn of the loop ---- */
+
+static void begin_close(struct shard *shard);
+
+static void flush(struct shard *shard)
+{
+    uv_idle_stop(&shard->idle);
+    if (shard->closed != NULL && shard->stage != STAGE_CLOSING) {
+        begin_close(shard);
+        return;
+    }
+    if (shard->stage == STAGE_CLOSING)
+        return;
+    watch(shard);
+    wait_pump(shard);
+    tell_queues(shard);
+    wait_pump(shard); /* for the receives that the owner has begun just now */
+    batch_propose(shard);
+    tell_ready(shard);
+    tell_catalog(shard);
+    batch_deliver(shard);
+    wait_deliver(shard);
+    wait_arm(shard);
+    arm_tick(shard);
+}
+
+static void on_prepare(uv_prepare_t *handle)
+{
+    flush(handle->data);
+}
+
+static void on_check(uv_check_t *handle)
+{
+    flush(handle->data);
+}
+
+static void on_idle(uv_idle_t *handle)
+{
+    (void)handle; /* only keeps the loop from sleeping until the next flush */
+}
+
+void shard_wake(struct shard *shard)
+{
+    if (shard->stage != STAGE_OPENING && shard->handles > 0 &&
+        !uv_is_closing((uv_handle_t *)&shard->idle))
+        uv_idle_start(&shard->idle, on_idle);
+}
+
+/* ---- closing ---- */
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct shard *shard = handle->data;
+    if (--shard->handles > 0)
+        return;
+    void (*closed)(void *data) = shard->closed;
+    void *data = shard->closed_data;
+    batch_deliver(shard);
+    wait_pump(shard);
+    wait_deliver(shard);
+    core_free(shard->core);
+    batch_free(shard);
+    wait_free(shard);
+    buffer_free(&shard->ready_queues);
+    free((char *)(uintptr_t)shard->options.dir);
+    free((char *)(uintptr_t)shard->options.address);
+    free(shard);
+    if (closed != NULL)
+        closed(data);
+}
+
+static void on_raft_closed(struct raft *raft)
+{
+    struct shard *shard = raft->data;
+    uv_handle_t *handles[] = {
+        (uv_handle_t *)&shard->prepare,    (uv_handle_t *)&shard->check,
+        (uv_handle_t *)&shard->idle,       (uv_handle_t *)&shard->tick_timer,
+        (uv_handle_t *)&shard->wait_timer, (uv_handle_t *)&shard->disk_timer,
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(handles); i++)
+        uv_close(handles[i], on_handle_closed);
+}
+
+static void begin_close(struct shard *shard)
+{
+    wait_finish_all(shard, STATUS_CLOSED);
+    batch_refuse_all(shard, STATUS_CLOSED);
+    shard->stage = STAGE_CLOSING;
+    shard->log = NULL;
+    uv_timer_stop(&shard->tick_timer);
+    uv_timer_stop(&shard->wait_timer);
+    uv_timer_stop(&shard->disk_timer);
+    raft_close(&shard->raft, on_raft_closed);
+}
+
+void shard_close(struct shard *shard, void (*closed)(void *data), void *data)
+{
+    ASSERT(shard->closed == NULL);
+    shard->closed = closed;
+    shard->closed_data = data;
+    shard_wake(shard);
+}
+
+/* ---- opening ---- */
+
+static void nothing(void *data)
+{
+    (void)data;
+}
+
+static void init_handles(struct shard *shard)
+{
+    uv_loop_t *loop = shard->options.loop;
+    uv_prepare_init(loop, &shard->prepare);
+    uv_check_init(loop, &shard->check);
+    uv_idle_init(loop, &shard->idle);
+    uv_timer_init(loop, &shard->tick_timer);
+    uv_timer_init(loop, &shard->wait_timer);
+    uv_timer_init(loop, &shard->disk_timer);
+    shard->handles = 6;
+    shard->prepare.data = shard->check.data = shard->idle.data = shard;
+    shard->tick_timer.data = shard->wait_timer.data = shard->disk_timer.data = shard;
+}
+
+static struct shard *make(const struct shard_options *options)
+{
+    struct shard *shard = calloc(1, sizeof *shard);
+    ASSERT(shard != NULL);
+    shard->options = *options;
+    shard->options.dir = strdup(options->dir);
+    shard->options.address = strdup(options->address != NULL ? options->address : "");
+    ASSERT(shard->options.dir != NULL);
+    ASSERT(shard->options.address != NULL);
+    if (shard->options.snapshot_bytes == 0)
+        shard->options.snapshot_bytes = SNAPSHOT_BYTES;
+    if (shard->options.disk_reserve_bytes == 0)
+        shard->options.disk_reserve_bytes = DISK_RESERVE_BYTES;
+    struct core_events events = {shard,          on_hold,       on_release,
+                                 on_queue_ready, on_queue_gone, on_catalog_changed};
+    shard->core = core_new(&events);
+    shard->fsm = (struct raft_fsm){.version = 1,
+                                   .data = shard,
+                                   .apply = fsm_apply,
+                                   .snapshot = fsm_snapshot,
+                                   .restore = fsm_restore};
+    return shard;
+}
+
+static int bootstrap(struct shard *shard)
+{
+    struct raft_configuration configuration;
+    if (log_last_index(shard->log) > 0 || log_snapshot_index(shard->log) > 0)
+        return 0;
+    raft_configuration_init(&configuration);
+    int rv = raft_configuration_add(&configuration, shard->options.node_id, shard->options.address,
+                                    RAFT_VOTER);
+    if (rv == 0)
+        rv = raft_bootstrap(&shard->raft, &configuration);
+    raft_configuration_close(&configuration);
+    return rv;
+}
+
+static int start_raft(struct shard *shard)
+{
+    struct raft *raft = &shard->raft;
+    raft_disk_init(&shard->disk, shard->options.loop, shard->log);
+    shard->disk.snapshot_ended = on_snapshot_ended;
+    shard->disk.data = shard;
+    int rv = raft_init(raft, &shard->disk.io, &shard->fsm, shard->options.node_id,
+                       shard->options.address);
+    ASSERT(rv == 0); /* fails for lack of memory only */
+    raft->data = shard;
+    raft_set_heartbeat_timeout(raft, HEARTBEAT_MS);
+    raft_set_election_timeout(raft, ELECTION_MS);
+    raft_set_pre_vote(raft, true);
+    raft_set_snapshot_threshold(raft, UINT32_MAX);
+    raft_set_snapshot_trailing(raft, SNAPSHOT_TRAILING);
+    rv = bootstrap(shard);
+    return rv != 0 ? rv : raft_start(raft);
+}
+
+static enum status from_raft(int rv)
+{
+    static const struct {
+        int rv;
+        enum status status;
+    } table[] = {{RAFT_CORRUPT, STATUS_CORRUPT},
+                 {RAFT_MALFORMED, STATUS_CORRUPT},
+                 {RAFT_NOSPACE, STATUS_DISK_FULL}};
+    for (size_t i = 0; i < ARRAY_COUNT(table); i++) {
+        if (table[i].rv == rv)
+            return table[i].status;
+    }
+    return STATUS_IO_ERROR;
+}
+
+/* check_recovered: what raft_start could not know. */
+static enum status check_recovered(struct shard *shard, const char **error)
+{
+    uint64_t index;
+    uint64_t missing = log_missing(shard->log, &index);
+    if (shard->restore_failed) {
+        *error = refusal("%s/snapshots: the newest snapshot is whole, but its content makes no "
+                         "sense to this version of the program",
+                         shard->options.dir);
+        return STATUS_CORRUPT;
+    }
+    if (missing > 0) {
+        *error = refusal("%s/segments: %" PRIu64 " messages are in segments that are missing (one "
+                         "is in entry %" PRIu64 "). Restore the files from a copy, or replace "
+                         "this node",
+                         shard->options.dir, missing, index);
+        return STATUS_CORRUPT;
+    }
+    return STATUS_OK;
+}
+
+static enum status recover(struct shard *shard, const char **error)
+{
+    int rv = start_raft(shard);
+    if (rv == 0)
+        return check_recovered(shard, error);
+    *error = shard->disk.error != NULL
+                 ? shard->disk.error
+                 : refusal("%s: %s", shard->options.dir, raft_errmsg(&shard->raft));
+    return from_raft(rv);
+}
+
+static void start_handles(struct shard *shard)
+{
+    uv_prepare_start(&shard->prepare, on_prepare);
+    uv_check_start(&shard->check, on_check);
+    uv_timer_start(&shard->disk_timer, on_disk_timer, DISK_CHECK_MS, DISK_CHECK_MS);
+    on_disk_timer(&shard->disk_timer);
+}
+
+enum status shard_open(struct shard **out, const struct shard_options *options, const char **error)
+{
+    struct shard *shard = make(options);
+    struct log_options log_options = {.loop = options->loop,
+                                      .dir = shard->options.dir,
+                                      .node_id = options->node_id,
+                                      .segment_bytes = options->segment_bytes};
+    ASSERT(options->node_id > 0);
+    enum status status = log_open(&shard->log, &log_options, error);
+    if (status != STATUS_OK) {
+        core_free(shard->core);
+        free((char *)(uintptr_t)shard->options.dir);
+        free((char *)(uintptr_t)shard->options.address);
+        free(shard);
+        return status;
+    }
+    init_handles(shard);
+    status = recover(shard, error);
+    if (status != STATUS_OK) {
+        shard->closed = nothing; /* the loop frees it */
+        begin_close(shard);
+        return status;
+    }
+    log_reclaim_begin(shard->log);
+    shard->stage = STAGE_FOLLOWING;
+    start_handles(shard);
+    shard_wake(shard);
+    *out = shard;
+    return STATUS_OK;
+}
+
+/* ---- reading and seeing inside ---- */
+
+bool shard_ready(const struct shard *shard)
+{
+    return shard->stage == STAGE_READY;
+}
+
+const struct core *shard_core(const struct shard *shard)
+{
+    return shard->core;
+}
+
+bool shard_read_now(struct shard *shard, struct body_ref ref, struct buffer *out)
+{
+    return shard->log != NULL && log_read_now(shard->log, ref, out);
+}
+
+static void on_read(struct log_read *done, enum status status)
+{
+    struct shard_read *read = done->data;
+    read->out = done->out;
+    read->private_state = NULL;
+    free(done);
+    read->done(read, status);
+}
+
+void shard_read(struct shard *shard, struct shard_read *read)
+{
+    struct log_read *inner = calloc(1, sizeof *inner);
+    ASSERT(inner != NULL);
+    ASSERT(shard->log != NULL);
+    inner->refs = read->refs;
+    inner->count = read->count;
+    inner->out = read->out;
+    inner->done = on_read;
+    inner->data = read;
+    read->private_state = inner;
+    log_read(shard->log, inner);
+}
+
+void shard_stats(const struct shard *shard, struct shard_stats *out)
+{
+    struct log_stats log = {0};
+    struct raft *raft = (struct raft *)(uintptr_t)&shard->raft; /* its getters take no const */
+    if (shard->log != NULL)
+        log_stats(shard->log, &log);
+    *out = (struct shard_stats){
+        .term = raft->current_term,
+        .last_index = raft_last_index(raft),
+        .applied_index = raft_last_applied(raft),
+        .snapshot_index = shard->log != NULL ? log_snapshot_index(shard->log) : 0,
+        .log_bytes_written = log.bytes_written,
+        .log_syncs = log.syncs,
+        .log_segments = log.segments,
+        .log_bytes_on_disk = log.bytes_on_disk,
+        .entries = shard->entries,
+        .commands = shard->commands,
+        .waiting = wait_count(shard),
+        .disk_free_bytes = shard->disk_free_bytes,
+        .disk_low = shard->disk_low,
+    };
+}

@@ -1,0 +1,609 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A shard over the real file system and the real Raft library: what it answers, what it keeps, how
+ * waiting receives are served. Time is real where leases and waits are tested, in tenths of a
+ * second. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "broker/core/record.h"
+#include "broker/log/log.h"
+#include "broker/replication/shard.h"
+#include "proto/base/clock.h"
+
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct bench {
+    uv_loop_t loop;
+    char dir[128];
+    char shard_dir[160];
+    struct shard *shard;
+    struct shard_options options;
+    bool ready;
+    int ready_queue_count;
+    bool closed;
+};
+
+static void on_ready(void *data, bool ready)
+{
+    ((struct bench *)data)->ready = ready;
+}
+
+static void on_queue_ready(void *data, uint64_t queue_id)
+{
+    (void)queue_id;
+    ((struct bench *)data)->ready_queue_count++;
+}
+
+static void on_closed(void *data)
+{
+    ((struct bench *)data)->closed = true;
+}
+
+static enum status try_open(struct bench *b, const char **error)
+{
+    b->options.loop = &b->loop;
+    b->options.dir = b->shard_dir;
+    b->options.address = "127.0.0.1:9326";
+    b->options.disk_reserve_bytes =
+        b->options.disk_reserve_bytes > 0 ? b->options.disk_reserve_bytes : 1;
+    b->options.ready_changed = on_ready;
+    b->options.queue_ready = on_queue_ready;
+    b->options.data = b;
+    return shard_open(&b->shard, &b->options, error);
+}
+
+static void open_shard(struct bench *b)
+{
+    const char *error = NULL;
+    enum status status = try_open(b, &error);
+    if (status != STATUS_OK)
+        fail_msg("%s: %s", status_name(status), error);
+    assert_false(shard_ready(b->shard));
+    while (!b->ready)
+        uv_run(&b->loop, UV_RUN_ONCE);
+}
+
+static void close_shard(struct bench *b)
+{
+    b->closed = b->ready = false;
+    shard_close(b->shard, on_closed, b);
+    assert_int_equal(uv_run(&b->loop, UV_RUN_DEFAULT), 0);
+    assert_true(b->closed);
+}
+
+static int setup(void **state)
+{
+    struct bench *b = calloc(1, sizeof *b);
+    const char *base = getenv("TMPDIR");
+    snprintf(b->dir, sizeof b->dir, "%s/millrace-shard-XXXXXX", base != NULL ? base : "/tmp");
+    if (mkdtemp(b->dir) == NULL)
+        return -1;
+    snprintf(b->shard_dir, sizeof b->shard_dir, "%s/shard-0", b->dir);
+    uv_loop_init(&b->loop);
+    b->options.node_id = 1;
+    b->options.segment_bytes = 64u << 10;
+    *state = b;
+    return 0;
+}
+
+static int remove_one(const char *path, const struct stat *info, int type, struct FTW *ftw)
+{
+    (void)info;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+static int teardown(void **state)
+{
+    struct bench *b = *state;
+    assert_int_equal(uv_loop_close(&b->loop), 0);
+    nftw(b->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    free(b);
+    return 0;
+}
+
+/* ---- calls that wait for their answer ---- */
+
+struct answer {
+    bool done;
+    enum status status;
+    struct core_result result; /* of the last command; messages copied */
+    struct core_message messages[16];
+    uint32_t count;
+};
+
+static void keep(struct answer *answer, enum status status, const struct core_result *result,
+                 uint32_t count)
+{
+    answer->done = true;
+    answer->status = status;
+    answer->count = count;
+    if (result == NULL)
+        return;
+    answer->result = *result;
+    assert_true(result->message_count <= 16);
+    if (result->message_count > 0)
+        memcpy(answer->messages, result->messages,
+               result->message_count * sizeof answer->messages[0]);
+}
+
+static void on_called(struct shard_call *call, enum status status,
+                      const struct core_result *results, uint32_t count)
+{
+    keep(call->data, status, count > 0 ? &results[count - 1] : NULL, count);
+}
+
+static void start(struct bench *b, struct shard_call *call, const struct command *command,
+                  struct answer *answer)
+{
+    *call = (struct shard_call){.done = on_called, .data = answer};
+    *answer = (struct answer){0};
+    shard_call_add(call, command);
+    call->grows = command->type == COMMAND_SEND;
+    shard_call(b->shard, call);
+    assert_false(answer->done);
+}
+
+static void wait_for(struct bench *b, const bool *done)
+{
+    while (!*done)
+        uv_run(&b->loop, UV_RUN_ONCE);
+}
+
+static struct answer call_one(struct bench *b, const struct command *command)
+{
+    struct shard_call call;
+    struct answer answer;
+    start(b, &call, command, &answer);
+    wait_for(b, &answer.done);
+    return answer;
+}
+
+static uint64_t make_queue(struct bench *b, const char *name)
+{
+    struct command command = {.type = COMMAND_QUEUE_CREATE};
+    command.queue_create.name = slice_of(name);
+    command.queue_create.settings = (struct queue_settings){
+        .message_bytes_max = 262144, .retention_s = 3600, .visibility_s = 30};
+    struct answer answer = call_one(b, &command);
+    assert_int_equal(answer.status, STATUS_OK);
+    assert_int_equal(answer.result.code, CORE_OK);
+    return answer.result.queue_id;
+}
+
+static struct command send_of(uint64_t queue_id, struct slice record)
+{
+    struct command command = {.type = COMMAND_SEND};
+    command.send = (struct command_send){queue_id, CORE_DEFAULT, record};
+    return command;
+}
+
+/* a_record: a real one, as the core may look into it. */
+static struct slice a_record(struct buffer *out, const char *body)
+{
+    struct record record = {.body = slice_of(body)};
+    buffer_clear(out);
+    record_encode(out, &record);
+    return buffer_slice(out);
+}
+
+static void send_text(struct bench *b, uint64_t queue_id, const char *text)
+{
+    struct buffer record = {0};
+    struct command command = send_of(queue_id, a_record(&record, text));
+    struct answer answer = call_one(b, &command);
+    assert_int_equal(answer.status, STATUS_OK);
+    assert_int_equal(answer.result.code, CORE_OK);
+    buffer_free(&record);
+}
+
+static void on_receive(struct shard_receive *receive, enum status status,
+                       const struct core_result *result)
+{
+    keep(receive->data, status, result, result != NULL ? 1 : 0);
+}
+
+static void start_receive(struct bench *b, struct shard_receive *receive, struct answer *answer,
+                          uint64_t queue_id, uint32_t wait_ms, uint32_t visibility_s)
+{
+    *answer = (struct answer){0};
+    *receive = (struct shard_receive){.command = {queue_id, 10, visibility_s, 0},
+                                      .wait_ms = wait_ms,
+                                      .done = on_receive,
+                                      .data = answer};
+    shard_receive(b->shard, receive);
+    assert_false(answer->done);
+}
+
+static struct answer receive_now(struct bench *b, uint64_t queue_id, uint32_t wait_ms,
+                                 uint32_t visibility_s)
+{
+    struct shard_receive receive;
+    struct answer answer;
+    start_receive(b, &receive, &answer, queue_id, wait_ms, visibility_s);
+    wait_for(b, &answer.done);
+    return answer;
+}
+
+static void assert_body(struct bench *b, struct body_ref ref, const char *text)
+{
+    struct buffer out = {0};
+    struct record record;
+    assert_true(shard_read_now(b->shard, ref, &out));
+    assert_int_equal(record_decode(buffer_slice(&out), &record), STATUS_OK);
+    assert_true(slice_is(record.body, text));
+    buffer_free(&out);
+}
+
+/* ---- tests ---- */
+
+static void sends_and_receives(void **state)
+{
+    struct bench *b = *state;
+    open_shard(b);
+    uint64_t queue_id = make_queue(b, "orders");
+    send_text(b, queue_id, "one");
+    send_text(b, queue_id, "two");
+    assert_true(b->ready_queue_count > 0);
+    struct answer got = receive_now(b, queue_id, 0, CORE_DEFAULT);
+    assert_int_equal(got.result.message_count, 2);
+    assert_body(b, got.messages[0].body, "one");
+    assert_body(b, got.messages[1].body, "two");
+    core_check(shard_core(b->shard));
+    close_shard(b);
+}
+
+static void on_read(struct shard_read *read, enum status status)
+{
+    assert_int_equal(status, STATUS_OK);
+    *(bool *)read->data = true;
+}
+
+static void keeps_everything_across_a_restart(void **state)
+{
+    struct bench *b = *state;
+    open_shard(b);
+    uint64_t queue_id = make_queue(b, "orders");
+    for (int i = 0; i < 20; i++)
+        send_text(b, queue_id, "something to keep");
+    receive_now(b, queue_id, 0, CORE_DEFAULT);
+    uint64_t digest = core_digest(shard_core(b->shard));
+    uint64_t now_ms = core_now_ms(shard_core(b->shard));
+    uint8_t before[2][32];
+    uint8_t id[UUID_BYTES];
+    assert_true(core_bootstrapped(shard_core(b->shard), id, before[0]));
+    close_shard(b);
+
+    open_shard(b);
+    assert_int_equal(core_now_ms(shard_core(b->shard)), now_ms);
+    assert_int_equal(core_digest(shard_core(b->shard)), digest);
+    assert_true(core_bootstrapped(shard_core(b->shard), id, before[1]));
+    assert_memory_equal(before[0], before[1], 32);
+    core_check(shard_core(b->shard));
+
+    struct answer got = receive_now(b, queue_id, 0, CORE_DEFAULT);
+    assert_int_equal(got.result.message_count, 10);
+    struct body_ref refs[10];
+    for (int i = 0; i < 10; i++)
+        refs[i] = got.messages[i].body;
+    bool done = false;
+    struct shard_read read = {.refs = refs, .count = 10, .done = on_read, .data = &done};
+    shard_read(b->shard, &read);
+    wait_for(b, &done);
+    assert_int_equal(read.out.length, 10 * refs[0].length);
+    buffer_free(&read.out);
+    close_shard(b);
+}
+
+static void serves_a_waiting_receive_in_the_same_entry(void **state)
+{
+    struct bench *b = *state;
+    struct shard_receive receive;
+    struct answer answer;
+    struct shard_stats before;
+    struct shard_stats after;
+    open_shard(b);
+    uint64_t queue_id = make_queue(b, "orders");
+    start_receive(b, &receive, &answer, queue_id, 20000, CORE_DEFAULT);
+    for (int i = 0; i < 3; i++)
+        uv_run(&b->loop, UV_RUN_NOWAIT);
+    assert_false(answer.done);
+    shard_stats(b->shard, &before);
+    assert_int_equal(before.waiting, 1);
+    send_text(b, queue_id, "hello");
+    assert_true(answer.done);
+    assert_int_equal(answer.result.message_count, 1);
+    assert_body(b, answer.messages[0].body, "hello");
+    shard_stats(b->shard, &after);
+    assert_int_equal(after.entries - before.entries, 1);
+    assert_int_equal(after.commands - before.commands, 2);
+    assert_int_equal(after.waiting, 0);
+    close_shard(b);
+}
+
+static void an_empty_receive_costs_no_entry(void **state)
+{
+    struct bench *b = *state;
+    struct shard_stats before;
+    struct shard_stats after;
+    open_shard(b);
+    uint64_t queue_id = make_queue(b, "orders");
+    shard_stats(b->shard, &before);
+    struct answer answer = receive_now(b, queue_id, 0, CORE_DEFAULT);
+    assert_int_equal(answer.status, STATUS_OK);
+    assert_int_equal(answer.result.code, CORE_OK);
+    assert_int_equal(answer.result.message_count, 0);
+    answer = receive_now(b, queue_id, 30, CORE_DEFAULT); /* waits, and ends empty */
+    assert_int_equal(answer.status, STATUS_OK);
+    assert_int_equal(answer.result.message_count, 0);
+    answer = receive_now(b, 999, 30, CORE_DEFAULT);
+    assert_int_equal(answer.result.code, CORE_NO_QUEUE);
+    shard_stats(b->shard, &after);
+    assert_int_equal(after.entries, before.entries);
+    close_shard(b);
+}
+
+static void waiting_receives_are_served_in_order(void **state)
+{
+    struct bench *b = *state;
+    struct shard_receive receives[3];
+    struct answer answers[3];
+    open_shard(b);
+    uint64_t queue_id = make_queue(b, "orders");
+    for (int i = 0; i < 3; i++)
+        start_receive(b, &receives[i], &answers[i], queue_id, 20000, CORE_DEFAULT);
+    for (int i = 0; i < 3; i++) {
+        send_text(b, queue_id, "x");
+        assert_true(answers[i].done);
+        assert_int_equal(answers[i].result.message_count, 1);
+        for (int k = i + 1; k < 3; k++)
+            assert_false(answers[k].done);
+    }
+    close_shard(b);
+}
+
+static void a_deleted_queue_ends_its_waits(void **state)
+{
+    struct bench *b = *state;
+    struct shard_receive receive;
+    struct answer answer;
+    open_shard(b);
+    uint64_t queue_id = make_queue(b, "orders");
+    start_receive(b, &receive, &answer, queue_id, 20000, CORE_DEFAULT);
+    struct command command = {.type = COMMAND_QUEUE_DELETE};
+    command.queue_delete.queue_id = queue_id;
+    call_one(b, &command);
+    wait_for(b, &answer.done);
+    assert_int_equal(answer.result.code, CORE_NO_QUEUE);
+    close_shard(b);
+}
+
+static void cancelling_gives_back(void **state)
+{
+    struct bench *b = *state;
+    struct shard_receive receive;
+    struct answer answer;
+    open_shard(b);
+    uint64_t queue_id = make_queue(b, "orders");
+    /* parked */
+    start_receive(b, &receive, &answer, queue_id, 20000, CORE_DEFAULT);
+    uv_run(&b->loop, UV_RUN_NOWAIT);
+    shard_receive_cancel(b->shard, &receive);
+    assert_false(answer.done);
+    wait_for(b, &answer.done);
+    assert_int_equal(answer.status, STATUS_CANCELLED);
+    /* on its way */
+    send_text(b, queue_id, "back");
+    start_receive(b, &receive, &answer, queue_id, 0, CORE_DEFAULT);
+    while (!receive.proposed)
+        uv_run(&b->loop, UV_RUN_NOWAIT);
+    shard_receive_cancel(b->shard, &receive);
+    wait_for(b, &answer.done);
+    assert_int_equal(answer.status, STATUS_CANCELLED);
+    struct answer got = receive_now(b, queue_id, 5000, CORE_DEFAULT);
+    assert_int_equal(got.result.message_count, 1);
+    assert_body(b, got.messages[0].body, "back");
+    assert_int_equal(got.messages[0].receive_count, 2);
+    close_shard(b);
+}
+
+static void leases_run_out_by_themselves(void **state)
+{
+    struct bench *b = *state;
+    open_shard(b);
+    uint64_t queue_id = make_queue(b, "orders");
+    send_text(b, queue_id, "again");
+    struct answer first = receive_now(b, queue_id, 0, 1);
+    assert_int_equal(first.result.message_count, 1);
+    struct answer second = receive_now(b, queue_id, 10000, 1);
+    assert_int_equal(second.result.message_count, 1);
+    assert_int_equal(second.messages[0].receive_count, 2);
+    close_shard(b);
+}
+
+static void groups_calls_and_refuses_bad_ones(void **state)
+{
+    struct bench *b = *state;
+    struct shard_call calls[50];
+    struct answer answers[50];
+    struct buffer record = {0};
+    struct shard_stats before;
+    struct shard_stats after;
+    open_shard(b);
+    uint64_t queue_id = make_queue(b, "orders");
+    struct command command = send_of(queue_id, a_record(&record, "x"));
+    shard_stats(b->shard, &before);
+    for (int i = 0; i < 50; i++)
+        start(b, &calls[i], &command, &answers[i]);
+    for (int i = 0; i < 50; i++)
+        wait_for(b, &answers[i].done);
+    shard_stats(b->shard, &after);
+    assert_int_equal(after.entries - before.entries, 1);
+    assert_int_equal(after.commands - before.commands, 50);
+
+    struct answer answer = {0};
+    struct shard_call bad = {.done = on_called, .data = &answer, .count = 1};
+    buffer_add_text(&bad.commands, "nonsense");
+    shard_call(b->shard, &bad);
+    assert_false(answer.done);
+    wait_for(b, &answer.done);
+    assert_int_equal(answer.status, STATUS_INVALID);
+    assert_int_equal(answer.count, 0);
+    buffer_free(&record);
+    close_shard(b);
+}
+
+static void results_of_several_commands_stay_apart(void **state)
+{
+    struct bench *b = *state;
+    struct buffer record = {0};
+    open_shard(b);
+    uint64_t queue_id = make_queue(b, "orders");
+    struct command send = send_of(queue_id, a_record(&record, "only"));
+    struct command receive = {.type = COMMAND_RECEIVE};
+    receive.receive = (struct command_receive){queue_id, 10, CORE_DEFAULT, 0};
+    struct answer answer = {0};
+    struct shard_call call = {.done = on_called, .data = &answer};
+    shard_call_add(&call, &send);
+    shard_call_add(&call, &receive);
+    shard_call(b->shard, &call);
+    wait_for(b, &answer.done);
+    assert_int_equal(answer.count, 2);
+    assert_int_equal(answer.result.message_count, 1);
+    assert_body(b, answer.messages[0].body, "only");
+    buffer_free(&record);
+    close_shard(b);
+}
+
+static void closing_ends_what_is_under_way(void **state)
+{
+    struct bench *b = *state;
+    struct shard_call call;
+    struct answer called;
+    struct shard_receive receive;
+    struct answer received;
+    struct buffer record = {0};
+    open_shard(b);
+    uint64_t queue_id = make_queue(b, "orders");
+    start_receive(b, &receive, &received, queue_id, 20000, CORE_DEFAULT);
+    struct command command = send_of(queue_id, a_record(&record, "x"));
+    start(b, &call, &command, &called);
+    close_shard(b);
+    assert_true(called.done);
+    assert_int_equal(called.status, STATUS_CLOSED);
+    assert_true(received.done);
+    assert_int_equal(received.status, STATUS_CLOSED);
+    buffer_free(&record);
+}
+
+static void refuses_another_nodes_folder(void **state)
+{
+    struct bench *b = *state;
+    const char *error = NULL;
+    open_shard(b);
+    close_shard(b);
+    b->options.node_id = 2;
+    assert_int_equal(try_open(b, &error), STATUS_INVALID);
+    assert_non_null(strstr(error, "belongs to node 1"));
+}
+
+static void refuses_sends_when_the_disk_is_low(void **state)
+{
+    struct bench *b = *state;
+    struct buffer record = {0};
+    b->options.disk_reserve_bytes = UINT64_MAX;
+    open_shard(b);
+    uint64_t queue_id = make_queue(b, "orders");
+    struct command command = send_of(queue_id, a_record(&record, "x"));
+    struct answer answer = call_one(b, &command);
+    assert_int_equal(answer.status, STATUS_DISK_FULL);
+    answer = receive_now(b, queue_id, 0, CORE_DEFAULT);
+    assert_int_equal(answer.status, STATUS_OK);
+    buffer_free(&record);
+    close_shard(b);
+}
+
+static void delete_all(struct bench *b, uint64_t queue_id)
+{
+    for (;;) {
+        struct answer got = receive_now(b, queue_id, 0, CORE_DEFAULT);
+        if (got.result.message_count == 0)
+            return;
+        for (uint32_t i = 0; i < got.result.message_count; i++) {
+            struct command command = {.type = COMMAND_DELETE};
+            command.delete = (struct command_delete){
+                queue_id, {got.messages[i].seq, got.messages[i].receive_count}, false};
+            assert_int_equal(call_one(b, &command).result.code, CORE_OK);
+        }
+    }
+}
+
+/* Snapshots every 64 KiB of log: segments go when their messages have gone, bodies of those that
+ * stay are found again behind gaps, and the state is the same after a restart. */
+static void snapshots_and_frees_segments(void **state)
+{
+    struct bench *b = *state;
+    struct shard_stats full;
+    struct shard_stats after;
+    char text[2048];
+    memset(text, 'a', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    b->options.snapshot_bytes = 64u << 10;
+    open_shard(b);
+    uint64_t kept = make_queue(b, "kept");
+    uint64_t passing = make_queue(b, "passing");
+    send_text(b, kept, "an old one");
+    for (int i = 0; i < 300; i++)
+        send_text(b, passing, text);
+    shard_stats(b->shard, &full);
+    assert_true(full.snapshot_index > 0);
+    assert_true(full.log_segments > 8);
+    delete_all(b, passing);
+    for (int i = 0; i < 300; i++) { /* so that snapshots are taken after the deletes */
+        send_text(b, passing, text);
+        delete_all(b, passing);
+    }
+    shard_stats(b->shard, &after);
+    assert_true(after.log_segments < full.log_segments);
+    uint64_t digest = core_digest(shard_core(b->shard));
+    close_shard(b);
+
+    open_shard(b);
+    assert_int_equal(core_digest(shard_core(b->shard)), digest);
+    core_check(shard_core(b->shard));
+    struct answer got = receive_now(b, kept, 0, CORE_DEFAULT);
+    assert_int_equal(got.result.message_count, 1);
+    assert_body(b, got.messages[0].body, "an old one");
+    close_shard(b);
+}
+
+int main(void)
+{
+#define SHARD_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        SHARD_TEST(sends_and_receives),
+        SHARD_TEST(keeps_everything_across_a_restart),
+        SHARD_TEST(serves_a_waiting_receive_in_the_same_entry),
+        SHARD_TEST(an_empty_receive_costs_no_entry),
+        SHARD_TEST(waiting_receives_are_served_in_order),
+        SHARD_TEST(a_deleted_queue_ends_its_waits),
+        SHARD_TEST(cancelling_gives_back),
+        SHARD_TEST(leases_run_out_by_themselves),
+        SHARD_TEST(groups_calls_and_refuses_bad_ones),
+        SHARD_TEST(results_of_several_commands_stay_apart),
+        SHARD_TEST(closing_ends_what_is_under_way),
+        SHARD_TEST(refuses_another_nodes_folder),
+        SHARD_TEST(refuses_sends_when_the_disk_is_low),
+        SHARD_TEST(snapshots_and_frees_segments),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
