@@ -9,8 +9,7 @@
  * This file wires and does not decide: requests belong to the families it registers, work to the
  * dispatcher, state to the shard.
  *
- *     start ──shard leads──> bootstrap, once in a cluster's life ──> dispatcher ready
- *       └────────────────────────────────SIGTERM──> api ──> dispatcher ──> shard ──> exit 0
+ *     start ──shard leads──> serving ──SIGTERM──> api closed ──> dispatcher ──> shard ──> exit 0
  */
 #include "broker/node.h"
 
@@ -20,7 +19,6 @@
 #include "broker/replication/shard.h"
 #include "proto/base/arena.h"
 #include "proto/base/assert.h"
-#include "proto/base/clock.h"
 #include "proto/base/options.h"
 #include "proto/base/trace.h"
 
@@ -52,8 +50,6 @@ struct node {
     struct shard *shard;
     struct api *api;
     struct dispatch *dispatch;
-    struct shard_call bootstrap;
-    bool bootstrapping;
     bool stopping;
 };
 
@@ -156,48 +152,14 @@ static int folder_take(struct node *node)
 
 /* ---- events of the shard ---- */
 
-static void dispatch_ready(struct node *node, bool ready)
-{
-    if (node->dispatch != NULL)
-        dispatch_set_ready(node->dispatch, ready);
-    trace_info("node", ready ? "ready" : "not_ready", "node=%" PRIu64, node->options->node_id);
-}
-
-static void bootstrap_done(struct shard_call *call, enum status status,
-                           const struct core_result *results, uint32_t count)
-{
-    struct node *node = call->data;
-    (void)results;
-    (void)count;
-    node->bootstrapping = false;
-    if (status == STATUS_OK && shard_ready(node->shard))
-        dispatch_ready(node, true);
-    else
-        trace_warn("node", "not_bootstrapped", "why=\"%s\"", status_text(status));
-}
-
-static void bootstrap(struct node *node)
-{
-    struct command command = {.type = COMMAND_BOOTSTRAP};
-    uuid_random(command.bootstrap.cluster_id);
-    clock_random(command.bootstrap.secret, sizeof command.bootstrap.secret);
-    node->bootstrapping = true;
-    node->bootstrap = (struct shard_call){.done = bootstrap_done, .data = node};
-    shard_call_add(&node->bootstrap, &command);
-    shard_call(node->shard, &node->bootstrap);
-}
-
 static void on_ready_changed(void *data, bool ready)
 {
     struct node *node = data;
-    uint8_t cluster_id[UUID_BYTES];
-    uint8_t secret[32];
-    if (node->stopping || node->bootstrapping)
+    if (node->stopping)
         return;
-    if (!ready || core_bootstrapped(shard_core(node->shard), cluster_id, secret))
-        dispatch_ready(node, ready);
-    else
-        bootstrap(node);
+    if (node->dispatch != NULL)
+        dispatch_set_ready(node->dispatch, ready);
+    trace_info("node", ready ? "ready" : "not_ready", "node=%" PRIu64, node->options->node_id);
 }
 
 static void on_catalog_changed(void *data)
