@@ -12,7 +12,7 @@
 #include "broker/core/names.h"
 #include "proto/base/assert.h"
 
-#define uthash_fatal(message) ASSERT(!message)
+#define uthash_fatal(message) assert_failed(__FILE__, __LINE__, message)
 #include <uthash.h>
 #include <utlist.h>
 
