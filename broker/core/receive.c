@@ -45,8 +45,10 @@ static struct core_message lease(struct core *core, struct queue *queue, uint32_
     struct message *message = message_at(&core->messages, index);
     uint32_t age_ms = (uint32_t)(core->now_ms - message->sent_ms);
     queue_withdraw(core, queue, index);
-    if (message->receive_count++ == 0)
+    if (message->receive_count == 0)
         message->first_receive_after_ms = age_ms;
+    if (message->receive_count < UINT32_MAX) /* I5: it never wraps */
+        message->receive_count++;
     message->leased_after_ms = age_ms;
     message->due_after_ms = age_ms + visibility_s * SECOND_MS;
     queue_hide(core, queue, index, MESSAGE_IN_FLIGHT);
