@@ -151,7 +151,9 @@ static inline bool client_has(struct client *c, const char *text)
 
 static inline int client_status(struct client *c)
 {
-    return client_has(c, "HTTP/1.1 ") && c->in.length > 12 ? atoi((char *)c->in.data + 9) : 0;
+    return client_has(c, "HTTP/1.1 ") && c->in.length > 12
+               ? (int)strtol((char *)c->in.data + 9, NULL, 10)
+               : 0;
 }
 
 #endif
