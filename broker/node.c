@@ -111,43 +111,35 @@ const char *node_options_check(const struct node_options *options)
 
 /* ---- the data folder ---- */
 
-/* Make the folder and what is missing above it, for this user only. */
-static enum status folder_make(const char *path)
+/* Make the folder and what is missing above it, for this user only. NULL, or what went wrong. */
+static const char *folder_make(const char *path, struct arena *arena)
 {
-    char *copy = strdup(path);
-    enum status status = copy != NULL ? STATUS_OK : STATUS_NO_MEMORY;
-    for (char *at = copy; status == STATUS_OK && at != NULL;) {
+    char *copy = arena_alloc(arena, strlen(path) + 1);
+    memcpy(copy, path, strlen(path));
+    for (char *at = copy; at != NULL;) {
         at = strchr(at + 1, '/');
         if (at != NULL)
             *at = '\0';
         if (mkdir(copy, 0700) != 0 && errno != EEXIST)
-            status = status_from_errno(errno);
+            return strerror(errno);
         if (at != NULL)
             *at = '/';
     }
-    free(copy);
     struct stat about;
-    if (status == STATUS_OK && (stat(path, &about) != 0 || !S_ISDIR(about.st_mode)))
-        status = STATUS_INVALID;
-    return status;
+    if (stat(path, &about) != 0)
+        return strerror(errno);
+    return S_ISDIR(about.st_mode) ? NULL : strerror(ENOTDIR);
 }
 
 static int folder_take(struct node *node)
 {
     const char *dir = node->options->data_dir;
-    const char *error = NULL;
-    enum status status = folder_make(dir);
-    if (status != STATUS_OK) {
-        trace_error("node", "data_dir_unusable", "dir=\"%s\" why=\"%s\"", dir,
-                    status == STATUS_INVALID ? "exists and is not a folder" : status_text(status));
-        return EX_CANTCREAT;
-    }
-    status = node_lock_take(&node->lock, dir, LOCK_WAIT_MS, &error);
-    if (status != STATUS_OK) {
-        trace_error("node", "data_dir_unusable", "dir=\"%s\" why=\"%s\"", dir, error);
-        return EX_CANTCREAT;
-    }
-    return EX_OK;
+    const char *error = folder_make(dir, &node->arena);
+    if (error == NULL && node_lock_take(&node->lock, dir, LOCK_WAIT_MS, &error) == STATUS_OK)
+        return EX_OK;
+    trace_error("node", "data_dir_unusable", "dir=\"%s\" why=\"%s\"", dir, error);
+    arena_free(&node->arena);
+    return EX_CANTCREAT;
 }
 
 /* ---- events of the shard ---- */
@@ -237,6 +229,15 @@ static bool host_is_loopback(const char *host)
            strncmp(host, "127.", 4) == 0;
 }
 
+static void warn_if_open(const char *option, const char *address, const char *host)
+{
+    if (!host_is_loopback(host))
+        trace_warn("node", "open_to_the_network",
+                   "option=%s addr=%s why=\"this version checks no credentials: whoever reaches "
+                   "this address can use it; bind a loopback address or put a firewall in front\"",
+                   option, address);
+}
+
 static int open_shard(struct node *node)
 {
     const char *error = NULL;
@@ -281,11 +282,7 @@ static int open_api(struct node *node, const char *host, uint16_t port)
                                          .node_id = options->node_id},
                               .families = families,
                               .family_count = ARRAY_COUNT(families)};
-    if (!host_is_loopback(host))
-        trace_warn("node", "open_to_the_network",
-                   "http=%s why=\"this version accepts requests with any credentials; bind a "
-                   "loopback address or put a firewall in front\"",
-                   options->http);
+    warn_if_open("--http", options->http, host);
     enum status status = api_open(&node->api, &api);
     return status == STATUS_OK ? EX_OK : cannot_listen("--http", options->http, status);
 }
@@ -313,6 +310,7 @@ static int open_dispatch(struct node *node, const char *http_host, const char *h
                                        .account_id = node->options->account_id,
                                        .version = MILLRACE_VERSION,
                                        .node_id = node->options->node_id};
+    warn_if_open("--rpc", node->options->rpc, host);
     enum status status = dispatch_open(&node->dispatch, &options);
     if (status != STATUS_OK) {
         node->dispatch = NULL;

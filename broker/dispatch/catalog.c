@@ -6,7 +6,7 @@
  * before. Entries outlive the catalog's records while work refers to them: a deleted function's
  * runs finish, no new ones start.
  *
- *   I1  functions are found by name; sources by (kind, uuid or function)
+ *   I1  functions are found by name, mappings by uuid, a function's events through the function
  *   I2  an entry that is not `present` is freed when its last reference goes
  *   I3  every source holds a reference to its function, every batch one to its source
  */
@@ -75,20 +75,6 @@ static void function_parse(struct function_entry *function, const struct functio
 
 /* ---- sources ---- */
 
-static struct source *source_find(struct dispatch *dispatch, enum source_kind kind,
-                                  const uint8_t *uuid, const struct function_entry *function)
-{
-    struct source *source;
-    DL_FOREACH(dispatch->sources, source)
-    {
-        bool same = kind == SOURCE_MAPPING ? memcmp(source->uuid, uuid, UUID_BYTES) == 0
-                                           : source->function == function;
-        if (source->kind == kind && same)
-            return source;
-    }
-    return NULL;
-}
-
 static struct source *source_new(struct dispatch *dispatch, enum source_kind kind,
                                  struct function_entry *function, struct slice queue_name)
 {
@@ -125,6 +111,10 @@ void source_unref(struct source *source)
 static void source_drop(struct source *source)
 {
     DL_DELETE(source->dispatch->sources, source);
+    if (source->kind == SOURCE_MAPPING)
+        HASH_DELETE(hh, source->dispatch->mappings, source);
+    else
+        source->function->async = NULL;
     source->enabled = source->present = false;
     source_unref(source);
 }
@@ -155,7 +145,8 @@ static void catalog_add_mapping(struct dispatch *dispatch, const struct mapping_
     struct function_entry *function = function_find(dispatch, view->function_name);
     if (function == NULL || !function->present)
         return; /* the core deletes a function's mappings with it */
-    struct source *source = source_find(dispatch, SOURCE_MAPPING, view->uuid, NULL);
+    struct source *source = NULL;
+    HASH_FIND(hh, dispatch->mappings, view->uuid, UUID_BYTES, source);
     if (source != NULL &&
         (source->function != function || !slice_is(view->queue_name, source->queue_name))) {
         source_drop(source); /* re-targeted: a new source, nothing learnt carries over */
@@ -164,6 +155,7 @@ static void catalog_add_mapping(struct dispatch *dispatch, const struct mapping_
     if (source == NULL) {
         source = source_new(dispatch, SOURCE_MAPPING, function, view->queue_name);
         memcpy(source->uuid, view->uuid, UUID_BYTES);
+        HASH_ADD(hh, dispatch->mappings, uuid, UUID_BYTES, source);
     }
     if (source->version != view->version)
         mapping_parse(source, view);
@@ -172,11 +164,12 @@ static void catalog_add_mapping(struct dispatch *dispatch, const struct mapping_
 
 static void catalog_add_async(struct dispatch *dispatch, struct function_entry *function)
 {
-    struct source *source = source_find(dispatch, SOURCE_ASYNC, NULL, function);
+    struct source *source = function->async;
     if (source == NULL) {
         struct buffer name = {0};
         buffer_printf(&name, "%s%s", ASYNC_QUEUE_PREFIX, function->name);
         source = source_new(dispatch, SOURCE_ASYNC, function, buffer_slice(&name));
+        function->async = source;
         buffer_free(&name);
     }
     source->present = source->hinted = source->enabled = true;
@@ -247,6 +240,6 @@ void catalog_free(struct dispatch *dispatch)
 {
     catalog_unmark(dispatch);
     catalog_sweep(dispatch);
-    ASSERT(dispatch->sources == NULL);
+    ASSERT(dispatch->sources == NULL && dispatch->mappings == NULL);
     ASSERT(dispatch->functions == NULL);
 }

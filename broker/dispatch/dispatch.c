@@ -320,14 +320,11 @@ void dispatch_function(const struct dispatch *dispatch, struct slice name,
 void dispatch_mapping(const struct dispatch *dispatch, const uint8_t uuid[UUID_BYTES],
                       struct dispatch_mapping_view *out)
 {
-    const struct source *source;
+    const struct source *source = NULL;
+    HASH_FIND(hh, dispatch->mappings, uuid, UUID_BYTES, source);
     *out = (struct dispatch_mapping_view){.last_result = "No records processed"};
-    DL_FOREACH(dispatch->sources, source)
-    {
-        if (source->kind != SOURCE_MAPPING || memcmp(source->uuid, uuid, UUID_BYTES) != 0)
-            continue;
+    if (source != NULL)
         *out = (struct dispatch_mapping_view){.running = source->running,
                                               .concurrency_target = source->target,
                                               .last_result = source->last_result};
-    }
 }

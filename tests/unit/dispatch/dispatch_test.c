@@ -634,6 +634,68 @@ static void test_a_draining_worker_gets_nothing(void **state)
     worker_leave(&worker);
 }
 
+/* It keeps its connection open but says nothing: three heartbeats later its work is given back. */
+static void test_a_silent_worker_loses_its_work(void **state)
+{
+    struct world *world = *state;
+    struct worker silent;
+    uint64_t queue = mapped_queue(world, plain);
+    world_send(world, queue, "x");
+    worker_join(world, &silent, "w", 4);
+    until(world, silent.assigned_count == 1);
+    assert_int_equal(world_queue(world, queue).in_flight, 1);
+    until(world, world_queue(world, queue).visible == 1);
+    until(world, silent.ended);
+    assert_int_equal(workers_seen(world), 0);
+    worker_leave(&silent);
+}
+
+/* The worker that room was reserved on goes while the messages are being leased. */
+static void test_a_worker_that_leaves_during_the_lease(void **state)
+{
+    struct world *world = *state;
+    struct worker first;
+    struct worker second;
+    uint64_t queue = mapped_queue(world, plain);
+    worker_join(world, &first, "w1", 4);
+    for (unsigned i = 0; i < 10; i++)
+        world_send(world, queue, "x");
+    worker_leave(&first);
+    worker_join(world, &second, "w2", 4);
+    for (unsigned i = 0;
+         world_queue(world, queue).visible > 0 || world_queue(world, queue).in_flight > 0; i++) {
+        until(world, second.assigned_count > i);
+        worker_answer(&second, i, MILLRACE__OUTCOME__OUTCOME_OK, "");
+        world_settle(world, 50);
+    }
+    worker_leave(&second);
+}
+
+/* A queue of the same name is found again, and so is a mapping that points elsewhere. */
+static void test_queues_come_and_go(void **state)
+{
+    struct world *world = *state;
+    struct worker worker;
+    uint64_t queue = world_queue_new(world, "orders");
+    uint64_t other = world_queue_new(world, "other");
+    world_function_new(world, "f");
+    uint64_t version = world_mapping_put(world, uuid, "f", "orders", 0, plain);
+    worker_join(world, &worker, "w", 4);
+    struct command command = {.type = COMMAND_QUEUE_DELETE, .queue_delete = {.queue_id = queue}};
+    assert_int_equal(world_call(world, &command).code, CORE_OK);
+    world_settle(world, 300);
+    queue = world_queue_new(world, "orders");
+    world_send(world, queue, "x");
+    until(world, worker.assigned_count == 1);
+    world_mapping_put(world, uuid, "f", "other", version, plain);
+    world_send(world, other, "y");
+    until(world, worker.assigned_count == 2);
+    world_send(world, queue, "z");
+    world_settle(world, 300);
+    assert_int_equal(worker.assigned_count, 2);
+    worker_leave(&worker);
+}
+
 /* Work of every kind is under way when the dispatcher closes: all of it comes home. */
 static void test_closing_with_work_under_way(void **state)
 {
@@ -694,6 +756,9 @@ int main(void)
         WORLD_TEST(test_hostile_workers_are_sent_away),
         WORLD_TEST(test_a_worker_that_reconnects_replaces_itself),
         WORLD_TEST(test_a_draining_worker_gets_nothing),
+        WORLD_TEST(test_a_silent_worker_loses_its_work),
+        WORLD_TEST(test_a_worker_that_leaves_during_the_lease),
+        WORLD_TEST(test_queues_come_and_go),
         WORLD_TEST(test_closing_with_work_under_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
