@@ -24,7 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define STEPS_DEFAULT   1500
+#define STEPS_DEFAULT   5000
 #define SEEDS_DEFAULT   4
 #define COMMANDS_MAX    6
 #define CHECK_EVERY     20
