@@ -110,7 +110,19 @@ static bool mount_of(const char *type, const char *option, char *out, size_t siz
     return found;
 }
 
-/* clean_up: remove the folders of workers that are dead. rmdir refuses groups with processes. */
+/* remove_folder: and the groups of environments in it. rmdir refuses groups with processes. */
+static void remove_folder(const char *path)
+{
+    DIR *inner = opendir(path);
+    for (struct dirent *group; inner != NULL && (group = readdir(inner)) != NULL;)
+        if (group->d_type == DT_DIR && group->d_name[0] != '.')
+            unlinkat(dirfd(inner), group->d_name, AT_REMOVEDIR);
+    if (inner != NULL)
+        closedir(inner);
+    rmdir(path);
+}
+
+/* clean_up: remove the folders of workers that are dead. */
 static void clean_up(const char *dir)
 {
     DIR *folder = opendir(dir);
@@ -124,13 +136,7 @@ static void clean_up(const char *dir)
             continue;
         char path[CGROUP_PATH_MAX + 300];
         snprintf(path, sizeof path, "%s/%s", dir, entry->d_name);
-        DIR *inner = opendir(path);
-        for (struct dirent *group; inner != NULL && (group = readdir(inner)) != NULL;)
-            if (group->d_type == DT_DIR && group->d_name[0] != '.')
-                unlinkat(dirfd(inner), group->d_name, AT_REMOVEDIR);
-        if (inner != NULL)
-            closedir(inner);
-        rmdir(path);
+        remove_folder(path);
     }
     closedir(folder);
 }
@@ -208,9 +214,9 @@ void cgroups_close(struct cgroups *cgroups)
 {
     if (cgroups->kind == CGROUP_NONE)
         return;
-    rmdir(cgroups->memory_dir);
+    remove_folder(cgroups->memory_dir);
     if (cgroups->kind == CGROUP_V1 && cgroups->pids_dir[0] != '\0')
-        rmdir(cgroups->pids_dir);
+        remove_folder(cgroups->pids_dir);
     cgroups->kind = CGROUP_NONE;
 }
 

@@ -127,8 +127,33 @@ const char *environment_state_name(enum environment_state state)
 
 /* ---- results ---- */
 
-static uint64_t memory_max(const struct environment *e)
+static uint64_t resident_bytes(pid_t pid)
 {
+    char path[64], line[128];
+    unsigned long long kb = 0;
+    snprintf(path, sizeof path, "/proc/%ld/status", (long)pid);
+    FILE *file = fopen(path, "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "VmRSS: %llu kB", &kb) == 1)
+            break;
+    if (file != NULL)
+        fclose(file);
+    return kb << 10;
+}
+
+/* look_at_memory: what stands in for a control group's peak. */
+static void look_at_memory(struct environment *e)
+{
+    if (e->cgroup.kind != CGROUP_NONE || e->watched_pid <= 0)
+        return;
+    uint64_t bytes = resident_bytes(e->watched_pid);
+    if (bytes > e->memory_seen)
+        e->memory_seen = bytes;
+}
+
+static uint64_t memory_max(struct environment *e)
+{
+    look_at_memory(e);
     uint64_t peak = cgroup_memory_peak(&e->cgroup);
     return peak > 0 ? peak : e->memory_seen;
 }
@@ -137,7 +162,7 @@ struct numbers {
     uint64_t duration_us, billed_ms, init_us, memory_bytes;
 };
 
-static void measure(const struct environment *e, struct numbers *out)
+static void measure(struct environment *e, struct numbers *out)
 {
     uint64_t now = clock_monotonic_ns();
     bool cold = e->invocations <= 1;
@@ -738,28 +763,12 @@ void environment_on_report(struct environment *e, const struct sandbox_report *r
     }
 }
 
-static uint64_t resident_bytes(pid_t pid)
-{
-    char path[64], line[128];
-    unsigned long long kb = 0;
-    snprintf(path, sizeof path, "/proc/%ld/status", (long)pid);
-    FILE *file = fopen(path, "re");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL)
-        if (sscanf(line, "VmRSS: %llu kB", &kb) == 1)
-            break;
-    if (file != NULL)
-        fclose(file);
-    return kb << 10;
-}
-
 void environment_watch_memory(struct environment *e)
 {
-    if (e->cgroup.kind != CGROUP_NONE || e->watched_pid <= 0 || e->state == ENVIRONMENT_STOPPING)
+    if (e->state == ENVIRONMENT_STOPPING)
         return;
-    uint64_t bytes = resident_bytes(e->watched_pid);
-    if (bytes > e->memory_seen)
-        e->memory_seen = bytes;
-    if (bytes > (uint64_t)e->function->memory_mb << 20)
+    look_at_memory(e);
+    if (e->cgroup.kind == CGROUP_NONE && e->memory_seen > (uint64_t)e->function->memory_mb << 20)
         stop_with(e, FATE_MEMORY);
 }
 

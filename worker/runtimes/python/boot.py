@@ -127,27 +127,46 @@ class RequestIdFilter:
         return True
 
 
-class LoggingHook:
-    """Sets the root logger up when a function imports logging: others need not pay for it."""
+class ImportHook:
+    """Runs something right after a module is first imported: functions that do not use it need not
+    wait for it."""
 
-    def __init__(self, state):
-        self.state = state
+    def __init__(self, actions):
+        self.actions = actions
 
     def find_spec(self, name, path=None, target=None):
-        if name != "logging":
+        action = self.actions.pop(name, None)
+        if action is None:
             return None
-        sys.meta_path.remove(self)
         from importlib.machinery import PathFinder
 
-        spec = PathFinder.find_spec(name)
+        spec = PathFinder.find_spec(name, path)
+        if spec is None:
+            return None
         run_module = spec.loader.exec_module
 
         def exec_module(module):
             run_module(module)
-            set_up_logging(module, self.state)
+            action(module)
 
         spec.loader.exec_module = exec_module
         return spec
+
+
+def use_own_endpoint(module):
+    """Old botocores (before 1.31, such as Debian 12's) do not know AWS_ENDPOINT_URL: they would talk
+    to the wrong cloud."""
+    create_client = module.Session.create_client
+
+    def create(self, service_name, region_name=None, api_version=None, use_ssl=True, verify=None,
+               endpoint_url=None, *args, **kwargs):
+        if endpoint_url is None:
+            name = "AWS_ENDPOINT_URL_" + service_name.upper().replace("-", "_").replace(" ", "_")
+            endpoint_url = os.environ.get(name) or os.environ.get("AWS_ENDPOINT_URL")
+        return create_client(self, service_name, region_name, api_version, use_ssl, verify,
+                             endpoint_url, *args, **kwargs)
+
+    module.Session.create_client = create
 
 
 def set_up_logging(logging, state):
@@ -262,7 +281,10 @@ def main():
     sys.path[0] = TASK_ROOT
     api = Api()
     state = RequestIdFilter()
-    sys.meta_path.insert(0, LoggingHook(state))
+    sys.meta_path.insert(0, ImportHook({
+        "logging": lambda module: set_up_logging(module, state),
+        "botocore.session": use_own_endpoint,
+    }))
     handler = load_handler(api)
     while True:
         status, headers, body = api.call("GET", "invocation/next")
