@@ -387,7 +387,7 @@ class JsonErrors(Errors, unittest.TestCase):
             self.assertEqual(answer["message"], text)
 
     def test_unknown_operations(self):
-        for action in ("Nonsense", "sendmessage", "SendMessage ", "", "x" * 5000):
+        for action in ("Nonsense", "sendmessage", "SendMessage;", "", "x" * 5000):
             with self.subTest(action[:20]):
                 self.refuses(action, b"{}", "UnknownOperationException")
         for target in ("AWSLambda.Invoke", "SendMessage", "AmazonSQS"):
