@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The dispatcher: brings work and workers together. It owns the RPC port and every worker's session,
- * leases batches for event source mappings, runs synchronous and asynchronous invocations, scales
- * their concurrency on backlog, and settles results (delete, give back, usage) through the shard.
+/* The dispatcher: brings work and workers together. It owns the RPC port and every worker's
+ * session, leases batches for event source mappings, runs synchronous and asynchronous invocations,
+ * scales their concurrency on backlog, and settles results (delete, give back, usage) through the
+ * shard.
  *
  * It holds no state that may be lost: leases, receive counts, asynchronous events and usage live in
  * the core; the rest (sessions, concurrency targets, peaks) is found again after a restart.
- * An assignment is tied to the session it was made in: when a worker's session ends, its batches are
- * made visible again at once.
- * thread: loop. Callbacks never run before the call that started them has returned. */
+ * An assignment is tied to the session it was made in: when a worker's session ends, its batches
+ * are made visible again at once. thread: loop. Callbacks never run before the call that started
+ * them has returned. */
 #ifndef BROKER_DISPATCH_DISPATCH_H
 #define BROKER_DISPATCH_DISPATCH_H
 
@@ -20,7 +21,7 @@ struct dispatch_options {
     uv_loop_t *loop;
     struct shard *shard;
     const char *rpc_host;
-    uint16_t rpc_port; /* 0: any free one */
+    uint16_t rpc_port;    /* 0: any free one */
     const char *endpoint; /* for functions: "http://127.0.0.1:9324" */
     const char *region;
     const char *account_id;
@@ -49,8 +50,8 @@ typedef void (*invocation_cb)(struct invocation *invocation, enum status status,
 /* The caller's memory, alive until `done` runs. */
 struct invocation {
     struct slice function_name;
-    struct slice payload;        /* JSON, validated by the API; alive until done */
-    struct slice client_context; /* may be absent */
+    struct slice payload;                  /* JSON, validated by the API; alive until done */
+    struct slice client_context;           /* may be absent */
     char request_id[UUID_TEXT_LENGTH + 1]; /* the caller chooses it */
     invocation_cb done;
     void *data;

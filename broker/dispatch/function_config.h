@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the catalog stores, as JSON, about a function and about an event source mapping: written by
- * the Lambda API, read by the dispatcher. Opaque to the core. Fields that this version does not know
- * are kept when a record is read and written again. thread: any; results live in the arena. */
+ * the Lambda API, read by the dispatcher. Opaque to the core. Fields that this version does not
+ * know are kept when a record is read and written again. thread: any; results live in the arena. */
 #ifndef BROKER_DISPATCH_FUNCTION_CONFIG_H
 #define BROKER_DISPATCH_FUNCTION_CONFIG_H
 
@@ -37,10 +37,10 @@ MUST_CHECK enum status function_config_decode(struct slice json, struct arena *a
 
 struct mapping_config {
     bool enabled;
-    uint32_t batch_size;         /* 1..10000, default 10 */
-    uint32_t batching_window_s;  /* 0..300 */
-    uint32_t concurrency_max;    /* 2..1000; 0 = not set */
-    bool report_item_failures;   /* FunctionResponseTypes has ReportBatchItemFailures */
+    uint32_t batch_size;        /* 1..10000, default 10 */
+    uint32_t batching_window_s; /* 0..300 */
+    uint32_t concurrency_max;   /* 2..1000; 0 = not set */
+    bool report_item_failures;  /* FunctionResponseTypes has ReportBatchItemFailures */
     uint64_t last_modified_ms;
     struct slice extras; /* JSON object: what is only stored and echoed */
 };

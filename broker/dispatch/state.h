@@ -22,7 +22,7 @@
 #define INVOKE_WAITING_MAX   1000u
 #define INVOKE_WAIT_MS       30000u /* for room on a worker that could run it */
 #define INVOKE_NO_WORKER_MS  5000u  /* for a worker that could run it, such as one that restarts */
-#define GUARD_MS             40000u /* past the function's timeout: init and the worker's own slack */
+#define GUARD_MS             40000u /* past the function's timeout: init, and the worker's slack */
 #define TICK_MS              250u
 #define DRAIN_MS             3000u /* at close: for what runs to end */
 

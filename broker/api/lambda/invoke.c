@@ -235,9 +235,8 @@ static void run_event(struct lambda_call *call)
         return;
     }
     struct record record = {.sender_id = slice_of(call->place.account), .body = call->body};
-    if (!uuid_parse(slice_of(call->request_id), record.message_id)) {
-        ASSERT(!"a request id is a UUID");
-    }
+    bool parsed = uuid_parse(slice_of(call->request_id), record.message_id);
+    ASSERT(parsed); /* it was made here */
     struct buffer bytes = {0};
     record_encode(&bytes, &record);
     struct command command = {.type = COMMAND_SEND};

@@ -2,8 +2,8 @@
 /* A dispatcher with a real shard on a temporary folder, and workers that are played by the test:
  * they speak the real protocol over loopback, but their functions are lines of the test. Everything
  * runs on one loop, which turns only inside until(). */
-#ifndef TESTS_DISPATCH_WORLD_H
-#define TESTS_DISPATCH_WORLD_H
+#ifndef TESTS_UNIT_DISPATCH_WORLD_H
+#define TESTS_UNIT_DISPATCH_WORLD_H
 
 #include "broker/core/record.h"
 #include "broker/dispatch/dispatch.h"
