@@ -24,7 +24,7 @@
 
 #define ENTRY_HEADER_BYTES   16
 #define COMMAND_HEADER_BYTES 8
-#define COMMAND_BYTES_MAX    (2u << 20) /* one command: a 1 MiB message and its attributes, or a piece of code */
+#define COMMAND_BYTES_MAX    (2u << 20) /* a 1 MiB message with its attributes, or a piece of code */
 #define BLOB_PIECE_BYTES_MAX (512u << 10)
 
 enum command_type {
@@ -116,7 +116,8 @@ struct command {
     };
 };
 
-/* command_encode: append one command (header and payload) to `out`. */
+/* command_encode: append one command (header and payload) to `out`. The ranges that command_decode
+ * checks are asserted here: an entry that no replica can read must not reach the log. */
 void command_encode(struct buffer *out, const struct command *command);
 
 /* command_decode: read one command and move the cursor past it. INVALID for anything malformed:

@@ -9,8 +9,8 @@
  * Invariants, checked by core_check:
  *   I1  a message is in exactly one state: delayed, visible or in flight
  *   I2  a queue's counters equal the number of its messages in each state
- *   I3  every delayed or in-flight message has exactly one deadline; no deadline is before core time
- *   I4  visible messages are handed out in sending order, as far as leases allow (standard queues)
+ *   I3  a delayed or in-flight message has exactly one deadline, later than core time
+ *   I4  visible messages are handed out in sending order, as far as leases allow
  *   I5  a message's receive count never goes down, except when a redrive starts it afresh
  *   I6  events.body_hold and body_release balance: what is held is what is referenced */
 #ifndef BROKER_CORE_CORE_H
@@ -34,25 +34,25 @@ struct core_events {
 
 enum core_code {
     CORE_OK,
-    CORE_EXISTS,         /* the name is taken: see result.queue_id / version */
-    CORE_NO_QUEUE,       /* no such queue (perhaps deleted meanwhile) */
+    CORE_EXISTS,   /* the name is taken: see result.queue_id / version */
+    CORE_NO_QUEUE, /* no such queue (perhaps deleted meanwhile) */
     CORE_NO_FUNCTION,
     CORE_NO_MAPPING,
-    CORE_NO_BLOB,        /* the code is not there or not complete */
-    CORE_NO_MESSAGE,     /* deleted or expired meanwhile */
-    CORE_NOT_IN_FLIGHT,  /* the message is there, but not leased */
-    CORE_STALE_LEASE,    /* a later receive holds it (only where exact) */
-    CORE_CONFLICT,       /* the version is another by now */
-    CORE_LIMIT,          /* in-flight limit reached (SQS: OverLimit) */
-    CORE_INVALID         /* malformed piece of code: wrong offset, wrong digest length */
+    CORE_NO_BLOB,       /* the code is not there or not complete */
+    CORE_NO_MESSAGE,    /* deleted or expired meanwhile */
+    CORE_NOT_IN_FLIGHT, /* the message is there, but not leased */
+    CORE_STALE_LEASE,   /* a later receive holds it (exact deletes, lease changes) */
+    CORE_CONFLICT,      /* the version is another by now */
+    CORE_LIMIT,         /* messages wait, but too many are in flight (OverLimit) */
+    CORE_INVALID        /* a piece of code that does not fit, a lease beyond 12 hours */
 };
 
 /* The result of one command. `messages` is borrowed until the next core call. */
 struct core_result {
     enum core_code code;
-    uint64_t queue_id;                  /* QUEUE_CREATE */
-    uint64_t version;                   /* of what was put */
-    uint64_t seq;                       /* SEND */
+    uint64_t queue_id;                   /* QUEUE_CREATE */
+    uint64_t version;                    /* of what was put */
+    uint64_t seq;                        /* SEND */
     const struct core_message *messages; /* RECEIVE */
     uint32_t message_count;
 };
@@ -115,8 +115,8 @@ bool core_function_get(const struct core *core, struct slice name, struct functi
 bool core_mapping_get(const struct core *core, const uint8_t uuid[UUID_BYTES],
                       struct mapping_view *out);
 
-/* core_..._next: walk in name order (mappings: order of creation). `after` is the last name seen, or
- * an empty slice to begin; false at the end. */
+/* core_..._next: walk in name order (mappings: order of creation). `after` is the last name seen,
+ * or an empty slice to begin; false at the end. */
 bool core_queue_next(const struct core *core, struct slice after, struct queue_view *out);
 bool core_function_next(const struct core *core, struct slice after, struct function_view *out);
 /* `position`: 0 to begin; moved on by each call. */
@@ -139,8 +139,7 @@ uint64_t core_next_deadline_ms(const struct core *core);
 
 uint64_t core_now_ms(const struct core *core);
 uint64_t core_applied_index(const struct core *core);
-bool core_bootstrapped(const struct core *core, uint8_t cluster_id[UUID_BYTES],
-                       uint8_t secret[32]);
+bool core_bootstrapped(const struct core *core, uint8_t cluster_id[UUID_BYTES], uint8_t secret[32]);
 
 /* ---- snapshots ---- */
 

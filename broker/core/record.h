@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The record of a message: the bytes that a SEND command stores, opaque to the state machine and read
- * back when the message is received. Written once and never changed, also not by a redrive.
+/* The record of a message: the bytes that a SEND command stores, opaque to the state machine and
+ * read back when the message is received. Written once and never changed, also not by a redrive.
  *
  *     OFFSET SIZE  MEANING
  *     0      1     format version, 1

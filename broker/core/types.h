@@ -18,14 +18,14 @@ struct body_ref {
 
 /* What the core itself acts on; everything else that a user sets is in `extras`. */
 struct queue_settings {
-    uint32_t delay_s;            /* 0..900 */
-    uint32_t message_bytes_max;  /* 1024..1048576 */
-    uint32_t retention_s;        /* 60..1209600 */
-    uint32_t receive_wait_s;     /* 0..20; kept here, used by the API */
-    uint32_t visibility_s;       /* 0..43200 */
-    uint32_t receive_count_max;  /* of the redrive policy; 0 = none */
-    struct slice dead_letter;    /* name of the dead-letter queue; empty = none */
-    struct slice extras;         /* attributes that are only stored and echoed: a JSON object */
+    uint32_t delay_s;           /* 0..900 */
+    uint32_t message_bytes_max; /* 1024..1048576 */
+    uint32_t retention_s;       /* 60..1209600 */
+    uint32_t receive_wait_s;    /* 0..20; kept here, used by the API */
+    uint32_t visibility_s;      /* 0..43200 */
+    uint32_t receive_count_max; /* of the redrive policy; 0 = none */
+    struct slice dead_letter;   /* name of the dead-letter queue; empty = none */
+    struct slice extras;        /* attributes that are only stored and echoed: a JSON object */
 };
 
 /* One leased message, as a receive hands it out. */
@@ -47,7 +47,7 @@ struct core_lease {
 /* Counters of a function, in its own units; deltas travel in commands, totals live in the core. */
 struct usage {
     uint64_t invocations;
-    uint64_t errors;      /* handled and unhandled errors, timeouts and crashes */
+    uint64_t errors; /* handled and unhandled errors, timeouts and crashes */
     uint64_t timeouts;
     uint64_t throttles;
     uint64_t cold_starts;
