@@ -24,7 +24,7 @@
 
 #define ENTRY_HEADER_BYTES   16
 #define COMMAND_HEADER_BYTES 8
-#define COMMAND_BYTES_MAX    (2u << 20) /* a 1 MiB message with its attributes, or a piece of code */
+#define COMMAND_BYTES_MAX    (2u << 20) /* a 1 MiB message and its attributes, or a piece of code */
 #define BLOB_PIECE_BYTES_MAX (512u << 10)
 
 enum command_type {
