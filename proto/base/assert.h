@@ -27,6 +27,6 @@ __attribute__((noreturn, cold)) void assert_failed(const char *file, int line, c
 /* CONTAINER_OF: the object of `type` whose `member` is at `ptr`. */
 #define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
-#define ARRAY_COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define ARRAY_COUNT(a)                  (sizeof(a) / sizeof((a)[0]))
 
 #endif

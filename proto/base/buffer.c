@@ -21,7 +21,7 @@ uint8_t *buffer_reserve(struct buffer *b, size_t extra)
         ASSERT(b->data != NULL);
         b->capacity = capacity;
     }
-    return b->data + b->length;
+    return b->data != NULL ? b->data + b->length : NULL; /* NULL + 0 is undefined */
 }
 
 void buffer_add(struct buffer *b, const void *data, size_t length)

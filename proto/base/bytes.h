@@ -59,7 +59,7 @@ static inline size_t cursor_left(const struct cursor *c)
     return (size_t)(c->end - c->at);
 }
 
-/* cursor_take: the next `length` bytes, borrowed; an absent slice and `bad` when there are fewer. */
+/* cursor_take: the next `length` bytes, borrowed; an absent slice and `bad` if there are fewer. */
 static inline struct slice cursor_take(struct cursor *c, size_t length)
 {
     if (c->bad || cursor_left(c) < length) {

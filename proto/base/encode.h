@@ -23,7 +23,7 @@ MUST_CHECK enum status decode_percent(struct buffer *out, struct slice in, bool 
 /* encode_percent: escapes all but A-Z a-z 0-9 - . _ ~ and, when `keep_slash`, '/'. */
 void encode_percent(struct buffer *out, struct slice in, bool keep_slash);
 
-/* uuid_random: a version 4 UUID. uuid_text writes 36 characters and a NUL; uuid_parse takes them. */
+/* uuid_random: a version 4 UUID. uuid_text writes 36 characters and a NUL, uuid_parse takes 36. */
 void uuid_random(uint8_t out[UUID_BYTES]);
 void uuid_text(const uint8_t in[UUID_BYTES], char out[UUID_TEXT_LENGTH + 1]);
 MUST_CHECK bool uuid_parse(struct slice text, uint8_t out[UUID_BYTES]);

@@ -30,13 +30,13 @@ struct option_list {
 struct option_row {
     const char *name; /* "data-dir" */
     enum option_type type;
-    const char *placeholder; /* "DIR" */
+    const char *placeholder;  /* "DIR" */
     const char *default_text; /* NULL: none */
     bool required;
-    uint64_t min, max;  /* OPTION_NUMBER and OPTION_BYTES */
-    size_t offset;      /* of the field in the caller's struct: const char *, bool, uint64_t,
-                         * struct option_list */
-    const char *help;   /* one sentence */
+    uint64_t min, max; /* OPTION_NUMBER and OPTION_BYTES */
+    size_t offset;     /* of the field in the caller's struct: const char *, bool, uint64_t,
+                        * struct option_list */
+    const char *help;  /* one sentence */
 };
 
 struct options_spec {
@@ -50,7 +50,7 @@ struct options_spec {
 };
 
 struct options_result {
-    bool exit_now; /* --help or --version was printed: exit 0 */
+    bool exit_now;     /* --help or --version was printed: exit 0 */
     const char *error; /* when status is not OK: a sentence, in the arena */
     const char *const *arguments;
     size_t argument_count;

@@ -16,7 +16,7 @@ struct slice {
 };
 
 /* printf("%.*s", SLICE_ARGS(s)) */
-#define SLICE_ARGS(s) ((int)(s).length), ((const char *)((s).data ? (s).data : (const uint8_t *)""))
+#define SLICE_ARGS(s)       ((int)(s).length), ((const char *)((s).data ? (s).data : (const uint8_t *)""))
 #define SLICE_LITERAL(text) ((struct slice){(const uint8_t *)(text), sizeof(text) - 1})
 
 static inline struct slice slice_make(const void *data, size_t length)
@@ -50,13 +50,13 @@ static inline bool slice_is_nocase(struct slice a, const char *text)
 static inline bool slice_starts_with(struct slice a, const char *prefix)
 {
     size_t length = strlen(prefix);
-    return a.length >= length && memcmp(a.data, prefix, length) == 0;
+    return a.length >= length && (length == 0 || memcmp(a.data, prefix, length) == 0);
 }
 
 /* slice_sub: the part from `offset` to the end; offset <= length. */
 static inline struct slice slice_sub(struct slice a, size_t offset)
 {
-    return (struct slice){a.data + offset, a.length - offset};
+    return (struct slice){offset > 0 ? a.data + offset : a.data, a.length - offset};
 }
 
 /* slice_find: index of the first `byte`, or -1. */

@@ -49,7 +49,8 @@ static void add_safe(struct buffer *line, const char *text, bool in_json_string)
     }
 }
 
-void trace_event(enum trace_level level, const char *area, const char *event, const char *format, ...)
+void trace_event(enum trace_level level, const char *area, const char *event, const char *format,
+                 ...)
 {
     if (level < lowest_level)
         return;
@@ -69,7 +70,8 @@ void trace_event(enum trace_level level, const char *area, const char *event, co
     struct buffer line = {0};
     int ms = (int)(now.tv_nsec / 1000000);
     if (as_json) {
-        buffer_printf(&line, "{\"ts\":\"%s.%03dZ\",\"level\":\"%s\",\"area\":\"%s\",\"event\":\"%s\"",
+        buffer_printf(&line,
+                      "{\"ts\":\"%s.%03dZ\",\"level\":\"%s\",\"area\":\"%s\",\"event\":\"%s\"",
                       stamp, ms, level_names[level], area, event);
         buffer_add_text(&line, ",\"detail\":\"");
         add_safe(&line, detail, true);

@@ -5,9 +5,9 @@
  *     trace_info("http", "listening", "addr=%s port=%d", addr, port);
  *     -> ts=2026-11-23T18:00:00.123Z level=info area=http event=listening addr=127.0.0.1 port=9324
  *
- * The format string holds key=value pairs. Values that come from outside (names, errors) are written
- * with %q-like quoting by the caller using key="%s"; control bytes and quotes in the finished line
- * are escaped here, so input can never forge a second line. thread: any. */
+ * The format string holds key=value pairs. Values that come from outside (names, errors) are
+ * written in quotes by the caller, key="%s". Control bytes in the finished line are escaped here,
+ * so input can never forge a second line. thread: any. */
 #ifndef PROTO_BASE_TRACE_H
 #define PROTO_BASE_TRACE_H
 
