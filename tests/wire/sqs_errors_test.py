@@ -391,7 +391,7 @@ class JsonErrors(Errors, unittest.TestCase):
             with self.subTest(action[:20]):
                 self.refuses(action, b"{}", "UnknownOperationException")
         for target in ("AWSLambda.Invoke", "SendMessage", "AmazonSQS"):
-            response = harness.request(harness.endpoint(), "POST", "/", b"{}",
+            response = harness.request(sqs_raw.endpoint(), "POST", "/", b"{}",
                                        {"X-Amz-Target": target})
             self.assertEqual(response.status, 400)
             self.assertIn(b"UnknownOperationException", response.body)

@@ -61,7 +61,7 @@ class BadBytes(unittest.TestCase):
     def test_other_paths(self):
         for method, path in (("GET", "/"), ("GET", "/nothing/here"), ("POST", "/abc/def"),
                              ("PUT", "/"), ("POST", "/1/2/3")):
-            response = harness.request(harness.endpoint(), method, path)
+            response = harness.request(sqs_raw.endpoint(), method, path)
             self.assertEqual(response.status, 404, path)
             self.assertIn("message", response.json())
 
@@ -174,7 +174,7 @@ class Connections(unittest.TestCase):
 
 class Pages(unittest.TestCase):
     def test_health_and_metrics(self):
-        endpoint = harness.endpoint()
+        endpoint = sqs_raw.endpoint()
         for path in ("/health/live", "/health/ready"):
             self.assertEqual(harness.request(endpoint, "GET", path).status, 200)
         self.assertEqual(harness.request(endpoint, "POST", "/metrics").status, 405)
@@ -194,7 +194,7 @@ class Pages(unittest.TestCase):
     def test_status(self):
         url = make_queue()
         call("json", "SendMessage", {"QueueUrl": url, "MessageBody": "x"})
-        status = harness.status(harness.endpoint())
+        status = harness.status(sqs_raw.endpoint())
         self.assertTrue(status["ready"])
         self.assertEqual(sorted(status), sorted(
             ["version", "node_id", "cluster_id", "ready", "uptime_s", "shard", "workers", "queues",

@@ -5,8 +5,10 @@ A test writes its parameters once, in the shape of the JSON protocol; `call` sen
 form and gives the answer back in the JSON shape. The rules of the Query protocol are written here anew
 and by hand, so that a mistake in the broker's tables cannot hide in a table shared with the tests.
 """
+import atexit
 import base64
 import json
+import os
 import pathlib
 import socket
 import sys
@@ -23,6 +25,21 @@ MAPS = {"Attributes": ("Attribute", "Name"), "MessageAttributes": ("MessageAttri
         "MessageSystemAttributes": ("MessageSystemAttribute", "Name"), "tags": ("Tag", "Key")}
 XML_MAPS = {"Attribute": ("Attributes", "Name"), "MessageAttribute": ("MessageAttributes", "Name"),
             "Tag": ("Tags", "Key")}
+
+
+_broker = None
+
+
+def endpoint():
+    """The broker that is tested; without MILLRACE_ENDPOINT one of our own, which needs no worker."""
+    global _broker
+    given = os.environ.get("MILLRACE_ENDPOINT")
+    if given:
+        return given.rstrip("/")
+    if _broker is None:
+        _broker = harness.Broker(worker=False)
+        atexit.register(_broker.stop)
+    return _broker.endpoint
 
 
 class Answer:
@@ -100,13 +117,13 @@ def flatten(action, parameters, prefix=""):
 
 
 def json_request(action, body, headers=None):
-    return harness.request(harness.endpoint(), "POST", "/", body, {
+    return harness.request(endpoint(), "POST", "/", body, {
         "Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"AmazonSQS.{action}",
         **(headers or {})})
 
 
 def form_request(body, path="/", method="POST", headers=None):
-    return harness.request(harness.endpoint(), method, path, body, {
+    return harness.request(endpoint(), method, path, body, {
         "Content-Type": "application/x-www-form-urlencoded", **(headers or {})})
 
 
@@ -133,7 +150,7 @@ def make_queue(attributes=None):
 
 
 def open_socket():
-    url = urllib.parse.urlsplit(harness.endpoint())
+    url = urllib.parse.urlsplit(endpoint())
     return socket.create_connection((url.hostname, url.port), timeout=30)
 
 
