@@ -364,9 +364,8 @@ void writer_kick(struct log *log)
     log->writing = true;
     if (log->failed)
         job->error = EIO; /* nothing is written after an error; the callers are told on the loop */
-    if (uv_queue_work(log->options.loop, &job->work, run_job, after_job) != 0) {
-        ASSERT(!"uv_queue_work takes valid arguments");
-    }
+    int error = uv_queue_work(log->options.loop, &job->work, run_job, after_job);
+    ASSERT(error == 0); /* it fails for a missing callback only */
 }
 
 enum status writer_run_now(struct log *log)
