@@ -241,3 +241,11 @@ def boto(service, base=None):
                         aws_access_key_id="test", aws_secret_access_key="test",
                         config=Config(retries={"max_attempts": 0}, read_timeout=90,
                                       proxies={}))
+
+
+def serve():
+    """For tests in other languages: start the programs, print the endpoint, stop when the standard
+    input ends. Run as: python3 -c 'import harness; harness.serve()'"""
+    import sys
+    print(endpoint(), flush=True)
+    sys.stdin.read()
