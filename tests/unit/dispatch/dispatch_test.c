@@ -506,6 +506,28 @@ static void test_cancel(void **state)
     worker_leave(&worker);
 }
 
+/* The line of waiting callers has an end; who is refused is counted as throttled. */
+static void test_too_many_callers_are_throttled(void **state)
+{
+    enum { CALLERS = 1010, LINE = 1000 };
+    struct world *world = *state;
+    struct answer *answers = calloc(CALLERS, sizeof *answers);
+    world_function_new(world, "f");
+    for (unsigned i = 0; i < CALLERS; i++)
+        invoke(world, &answers[i], "f");
+    until(world, answers[CALLERS - 1].yes);
+    for (unsigned i = 0; i < CALLERS; i++) {
+        assert_true(answers[i].yes == (i >= LINE));
+        assert_true(i < LINE || answers[i].status == STATUS_BUSY);
+    }
+    until(world, world_usage(world, "f").throttles == CALLERS - LINE);
+    for (unsigned i = 0; i < LINE; i++)
+        dispatch_invoke_cancel(world->dispatch, &answers[i].invocation);
+    until(world, answers[0].yes && answers[LINE - 1].yes);
+    assert_int_equal(world_usage(world, "f").invocations, 0);
+    free(answers);
+}
+
 static void test_no_worker_can_run_it(void **state)
 {
     struct world *world = *state;
@@ -752,6 +774,7 @@ int main(void)
         WORLD_TEST(test_rejected_invocation_waits_again),
         WORLD_TEST(test_cancel),
         WORLD_TEST(test_no_worker_can_run_it),
+        WORLD_TEST(test_too_many_callers_are_throttled),
         WORLD_TEST(test_code_is_served_in_pieces),
         WORLD_TEST(test_hostile_workers_are_sent_away),
         WORLD_TEST(test_a_worker_that_reconnects_replaces_itself),
