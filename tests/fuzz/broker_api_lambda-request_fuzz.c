@@ -45,7 +45,8 @@ static void fuzz_name(struct slice text, struct arena *arena)
     }
 }
 
-/* What jansson takes must pass here; the other way round numbers and escapes may differ. */
+/* What jansson takes must pass here; the other way round numbers and escapes may differ. A NUL
+ * after the value ends the text for jansson, so texts with one are not compared. */
 static void fuzz_payload(struct slice text)
 {
     size_t at = 0;
@@ -53,7 +54,7 @@ static void fuzz_payload(struct slice text)
     ASSERT(at <= text.length);
     json_t *parsed = json_loadb((const char *)text.data, text.length,
                                 JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
-    ASSERT(good || parsed == NULL || text.length > JSON_DEPTH_MAX);
+    ASSERT(good || parsed == NULL || text.length > JSON_DEPTH_MAX || slice_find(text, 0) >= 0);
     json_decref(parsed);
 }
 
