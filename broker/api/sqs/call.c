@@ -32,6 +32,7 @@ static void respond(struct sqs_call *call, int status, const char *query_error, 
         {SLICE_LITERAL("x-amzn-RequestId"), slice_of(call->request_id)},
         {SLICE_LITERAL("x-amzn-query-error"), slice_of(query_error)},
     };
+    call->request->data = NULL;
     http_respond(call->request, status, headers, query_error != NULL ? 3 : 2, body);
     buffer_free(body);
     call->request = NULL;

@@ -187,6 +187,7 @@ static void answer_bare_get(struct sqs_call *call)
         {SLICE_LITERAL("x-amzn-RequestId"), slice_of(call->request_id)},
     };
     api_count(call->api, "sqs", call->action_name, "UnknownOperationException", call->started_ns);
+    call->request->data = NULL;
     http_respond(call->request, 404, headers, ARRAY_COUNT(headers), &body);
     buffer_free(&body);
     call->request = NULL;
