@@ -12,7 +12,6 @@
  * call may be made twice is known to the caller only. */
 #include "client/internal.h"
 
-
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -96,8 +96,9 @@ start_millrace() {
     fi
     mkdir -p "$state"
     : >"$state/local.json"
+    # A few functions for each processor: more would only start more interpreters at once.
     nohup "$root/build/release/bin/millrace" local --json --data-dir "$data_dir" \
-        --http "127.0.0.1:$port" </dev/null >"$state/local.json" 2>"$state/local.trace" &
+        --concurrency "$((4 * $(nproc)))" --http "127.0.0.1:$port" </dev/null >"$state/local.json" 2>"$state/local.trace" &
     pid=$!
     for _ in $(seq 600); do
         if [ -s "$state/local.json" ]; then

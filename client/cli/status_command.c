@@ -30,11 +30,11 @@ struct section {
 static const struct column worker_columns[] = {
     {"WORKER", "id", TEXT},
     {"HOST", "host", TEXT},
-    {"ISOLATION", "isolation", TEXT},
     {">RUNNING", "running", INTEGER},
     {">WARM", "warm", INTEGER},
     {">MAX", "concurrency_max", INTEGER},
     {">MEMORY MiB", "memory_bytes", MEBIBYTES},
+    {"ISOLATION", "isolation", TEXT},
 };
 static const struct column queue_columns[] = {
     {"QUEUE", "name", TEXT},

@@ -63,7 +63,7 @@ class Local:
     def start(self):
         self.process = subprocess.Popen(
             [BIN / "millrace", "local", "--json", "--data-dir", self.folder / "data"]
-            + ["--http", self.http],
+            + ["--http", self.http, "--concurrency", "8"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self.traces,

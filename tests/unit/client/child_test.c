@@ -108,7 +108,8 @@ static void begins_with_a_clean_slate(void **state)
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGTERM);
     sigprocmask(SIG_BLOCK, &blocked, &before);
-    static const char *const argv[] = {"/bin/sh", "-c", "read line && exit 3; exec sleep 1000", NULL};
+    static const char *const argv[] = {"/bin/sh", "-c", "read line && exit 3; exec sleep 1000",
+                                       NULL};
     struct child child = {.name = "one", .argv = argv, .keep_fd = -1};
     assert_int_equal(child_start(&child), STATUS_OK);
     for (int i = 0; i < TRIES && getpgid(child.pid) != child.pid; i++)

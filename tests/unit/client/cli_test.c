@@ -575,7 +575,7 @@ static void shows_the_status_as_tables(void **state)
     const char *text = text_of(&o.out);
     assert_int_equal(o.exit_status, 0);
     contains(text, ": node 1, ready, up 1 h 2 min\n");
-    contains(text, "w1      box   user             2     1    8        1024\n");
+    contains(text, "w1      box         2     1    8        1024  user\n");
     contains(text, "orders        5          2        0\n");
     contains(text, "84");
     contains(text, "1.500");
