@@ -16,7 +16,7 @@ struct slice {
 };
 
 /* printf("%.*s", SLICE_ARGS(s)) */
-#define SLICE_ARGS(s)       ((int)(s).length), ((const char *)((s).data ? (s).data : (const uint8_t *)""))
+#define SLICE_ARGS(s)       ((int)(s).length), ((s).data != NULL ? (const char *)(s).data : "")
 #define SLICE_LITERAL(text) ((struct slice){(const uint8_t *)(text), sizeof(text) - 1})
 
 static inline struct slice slice_make(const void *data, size_t length)

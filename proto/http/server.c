@@ -252,7 +252,7 @@ enum status http_server_open(struct http_server **out, uv_loop_t *loop, const ch
                              uint16_t port, const struct http_limits *limits,
                              const struct http_handler *handler)
 {
-    int fd;
+    int fd = -1;
     enum status status = listen_on_host(host, port, &fd);
     if (status != STATUS_OK)
         return status;
