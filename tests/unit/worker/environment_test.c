@@ -200,14 +200,17 @@ static void on_late(uv_timer_t *timer)
     f->late = true;
 }
 
+/* The condition may be true for a moment only, so it is looked at once a turn. */
 #define WAIT_FOR(f, condition)                                                                     \
     do {                                                                                           \
+        bool met;                                                                                  \
         (f)->late = false;                                                                         \
         uv_timer_start(&(f)->clock, on_late, WAIT_MS, 0);                                          \
-        while (!(condition) && !(f)->late)                                                         \
+        while (!(met = (condition)) && !(f)->late)                                                 \
             uv_run(&(f)->loop, UV_RUN_ONCE);                                                       \
         uv_timer_stop(&(f)->clock);                                                                \
-        assert_true(condition);                                                                    \
+        if (!met)                                                                                  \
+            fail_msg("waited in vain for %s", #condition);                                         \
     } while (0)
 
 /* ---- set-up ---- */
