@@ -24,7 +24,7 @@ static int write_live(struct api *api, struct buffer *out)
 
 static int write_ready(struct api *api, struct buffer *out)
 {
-    bool ready = shard_ready(api_shard(api));
+    bool ready = api_ready(api);
     buffer_printf(out, "{\"status\":\"%s\"}\n", ready ? "ready" : "not ready");
     return ready ? 200 : 503;
 }

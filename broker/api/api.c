@@ -42,6 +42,13 @@ struct api {
     void *closed_data;
 };
 
+bool api_ready(const struct api *api)
+{
+    uint8_t cluster_id[UUID_BYTES];
+    uint8_t secret[32];
+    return shard_ready(api->shard) && core_bootstrapped(shard_core(api->shard), cluster_id, secret);
+}
+
 static const struct api_family *family_of(const struct api *api, const struct http_request *request)
 {
     for (size_t i = 0; i < api->family_count; i++) {
@@ -107,7 +114,7 @@ static void on_request(void *data, struct http_request *request)
         uint64_t now = clock_monotonic_ns();
         api_count(api, "none", "none", "NotFound", now);
         respond_json(request, 404, "{\"message\":\"There is nothing at this path.\"}");
-    } else if (!family->works_unready && !shard_ready(api->shard)) {
+    } else if (!family->works_unready && !api_ready(api)) {
         api_count(api, family->name, "unready", "ServiceUnavailable", clock_monotonic_ns());
         respond_unready(request);
     } else {

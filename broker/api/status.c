@@ -45,8 +45,7 @@ static void write_node(struct api *api, struct buffer *out)
     write_member(out, "version", slice_of(api_config(api)->version));
     buffer_printf(out, ",\"node_id\":%" PRIu64 ",", api_config(api)->node_id);
     write_member(out, "cluster_id", slice_of(cluster));
-    buffer_printf(out, ",\"ready\":%s,\"uptime_s\":%" PRIu64,
-                  shard_ready(api_shard(api)) ? "true" : "false",
+    buffer_printf(out, ",\"ready\":%s,\"uptime_s\":%" PRIu64, api_ready(api) ? "true" : "false",
                   (clock_now_ms() - api_started_ms(api)) / 1000);
 }
 
