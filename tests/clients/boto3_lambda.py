@@ -4,7 +4,9 @@
 import base64
 import concurrent.futures
 import json
+import socket
 import unittest
+import urllib.parse
 
 from botocore.exceptions import ClientError
 
@@ -144,6 +146,41 @@ def handler(event, context):
             results = list(pool.map(lambda n: self.invoke(name, {"n": n})[1], range(40)))
         self.assertEqual([r["event"]["n"] for r in results], list(range(40)))
         self.assertEqual(len({r["request_id"] for r in results}), 40)
+
+    def running(self, name):
+        found = [f for f in harness.status(harness.endpoint())["functions"] if f["name"] == name]
+        return found[0]["running"]
+
+    def test_a_client_that_leaves_ends_its_invocation(self):
+        handler, files = functions.HOSTILE["never answers"]
+        name = self.deploy(files, handler, Timeout=600)
+        url = urllib.parse.urlsplit(harness.endpoint())
+        with socket.create_connection((url.hostname, url.port)) as s:
+            s.sendall(f"POST /2015-03-31/functions/{name}/invocations HTTP/1.1\r\nHost: x\r\n"
+                      "Content-Length: 2\r\n\r\n{}".encode())
+            wait_for(lambda: self.running(name) == 1, 20, "it does not run")
+        wait_for(lambda: self.running(name) == 0, 20, "it still runs")
+
+    def test_changes_at_the_same_time_are_all_kept(self):
+        name = self.deploy(functions.PYTHON_ECHO)
+        arn = harness.function_arn(name)
+        with concurrent.futures.ThreadPoolExecutor(5) as pool:
+            list(pool.map(lambda n: self.client.tag_resource(Resource=arn, Tags={f"k{n}": "v"}),
+                          range(5)))
+        self.assertEqual(len(self.client.list_tags(Resource=arn)["Tags"]), 5)
+
+        def create(n):
+            try:
+                self.client.create_function(FunctionName=name + "x", Runtime="python3.11",
+                                            Role=ROLE, Handler="app.handler", Description=str(n),
+                                            Code={"ZipFile": zip_of({"app.py": f"n = {n}\n"})})
+                return 1
+            except self.client.exceptions.ResourceConflictException:
+                return 0
+
+        self.addCleanup(self.delete_quietly, name + "x")
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            self.assertEqual(sum(pool.map(create, range(8))), 1)
 
     def test_errors_are_the_modeled_ones(self):
         errors = self.client.exceptions

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #define ANSWER_HEADERS_MAX 8
+#define MAX_ITEMS          10000
 
 static struct slice own_header(struct lambda_call *call, const char *name)
 {
@@ -96,6 +97,7 @@ void call_answer_raw(struct lambda_call *call, int status, const struct http_hea
               failure_code(call->failure.error), call->started_ns);
     struct http_request *request = call->request;
     call->request = NULL;
+    request->data = NULL; /* I1: nothing finds the call through an answered request */
     http_respond(request, status, all, header_count, content);
     call_unref(call);
 }
@@ -226,10 +228,10 @@ bool call_function(struct lambda_call *call, struct function_name *name, struct 
     return call_function_name(call, name) && call_load_function(call, name->name, view, config);
 }
 
-bool call_page_size(struct lambda_call *call, uint32_t otherwise, uint32_t max, uint32_t *out)
+bool call_page_size(struct lambda_call *call, uint32_t most, uint32_t *out)
 {
     struct slice text = query_get(call->query, &call->arena, "MaxItems");
-    *out = otherwise;
+    *out = most;
     if (text.data == NULL) {
         return true;
     }
@@ -241,12 +243,13 @@ bool call_page_size(struct lambda_call *call, uint32_t otherwise, uint32_t max, 
         }
         number = number * 10 + (uint64_t)(text.data[i] - '0');
     }
-    if (number < 1 || number > max) {
+    if (number < 1 || number > MAX_ITEMS) {
         return failure_set(&call->failure, &call->arena, LAMBDA_VALIDATION,
                            "1 validation error detected: Value '%.*s' at 'maxItems' failed to "
                            "satisfy constraint: Member must have value %s than or equal to %u",
-                           SHOWN(text), number < 1 ? "greater" : "less", number < 1 ? 1 : max);
+                           SHOWN(text), number < 1 ? "greater" : "less",
+                           number < 1 ? 1 : MAX_ITEMS);
     }
-    *out = (uint32_t)number;
+    *out = number < most ? (uint32_t)number : most;
     return true;
 }

@@ -87,7 +87,8 @@ bool call_function(struct lambda_call *call, struct function_name *name, struct 
 bool call_load_function(struct lambda_call *call, struct slice name, struct function_view *view,
                         struct function_config *config);
 
-/* call_page_size: the query parameter MaxItems; false: the failure is set. */
-bool call_page_size(struct lambda_call *call, uint32_t otherwise, uint32_t max, uint32_t *out);
+/* call_page_size: how many items a page may have: the query parameter MaxItems (1..10000), but at
+ * most `most`, as AWS does. false: the failure is set. */
+bool call_page_size(struct lambda_call *call, uint32_t most, uint32_t *out);
 
 #endif

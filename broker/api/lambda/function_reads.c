@@ -7,6 +7,7 @@
 #include "proto/base/assert.h"
 #include "proto/base/trace.h"
 
+#define PAGE_MAX   50
 #define PIECES_MAX 128 /* 50 MB in pieces of 512 KiB are 100 */
 
 void lambda_run_configuration_get(struct lambda_call *call)
@@ -51,7 +52,7 @@ void lambda_run_function_list(struct lambda_call *call)
     struct slice after = query_get(call->query, &call->arena, "Marker");
     struct function_view view;
     uint32_t size;
-    if (!call_page_size(call, 50, 10000, &size)) {
+    if (!call_page_size(call, PAGE_MAX, &size)) {
         call_refuse(call);
         return;
     }

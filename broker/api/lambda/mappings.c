@@ -12,6 +12,7 @@
 #include "proto/base/clock.h"
 
 #define ATTEMPTS_MAX 8
+#define PAGE_MAX     100
 
 struct mapping_change {
     uint8_t uuid[UUID_BYTES];
@@ -309,6 +310,16 @@ static bool find_mapping(struct lambda_call *call, struct mapping_view *view,
                        "The stored mapping cannot be read.");
 }
 
+/* Remember a mapping beyond the next change of the core. */
+static void keep_mapping(struct lambda_call *call, const struct mapping_view *view)
+{
+    struct mapping_change *change = call->state;
+    memcpy(change->uuid, view->uuid, UUID_BYTES);
+    change->version = view->version;
+    change->queue_name = arena_copy(&call->arena, view->queue_name);
+    change->function_name = arena_copy(&call->arena, view->function_name);
+}
+
 static bool prepare_update(struct lambda_call *call)
 {
     struct mapping_change *change = call->state;
@@ -317,10 +328,7 @@ static bool prepare_update(struct lambda_call *call)
     if (!find_mapping(call, &view, &change->config)) {
         return false;
     }
-    memcpy(change->uuid, view.uuid, UUID_BYTES);
-    change->version = view.version;
-    change->queue_name = arena_copy(&call->arena, view.queue_name);
-    change->function_name = arena_copy(&call->arena, view.function_name);
+    keep_mapping(call, &view);
     if (input_text(&call->input, NULL, "FunctionName", &function) &&
         !read_function(call, function, &change->function_name)) {
         return false;
@@ -343,13 +351,16 @@ void lambda_run_mapping_update(struct lambda_call *call)
 
 static void on_deleted(struct lambda_call *call, const struct core_result *results, uint32_t count)
 {
+    const struct mapping_change *change = call->state;
     ASSERT(count == 1);
-    if (results[0].code == CORE_OK) {
-        call_answer(call, 202, call->state);
+    if (results[0].code != CORE_OK) {
+        call_fail(call, LAMBDA_NOT_FOUND, "The resource you requested does not exist.");
         return;
     }
-    json_decref(call->state);
-    call_fail(call, LAMBDA_NOT_FOUND, "The resource you requested does not exist.");
+    struct mapping_view view = {.function_name = change->function_name,
+                                .queue_name = change->queue_name};
+    memcpy(view.uuid, change->uuid, UUID_BYTES);
+    answer_mapping(call, 202, &view, &change->config, "Deleting");
 }
 
 void lambda_run_mapping_delete(struct lambda_call *call)
@@ -361,8 +372,7 @@ void lambda_run_mapping_delete(struct lambda_call *call)
         call_refuse(call);
         return;
     }
-    call->state =
-        render_mapping(&call->arena, &call->place, &view, &change->config, "Deleting", NULL);
+    keep_mapping(call, &view);
     struct command command = {.type = COMMAND_MAPPING_DELETE};
     memcpy(command.mapping_delete.uuid, view.uuid, UUID_BYTES);
     shard_call_add(&call->commit, &command);
@@ -428,7 +438,7 @@ void lambda_run_mapping_list(struct lambda_call *call)
     struct mapping_filter filter;
     struct mapping_view view;
     uint32_t size;
-    if (!call_page_size(call, 100, 10000, &size) || !read_filter(call, &filter)) {
+    if (!call_page_size(call, PAGE_MAX, &size) || !read_filter(call, &filter)) {
         call_refuse(call);
         return;
     }

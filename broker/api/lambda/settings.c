@@ -479,7 +479,7 @@ bool settings_read(struct input *in, bool creating, struct function_config *conf
         return false;
     }
     read_runtime(in, config);
-    if (creating && in->failure->error == LAMBDA_OK &&
+    if (in->failure->error == LAMBDA_OK &&
         (config->runtime.length == 0 || config->handler.length == 0)) {
         failure_set(in->failure, in->arena, LAMBDA_PARAMETER,
                     "Runtime and Handler are mandatory parameters for functions created with "

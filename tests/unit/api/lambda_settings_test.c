@@ -196,14 +196,14 @@ static void an_update_changes_only_what_it_names(void **state)
 static void settings_are_bounded_in_all(void **state)
 {
     (void)state;
-    size_t size = 70000;
-    char *body = malloc(size + 300);
-    assert_non_null(body);
-    size_t at = (size_t)sprintf(body, "{" BASIC ",\"VpcConfig\":{\"SubnetIds\":[\"");
-    memset(body + at, 's', size);
-    strcpy(body + at + size, "\"]}}");
-    expect_error(body, LAMBDA_PARAMETER, "must be smaller than 65536 bytes");
-    free(body);
+    struct buffer body = {0};
+    buffer_add_text(&body, "{" BASIC ",\"VpcConfig\":{\"SubnetIds\":[\"");
+    for (size_t i = 0; i < 70000; i++) {
+        buffer_add_byte(&body, 's');
+    }
+    buffer_add_text(&body, "\"]}}");
+    expect_error(buffer_c_string(&body), LAMBDA_PARAMETER, "must be smaller than 65536 bytes");
+    buffer_free(&body);
 }
 
 /* ---- packages ---- */
