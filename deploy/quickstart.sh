@@ -6,15 +6,14 @@
 #   deploy/quickstart.sh [--keep] [--data-dir DIR] [--port P]
 #
 #   --keep          leave Millrace running at the end, and say how to stop it
-#   --data-dir DIR  where it keeps its data; build/quickstart/data if not given
+#   --data-dir DIR  where it keeps its data; build/quickstart if not given
 #   --port P        the HTTP port; 9324 if not given, or any free one if that is taken
 #
 # What it starts it also stops, by process id, however it ends.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-state=$root/build/quickstart
-data_dir=$state/data
+data_dir=$root/build/quickstart
 port=9324
 port_given=no
 keep=no
@@ -82,7 +81,7 @@ PYTHON
 
 json_member() {
     /usr/bin/python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' \
-        "$state/local.json" "$1"
+        "$data_dir/quickstart.json" "$1"
 }
 
 start_millrace() {
@@ -94,14 +93,14 @@ start_millrace() {
         echo "Port $port is in use, so another one is taken."
         port=0
     fi
-    mkdir -p "$state"
-    : >"$state/local.json"
+    mkdir -p "$data_dir"
+    : >"$data_dir/quickstart.json"
     # A few functions for each processor: more would only start more interpreters at once.
     nohup "$root/build/release/bin/millrace" local --json --data-dir "$data_dir" \
-        --concurrency "$((4 * $(nproc)))" --http "127.0.0.1:$port" </dev/null >"$state/local.json" 2>"$state/local.trace" &
+        --concurrency "$((4 * $(nproc)))" --http "127.0.0.1:$port" </dev/null >"$data_dir/quickstart.json" 2>"$data_dir/quickstart.trace" &
     pid=$!
     for _ in $(seq 600); do
-        if [ -s "$state/local.json" ]; then
+        if [ -s "$data_dir/quickstart.json" ]; then
             return 0
         fi
         if ! kill -0 "$pid" 2>/dev/null; then
@@ -110,7 +109,7 @@ start_millrace() {
         sleep 0.1
     done
     echo "quickstart.sh: millrace local did not start; its traces end with:" >&2
-    tail -n 20 "$state/local.trace" >&2
+    tail -n 20 "$data_dir/quickstart.trace" >&2
     return 1
 }
 
@@ -129,12 +128,12 @@ cmake --build --preset release
 step "Starting millrace local"
 start_millrace
 endpoint=$(json_member endpoint)
-echo "It answers at $endpoint, its data is in $data_dir, its traces are in build/quickstart/local.trace"
+echo "It answers at $endpoint; data and traces (quickstart.trace) are in $data_dir"
 
 step "Running the job"
 if ! /usr/bin/python3 -B deploy/quickstart/job.py --endpoint "$endpoint"; then
     echo "quickstart.sh: the job failed; the traces of millrace local end with:" >&2
-    tail -n 20 "$state/local.trace" >&2
+    tail -n 20 "$data_dir/quickstart.trace" >&2
     exit 1
 fi
 

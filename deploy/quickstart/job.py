@@ -315,9 +315,10 @@ def show(line):
 
 
 class Progress:
-    """A line every few seconds, and when everything was answered."""
+    """A line twice a second while answers come, then now and then: the message that cannot be
+    parsed is given its tries, one visibility timeout apart."""
 
-    EVERY_S = 2.0
+    BUSY_S, QUIET_S = 0.5, 5.0
 
     def __init__(self, sender, collector, gauges, wanted):
         self.sender, self.collector, self.gauges = sender, collector, gauges
@@ -332,8 +333,10 @@ class Progress:
     def tell(self, at_once=False):
         if self.answered_s is None and len(self.collector.answers) >= self.wanted:
             self.answered_s = self.elapsed()
+            at_once = True
         now = time.monotonic()
-        if not at_once and now - self.said < self.EVERY_S:
+        every_s = self.BUSY_S if self.answered_s is None else self.QUIET_S
+        if not at_once and now - self.said < every_s:
             return
         self.said = now
         show(
