@@ -120,11 +120,6 @@ static void move_to(struct environment *e, enum environment_state next)
     e->state = next;
 }
 
-const char *environment_state_name(enum environment_state state)
-{
-    return states[state].name;
-}
-
 /* ---- results ---- */
 
 static uint64_t resident_bytes(pid_t pid)
@@ -600,7 +595,6 @@ static enum status launch(struct environment *e, uid_t uid, int output_fd)
         .root_dir = arena_printf(&arena, "%s/root", setup->data_dir),
         .task_dir = code_dir(e->code),
         .runtime_dir = runtime_dir,
-        .tmp_dir = e->tmp_dir,
         .group_dirs = {e->cgroup.memory_dir, e->cgroup.pids_dir},
         .argv = runtime_argv(e->runtime, task_root, runtime_root, &arena),
         .envp = variables_build(&input, &arena),

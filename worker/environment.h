@@ -78,6 +78,5 @@ enum environment_state environment_state(const struct environment *environment);
 const Millrace__Function *environment_function(const struct environment *environment);
 const struct assignment *environment_assignment(const struct environment *environment);
 uint64_t environment_idle_since_ms(const struct environment *environment); /* uv_now time */
-const char *environment_state_name(enum environment_state state);
 
 #endif

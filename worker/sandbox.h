@@ -24,7 +24,6 @@ struct sandbox_spec {
     const char *root_dir;      /* an empty folder to build the root on; namespaces only */
     const char *task_dir;      /* the unpacked package */
     const char *runtime_dir;   /* our bootstraps */
-    const char *tmp_dir;       /* private folder, exists; without namespaces only */
     const char *group_dirs[2]; /* control groups to enter; "" = none */
     const char **argv;         /* NULL-terminated, as is envp */
     const char **envp;

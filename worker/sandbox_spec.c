@@ -4,7 +4,7 @@
  * never in the address space that another's process is forked from.
  *
  *     u32 flags (1 namespaces, 2 own uid), u32 uid, u32 tmp_mb, u32 processes_max,
- *     6 texts: root, task, runtime, tmp, group, group
+ *     5 texts: root, task, runtime, group, group
  *     u32 count and that many texts: argv;  the same: envp
  * A text is a u32 length, which counts the NUL, and its bytes with the NUL. */
 #include "worker/sandbox.h"
@@ -41,7 +41,6 @@ void sandbox_spec_encode(struct buffer *out, const struct sandbox_spec *spec)
     add_text(out, spec->root_dir);
     add_text(out, spec->task_dir);
     add_text(out, spec->runtime_dir);
-    add_text(out, spec->tmp_dir);
     add_text(out, spec->group_dirs[0]);
     add_text(out, spec->group_dirs[1]);
     add_words(out, spec->argv);
@@ -84,7 +83,6 @@ enum status sandbox_spec_decode(struct slice in, struct arena *arena, struct san
     spec->root_dir = take_text(&c);
     spec->task_dir = take_text(&c);
     spec->runtime_dir = take_text(&c);
-    spec->tmp_dir = take_text(&c);
     spec->group_dirs[0] = take_text(&c);
     spec->group_dirs[1] = take_text(&c);
     spec->argv = take_words(&c, arena);

@@ -124,12 +124,12 @@ static bool deny_sockets(scmp_filter_ctx filter)
         if (family == AF_UNIX || family == AF_INET || family == AF_INET6)
             continue;
         if (seccomp_rule_add(filter, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
-                             SCMP_A0(SCMP_CMP_EQ, family)) < 0)
+                             SCMP_A0(SCMP_CMP_EQ, family, 0)) < 0)
             return false;
     }
     /* Typing into somebody's terminal is the classic way out of a container. */
     return seccomp_rule_add(filter, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
-                            SCMP_A0(SCMP_CMP_GT, (uint64_t)AF_NETLINK)) >= 0 &&
+                            SCMP_A0(SCMP_CMP_GT, (uint64_t)AF_NETLINK, 0)) >= 0 &&
            seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1,
                             SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffu, (uint64_t)TIOCSTI)) >= 0;
 }

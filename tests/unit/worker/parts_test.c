@@ -38,7 +38,6 @@ static void encode_spec(struct buffer *out, uint32_t uid)
                                 .root_dir = "/r",
                                 .task_dir = "/t",
                                 .runtime_dir = "/run",
-                                .tmp_dir = NULL,
                                 .group_dirs = {"/g", ""},
                                 .argv = argv,
                                 .envp = envp};
@@ -57,7 +56,6 @@ static void spec_survives_its_codec(void **state)
     assert_int_equal(spec.uid, 1234);
     assert_int_equal(spec.tmp_mb, 512);
     assert_string_equal(spec.task_dir, "/t");
-    assert_string_equal(spec.tmp_dir, "");
     assert_string_equal(spec.group_dirs[0], "/g");
     assert_string_equal(spec.argv[1], "a");
     assert_null(spec.argv[2]);
