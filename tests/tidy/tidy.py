@@ -111,6 +111,8 @@ REGISTRIES = re.compile(
     r"[0-9]+\.dkr\.ecr\.[a-z0-9.-]+|registry\.[a-z0-9-]+\.[a-z]+|[a-z0-9.-]*artifactory[a-z0-9-]*\."
     r"[a-z0-9.-]+)\b")
 
+FUZZ_INPUTS = "tests/fuzz/corpus/"  # bytes, not text of ours
+
 CODE = (".c", ".h")
 NO_TABS = CODE + (".def", ".py", ".proto", ".sh", ".cmake", ".txt", ".yaml", ".yml", ".json", ".md")
 SOURCES = CODE + (".py", ".proto", ".sh")
@@ -134,7 +136,7 @@ class Tidy:
     def run(self):
         for path in self.files:
             data = read_bytes(os.path.join(self.root, path))
-            if data is None or b"\0" in data:
+            if data is None or b"\0" in data or path.startswith(FUZZ_INPUTS):
                 continue
             text = data.decode("utf-8", "replace")
             for check in CHECKS:

@@ -164,6 +164,7 @@ class TidyTest(unittest.TestCase):
 
     def test_untracked_and_binary_files_are_left_alone(self):
         self.plant("docs/picture.png", "\0\t \n")
+        self.plant("tests/fuzz/corpus/http-request_fuzz/get", "GET / HTTP/1.1\r\n")
         with open(os.path.join(self.root, "proto/base/scratch.c"), "w", encoding="utf-8") as file:
             file.write("\t \n")
         self.expect()
