@@ -70,7 +70,7 @@ struct command_receive {
 struct command_delete {
     uint64_t queue_id;
     struct core_lease lease;
-    bool exact; /* only if the lease is still the current one (a worker's settlement) */
+    bool exact; /* only if no later receive has handed it out (a worker's settlement) */
 };
 struct command_change_visibility {
     uint64_t queue_id;

@@ -38,10 +38,12 @@ void message_delete(struct core *core, const struct command *command, struct cor
         result->code = CORE_NO_MESSAGE;
         return;
     }
-    if (delete->exact)
-        result->code = lease_state(message_at(&core->messages, index), delete->lease);
-    if (result->code != CORE_OK)
+    /* A lease that ran out without another receive still is the last one: the work is done. */
+    if (delete->exact &&
+        message_at(&core->messages, index)->receive_count != delete->lease.receive_count) {
+        result->code = CORE_STALE_LEASE;
         return;
+    }
     queue_drop(core, queue, index);
     queue->view.deleted_total++;
 }

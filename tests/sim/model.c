@@ -377,8 +377,9 @@ HANDLER(delete)
     size_t i = by_lease(queue, command->delete.lease);
     if (i == queue->count)
         result->code = CORE_NO_MESSAGE;
-    else if (command->delete.exact)
-        result->code = is_current(&queue->messages[i], command->delete.lease);
+    else if (command->delete.exact &&
+             queue->messages[i].receive_count != command->delete.lease.receive_count)
+        result->code = CORE_STALE_LEASE;
     if (result->code == CORE_OK) {
         message_remove(queue, i);
         queue->deleted_total++;

@@ -23,11 +23,21 @@ static void test_older_lease_deletes_unless_exact(void **state)
     send(f, queue_id, 0);
     struct core_lease old = receive_one(f, queue_id, 1);
     tick(f, 30000);
-    /* Visible again: nobody holds it, but the handle still deletes. */
-    assert_int_equal(delete_message(f, queue_id, old, true), CORE_NOT_IN_FLIGHT);
     receive_one(f, queue_id, 1);
     assert_int_equal(delete_message(f, queue_id, old, true), CORE_STALE_LEASE);
     assert_int_equal(delete_message(f, queue_id, old, false), CORE_OK);
+}
+
+static void test_exact_delete_after_the_lease_ran_out(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t queue_id = create_default(f, "q");
+    send(f, queue_id, 0);
+    struct core_lease lease = receive_one(f, queue_id, 1);
+    tick(f, 30000);
+    assert_int_equal(view(f, queue_id).visible, 1);
+    assert_int_equal(delete_message(f, queue_id, lease, true), CORE_OK);
+    assert_int_equal(view(f, queue_id).visible, 0);
 }
 
 static void test_delete_when_visible_again(void **state)
@@ -115,6 +125,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(test_delete),
         FIXTURE_TEST(test_older_lease_deletes_unless_exact),
+        FIXTURE_TEST(test_exact_delete_after_the_lease_ran_out),
         FIXTURE_TEST(test_delete_when_visible_again),
         FIXTURE_TEST(test_leases_that_never_were),
         FIXTURE_TEST(test_change_visibility),
