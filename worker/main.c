@@ -238,7 +238,6 @@ int main(int argc, char *argv[])
     struct options_result result = {0};
     struct options_spec spec = {.program = "millrace-worker",
                                 .summary = "Runs functions for Millrace brokers.",
-                                .usage = "--brokers HOST:PORT,... --data-dir DIR [options]",
                                 .rows = rows,
                                 .row_count = sizeof rows / sizeof rows[0]};
     enum trace_level level = TRACE_INFO;

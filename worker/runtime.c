@@ -10,12 +10,13 @@
 #include "proto/base/assert.h"
 #include "proto/base/trace.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define CANDIDATES_MAX 4
@@ -45,26 +46,40 @@ static const struct known_runtime {
     {"provided.al2023", "AWS_Lambda_provided.al2023", {NULL}, NULL, 0, 0, NULL},
 };
 
+/* first_line: of `PROGRAM --version`; false unless it ended well. */
+static bool first_line(const char *program, char *line, size_t size)
+{
+    char *argv[] = {(char *)(uintptr_t)program, (char *)(uintptr_t) "--version", NULL};
+    char *envp[] = {NULL};
+    posix_spawn_file_actions_t actions;
+    int fds[2], wstatus = 0;
+    pid_t pid = 0;
+    if (pipe2(fds, O_CLOEXEC) != 0)
+        return false;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&actions, fds[1], 1);
+    bool spawned = posix_spawn(&pid, program, &actions, NULL, argv, envp) == 0;
+    posix_spawn_file_actions_destroy(&actions);
+    close(fds[1]);
+    ssize_t length = spawned ? read(fds[0], line, size - 1) : 0;
+    close(fds[0]);
+    line[length > 0 ? length : 0] = '\0';
+    return spawned && waitpid(pid, &wstatus, 0) == pid && wstatus == 0 && length > 0;
+}
+
 static bool new_enough(const char *program, const struct known_runtime *row)
 {
-    char command[128], line[128] = "";
+    char line[128];
     int major = 0, minor = 0;
-    if (access(program, X_OK) != 0)
+    if (access(program, X_OK) != 0 || !first_line(program, line, sizeof line))
         return false;
-    /* Only names of the table above reach this shell. */
-    snprintf(command, sizeof command, "%s --version 2>/dev/null </dev/null", program);
-    FILE *out = popen(command, "re");
-    if (out == NULL)
-        return false;
-    bool read = fgets(line, sizeof line, out) != NULL;
-    bool ended_well = pclose(out) == 0;
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    bool parsed = read && sscanf(line, row->version_form, &major, &minor) == 2;
+    bool parsed = sscanf(line, row->version_form, &major, &minor) == 2;
 #pragma GCC diagnostic pop
-    return ended_well && parsed &&
-           (major > row->oldest_major ||
-            (major == row->oldest_major && minor >= row->oldest_minor));
+    return parsed && (major > row->oldest_major ||
+                      (major == row->oldest_major && minor >= row->oldest_minor));
 }
 
 static const char *find_interpreter(const struct known_runtime *row)
@@ -77,7 +92,7 @@ static const char *find_interpreter(const struct known_runtime *row)
 
 void runtimes_find(struct runtimes *out)
 {
-    static_assert(ARRAY_COUNT(known) <= RUNTIMES_MAX, "room for every known runtime");
+    _Static_assert(ARRAY_COUNT(known) <= RUNTIMES_MAX, "room for every known runtime");
     *out = (struct runtimes){0};
     for (size_t i = 0; i < ARRAY_COUNT(known); i++) {
         const char *interpreter = find_interpreter(&known[i]);
