@@ -16,12 +16,13 @@ struct shard;
 
 struct shard_options {
     uv_loop_t *loop;
-    const char *dir;  /* this shard's folder; made if it is missing */
-    uint64_t node_id; /* the Raft id of this node: > 0 */
-    const char *address; /* the peer address of this node, as other nodes would dial it */
-    uint32_t segment_bytes;      /* size of a log segment; 0 = 16 MiB */
-    uint64_t snapshot_bytes;     /* log written between two snapshots; 0 = 64 MiB */
-    uint64_t disk_reserve_bytes; /* sends are refused while less than this is free; default 256 MiB */
+    const char *dir;         /* this shard's folder; made if it is missing */
+    uint64_t node_id;        /* the Raft id of this node: > 0 */
+    const char *address;     /* the peer address of this node, as other nodes would dial it */
+    uint32_t segment_bytes;  /* size of a log segment; 0 = 16 MiB */
+    uint64_t snapshot_bytes; /* log written between two snapshots; 0 = 64 MiB */
+    uint64_t
+        disk_reserve_bytes; /* sends are refused while less than this is free; default 256 MiB */
     /* ready: this node leads, and everything older than its term is applied. Called again with
      * false when that ends. */
     void (*ready_changed)(void *data, bool ready);
@@ -82,7 +83,7 @@ typedef void (*shard_receive_cb)(struct shard_receive *receive, enum status stat
 /* A receive that may wait. The caller's memory, alive until `done` runs. */
 struct shard_receive {
     struct command_receive command;
-    uint32_t wait_ms; /* 0: answer at once */
+    uint32_t wait_ms;      /* 0: answer at once */
     shard_receive_cb done; /* result: as of RECEIVE; no messages when the wait is over */
     void *data;
     /* private */
@@ -114,7 +115,7 @@ typedef void (*shard_read_cb)(struct shard_read *read, enum status status);
 struct shard_read {
     const struct body_ref *refs; /* caller's, alive until done */
     size_t count;
-    struct buffer out; /* the bodies, one after the other; the caller frees it */
+    struct buffer out;  /* the bodies, one after the other; the caller frees it */
     shard_read_cb done; /* CORRUPT or IO_ERROR: a body could not be read */
     void *data;
     void *private_state;
