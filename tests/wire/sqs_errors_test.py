@@ -280,6 +280,11 @@ class Errors:
                 self.refused_message(url, {"MessageAttributes": attributes}, INVALID, text)
         self.refused_message(url, {"MessageSystemAttributes": {"Other": string}}, INVALID,
                              "Message system attribute name 'Other' is invalid.")
+        # Not counted in the message's size, so only a limit of its own keeps it off the log.
+        trace = {"DataType": "String", "StringValue": "x" * 3_000_000}
+        self.refused_message(url, {"MessageSystemAttributes": {"AWSTraceHeader": trace}}, INVALID,
+                             "Message (system) attribute 'AWSTraceHeader' must be shorter than "
+                             "1024 bytes.")
 
     def test_message_parameters(self):
         url = make_queue()

@@ -18,6 +18,8 @@
 #define GROUP_ID_BYTES_MAX       128
 #define NUMBER_BYTES_MAX         128
 #define TRACE_HEADER             "AWSTraceHeader"
+#define TRACE_HEADER_BYTES_MAX   1024 /* does not count in the message's size, so it needs its own \
+                                       */
 
 struct check {
     struct sqs_call *call;
@@ -205,6 +207,10 @@ static bool take_system_attributes(struct check *c, const struct sqs_list *list,
             REFUSE(c, SQS_ERROR_INVALID_PARAMETER,
                    "Message (system) attribute '" TRACE_HEADER
                    "' must contain a non-empty value of type 'String'.");
+        if (items[i].string_value.length > TRACE_HEADER_BYTES_MAX)
+            REFUSE(c, SQS_ERROR_INVALID_PARAMETER,
+                   "Message (system) attribute '" TRACE_HEADER "' must be shorter than %d bytes.",
+                   TRACE_HEADER_BYTES_MAX);
         if (!characters_legal(items[i].string_value)) {
             *c->error = (struct sqs_error){SQS_ERROR_INVALID_CONTENTS, NULL};
             return false;
