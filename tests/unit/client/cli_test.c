@@ -28,12 +28,13 @@ static struct outcome run_line(const char *endpoint, const char *line)
     const char *argv[WORDS_MAX] = {"millrace"};
     int argc = 1;
     struct outcome outcome = {0};
-    assert_true(strlen(line) < sizeof copy);
-    strcpy(copy, line);
-    for (char *word = strtok(copy, " "); word != NULL; word = strtok(NULL, " ")) {
-        for (char *at = word; *at != 0; at++)
-            *at = *at == '_' ? ' ' : *at;
-        argv[argc++] = word;
+    snprintf(copy, sizeof copy, "%s", line);
+    bool in_word = false;
+    for (char *at = copy; *at != 0; at++) {
+        if (!in_word && *at != ' ')
+            argv[argc++] = at;
+        in_word = *at != ' ';
+        *at = *at == ' ' ? 0 : *at == '_' ? ' ' : *at;
     }
     if (endpoint != NULL) {
         argv[argc++] = "--endpoint";
@@ -387,7 +388,7 @@ struct folder {
 static struct folder make_folder(void)
 {
     struct folder folder;
-    strcpy(folder.path, "/tmp/millrace-cli-XXXXXX");
+    snprintf(folder.path, sizeof folder.path, "/tmp/millrace-cli-XXXXXX");
     assert_non_null(mkdtemp(folder.path));
     snprintf(folder.file, sizeof folder.file, "%s/app.py", folder.path);
     int fd = open(folder.file, O_CREAT | O_WRONLY | O_CLOEXEC, 0644);

@@ -5,10 +5,10 @@
 #ifndef TESTS_UNIT_CLIENT_FAKE_BROKER_H
 #define TESTS_UNIT_CLIENT_FAKE_BROKER_H
 
+#include "proto/base/assert.h"
 #include "proto/base/buffer.h"
 
 #include <arpa/inet.h>
-#include <assert.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,7 +65,7 @@ static void fake_write(int fd, const struct fake_answer *answer)
                       answer->headers != NULL ? answer->headers : "", strlen(answer->body),
                       answer->body);
     ssize_t written = write(fd, b.data, b.length);
-    assert(written == (ssize_t)b.length);
+    ASSERT(written == (ssize_t)b.length);
     buffer_free(&b);
 }
 
@@ -95,15 +95,15 @@ static void fake_begin(struct fake_broker *broker, const struct fake_answer *scr
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     socklen_t length = sizeof address;
-    assert(count <= FAKE_REQUESTS_MAX);
+    ASSERT(count <= FAKE_REQUESTS_MAX);
     *broker = (struct fake_broker){.script = script, .script_count = count};
     broker->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert(bind(broker->fd, (struct sockaddr *)&address, length) == 0);
-    assert(listen(broker->fd, 8) == 0);
-    assert(getsockname(broker->fd, (struct sockaddr *)&address, &length) == 0);
+    ASSERT(bind(broker->fd, (struct sockaddr *)&address, length) == 0);
+    ASSERT(listen(broker->fd, 8) == 0);
+    ASSERT(getsockname(broker->fd, (struct sockaddr *)&address, &length) == 0);
     snprintf(broker->endpoint, sizeof broker->endpoint, "http://127.0.0.1:%d",
              ntohs(address.sin_port));
-    assert(pthread_create(&broker->thread, NULL, fake_serve, broker) == 0);
+    ASSERT(pthread_create(&broker->thread, NULL, fake_serve, broker) == 0);
 }
 
 /* Stop listening; the requests stay for the test to look at, until fake_free. */
