@@ -145,7 +145,11 @@ bool core_bootstrapped(const struct core *core, uint8_t cluster_id[UUID_BYTES], 
 
 /* core_snapshot: append the whole state (index only, never bodies) to `out`.
  * core_restore: replace an empty core's state; INVALID leaves it unusable (the caller frees it).
- * Emits body_hold for every reference. Format: documented in snapshot.c. */
+ * Emits body_hold for every reference. Format: documented in snapshot.c.
+ * core_snapshot_stream: the same bytes as core_snapshot, a few hundred KiB at a time: `take`
+ * empties the buffer whenever that much has gathered, and at the end. */
+typedef void (*core_snapshot_take_fn)(void *data, struct buffer *piece);
+void core_snapshot_stream(const struct core *core, core_snapshot_take_fn take, void *data);
 void core_snapshot(const struct core *core, struct buffer *out);
 MUST_CHECK enum status core_restore(struct core *core, struct slice snapshot);
 

@@ -3,6 +3,9 @@
  * costs nothing. The map holds only indexes (4 bytes at a load of 3/8 to 3/4) and reads the key
  * from the message; removal shifts the following entries back, so there are no tombstones to sweep.
  *
+ * The map is made of 1024 parts by hash, each of which grows by itself: to double one table for 20
+ * million messages would stop everything for seconds, and a part of it takes a few milliseconds.
+ *
  * In all a waiting message costs 72 bytes, about 8 in the map, and 16 in the heap of deadlines
  * while it is delayed or in flight. Slabs are kept for reuse until the core goes. */
 #include "broker/core/message.h"
@@ -11,11 +14,13 @@
 
 #include <stdlib.h>
 
-#define MAP_CAPACITY_MIN 64
+#define MAP_CAPACITY_MIN 4u
 
 void messages_init(struct messages *messages)
 {
     *messages = (struct messages){.free_first = MESSAGE_NONE};
+    messages->map = calloc(MAP_PARTS, sizeof *messages->map);
+    ASSERT(messages->map != NULL);
 }
 
 void messages_deinit(struct messages *messages)
@@ -23,6 +28,8 @@ void messages_deinit(struct messages *messages)
     for (uint32_t i = 0; i < messages->slab_count; i++)
         free(messages->slabs[i]);
     free(messages->slabs);
+    for (uint32_t i = 0; i < MAP_PARTS; i++)
+        free(messages->map[i].slots);
     free(messages->map);
     *messages = (struct messages){.free_first = MESSAGE_NONE};
 }
@@ -79,52 +86,78 @@ static uint64_t hash(uint32_t queue_slot, uint64_t seq)
     return h ^ (h >> 31);
 }
 
-static uint32_t home_of(const struct messages *messages, uint32_t index)
+static struct message_map *part_of(const struct messages *messages, uint64_t hash)
+{
+    return &messages->map[hash >> (64 - MAP_PARTS_SHIFT)];
+}
+
+static uint64_t hash_at(const struct messages *messages, uint32_t index)
 {
     const struct message *message = message_at(messages, index);
-    return (uint32_t)hash(message->queue_slot, message->seq) & (messages->map_capacity - 1);
+    return hash(message->queue_slot, message->seq);
 }
 
-static void map_put(struct messages *messages, uint32_t index)
+static void map_put(struct message_map *map, uint64_t hash, uint32_t index)
 {
-    uint32_t at = home_of(messages, index);
-    while (messages->map[at] != MESSAGE_NONE)
-        at = (at + 1) & (messages->map_capacity - 1);
-    messages->map[at] = index;
+    uint32_t mask = map->capacity - 1;
+    uint32_t at = (uint32_t)hash & mask;
+    while (map->slots[at] != MESSAGE_NONE)
+        at = (at + 1) & mask;
+    map->slots[at] = index;
 }
 
-static void map_grow(struct messages *messages)
+static void map_resize(struct messages *messages, struct message_map *map, uint32_t capacity)
 {
-    uint32_t *old = messages->map;
-    uint32_t old_capacity = messages->map_capacity;
-    ASSERT(old_capacity <= UINT32_MAX / 2);
-    messages->map_capacity = old_capacity == 0 ? MAP_CAPACITY_MIN : old_capacity * 2;
-    messages->map = malloc(messages->map_capacity * sizeof *messages->map);
-    ASSERT(messages->map != NULL);
-    memset(messages->map, 0xff, messages->map_capacity * sizeof *messages->map);
-    for (uint32_t i = 0; i < old_capacity; i++) {
-        if (old[i] != MESSAGE_NONE)
-            map_put(messages, old[i]);
+    struct message_map old = *map;
+    map->capacity = capacity;
+    map->slots = malloc(capacity * sizeof *map->slots);
+    ASSERT(map->slots != NULL);
+    memset(map->slots, 0xff, capacity * sizeof *map->slots);
+    for (uint32_t i = 0; i < old.capacity; i++) {
+        if (old.slots[i] != MESSAGE_NONE)
+            map_put(map, hash_at(messages, old.slots[i]), old.slots[i]);
     }
-    free(old);
+    free(old.slots);
+}
+
+static uint32_t room_of(uint32_t capacity)
+{
+    return capacity / 4 * 3;
 }
 
 void messages_map(struct messages *messages, uint32_t index)
 {
-    if (messages->map_count >= messages->map_capacity / 4 * 3)
-        map_grow(messages);
-    map_put(messages, index);
+    uint64_t h = hash_at(messages, index);
+    struct message_map *map = part_of(messages, h);
+    if (map->count >= room_of(map->capacity))
+        map_resize(messages, map, map->capacity == 0 ? MAP_CAPACITY_MIN : map->capacity * 2);
+    map_put(map, h, index);
+    map->count++;
     messages->map_count++;
 }
 
-/* The position in the map, or MESSAGE_NONE. */
-static uint32_t map_position(const struct messages *messages, uint32_t queue_slot, uint64_t seq)
+void messages_expect(struct messages *messages, uint32_t count)
 {
-    if (messages->map_count == 0)
+    for (uint32_t i = 0; i < MAP_PARTS; i++) {
+        struct message_map *map = &messages->map[i];
+        uint32_t capacity = map->capacity == 0 ? MAP_CAPACITY_MIN : map->capacity;
+        while (room_of(capacity) < map->count + count / MAP_PARTS)
+            capacity *= 2;
+        if (capacity > map->capacity && count >= MAP_PARTS)
+            map_resize(messages, map, capacity);
+    }
+}
+
+/* The position in the part of the map, or MESSAGE_NONE. */
+static uint32_t map_position(const struct messages *messages, const struct message_map *map,
+                             uint64_t hash, uint32_t queue_slot, uint64_t seq)
+{
+    if (map->count == 0)
         return MESSAGE_NONE;
-    uint32_t at = (uint32_t)hash(queue_slot, seq) & (messages->map_capacity - 1);
-    for (; messages->map[at] != MESSAGE_NONE; at = (at + 1) & (messages->map_capacity - 1)) {
-        const struct message *message = message_at(messages, messages->map[at]);
+    uint32_t mask = map->capacity - 1;
+    for (uint32_t at = (uint32_t)hash & mask; map->slots[at] != MESSAGE_NONE;
+         at = (at + 1) & mask) {
+        const struct message *message = message_at(messages, map->slots[at]);
         if (message->seq == seq && message->queue_slot == queue_slot)
             return at;
     }
@@ -133,25 +166,30 @@ static uint32_t map_position(const struct messages *messages, uint32_t queue_slo
 
 uint32_t messages_find(const struct messages *messages, uint32_t queue_slot, uint64_t seq)
 {
-    uint32_t at = map_position(messages, queue_slot, seq);
-    return at == MESSAGE_NONE ? MESSAGE_NONE : messages->map[at];
+    uint64_t h = hash(queue_slot, seq);
+    const struct message_map *map = part_of(messages, h);
+    uint32_t at = map_position(messages, map, h, queue_slot, seq);
+    return at == MESSAGE_NONE ? MESSAGE_NONE : map->slots[at];
 }
 
 void messages_unmap(struct messages *messages, uint32_t index)
 {
     const struct message *message = message_at(messages, index);
-    uint32_t hole = map_position(messages, message->queue_slot, message->seq);
+    uint64_t h = hash_at(messages, index);
+    struct message_map *map = part_of(messages, h);
+    uint32_t hole = map_position(messages, map, h, message->queue_slot, message->seq);
     ASSERT(hole != MESSAGE_NONE);
-    ASSERT(messages->map[hole] == index);
-    uint32_t mask = messages->map_capacity - 1;
-    for (uint32_t at = (hole + 1) & mask; messages->map[at] != MESSAGE_NONE; at = (at + 1) & mask) {
+    ASSERT(map->slots[hole] == index);
+    uint32_t mask = map->capacity - 1;
+    for (uint32_t at = (hole + 1) & mask; map->slots[at] != MESSAGE_NONE; at = (at + 1) & mask) {
         /* An entry may move back into the hole unless its home lies behind the hole. */
-        uint32_t home = home_of(messages, messages->map[at]);
+        uint32_t home = (uint32_t)hash_at(messages, map->slots[at]) & mask;
         if (((at - home) & mask) >= ((at - hole) & mask)) {
-            messages->map[hole] = messages->map[at];
+            map->slots[hole] = map->slots[at];
             hole = at;
         }
     }
-    messages->map[hole] = MESSAGE_NONE;
+    map->slots[hole] = MESSAGE_NONE;
+    map->count--;
     messages->map_count--;
 }

@@ -38,15 +38,24 @@ _Static_assert(sizeof(struct message) == 72, "memory per message is a promise");
 
 #define QUEUE_SLOT_MAX ((1u << 30) - 1)
 
+/* One part of the map: open addressing, linear probing. */
+struct message_map {
+    uint32_t *slots; /* MESSAGE_NONE = empty */
+    uint32_t capacity;
+    uint32_t count;
+};
+
+#define MAP_PARTS_SHIFT 10
+#define MAP_PARTS       (1u << MAP_PARTS_SHIFT)
+
 struct messages {
     struct message **slabs;
     uint32_t slab_count;
     uint32_t slab_capacity;
     uint32_t free_first; /* MESSAGE_NONE: none free */
     uint32_t count;      /* in use */
-    uint32_t *map;       /* open addressing, linear probing; MESSAGE_NONE = empty */
-    uint32_t map_capacity;
     uint32_t map_count;
+    struct message_map *map; /* MAP_PARTS of them */
 };
 
 #define SLAB_SHIFT 12
@@ -76,9 +85,11 @@ uint32_t messages_take(struct messages *messages);
 void messages_give(struct messages *messages, uint32_t index);
 
 /* messages_map: make it findable by its queue_slot and seq, which must be new. messages_unmap:
- * undo. messages_find: MESSAGE_NONE when there is none. */
+ * undo. messages_find: MESSAGE_NONE when there is none. messages_expect: `count` more will come
+ * soon; only saves time. */
 void messages_map(struct messages *messages, uint32_t index);
 void messages_unmap(struct messages *messages, uint32_t index);
 uint32_t messages_find(const struct messages *messages, uint32_t queue_slot, uint64_t seq);
+void messages_expect(struct messages *messages, uint32_t count);
 
 #endif

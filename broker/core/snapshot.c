@@ -19,6 +19,9 @@
  *     32     4     receive_count
  *     36     4     first_receive_after_ms, 4 leased_after_ms, 4 due_after_ms
  *     48     4     state
+ * The u32 words of a message are stored as differences to those of the message before it in the
+ * queue (the first: to zero). Neighbours differ in few words and by the same amounts, so that the
+ * compression of the file makes a fiftieth of them or less.
  * Counters, deadlines, lanes and references are not stored: they are found again, so they cannot
  * contradict the messages.
  *
@@ -32,7 +35,9 @@
 
 #define SNAPSHOT_VERSION 1
 #define MESSAGE_BYTES    52
+#define MESSAGE_WORDS    (MESSAGE_BYTES / 4)
 #define PIECE_BYTES      16
+#define STREAM_BYTES     (256u << 10) /* gathered before they are handed on */
 
 /* Numbers that only grow stay far from wrapping. */
 #define NUMBER_MAX (UINT64_MAX / 2)
@@ -130,6 +135,28 @@ void snapshot_encode_queue(const struct queue *queue, struct buffer *out)
     buffer_add_u32(out, (uint32_t)count);
 }
 
+/* The words of the message before. */
+struct words {
+    uint32_t at[MESSAGE_WORDS];
+};
+
+static void to_differences(struct words *previous, uint8_t *bytes)
+{
+    for (size_t i = 0; i < MESSAGE_WORDS; i++) {
+        uint32_t word = bytes_get_u32(bytes + 4 * i);
+        bytes_put_u32(bytes + 4 * i, word - previous->at[i]);
+        previous->at[i] = word;
+    }
+}
+
+static void from_differences(struct words *previous, uint8_t *bytes)
+{
+    for (size_t i = 0; i < MESSAGE_WORDS; i++) {
+        previous->at[i] += bytes_get_u32(bytes + 4 * i);
+        bytes_put_u32(bytes + 4 * i, previous->at[i]);
+    }
+}
+
 static void encode_message(const struct message *message, uint8_t *at)
 {
     bytes_put_u64(at, message->seq);
@@ -144,19 +171,55 @@ static void encode_message(const struct message *message, uint8_t *at)
     bytes_put_u32(at + 48, message->state);
 }
 
-void core_snapshot(const struct core *core, struct buffer *out)
+/* Where a stream goes; `take` NULL: nowhere, all of it stays in the buffer. */
+struct stream {
+    struct buffer *out;
+    core_snapshot_take_fn take;
+    void *data;
+};
+
+static void hand_on(const struct stream *stream, size_t at_least)
 {
-    snapshot_encode_catalog(core, out);
+    if (stream->take != NULL && stream->out->length >= at_least)
+        stream->take(stream->data, stream->out);
+}
+
+static void encode_messages(const struct core *core, const struct queue *queue,
+                            const struct stream *stream)
+{
+    struct lane_walk walk = {0};
+    struct words previous = {0};
+    uint32_t index;
+    while ((index = lane_next(&queue->age, &core->messages, &walk)) != MESSAGE_NONE) {
+        uint8_t *at = buffer_reserve(stream->out, MESSAGE_BYTES);
+        encode_message(message_at(&core->messages, index), at);
+        to_differences(&previous, at);
+        buffer_added(stream->out, MESSAGE_BYTES);
+        hand_on(stream, STREAM_BYTES);
+    }
+}
+
+static void encode_core(const struct core *core, const struct stream *stream)
+{
+    snapshot_encode_catalog(core, stream->out);
     for (size_t i = 0; i < core->queue_names.count; i++) {
         const struct queue *queue = core->queue_names.entries[i].object;
-        snapshot_encode_queue(queue, out);
-        struct lane_walk walk = {0};
-        uint32_t index;
-        while ((index = lane_next(&queue->age, &core->messages, &walk)) != MESSAGE_NONE) {
-            encode_message(message_at(&core->messages, index), buffer_reserve(out, MESSAGE_BYTES));
-            buffer_added(out, MESSAGE_BYTES);
-        }
+        snapshot_encode_queue(queue, stream->out);
+        encode_messages(core, queue, stream);
     }
+    hand_on(stream, 1);
+}
+
+void core_snapshot(const struct core *core, struct buffer *out)
+{
+    encode_core(core, &(struct stream){.out = out});
+}
+
+void core_snapshot_stream(const struct core *core, core_snapshot_take_fn take, void *data)
+{
+    struct buffer out = {0};
+    encode_core(core, &(struct stream){&out, take, data});
+    buffer_free(&out);
 }
 
 /* ---- reading: each returns false for what no core can have written ---- */
@@ -273,8 +336,17 @@ static bool message_ok(const struct core *core, const struct queue *queue,
            messages_find(&core->messages, queue->slot, message->seq) == MESSAGE_NONE;
 }
 
-static bool decode_message(struct core *core, struct cursor *in, struct queue *queue)
+static bool decode_message(struct core *core, struct cursor *bytes, struct queue *queue,
+                           struct words *previous)
 {
+    uint8_t copy[MESSAGE_BYTES];
+    struct slice taken = cursor_take(bytes, MESSAGE_BYTES);
+    if (bytes->bad)
+        return false;
+    memcpy(copy, taken.data, MESSAGE_BYTES);
+    from_differences(previous, copy);
+    struct cursor fields = cursor_of(slice_make(copy, MESSAGE_BYTES));
+    struct cursor *in = &fields;
     struct message read = {.queue_slot = queue->slot & QUEUE_SLOT_MAX};
     read.seq = cursor_u64(in);
     read.sent_ms = cursor_u64(in);
@@ -318,8 +390,10 @@ static bool decode_queue(struct core *core, struct cursor *in)
         return false;
     struct queue *queue = queue_add(core, &read.view);
     queue->seq_last = read.seq_last;
+    struct words previous = {0};
+    messages_expect(&core->messages, count);
     for (uint32_t i = 0; i < count; i++) {
-        if (!decode_message(core, in, queue))
+        if (!decode_message(core, in, queue, &previous))
             return false;
     }
     return queue->view.in_flight <= IN_FLIGHT_MAX;

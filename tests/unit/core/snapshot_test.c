@@ -83,6 +83,40 @@ static void test_restored_evolves_the_same(void **state)
     core_free(copy.core);
 }
 
+struct gathered {
+    struct buffer bytes;
+    size_t pieces;
+};
+
+static void gather(void *data, struct buffer *piece)
+{
+    struct gathered *g = data;
+    buffer_add_slice(&g->bytes, buffer_slice(piece));
+    buffer_clear(piece);
+    g->pieces++;
+}
+
+static void test_a_stream_has_the_same_bytes(void **state)
+{
+    struct fixture *f = *state;
+    struct buffer whole = {0};
+    struct gathered g = {0};
+    fill(f);
+    for (int i = 0; i < 12000; i++)
+        send(f, 1, 0);
+    core_snapshot(f->core, &whole);
+    core_snapshot_stream(f->core, gather, &g);
+    assert_true(g.pieces > 2);
+    assert_int_equal(g.bytes.length, whole.length);
+    assert_memory_equal(g.bytes.data, whole.data, whole.length);
+    buffer_free(&g.bytes);
+    buffer_free(&whole);
+    struct fixture owner = {0};
+    struct fixture copy = restored(f, &owner);
+    assert_int_equal(core_digest(copy.core), core_digest(f->core));
+    core_free(copy.core);
+}
+
 static void test_empty_core(void **state)
 {
     struct fixture *f = *state;
@@ -164,9 +198,13 @@ static void test_digest_sees_changes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        FIXTURE_TEST(test_restored_is_the_same), FIXTURE_TEST(test_restored_evolves_the_same),
-        FIXTURE_TEST(test_empty_core),           FIXTURE_TEST(test_every_truncation_is_refused),
-        FIXTURE_TEST(test_flipped_bits),         FIXTURE_TEST(test_digest_sees_changes),
+        FIXTURE_TEST(test_restored_is_the_same),
+        FIXTURE_TEST(test_restored_evolves_the_same),
+        FIXTURE_TEST(test_a_stream_has_the_same_bytes),
+        FIXTURE_TEST(test_empty_core),
+        FIXTURE_TEST(test_every_truncation_is_refused),
+        FIXTURE_TEST(test_flipped_bits),
+        FIXTURE_TEST(test_digest_sees_changes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
