@@ -34,7 +34,8 @@ struct core_events {
 
 enum core_code {
     CORE_OK,
-    CORE_EXISTS,   /* the name is taken: see result.queue_id / version */
+    CORE_EXISTS,   /* the name is taken: see result.queue_id / version; a mapping of this function
+                    * and queue under another uuid; a move of this queue that still runs */
     CORE_NO_QUEUE, /* no such queue (perhaps deleted meanwhile) */
     CORE_NO_FUNCTION,
     CORE_NO_MAPPING,
@@ -44,7 +45,11 @@ enum core_code {
     CORE_STALE_LEASE,   /* a later receive holds it (exact deletes, lease changes) */
     CORE_CONFLICT,      /* the version is another by now */
     CORE_LIMIT,         /* messages wait, but too many are in flight (OverLimit) */
-    CORE_INVALID        /* a piece of code that does not fit, a lease beyond 12 hours */
+    CORE_INVALID,       /* a piece of code that does not fit, a lease beyond 12 hours; a message
+                         * without the ids that a FIFO queue needs; a queue's type changed; a move
+                         * between queues of two types, or to the same queue */
+    CORE_EXPIRED_LEASE, /* FIFO queues: the lease has ended (for STALE_LEASE and NOT_IN_FLIGHT) */
+    CORE_NO_MOVE        /* no such move */
 };
 
 /* The result of one command. `messages` is borrowed until the next core call. */
@@ -55,6 +60,9 @@ struct core_result {
     uint64_t seq;                        /* SEND */
     const struct core_message *messages; /* RECEIVE */
     uint32_t message_count;
+    bool duplicate;                 /* SEND: nothing was stored; seq and message_id tell of what */
+    uint8_t message_id[UUID_BYTES]; /* SEND with a dedup id: of the message that is in the queue */
+    uint64_t moved;                 /* MOVE_CANCEL: messages moved until now */
 };
 
 struct core *core_new(const struct core_events *events);
@@ -109,6 +117,24 @@ struct mapping_view {
     struct slice config;
 };
 
+enum move_status { MOVE_RUNNING, MOVE_COMPLETED, MOVE_CANCELLED, MOVE_FAILED };
+enum move_failure {
+    MOVE_FAILURE_NONE,
+    MOVE_FAILURE_NO_SOURCE, /* a message that was never redriven has no queue to go back to */
+    MOVE_FAILURE_NO_QUEUE   /* the queue to move to is gone, or of the other type */
+};
+struct move_view {
+    uint8_t handle[UUID_BYTES];
+    uint64_t source_queue_id;
+    uint64_t destination_queue_id; /* 0: back to where each came from */
+    uint32_t per_second_max;       /* 0 = none */
+    enum move_status status;
+    enum move_failure failure;
+    uint64_t moved;
+    uint64_t to_move; /* messages in the source queue at the start */
+    uint64_t started_ms;
+};
+
 bool core_queue_by_name(const struct core *core, struct slice name, struct queue_view *out);
 bool core_queue_by_id(const struct core *core, uint64_t queue_id, struct queue_view *out);
 bool core_function_get(const struct core *core, struct slice name, struct function_view *out);
@@ -121,6 +147,11 @@ bool core_queue_next(const struct core *core, struct slice after, struct queue_v
 bool core_function_next(const struct core *core, struct slice after, struct function_view *out);
 /* `position`: 0 to begin; moved on by each call. */
 bool core_mapping_next(const struct core *core, size_t *position, struct mapping_view *out);
+
+/* core_move_next: the moves out of a queue, the latest first, ten at most; the running one, if any,
+ * is the latest. `position` as above. A queue's moves go with it. */
+bool core_move_next(const struct core *core, uint64_t queue_id, size_t *position,
+                    struct move_view *out);
 
 /* core_blob_piece: the `n`th piece of a blob in order; false past the end or for an unknown blob.
  * core_blob_complete: all bytes are there. A blob that no function refers to is dropped an hour
@@ -146,10 +177,12 @@ bool core_bootstrapped(const struct core *core, uint8_t cluster_id[UUID_BYTES], 
 /* core_snapshot: append the whole state (index only, never bodies) to `out`.
  * core_restore: replace an empty core's state; INVALID leaves it unusable (the caller frees it).
  * Emits body_hold for every reference. Format: documented in snapshot.c.
- * core_snapshot_stream: the same bytes as core_snapshot, a few hundred KiB at a time: `take`
- * empties the buffer whenever that much has gathered, and at the end. */
+ * core_snapshot_stream: the same bytes as core_snapshot, a few hundred KiB at a time: they gather
+ * in `scratch`, and `take` empties it whenever that much is there, and at the end. Takes no memory
+ * but for `scratch`, and hardly ever more than 1 MiB of that. */
 typedef void (*core_snapshot_take_fn)(void *data, struct buffer *piece);
-void core_snapshot_stream(const struct core *core, core_snapshot_take_fn take, void *data);
+void core_snapshot_stream(const struct core *core, struct buffer *scratch,
+                          core_snapshot_take_fn take, void *data);
 void core_snapshot(const struct core *core, struct buffer *out);
 MUST_CHECK enum status core_restore(struct core *core, struct slice snapshot);
 

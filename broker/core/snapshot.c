@@ -37,7 +37,7 @@
 #define MESSAGE_BYTES    52
 #define MESSAGE_WORDS    (MESSAGE_BYTES / 4)
 #define PIECE_BYTES      16
-#define STREAM_BYTES     (256u << 10) /* gathered before they are handed on */
+#define STREAM_BYTES     (255u << 10) /* gathered before they are handed on */
 
 /* Numbers that only grow stay far from wrapping. */
 #define NUMBER_MAX (UINT64_MAX / 2)
@@ -215,11 +215,10 @@ void core_snapshot(const struct core *core, struct buffer *out)
     encode_core(core, &(struct stream){.out = out});
 }
 
-void core_snapshot_stream(const struct core *core, core_snapshot_take_fn take, void *data)
+void core_snapshot_stream(const struct core *core, struct buffer *scratch,
+                          core_snapshot_take_fn take, void *data)
 {
-    struct buffer out = {0};
-    encode_core(core, &(struct stream){&out, take, data});
-    buffer_free(&out);
+    encode_core(core, &(struct stream){scratch, take, data});
 }
 
 /* ---- reading: each returns false for what no core can have written ---- */
