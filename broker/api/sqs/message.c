@@ -18,8 +18,7 @@
 #define GROUP_ID_BYTES_MAX       128
 #define NUMBER_BYTES_MAX         128
 #define TRACE_HEADER             "AWSTraceHeader"
-#define TRACE_HEADER_BYTES_MAX   1024 /* does not count in the message's size, so it needs its own \
-                                       */
+#define TRACE_HEADER_BYTES_MAX   1024 /* has its own limit: it does not count as size */
 
 struct check {
     struct sqs_call *call;
