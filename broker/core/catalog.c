@@ -195,6 +195,19 @@ void mapping_free(struct mapping *mapping)
     free(mapping);
 }
 
+/* Is there a mapping of the same function and queue under another uuid? */
+static bool pair_taken(const struct core *core, const struct command_mapping_put *put)
+{
+    for (size_t i = 0; i < core->mapping_count; i++) {
+        const struct mapping_view *view = &core->mappings[i]->view;
+        if (slice_equal(view->function_name, put->function_name) &&
+            slice_equal(view->queue_name, put->queue_name) &&
+            memcmp(view->uuid, put->uuid, UUID_BYTES) != 0)
+            return true;
+    }
+    return false;
+}
+
 void mapping_put(struct core *core, const struct command *command, struct core_result *result)
 {
     const struct command_mapping_put *put = &command->mapping_put;
@@ -205,6 +218,10 @@ void mapping_put(struct core *core, const struct command *command, struct core_r
         return;
     if (names_get(&core->function_names, put->function_name) == NULL) {
         result->code = CORE_NO_FUNCTION;
+        return;
+    }
+    if (pair_taken(core, put)) {
+        result->code = CORE_EXISTS;
         return;
     }
     struct mapping_view view = {

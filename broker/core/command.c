@@ -15,7 +15,7 @@
 #include "broker/core/limits.h"
 #include "proto/base/assert.h"
 
-#define ENTRY_VERSION 1
+#define ENTRY_VERSION 2
 
 #define C             struct command
 static const struct field bootstrap_fields[] = {
@@ -38,6 +38,11 @@ static const struct field queue_delete_fields[] = {
 static const struct field queue_purge_fields[] = {
     FIELD(U64, C, queue_purge.queue_id),
 };
+static const struct field queue_tag_fields[] = {
+    FIELD(U64, C, queue_tag.queue_id),
+    FIELD(U64, C, queue_tag.version),
+    FIELD(SLICE, C, queue_tag.tags),
+};
 static const struct field send_fields[] = {
     FIELD(U64, C, send.queue_id), FIELD_OR_DEFAULT(U32, C, send.delay_s, 0, DELAY_S_MAX),
     FIELD(SLICE, C, send.record), /* last: referenced in place */
@@ -47,6 +52,7 @@ static const struct field receive_fields[] = {
     FIELD_IN(U32, C, receive.max, 1, 10000),
     FIELD_OR_DEFAULT(U32, C, receive.visibility_s, 0, VISIBILITY_S_MAX),
     FIELD(U64, C, receive.bytes_max),
+    FIELD_IN(SLICE, C, receive.attempt_id, 0, ATTEMPT_ID_BYTES_MAX),
 };
 static const struct field delete_fields[] = {
     FIELD(U64, C, delete.queue_id),
@@ -59,6 +65,16 @@ static const struct field change_visibility_fields[] = {
     FIELD(U64, C, change_visibility.lease.seq),
     FIELD(U32, C, change_visibility.lease.receive_count),
     FIELD(U32, C, change_visibility.visibility_s),
+};
+static const struct field move_start_fields[] = {
+    FIELD(BYTES16, C, move_start.handle),
+    FIELD(U64, C, move_start.source_queue_id),
+    FIELD(U64, C, move_start.destination_queue_id),
+    FIELD(U32, C, move_start.per_second_max),
+};
+static const struct field move_cancel_fields[] = {
+    FIELD(BYTES16, C, move_cancel.handle),
+    FIELD(U64, C, move_cancel.source_queue_id),
 };
 static const struct field blob_put_fields[] = {
     FIELD(BYTES32, C, blob_put.sha256), FIELD(U64, C, blob_put.total_bytes),
@@ -109,10 +125,13 @@ static const struct format formats[] = {
     FORMAT(QUEUE_UPDATE, queue_update),
     FORMAT(QUEUE_DELETE, queue_delete),
     FORMAT(QUEUE_PURGE, queue_purge),
+    FORMAT(QUEUE_TAG, queue_tag),
     FORMAT(SEND, send),
     FORMAT(RECEIVE, receive),
     FORMAT(DELETE, delete),
     FORMAT(CHANGE_VISIBILITY, change_visibility),
+    FORMAT(MOVE_START, move_start),
+    FORMAT(MOVE_CANCEL, move_cancel),
     FORMAT(BLOB_PUT, blob_put),
     FORMAT(FUNCTION_PUT, function_put),
     FORMAT(FUNCTION_DELETE, function_delete),

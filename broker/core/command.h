@@ -3,7 +3,7 @@
  *
  * An entry is a header and `count` commands, all integers little-endian:
  *     OFFSET SIZE  MEANING
- *     0      1     format version, 1
+ *     0      1     format version, 2
  *     1      3     zero
  *     4      4     count of commands
  *     8      8     now_ms: the leader's clock when the batch was closed
@@ -26,6 +26,7 @@
 #define COMMAND_HEADER_BYTES 8
 #define COMMAND_BYTES_MAX    (2u << 20) /* a 1 MiB message and its attributes, or a piece of code */
 #define BLOB_PIECE_BYTES_MAX (512u << 10)
+#define ATTEMPT_ID_BYTES_MAX 128
 
 enum command_type {
 #define COMMAND(NAME, number, type, doc) COMMAND_##NAME = number,
@@ -56,16 +57,24 @@ struct command_queue_delete {
 struct command_queue_purge {
     uint64_t queue_id;
 };
+struct command_queue_tag {
+    uint64_t queue_id;
+    uint64_t version;  /* as in queue_update */
+    struct slice tags; /* all of them */
+};
 struct command_send {
     uint64_t queue_id;
     uint32_t delay_s;    /* CORE_DEFAULT: the queue's */
-    struct slice record; /* broker/core/record.h */
+    struct slice record; /* broker/core/record.h; its group and dedup ids are acted on */
 };
 struct command_receive {
     uint64_t queue_id;
     uint32_t max;          /* 1..10000 */
     uint32_t visibility_s; /* CORE_DEFAULT: the queue's */
     uint64_t bytes_max;    /* stop before the records exceed this (but give one); 0 = no limit */
+    /* FIFO queues: ReceiveRequestAttemptId. A receive with the id of an earlier one gives the same
+     * leases again, for five minutes, while none of them has changed. Empty = none. */
+    struct slice attempt_id;
 };
 struct command_delete {
     uint64_t queue_id;
@@ -76,6 +85,16 @@ struct command_change_visibility {
     uint64_t queue_id;
     struct core_lease lease;
     uint32_t visibility_s; /* 0: visible at once */
+};
+struct command_move_start {
+    uint8_t handle[UUID_BYTES]; /* names the move; made by the API */
+    uint64_t source_queue_id;
+    uint64_t destination_queue_id; /* 0: each message goes back to where it came from */
+    uint32_t per_second_max;       /* 0: no limit */
+};
+struct command_move_cancel {
+    uint8_t handle[UUID_BYTES];
+    uint64_t source_queue_id;
 };
 struct command_blob_put {
     uint8_t sha256[SHA256_BYTES]; /* of the whole */

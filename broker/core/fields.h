@@ -44,7 +44,9 @@ struct field {
         FIELD_IN(U32, type, member.retention_s, RETENTION_S_MIN, RETENTION_S_MAX),                 \
         FIELD_IN(U32, type, member.receive_wait_s, 0, 20),                                         \
         FIELD_IN(U32, type, member.visibility_s, 0, VISIBILITY_S_MAX),                             \
-        FIELD(U32, type, member.receive_count_max), FIELD(SLICE, type, member.dead_letter),        \
+        FIELD(U32, type, member.receive_count_max), FIELD(BOOL, type, member.fifo),                \
+        FIELD(BOOL, type, member.content_based_dedup), FIELD(BOOL, type, member.dedup_per_group),  \
+        FIELD(BOOL, type, member.throughput_per_group), FIELD(SLICE, type, member.dead_letter),    \
         FIELD(SLICE, type, member.extras)
 
 /* fields_encode: append `object`'s fields in table order. A value out of its range is a programmer

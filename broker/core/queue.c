@@ -260,6 +260,26 @@ void queue_update(struct core *core, const struct command *command, struct core_
     result->version = queue->view.version;
 }
 
+void queue_tag(struct core *core, const struct command *command, struct core_result *result)
+{
+    const struct command_queue_tag *tag = &command->queue_tag;
+    struct queue *queue = queue_find(core, tag->queue_id);
+    if (queue == NULL) {
+        result->code = CORE_NO_QUEUE;
+        return;
+    }
+    if (queue->view.version != tag->version) {
+        result->code = CORE_CONFLICT;
+    } else {
+        struct slice old = queue->view.tags;
+        queue->view.tags = slice_own(tag->tags);
+        slice_disown(&old); /* after the copy: the command may have borrowed from it */
+        queue->view.version = ++core->version_last;
+    }
+    result->queue_id = queue->view.queue_id;
+    result->version = queue->view.version;
+}
+
 void queue_delete(struct core *core, const struct command *command, struct core_result *result)
 {
     struct queue *queue = queue_find(core, command->queue_delete.queue_id);

@@ -10,8 +10,9 @@
 
 #include <stdlib.h>
 
-#define RECORD_VERSION  1
+#define RECORD_VERSION  2
 #define FLAG_ATTRIBUTES 1
+#define HEADER_BYTES    76
 
 static int name_compare(const void *a, const void *b)
 {
@@ -82,6 +83,8 @@ void record_encode(struct buffer *out, struct record *record)
 {
     ASSERT(record->attribute_count <= RECORD_ATTRIBUTES_MAX);
     ASSERT(record->body.length <= UINT32_MAX);
+    ASSERT(record->group_id.length <= RECORD_ID_BYTES_MAX);
+    ASSERT(record->dedup_id.length <= RECORD_ID_BYTES_MAX);
     fill_digests(record);
     buffer_add_byte(out, RECORD_VERSION);
     buffer_add_byte(out, record->attribute_count > 0 ? FLAG_ATTRIBUTES : 0);
@@ -91,11 +94,15 @@ void record_encode(struct buffer *out, struct record *record)
     buffer_add(out, record->md5_attributes, MD5_BYTES);
     buffer_add_u32(out, (uint32_t)record->sender_id.length);
     buffer_add_u32(out, (uint32_t)record->trace_header.length);
+    buffer_add_u32(out, (uint32_t)record->group_id.length);
+    buffer_add_u32(out, (uint32_t)record->dedup_id.length);
     size_t length_at = out->length; /* of the attributes, known only when they are written */
     buffer_add_u32(out, 0);
     buffer_add_u32(out, (uint32_t)record->body.length);
     buffer_add_slice(out, record->sender_id);
     buffer_add_slice(out, record->trace_header);
+    buffer_add_slice(out, record->group_id);
+    buffer_add_slice(out, record->dedup_id);
     size_t attributes_at = out->length;
     if (record->attribute_count > 0)
         attributes_encode(out, record);
@@ -136,29 +143,65 @@ static void digest_decode(struct cursor *in, uint8_t *out)
         memcpy(out, bytes.data, MD5_BYTES);
 }
 
-enum status record_decode(struct slice bytes, struct record *out)
+/* The part of fixed length, and where the parts of variable length are. */
+struct layout {
+    uint8_t flags;
+    struct slice attributes;
+};
+
+static bool layout_decode(struct slice bytes, struct record *out, struct layout *layout)
 {
-    static const uint8_t zeros[MD5_BYTES];
-    *out = (struct record){0};
     struct cursor in = cursor_of(bytes);
     bool version_known = cursor_u8(&in) == RECORD_VERSION;
-    uint8_t flags = cursor_u8(&in);
+    layout->flags = cursor_u8(&in);
     uint16_t zero = cursor_u16(&in);
     digest_decode(&in, out->message_id);
     digest_decode(&in, out->md5_body);
     digest_decode(&in, out->md5_attributes);
     uint32_t sender_bytes = cursor_u32(&in);
     uint32_t trace_bytes = cursor_u32(&in);
+    uint32_t group_bytes = cursor_u32(&in);
+    uint32_t dedup_bytes = cursor_u32(&in);
     uint32_t attribute_bytes = cursor_u32(&in);
     uint32_t body_bytes = cursor_u32(&in);
     out->sender_id = cursor_take(&in, sender_bytes);
     out->trace_header = cursor_take(&in, trace_bytes);
-    struct slice attributes = cursor_take(&in, attribute_bytes);
+    out->group_id = cursor_take(&in, group_bytes);
+    out->dedup_id = cursor_take(&in, dedup_bytes);
+    layout->attributes = cursor_take(&in, attribute_bytes);
     out->body = cursor_take(&in, body_bytes);
-    if (in.bad || cursor_left(&in) > 0 || !version_known || zero != 0 || flags > FLAG_ATTRIBUTES)
+    return !in.bad && cursor_left(&in) == 0 && version_known && zero == 0 &&
+           group_bytes <= RECORD_ID_BYTES_MAX && dedup_bytes <= RECORD_ID_BYTES_MAX;
+}
+
+enum status record_decode(struct slice bytes, struct record *out)
+{
+    static const uint8_t zeros[MD5_BYTES];
+    struct layout layout;
+    *out = (struct record){0};
+    if (!layout_decode(bytes, out, &layout) || layout.flags > FLAG_ATTRIBUTES)
         return STATUS_INVALID;
-    if (flags == FLAG_ATTRIBUTES)
-        return attributes_decode(attributes, out) ? STATUS_OK : STATUS_INVALID;
-    bool clean = attribute_bytes == 0 && memcmp(out->md5_attributes, zeros, MD5_BYTES) == 0;
+    if (layout.flags == FLAG_ATTRIBUTES)
+        return attributes_decode(layout.attributes, out) ? STATUS_OK : STATUS_INVALID;
+    bool clean =
+        layout.attributes.length == 0 && memcmp(out->md5_attributes, zeros, MD5_BYTES) == 0;
     return clean ? STATUS_OK : STATUS_INVALID;
+}
+
+/* The header alone, without clearing a struct record for every message that is sent. */
+bool record_read_ids(struct slice in, struct record_ids *out)
+{
+    memset(out, 0, sizeof *out);
+    if (in.length < HEADER_BYTES || in.data[0] != RECORD_VERSION)
+        return false;
+    uint64_t before = (uint64_t)bytes_get_u32(in.data + 52) + bytes_get_u32(in.data + 56);
+    uint32_t group_bytes = bytes_get_u32(in.data + 60);
+    uint32_t dedup_bytes = bytes_get_u32(in.data + 64);
+    if (group_bytes > RECORD_ID_BYTES_MAX || dedup_bytes > RECORD_ID_BYTES_MAX ||
+        before + group_bytes + dedup_bytes > in.length - HEADER_BYTES)
+        return false;
+    memcpy(out->message_id, in.data + 4, UUID_BYTES);
+    out->group_id = slice_make(in.data + HEADER_BYTES + before, group_bytes);
+    out->dedup_id = slice_make(in.data + HEADER_BYTES + before + group_bytes, dedup_bytes);
+    return true;
 }

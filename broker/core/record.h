@@ -3,14 +3,15 @@
  * read back when the message is received. Written once and never changed, also not by a redrive.
  *
  *     OFFSET SIZE  MEANING
- *     0      1     format version, 1
+ *     0      1     format version, 2
  *     1      1     flags: 1 = has attributes
  *     2      2     zero
  *     4      16    message id (UUID)
  *     20     16    MD5 of the body
  *     36     16    MD5 of all attributes (zero without any)
- *     52     4     length of sender id; then 4 length of trace header; 4 attributes; 4 body
- *     68     ...   sender id, trace header, attributes, body, in that order
+ *     52     4     length of sender id; then 4 length of trace header; 4 group id; 4 dedup id;
+ *                  4 attributes; 4 body
+ *     76     ...   sender id, trace header, group id, dedup id, attributes, body, in that order
  * Attributes: u16 count; each: u16 name length, name, u16 type length, type (with its suffix, as in
  * "Number.int"), u8 kind (1 string, 2 binary), u32 value length, value. Sorted by name.
  * thread: any. */
@@ -24,6 +25,7 @@
 #include "proto/base/status.h"
 
 #define RECORD_ATTRIBUTES_MAX 10
+#define RECORD_ID_BYTES_MAX   128 /* of a group or dedup id */
 
 enum record_kind { RECORD_STRING = 1, RECORD_BINARY = 2 };
 
@@ -40,9 +42,17 @@ struct record {
     uint8_t md5_attributes[MD5_BYTES];
     struct slice sender_id;
     struct slice trace_header;
+    struct slice group_id; /* MessageGroupId; empty = none */
+    struct slice dedup_id; /* MessageDeduplicationId, given or made of the content; empty = none */
     struct slice body;
     struct record_attribute attributes[RECORD_ATTRIBUTES_MAX];
     uint32_t attribute_count;
+};
+
+struct record_ids {
+    uint8_t message_id[UUID_BYTES];
+    struct slice group_id;
+    struct slice dedup_id;
 };
 
 /* record_encode: append the bytes. Sorts record->attributes by name, and fills in both MD5s. */
@@ -50,6 +60,10 @@ void record_encode(struct buffer *out, struct record *record);
 
 /* record_decode: slices borrow from `in`. INVALID for anything malformed. */
 MUST_CHECK enum status record_decode(struct slice in, struct record *out);
+
+/* record_read_ids: only what the state machine acts on: the message, group and dedup ids. False,
+ * and all of them empty, for what is no record. Slices borrow from `in`. */
+bool record_read_ids(struct slice in, struct record_ids *out);
 
 /* record_attributes_md5: over `count` attributes sorted by name, by SQS's algorithm
  * ("Calculating the MD5 message digest for message attributes" in the SQS developer guide). */

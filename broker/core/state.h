@@ -118,6 +118,7 @@ void queue_create(struct core *core, const struct command *command, struct core_
 void queue_update(struct core *core, const struct command *command, struct core_result *result);
 void queue_delete(struct core *core, const struct command *command, struct core_result *result);
 void queue_purge(struct core *core, const struct command *command, struct core_result *result);
+void queue_tag(struct core *core, const struct command *command, struct core_result *result);
 
 /* queue_store: put a message that is known in the pool, with queue_slot, seq and sent_ms set, into
  * the map and the age lane. It is in no state yet: queue_show or queue_hide must follow. */
@@ -154,6 +155,11 @@ void message_change_visibility(struct core *core, const struct command *command,
 /* message_by_lease: the message, if `lease` is or was one of it; else MESSAGE_NONE. */
 uint32_t message_by_lease(const struct core *core, const struct queue *queue,
                           struct core_lease lease);
+
+/* ---- move.c ---- */
+
+void move_start(struct core *core, const struct command *command, struct core_result *result);
+void move_cancel(struct core *core, const struct command *command, struct core_result *result);
 
 /* ---- blob.c ---- */
 

@@ -24,6 +24,10 @@ struct queue_settings {
     uint32_t receive_wait_s;    /* 0..20; kept here, used by the API */
     uint32_t visibility_s;      /* 0..43200 */
     uint32_t receive_count_max; /* of the redrive policy; 0 = none */
+    bool fifo;                  /* fixed when the queue is created */
+    bool content_based_dedup;   /* kept here, used by the API, which makes the dedup ids */
+    bool dedup_per_group;       /* a dedup id is one of its message group, not of the queue */
+    bool throughput_per_group;  /* only stored: nothing is throttled */
     struct slice dead_letter;   /* name of the dead-letter queue; empty = none */
     struct slice extras;        /* attributes that are only stored and echoed: a JSON object */
 };
@@ -36,6 +40,7 @@ struct core_message {
     uint64_t first_receive_ms;
     uint64_t visible_at_ms; /* when the lease ends */
     uint32_t receive_count;
+    uint64_t source_queue_id; /* the queue that it was redriven from; 0 = none */
 };
 
 /* Identifies one lease of one message: what a receipt handle carries. */

@@ -14,7 +14,7 @@ static void go_on(struct core *core)
     struct core_result result;
     for (int i = 0; i < 4 && core_queue_next(core, view.name, &view); i++) {
         struct command receive = {.type = COMMAND_RECEIVE,
-                                  .receive = {view.queue_id, 10, CORE_DEFAULT, 0}};
+                                  .receive = {view.queue_id, 10, CORE_DEFAULT, 0, {0}}};
         core_begin(core, ++index, core_now_ms(core));
         core_apply(core, &receive, (struct slice){0}, &result);
         core_check(core);

@@ -142,6 +142,16 @@ MAKE(queue_purge)
 {
     out->queue_purge.queue_id = queue_id(generator);
 }
+MAKE(queue_tag)
+{
+    out->queue_tag.queue_id = queue_id(generator);
+    for (size_t i = 0; i < MODEL_QUEUES; i++) {
+        const struct model_queue *queue = &generator->model->queues[i];
+        if (queue->exists && queue->queue_id == out->queue_tag.queue_id)
+            out->queue_tag.version = near(generator, queue->version);
+    }
+    out->queue_tag.tags = text(generator, "tags", 9);
+}
 MAKE(send)
 {
     size_t length = below(generator, 64);
@@ -234,6 +244,7 @@ static const struct {
     {COMMAND_QUEUE_UPDATE, 6, make_queue_update},
     {COMMAND_QUEUE_DELETE, 2, make_queue_delete},
     {COMMAND_QUEUE_PURGE, 1, make_queue_purge},
+    {COMMAND_QUEUE_TAG, 3, make_queue_tag},
     {COMMAND_SEND, 90, make_send},
     {COMMAND_RECEIVE, 80, make_receive},
     {COMMAND_DELETE, 50, make_delete},

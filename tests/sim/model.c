@@ -243,6 +243,20 @@ HANDLER(queue_update)
     result->version = queue->version;
 }
 
+HANDLER(queue_tag)
+{
+    UNUSED_BODY;
+    FIND_QUEUE(queue_tag)
+    if (queue->version == command->queue_tag.version) {
+        text_set(&queue->tags, command->queue_tag.tags);
+        queue->version = ++model->version_last;
+    } else {
+        result->code = CORE_CONFLICT;
+    }
+    result->queue_id = queue->queue_id;
+    result->version = queue->version;
+}
+
 static void queue_remove(struct model *model, struct model_queue *queue)
 {
     free(queue->messages);
@@ -408,6 +422,20 @@ HANDLER(change_visibility)
     message->due_ms = due_ms;
     if (change->visibility_s == 0)
         message_show(queue, message);
+}
+
+HANDLER(move_start)
+{
+    UNUSED_BODY;
+    result->code =
+        by_id(model, command->move_start.source_queue_id) != NULL ? CORE_INVALID : CORE_NO_QUEUE;
+}
+
+HANDLER(move_cancel)
+{
+    UNUSED_BODY;
+    (void)model, (void)command;
+    result->code = CORE_NO_MOVE;
 }
 
 static struct model_blob *blob_find(struct model *model, const uint8_t *sha256)
@@ -576,6 +604,14 @@ HANDLER(mapping_put)
     if (function_find(model, put->function_name) == NULL) {
         result->code = CORE_NO_FUNCTION;
         return;
+    }
+    for (size_t i = 0; i < MODEL_MAPPINGS; i++) {
+        const struct model_mapping *other = &model->mappings[i];
+        if (other->exists && other != mapping && text_is(&other->queue_name, put->queue_name) &&
+            text_is(&other->function_name, put->function_name)) {
+            result->code = CORE_EXISTS;
+            return;
+        }
     }
     if (mapping == NULL) {
         size_t i = 0;

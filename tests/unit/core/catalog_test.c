@@ -188,7 +188,32 @@ static void test_mappings_in_order_of_creation(void **state)
     assert_int_equal(mapping_put(f, 6, version, "f").code, CORE_NO_MAPPING);
     assert_true(mapping_put(f, 5, version, "f").version > version);
     assert_true(core_mapping_get(f->core, out.uuid, &out));
-    assert_true(slice_is(out.queue_name, "orders"));
+    assert_true(slice_is(out.queue_name, "orders-5"));
+}
+
+/* Of two concurrent creations one must fail, whoever looked before them. */
+static void test_one_mapping_per_function_and_queue(void **state)
+{
+    struct fixture *f = *state;
+    blob_simple(f, 1);
+    function_put(f, "f", 0, 1);
+    struct command command = {.type = COMMAND_MAPPING_PUT};
+    command.mapping_put.uuid[0] = 1;
+    command.mapping_put.function_name = SLICE_LITERAL("f");
+    command.mapping_put.queue_name = SLICE_LITERAL("q");
+    struct core_result first = apply(f, &command);
+    assert_int_equal(first.code, CORE_OK);
+    command.mapping_put.uuid[0] = 2;
+    assert_int_equal(apply(f, &command).code, CORE_EXISTS);
+    command.mapping_put.queue_name = SLICE_LITERAL("other");
+    struct core_result second = apply(f, &command);
+    assert_int_equal(second.code, CORE_OK);
+    command.mapping_put.version = second.version;
+    command.mapping_put.queue_name = SLICE_LITERAL("q"); /* nor by an update */
+    assert_int_equal(apply(f, &command).code, CORE_EXISTS);
+    command.mapping_put.uuid[0] = 1;
+    command.mapping_put.version = first.version; /* its own pair is no obstacle */
+    assert_int_equal(apply(f, &command).code, CORE_OK);
 }
 
 static void test_mapping_delete(void **state)
@@ -252,6 +277,7 @@ int main(void)
         FIXTURE_TEST(test_versions_are_unique_across_kinds),
         FIXTURE_TEST(test_usage_adds_up_and_survives_updates),
         FIXTURE_TEST(test_mappings_in_order_of_creation),
+        FIXTURE_TEST(test_one_mapping_per_function_and_queue),
         FIXTURE_TEST(test_mapping_delete),
         FIXTURE_TEST(test_function_delete_takes_what_is_its_own),
     };

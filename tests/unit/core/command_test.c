@@ -12,6 +12,10 @@ static struct queue_settings settings(void)
                                    .receive_wait_s = 20,
                                    .visibility_s = 43200,
                                    .receive_count_max = 1000,
+                                   .fifo = true,
+                                   .content_based_dedup = true,
+                                   .dedup_per_group = true,
+                                   .throughput_per_group = true,
                                    .dead_letter = TEXT("dlq"),
                                    .extras = TEXT("{}")};
 }
@@ -27,10 +31,13 @@ static size_t samples(struct command out[32])
     ADD(.type = COMMAND_QUEUE_UPDATE, .queue_update = {1, UINT64_MAX, settings()});
     ADD(.type = COMMAND_QUEUE_DELETE, .queue_delete = {2});
     ADD(.type = COMMAND_QUEUE_PURGE, .queue_purge = {3});
+    ADD(.type = COMMAND_QUEUE_TAG, .queue_tag = {3, 4, TEXT("{t}")});
     ADD(.type = COMMAND_SEND, .send = {4, CORE_DEFAULT, TEXT("record")});
-    ADD(.type = COMMAND_RECEIVE, .receive = {5, 10000, 43200, 1u << 20});
+    ADD(.type = COMMAND_RECEIVE, .receive = {5, 10000, 43200, 1u << 20, TEXT("attempt")});
     ADD(.type = COMMAND_DELETE, .delete = {6, {7, 8}, true});
     ADD(.type = COMMAND_CHANGE_VISIBILITY, .change_visibility = {9, {10, 11}, 12});
+    ADD(.type = COMMAND_MOVE_START, .move_start = {{21}, 22, 23, 24});
+    ADD(.type = COMMAND_MOVE_CANCEL, .move_cancel = {{25}, 26});
     ADD(.type = COMMAND_BLOB_PUT, .blob_put = {{13}, 14, 15, TEXT("piece")});
     ADD(.type = COMMAND_FUNCTION_PUT, .function_put = {TEXT("f"), 16, {17}, TEXT("{c}")});
     ADD(.type = COMMAND_FUNCTION_DELETE, .function_delete = {TEXT("f")});
@@ -84,7 +91,7 @@ static void test_fields_arrive(void **state)
     struct buffer bytes = {0};
     samples(commands);
     command_encode(&bytes, &commands[2]);
-    command_encode(&bytes, &commands[8]);
+    command_encode(&bytes, &commands[9]);
     struct cursor in = cursor_of(buffer_slice(&bytes));
     assert_int_equal(command_decode(&in, &read), STATUS_OK);
     assert_true(slice_is(read.queue_create.name, "orders"));
@@ -158,8 +165,8 @@ static void test_values_out_of_range(void **state)
     struct command commands[32];
     samples(commands);
     const struct command *create = &commands[2];
-    const struct command *send_command = &commands[6];
-    const struct command *receive_command = &commands[7];
+    const struct command *send_command = &commands[7];
+    const struct command *receive_command = &commands[8];
     size_t settings_at = 8 + 4 + strlen("orders");
     assert_int_equal(decode_with(create, settings_at, 900), STATUS_OK);
     assert_int_equal(decode_with(create, settings_at, 901), STATUS_INVALID); /* delay */
@@ -224,9 +231,9 @@ static void test_entry(void **state)
     entry.data[3] = 1; /* not zero */
     assert_int_equal(entry_open(buffer_slice(&entry), &in, &count, &now_ms), STATUS_INVALID);
     entry.data[3] = 0;
-    entry.data[0] = 2; /* a later version */
+    entry.data[0] = 3; /* a later version */
     assert_int_equal(entry_open(buffer_slice(&entry), &in, &count, &now_ms), STATUS_INVALID);
-    entry.data[0] = 1;
+    entry.data[0] = 2;
     entry.data[15] = 1; /* a time that would overflow sums */
     assert_int_equal(entry_open(buffer_slice(&entry), &in, &count, &now_ms), STATUS_INVALID);
     buffer_free(&entry);

@@ -221,7 +221,9 @@ static inline struct core_result mapping_put(struct fixture *f, uint8_t kind, ui
     memset(command.mapping_put.uuid, kind, UUID_BYTES);
     command.mapping_put.version = version;
     command.mapping_put.function_name = slice_of(function_name);
-    command.mapping_put.queue_name = SLICE_LITERAL("orders");
+    char queue_name[] = "orders-0"; /* one mapping per function and queue */
+    queue_name[7] = (char)('0' + kind);
+    command.mapping_put.queue_name = slice_of(queue_name);
     command.mapping_put.config = SLICE_LITERAL("{}");
     return apply(f, &command);
 }

@@ -99,7 +99,7 @@ static void test_bytes_max(void **state)
     uint64_t queue_id = create_default(f, "q");
     for (int i = 0; i < 5; i++)
         send(f, queue_id, 0); /* 10 bytes each */
-    struct command command = {.type = COMMAND_RECEIVE, .receive = {queue_id, 10, 30, 25}};
+    struct command command = {.type = COMMAND_RECEIVE, .receive = {queue_id, 10, 30, 25, {0}}};
     assert_int_equal(apply(f, &command).message_count, 2);
     command.receive.bytes_max = 5; /* one is given in any case */
     assert_int_equal(apply(f, &command).message_count, 1);

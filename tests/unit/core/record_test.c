@@ -68,6 +68,8 @@ static struct record sample(void)
     struct record record = {
         .sender_id = SLICE_LITERAL("AIDA"),
         .trace_header = SLICE_LITERAL("Root=1"),
+        .group_id = SLICE_LITERAL("group"),
+        .dedup_id = SLICE_LITERAL("dedup"),
         .body = SLICE_LITERAL("the body"),
         .attributes = {{SLICE_LITERAL("n"), SLICE_LITERAL("Number"), RECORD_STRING,
                         SLICE_LITERAL("12")},
@@ -92,6 +94,8 @@ static void test_round_trip(void **state)
     assert_memory_equal(read.md5_attributes, record.md5_attributes, MD5_BYTES);
     assert_true(slice_is(read.sender_id, "AIDA"));
     assert_true(slice_is(read.trace_header, "Root=1"));
+    assert_true(slice_is(read.group_id, "group"));
+    assert_true(slice_is(read.dedup_id, "dedup"));
     assert_true(slice_is(read.body, "the body"));
     assert_int_equal(read.attribute_count, 2);
     assert_true(slice_is(read.attributes[0].name, "e"));
@@ -110,7 +114,7 @@ static void test_no_attributes(void **state)
     struct record read;
     struct buffer bytes = {0};
     record_encode(&bytes, &record);
-    assert_int_equal(bytes.length, 68 + 1);
+    assert_int_equal(bytes.length, 76 + 1);
     assert_memory_equal(record.md5_attributes, zeros, MD5_BYTES);
     assert_int_equal(record_decode(buffer_slice(&bytes), &read), STATUS_OK);
     assert_int_equal(read.attribute_count, 0);
@@ -133,6 +137,33 @@ static void test_every_truncation_is_refused(void **state)
     buffer_free(&bytes);
 }
 
+/* The ids alone: the same as in the whole record, and nothing of what is no record. */
+static void test_ids(void **state)
+{
+    (void)state;
+    struct record record = sample();
+    struct record_ids ids;
+    struct buffer bytes = {0};
+    record_encode(&bytes, &record);
+    assert_true(record_read_ids(buffer_slice(&bytes), &ids));
+    assert_memory_equal(ids.message_id, record.message_id, UUID_BYTES);
+    assert_true(slice_is(ids.group_id, "group"));
+    assert_true(slice_is(ids.dedup_id, "dedup"));
+    size_t ids_end = 76 + strlen("AIDARoot=1groupdedup");
+    for (size_t length = 0; length < ids_end; length++)
+        assert_false(record_read_ids(slice_make(bytes.data, length), &ids));
+    assert_int_equal(ids.group_id.length, 0);
+    static const size_t lengths_at[] = {55, 59, 63, 67}; /* their highest bytes */
+    for (size_t i = 0; i < ARRAY_COUNT(lengths_at); i++) {
+        bytes.data[lengths_at[i]] = 255;
+        assert_false(record_read_ids(buffer_slice(&bytes), &ids));
+        bytes.data[lengths_at[i]] = 0;
+    }
+    bytes.data[60] = 129;
+    assert_false(record_read_ids(buffer_slice(&bytes), &ids));
+    buffer_free(&bytes);
+}
+
 static void refused_with(size_t offset, uint8_t value)
 {
     struct record record = sample();
@@ -148,12 +179,14 @@ static void refused_with(size_t offset, uint8_t value)
 static void test_hostile_bytes(void **state)
 {
     (void)state;
-    size_t attributes_at = 68 + strlen("AIDA") + strlen("Root=1");
-    refused_with(0, 2);                   /* unknown version */
+    size_t attributes_at =
+        76 + strlen("AIDA") + strlen("Root=1") + strlen("group") + strlen("dedup");
+    refused_with(0, 3);                   /* unknown version */
     refused_with(1, 0);                   /* attributes, but the flag says none */
     refused_with(1, 3);                   /* unknown flag */
     refused_with(2, 1);                   /* not zero */
     refused_with(55, 255);                /* a sender id of 4 GB */
+    refused_with(60, 129);                /* a group id that is too long */
     refused_with(attributes_at, 0);       /* no attributes */
     refused_with(attributes_at, 11);      /* too many */
     refused_with(attributes_at + 1, 255); /* far too many */
@@ -170,6 +203,7 @@ int main(void)
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_no_attributes),
         cmocka_unit_test(test_every_truncation_is_refused),
+        cmocka_unit_test(test_ids),
         cmocka_unit_test(test_hostile_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -180,8 +180,8 @@ static void test_digest_sees_changes(void **state)
     uint64_t last = core_digest(f->core);
     struct command commands[] = {
         {.type = COMMAND_SEND, .send = {1, 0, SLICE_LITERAL("x")}},
-        {.type = COMMAND_RECEIVE, .receive = {1, 1, 5, 0}},
-        {.type = COMMAND_RECEIVE, .receive = {2, 1, 5, 0}}, /* an empty one counts too */
+        {.type = COMMAND_RECEIVE, .receive = {1, 1, 5, 0, {0}}},
+        {.type = COMMAND_RECEIVE, .receive = {2, 1, 5, 0, {0}}}, /* an empty one counts too */
         {.type = COMMAND_DELETE, .delete = {1, {1, 1}, false}},
         {.type = COMMAND_CHANGE_VISIBILITY, .change_visibility = {1, {3, 1}, 9}},
         {.type = COMMAND_FUNCTION_USAGE, .function_usage = {SLICE_LITERAL("f"), {.errors = 1}}},

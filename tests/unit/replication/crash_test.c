@@ -244,7 +244,7 @@ static void check_all(const char *dir, const uint8_t *acknowledged)
     for (;;) {
         struct core_message messages[10];
         struct command command = {.type = COMMAND_RECEIVE};
-        command.receive = (struct command_receive){node.queue_id, 10, CORE_DEFAULT, 0};
+        command.receive = (struct command_receive){node.queue_id, 10, CORE_DEFAULT, 0, {0}};
         struct core_result result = run_one(&node, &command, messages);
         if (result.message_count == 0)
             break;

@@ -470,7 +470,7 @@ static void results_of_several_commands_stay_apart(void **state)
     uint64_t queue_id = make_queue(b, "orders");
     struct command send = send_of(queue_id, a_record(&record, "only"));
     struct command receive = {.type = COMMAND_RECEIVE};
-    receive.receive = (struct command_receive){queue_id, 10, CORE_DEFAULT, 0};
+    receive.receive = (struct command_receive){queue_id, 10, CORE_DEFAULT, 0, {0}};
     struct answer answer = {0};
     struct shard_call call = {.done = on_called, .data = &answer};
     shard_call_add(&call, &send);
