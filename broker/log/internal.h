@@ -103,7 +103,10 @@ struct log {
 
     uint64_t snapshots[SNAPSHOTS_READ_MAX]; /* indexes, ascending */
     size_t snapshot_count;
-    bool putting;
+    struct log_snapshot_put *putting; /* NULL: no snapshot is being stored */
+    uint64_t puts;                    /* stored */
+    uint64_t put_bytes;
+    uint64_t fork_ns_max;
 
     uint32_t reads;
     uint64_t bytes_written;
@@ -141,6 +144,8 @@ void log_fatal(struct log *log, const char *sentence);
 
 /* ---- snapshot_store.c ---- */
 MUST_CHECK enum status snapshots_list(struct log *log, const char **error);
+/* snapshots_stop: end the child that is writing one; its put fails. */
+void snapshots_stop(struct log *log);
 
 /* ---- log.c ---- */
 /* log_maybe_closed: after every end of an activity. The log may be gone when it returns. */

@@ -143,7 +143,7 @@ enum status log_open(struct log **out, const struct log_options *options, const 
 
 void log_maybe_closed(struct log *log)
 {
-    bool busy = log->writing || log->in_callbacks || log->preparing > 0 || log->putting ||
+    bool busy = log->writing || log->in_callbacks || log->preparing > 0 || log->putting != NULL ||
                 log->reads > 0 || log->queue.first != NULL;
     if (log->closed == NULL || busy)
         return;
@@ -159,6 +159,7 @@ void log_close(struct log *log, void (*closed)(void *data), void *data)
     log->closed = closed;
     log->closed_data = data;
     log->reclaim = false; /* what is queued is enough work */
+    snapshots_stop(log);
     writer_kick(log);
     log_maybe_closed(log);
 }
@@ -468,7 +469,11 @@ void log_stats(const struct log *log, struct log_stats *out)
                               .syncs = log->syncs,
                               .segments = log->segment_count,
                               .bytes_on_disk =
-                                  (uint64_t)log->spare_count * log->options.segment_bytes};
+                                  (uint64_t)log->spare_count * log->options.segment_bytes,
+                              .snapshots = log->puts,
+                              .snapshot_bytes_written = log->put_bytes,
+                              .snapshot_fork_ns_max = log->fork_ns_max,
+                              .snapshot_pid = log->putting != NULL ? log->putting->pid : 0};
     for (size_t i = 0; i < log->segment_count; i++) {
         out->bytes_on_disk += log->segments[i]->file_bytes;
         out->holds += log->segments[i]->holds;

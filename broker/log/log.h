@@ -141,17 +141,31 @@ struct log_snapshot_put;
 typedef void (*log_snapshot_put_cb)(struct log_snapshot_put *put, enum status status);
 struct log_snapshot_put {
     struct log_snapshot snapshot; /* data is unused; config is borrowed until done */
-    const struct slice *parts;    /* the data; borrowed until done */
+    /* make: give the data to `sink` with snapshot_add. Runs once, before log_snapshot_put returns
+     * or in a forked child, which has a copy of everything as it was then: it may read memory, and
+     * must take no lock, use no file or loop, and better take no memory. */
+    void (*make)(void *make_data, struct snapshot_sink *sink);
+    void *make_data;
+    const struct slice *parts; /* where `make` is NULL: the data; borrowed until done */
     size_t part_count;
     log_snapshot_put_cb done;
     void *data;
+    uint64_t raw_bytes;  /* out: of the data, as they were given */
+    uint64_t file_bytes; /* out: on disk */
+    uint64_t fork_ns;    /* out: how long the fork stopped everything */
     /* private */
     uv_work_t work;
+    uv_poll_t poll;
     struct log *log;
+    struct buffer image; /* of the whole file, where there is no child */
+    pid_t pid;           /* of the child; 0: none */
+    int fd;              /* of its report */
+    int ended;           /* its status, as of waitpid */
     int error;
 };
-/* log_snapshot_put: write it from a pool thread and keep the newest two. One at a time.
- *   errors (in done): DISK_FULL, IO_ERROR: nothing changed */
+/* log_snapshot_put: write it from a child process or a pool thread and keep the newest two. One at
+ * a time. log_close ends it. errors (in done): DISK_FULL, IO_ERROR (also: the child was killed):
+ * nothing changed */
 void log_snapshot_put(struct log *log, struct log_snapshot_put *put);
 
 /* log_snapshot_load: the newest good one from which the log goes on (blocking); index 0 if there is
@@ -172,6 +186,10 @@ struct log_stats {
     uint64_t segments;
     uint64_t bytes_on_disk; /* of segments and spares */
     uint64_t holds;
+    uint64_t snapshots;              /* stored since open */
+    uint64_t snapshot_bytes_written; /* of those */
+    uint64_t snapshot_fork_ns_max;   /* the longest pause for one */
+    pid_t snapshot_pid;              /* of the child that writes one now; 0: none */
 };
 void log_stats(const struct log *log, struct log_stats *out);
 

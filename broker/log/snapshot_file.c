@@ -36,6 +36,7 @@
 #define BLOCK_HEAD_BYTES 12u
 #define CONFIG_BYTES_MAX (64u << 10)
 #define TEMPORARY_NAME   "new.tmp"
+#define SYNC_BYTES       (UINT64_C(8) << 20)
 
 static const char magic[8] = {'M', 'R', 'S', 'N', 'A', 'P', '0', '1'};
 
@@ -61,20 +62,27 @@ uint64_t snapshot_name_parse(const char *name)
 
 /* ---- writing ---- */
 
-struct writer {
-    const struct log_disk *disk;
-    int fd;
-    uint64_t at;
-    uint64_t raw_bytes;
-    uint32_t blocks;
-    struct buffer scratch;
-};
+int snapshot_create(int dir_fd)
+{
+    return openat(dir_fd, TEMPORARY_NAME, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+}
 
-static int write_block(struct writer *w, struct slice raw)
+void snapshot_begin(struct snapshot_sink *sink, const struct log_disk *disk, int fd,
+                    const struct log_snapshot *what)
+{
+    ASSERT(what->index > 0);
+    ASSERT(what->config.length <= CONFIG_BYTES_MAX);
+    *sink = (struct snapshot_sink){
+        .disk = disk, .fd = fd, .what = what, .at = HEAD_BYTES + what->config.length};
+    buffer_reserve(&sink->scratch,
+                   BLOCK_HEAD_BYTES + (size_t)LZ4_compressBound(SNAPSHOT_BLOCK_BYTES));
+}
+
+/* encode_block: into the scratch buffer. */
+static struct slice encode_block(struct snapshot_sink *sink, struct slice raw)
 {
     int room = LZ4_compressBound((int)raw.length);
-    buffer_clear(&w->scratch);
-    uint8_t *out = buffer_reserve(&w->scratch, BLOCK_HEAD_BYTES + (size_t)room);
+    uint8_t *out = buffer_reserve(&sink->scratch, BLOCK_HEAD_BYTES + (size_t)room);
     int stored = LZ4_compress_default((const char *)raw.data, (char *)out + BLOCK_HEAD_BYTES,
                                       (int)raw.length, room);
     if (stored <= 0 || (size_t)stored >= raw.length) {
@@ -85,68 +93,73 @@ static int write_block(struct writer *w, struct slice raw)
     bytes_put_u32(out + 4, (uint32_t)stored);
     uint32_t crc = crc32c(0, slice_make(out, 8));
     bytes_put_u32(out + 8, crc32c(crc, slice_make(out + BLOCK_HEAD_BYTES, (size_t)stored)));
-    struct slice whole = {out, BLOCK_HEAD_BYTES + (size_t)stored};
-    int error = disk_write_bytes(w->disk, w->fd, whole, w->at);
-    w->at += whole.length;
-    w->raw_bytes += raw.length;
-    w->blocks++;
-    return error;
+    return slice_make(out, BLOCK_HEAD_BYTES + (size_t)stored);
 }
 
-static int write_parts(struct writer *w, const struct slice *parts, size_t part_count)
+/* spread: a little to the disk every now and then, for a long sync at the end would hold up those
+ * of the log. */
+static void spread(struct snapshot_sink *sink)
 {
-    for (size_t i = 0; i < part_count; i++) {
-        for (struct slice rest = parts[i]; rest.length > 0;) {
-            size_t length = rest.length < SNAPSHOT_BLOCK_BYTES ? rest.length : SNAPSHOT_BLOCK_BYTES;
-            int error = write_block(w, slice_make(rest.data, length));
-            if (error != 0)
-                return error;
-            rest = slice_sub(rest, length);
-        }
+    if (sink->error != 0 || sink->at - sink->synced < SYNC_BYTES)
+        return;
+    sink->synced = sink->at;
+    sink->error = disk_sync(sink->disk, sink->fd);
+}
+
+void snapshot_add(struct snapshot_sink *sink, struct slice data)
+{
+    while (data.length > 0 && sink->error == 0) {
+        size_t length = data.length < SNAPSHOT_BLOCK_BYTES ? data.length : SNAPSHOT_BLOCK_BYTES;
+        struct slice block = encode_block(sink, slice_make(data.data, length));
+        sink->error = disk_write_bytes(sink->disk, sink->fd, block, sink->at);
+        sink->at += block.length;
+        sink->raw_bytes += length;
+        sink->blocks++;
+        data = slice_sub(data, length);
+        spread(sink);
     }
-    return 0;
 }
 
-static int write_head(struct writer *w, const struct log_snapshot *what)
+static int write_head(const struct snapshot_sink *sink)
 {
+    const struct log_snapshot *what = sink->what;
     uint8_t head[HEAD_BYTES] = {0};
     memcpy(head, magic, sizeof magic);
     bytes_put_u64(head + 8, what->index);
     bytes_put_u64(head + 16, what->term);
     bytes_put_u64(head + 24, what->config_index);
     bytes_put_u32(head + 32, (uint32_t)what->config.length);
-    bytes_put_u32(head + 36, w->blocks);
-    bytes_put_u64(head + 40, w->raw_bytes);
+    bytes_put_u32(head + 36, sink->blocks);
+    bytes_put_u64(head + 40, sink->raw_bytes);
     bytes_put_u32(head + 52, crc32c(0, buffer_slice(&what->config)));
     bytes_put_u32(head + 60, crc32c(0, slice_make(head, 60)));
-    int error = disk_write_bytes(w->disk, w->fd, buffer_slice(&what->config), HEAD_BYTES);
-    return error != 0 ? error : disk_write_bytes(w->disk, w->fd, slice_make(head, sizeof head), 0);
+    int error = disk_write_bytes(sink->disk, sink->fd, buffer_slice(&what->config), HEAD_BYTES);
+    return error != 0 ? error
+                      : disk_write_bytes(sink->disk, sink->fd, slice_make(head, sizeof head), 0);
 }
 
-int snapshot_write(const struct log_disk *disk, int dir_fd, const struct log_snapshot *what,
-                   const struct slice *parts, size_t part_count)
+int snapshot_end(struct snapshot_sink *sink)
+{
+    if (sink->error == 0)
+        sink->error = write_head(sink);
+    if (sink->error == 0)
+        sink->error = disk_sync_whole(sink->disk, sink->fd);
+    buffer_free(&sink->scratch);
+    return sink->error;
+}
+
+int snapshot_publish(const struct log_disk *disk, int dir_fd, uint64_t index)
 {
     char name[SNAPSHOT_NAME_BYTES];
-    struct writer w = {.disk = disk, .at = HEAD_BYTES + what->config.length};
-    ASSERT(what->index > 0 && what->config.length <= CONFIG_BYTES_MAX);
-    w.fd = openat(dir_fd, TEMPORARY_NAME, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (w.fd < 0)
+    snapshot_name(index, name);
+    if (renameat(dir_fd, TEMPORARY_NAME, dir_fd, name) != 0)
         return errno;
-    int error = write_parts(&w, parts, part_count);
-    if (error == 0)
-        error = write_head(&w, what);
-    if (error == 0)
-        error = disk_sync_whole(disk, w.fd);
-    close(w.fd);
-    buffer_free(&w.scratch);
-    snapshot_name(what->index, name);
-    if (error == 0 && renameat(dir_fd, TEMPORARY_NAME, dir_fd, name) != 0)
-        error = errno;
-    if (error != 0) {
-        unlinkat(dir_fd, TEMPORARY_NAME, 0);
-        return error;
-    }
     return disk_sync_whole(disk, dir_fd);
+}
+
+void snapshot_discard(int dir_fd)
+{
+    unlinkat(dir_fd, TEMPORARY_NAME, 0);
 }
 
 /* ---- reading ---- */
@@ -176,6 +189,9 @@ static bool read_block(struct cursor *in, struct buffer *out, uint64_t raw_left)
 
 static bool read_blocks(struct cursor *in, uint32_t count, uint64_t raw_bytes, struct buffer *out)
 {
+    if (count > cursor_left(in) / BLOCK_HEAD_BYTES ||
+        raw_bytes > (uint64_t)count * SNAPSHOT_BLOCK_BYTES)
+        return false;
     for (uint32_t i = 0; i < count; i++) {
         if (!read_block(in, out, raw_bytes - out->length))
             return false;

@@ -22,12 +22,36 @@ void log_snapshot_free(struct log_snapshot *snapshot);
 void snapshot_name(uint64_t index, char out[SNAPSHOT_NAME_BYTES]);
 uint64_t snapshot_name_parse(const char *name);
 
-/* snapshot_write: compress into a temporary file, sync, rename, sync the folder. `parts` are the
- * data, one after the other; what->data is not used. Returns 0 or an errno, and leaves nothing
- * behind then. thread: pool. */
-MUST_CHECK int snapshot_write(const struct log_disk *disk, int dir_fd,
-                              const struct log_snapshot *what, const struct slice *parts,
-                              size_t part_count);
+/* A snapshot that is being written, piece by piece. Memory: one compressed block, reserved at the
+ * start. */
+struct snapshot_sink {
+    const struct log_disk *disk;
+    const struct log_snapshot *what;
+    int fd;
+    int error; /* the first; 0 so far. What comes later is dropped. */
+    uint64_t at;
+    uint64_t raw_bytes;
+    uint64_t synced;
+    uint32_t blocks;
+    struct buffer scratch;
+};
+
+/* snapshot_create: the empty file that a snapshot is written to, under its temporary name; its fd,
+ * or -1 and errno. */
+MUST_CHECK int snapshot_create(int dir_fd);
+
+/* snapshot_begin, any number of snapshot_add, snapshot_end: compress the data into `fd`, then head
+ * and sync. snapshot_end gives 0 or the first errno, and frees. what->data is not used.
+ * thread: any; between begin and end they take no lock and no memory. */
+void snapshot_begin(struct snapshot_sink *sink, const struct log_disk *disk, int fd,
+                    const struct log_snapshot *what);
+void snapshot_add(struct snapshot_sink *sink, struct slice data);
+MUST_CHECK int snapshot_end(struct snapshot_sink *sink);
+
+/* snapshot_publish: give what was written its name, on disk when this returns 0; else an errno.
+ * snapshot_discard: remove it. thread: pool. */
+MUST_CHECK int snapshot_publish(const struct log_disk *disk, int dir_fd, uint64_t index);
+void snapshot_discard(int dir_fd);
 
 /* snapshot_decode: a whole file. CORRUPT leaves *out empty. Memory taken is bounded by 256 times
  * the length of the file. */

@@ -5,7 +5,7 @@
  * While one is, they wait for it, so a batch grows as large as the disk is slow, and an idle shard
  * adds no delay. A second entry goes into flight only when a full one has gathered: it lets the log
  * begin the next write without waiting for a turn of the loop, and small ones would only cost
- * syncs.
+ * syncs. When snapshots do not keep up, entries are spaced (snapshot.c).
  *
  * When Raft commits an entry that this node proposed, the commands are applied call by call, and
  * each call is answered at once, since a result's messages are only valid until the next command.
@@ -60,6 +60,8 @@ static enum status admit(const struct shard *shard, const struct shard_call *cal
         return STATUS_INVALID;
     if (call->grows && shard->disk_low)
         return STATUS_DISK_FULL;
+    if (call->grows && snapshots_full(shard))
+        return STATUS_BUSY;
     bool full = b->flight_calls >= FLIGHT_CALLS_MAX ||
                 b->flight_bytes + call->commands.length > FLIGHT_BYTES_MAX;
     return full ? STATUS_BUSY : STATUS_OK;
@@ -205,6 +207,21 @@ static void propose_one(struct shard *shard)
         b->first = entry;
     b->last = entry;
     b->in_flight++;
+    shard->proposed_ms = uv_now(shard->options.loop);
+}
+
+static void on_pace_timer(uv_timer_t *timer)
+{
+    shard_wake(timer->data);
+}
+
+/* paced: entries are being spaced, and this is too early for the next. */
+static bool paced(struct shard *shard)
+{
+    uint64_t delay_ms = snapshots_pace_ms(shard);
+    if (delay_ms > 0 && !uv_is_active((uv_handle_t *)&shard->pace_timer))
+        uv_timer_start(&shard->pace_timer, on_pace_timer, delay_ms, 0);
+    return delay_ms > 0;
 }
 
 void batch_propose(struct shard *shard)
@@ -212,7 +229,8 @@ void batch_propose(struct shard *shard)
     struct batch *b = &shard->batch;
     while (b->pending.first != NULL &&
            (b->in_flight == 0 ||
-            (b->in_flight < ENTRIES_IN_FLIGHT && b->pending_bytes >= ENTRY_BYTES_GOOD)))
+            (b->in_flight < ENTRIES_IN_FLIGHT && b->pending_bytes >= ENTRY_BYTES_GOOD)) &&
+           !paced(shard))
         propose_one(shard);
 }
 

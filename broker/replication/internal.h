@@ -7,15 +7,23 @@
 #include "broker/replication/raft_disk.h"
 #include "broker/replication/shard.h"
 
-#define ENTRY_BYTES_GOOD   (256u << 10) /* a batch is closed at this, unless one call is bigger */
-#define CALL_BYTES_MAX     (16u << 20)
-#define FLIGHT_BYTES_MAX   (64u << 20) /* of calls queued or in Raft; then BUSY */
-#define FLIGHT_CALLS_MAX   100000u
-#define ENTRIES_IN_FLIGHT  2u
-#define WAITING_MAX        100000u
-#define SNAPSHOT_BYTES     (UINT64_C(64) << 20) /* of log between two snapshots */
-#define SNAPSHOT_TRAILING  16u
-#define ENTRY_OVERHEAD     256u /* what the library keeps in memory for each entry, about */
+#define ENTRY_BYTES_GOOD  (256u << 10) /* a batch is closed at this, unless one call is bigger */
+#define CALL_BYTES_MAX    (16u << 20)
+#define FLIGHT_BYTES_MAX  (64u << 20) /* of calls queued or in Raft; then BUSY */
+#define FLIGHT_CALLS_MAX  100000u
+#define ENTRIES_IN_FLIGHT 2u
+#define WAITING_MAX       100000u
+#define SNAPSHOT_TRAILING 16u
+#define ENTRY_OVERHEAD    256u /* what the library keeps in memory for each entry, about */
+/* Of log between two snapshots: at least, and at most; see snapshot.c. */
+#define SNAPSHOT_BYTES     (UINT64_C(64) << 20)
+#define SNAPSHOT_BYTES_MAX (UINT64_C(512) << 20)
+#define SCRATCH_BYTES      (1u << 20)
+/* Of log that no stored snapshot covers: from the first on entries are slowed, and at the second
+ * sends are refused. */
+#define HELD_BYTES_PACED   (UINT64_C(1) << 30)
+#define HELD_BYTES_MAX     (UINT64_C(1536) << 20)
+#define PACE_MS            20u
 #define DISK_RESERVE_BYTES (UINT64_C(256) << 20)
 #define NO_SLOT            SIZE_MAX
 
@@ -84,8 +92,15 @@ struct shard {
     struct shard_call tick;
     bool ticking; /* a TICK is in flight */
     bool restore_failed;
-    uint64_t log_bytes; /* since the last snapshot was begun */
-    bool snapshotting;
+    struct snapshots {
+        uint64_t held_bytes;    /* of log that no stored snapshot covers */
+        uint64_t covered_bytes; /* of those, by the one being made */
+        uint64_t due_bytes;     /* at so many held the next is begun */
+        uint64_t state_bytes;   /* of the last one */
+        bool making;
+        struct buffer scratch;
+    } snapshots;
+    uint64_t proposed_ms; /* when an entry was proposed last */
     bool told_ready;
     bool catalog_changed;
     struct buffer ready_queues; /* u64 ids, from the core's events */
@@ -96,6 +111,7 @@ struct shard {
     uv_timer_t tick_timer;
     uv_timer_t wait_timer;
     uv_timer_t disk_timer;
+    uv_timer_t pace_timer;
     uint64_t tick_at_ms; /* what tick_timer is set for */
     unsigned handles;
     uint64_t disk_free_bytes;
@@ -113,6 +129,16 @@ void shard_wake(struct shard *shard);
 void shard_note_ready(struct shard *shard, uint64_t queue_id);
 /* shard_fatal: trace and end the process. */
 __attribute__((noreturn)) void shard_fatal(struct shard *shard, const char *sentence);
+
+/* ---- snapshot.c ---- */
+/* snapshots_init: the library's calls and the log's; before raft_init. */
+void snapshots_init(struct shard *shard);
+void snapshots_free(struct shard *shard);
+/* snapshots_note_entry: an entry of this length is in the log, and applied now or soon. */
+void snapshots_note_entry(struct shard *shard, size_t length);
+/* snapshots_pace_ms: so long the next entry should wait; snapshots_full: no more sends. */
+uint64_t snapshots_pace_ms(const struct shard *shard);
+bool snapshots_full(const struct shard *shard);
 
 /* ---- batch.c ---- */
 /* batch_add: queue a call without the checks that shard_call makes. */

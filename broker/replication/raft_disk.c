@@ -9,6 +9,9 @@
  *   - load: entries are one allocation each with `batch` NULL. With a shared batch the library
  * scans the whole log at each release to see who else uses it: quadratic at the first snapshot.
  *     (The price: it does not free such entries if raft_start fails; the process ends then.)
+ *   - snapshot_put comes in the same call as fsm->snapshot, so the state is still that of the
+ *     snapshot's index: the log forks here, and the bytes that the library has from fsm->snapshot
+ *     are a token.
  *   - snapshot_put with trailing 0 means that a snapshot was received and replaces everything. One
  *     voter never receives one: refused.
  *   - close: every callback must have run before close_cb, since close_cb frees the entries.
@@ -290,13 +293,12 @@ static void on_put(struct log_snapshot_put *put, enum status status)
 {
     struct raft_disk *disk = CONTAINER_OF(put, struct raft_disk, put);
     buffer_free(&put->snapshot.config);
-    free(disk->parts);
-    disk->parts = NULL;
+    disk->putting = false;
     if (status == STATUS_OK)
         log_prefix_done(disk->log, done_with(disk));
     disk->put_cb(disk->put_request, status == STATUS_OK ? 0 : RAFT_IOERR);
     if (disk->snapshot_ended != NULL)
-        disk->snapshot_ended(disk->data, status);
+        disk->snapshot_ended(disk->data, status, put->raw_bytes);
 }
 
 static int io_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *req,
@@ -305,18 +307,14 @@ static int io_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io
     struct raft_disk *disk = disk_of(io);
     if (trailing == 0)
         return fail(io, RAFT_INVALID, "received snapshots are not supported");
-    ASSERT(disk->parts == NULL);
-    disk->put = (struct log_snapshot_put){.done = on_put};
+    ASSERT(!disk->putting);
+    disk->putting = true;
+    disk->put = (struct log_snapshot_put){
+        .make = disk->make_state, .make_data = disk->data, .done = on_put};
     disk->put.snapshot.index = snapshot->index;
     disk->put.snapshot.term = snapshot->term;
     disk->put.snapshot.config_index = snapshot->configuration_index;
     configuration_encode(&disk->put.snapshot.config, &snapshot->configuration);
-    disk->parts = calloc(snapshot->n_bufs + 1, sizeof *disk->parts);
-    ASSERT(disk->parts != NULL);
-    for (unsigned i = 0; i < snapshot->n_bufs; i++)
-        disk->parts[i] = slice_make(snapshot->bufs[i].base, snapshot->bufs[i].len);
-    disk->put.parts = disk->parts;
-    disk->put.part_count = snapshot->n_bufs;
     disk->trailing = trailing;
     disk->put_request = req;
     disk->put_cb = cb;

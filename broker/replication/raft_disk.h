@@ -18,12 +18,14 @@ struct raft_disk {
     const char *error; /* of a load that failed: a sentence, or NULL */
     /* the snapshot being stored */
     struct log_snapshot_put put;
-    struct slice *parts;
+    bool putting;
     unsigned trailing;
     struct raft_io_snapshot_put *put_request;
     raft_io_snapshot_put_cb put_cb;
+    /* make_state: the state as it is now, in a forked child (struct log_snapshot_put). */
+    void (*make_state)(void *data, struct snapshot_sink *sink);
     /* snapshot_ended: a snapshot has been stored, or could not be. */
-    void (*snapshot_ended)(void *data, enum status status);
+    void (*snapshot_ended)(void *data, enum status status, uint64_t state_bytes);
     void *data;
 };
 

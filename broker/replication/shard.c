@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One shard's life: recovery, leading, applying, snapshots, closing.
+/* One shard's life: recovery, leading, applying, closing.
  *
  *     shard_open: the log recovers; the library loads snapshot and entries and restores the core;
  *     with one voter it leads at once, and has applied everything, before shard_open returns.
@@ -16,10 +16,9 @@
  *     process ends.
  *   - The index of the entry being applied is not passed: it is raft_last_applied() + 1.
  *   - LEADERSHIPLOST means that the outcome is unknown: CLOSED, never "not done".
- *   - A snapshot is triggered by a count of entries: here by bytes, by setting the threshold to 1
- * when enough have been written, which takes effect after the entry at hand. The library keeps
- * every entry since the last snapshot in memory, so this also bounds memory: the default is 64 MiB
- * and what gathers while one is written. While one is under way no other is begun.
+ *   - A snapshot is triggered by a count of entries: here by bytes (snapshot.c), by setting the
+ *     threshold to 1 when it is due, which takes effect after the entry at hand. While one is under
+ *     way no other is begun.
  *   - If restoring fails, raft_start leaks the entries: so restore never fails; it takes a note.
  *
  * I1  The core changes in fsm_apply and fsm_restore only.
@@ -97,61 +96,18 @@ static void on_catalog_changed(void *data)
 
 /* ---- the library's state machine ---- */
 
-static void note_log_bytes(struct shard *shard, size_t length)
-{
-    shard->log_bytes += length + ENTRY_OVERHEAD;
-    if (shard->log_bytes >= shard->options.snapshot_bytes && !shard->snapshotting)
-        raft_set_snapshot_threshold(&shard->raft, 1);
-}
-
 static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **result)
 {
     struct shard *shard = fsm->data;
     uint64_t index = raft_last_applied(&shard->raft) + 1;
     struct slice payload = slice_make(buf->base, buf->len);
     *result = NULL;
-    note_log_bytes(shard, buf->len);
+    snapshots_note_entry(shard, buf->len);
     if (shard->restore_failed || batch_apply(shard, index, payload))
         return 0;
     if (core_apply_entry(shard->core, index, payload) != STATUS_OK)
         shard_fatal(shard, "an entry of the log does not decode: it was written by another program "
                            "or a later version");
-    return 0;
-}
-
-static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *n_bufs)
-{
-    struct shard *shard = fsm->data;
-    struct buffer state = {0};
-    raft_set_snapshot_threshold(&shard->raft, UINT32_MAX);
-    *bufs = raft_malloc(sizeof **bufs);
-    ASSERT(*bufs != NULL);
-    core_snapshot(shard->core, &state);
-    /* The library frees this with raft_free, which is free: raft_heap_set is never called. */
-    (*bufs)[0] = (struct raft_buffer){state.data, state.length};
-    *n_bufs = 1;
-    shard->log_bytes = 0;
-    shard->snapshotting = true;
-    return 0;
-}
-
-static void on_snapshot_ended(void *data, enum status status)
-{
-    struct shard *shard = data;
-    shard->snapshotting = false;
-    if (status == STATUS_OK)
-        return;
-    trace_error("shard", "snapshot-failed", "dir=\"%s\" error=\"%s\"", shard->options.dir,
-                status_text(status));
-    shard->log_bytes += shard->options.snapshot_bytes / 4 * 3; /* again before long */
-}
-
-static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
-{
-    struct shard *shard = fsm->data;
-    if (core_restore(shard->core, slice_make(buf->base, buf->len)) != STATUS_OK)
-        shard->restore_failed = true;
-    raft_free(buf->base);
     return 0;
 }
 
@@ -401,6 +357,7 @@ static void on_handle_closed(uv_handle_t *handle)
     core_free(shard->core);
     batch_free(shard);
     wait_free(shard);
+    snapshots_free(shard);
     buffer_free(&shard->ready_queues);
     free((char *)(uintptr_t)shard->options.dir);
     free((char *)(uintptr_t)shard->options.address);
@@ -416,6 +373,7 @@ static void on_raft_closed(struct raft *raft)
         (uv_handle_t *)&shard->prepare,    (uv_handle_t *)&shard->check,
         (uv_handle_t *)&shard->idle,       (uv_handle_t *)&shard->tick_timer,
         (uv_handle_t *)&shard->wait_timer, (uv_handle_t *)&shard->disk_timer,
+        (uv_handle_t *)&shard->pace_timer,
     };
     for (size_t i = 0; i < ARRAY_COUNT(handles); i++)
         uv_close(handles[i], on_handle_closed);
@@ -430,6 +388,7 @@ static void begin_close(struct shard *shard)
     uv_timer_stop(&shard->tick_timer);
     uv_timer_stop(&shard->wait_timer);
     uv_timer_stop(&shard->disk_timer);
+    uv_timer_stop(&shard->pace_timer);
     raft_close(&shard->raft, on_raft_closed);
 }
 
@@ -457,9 +416,11 @@ static void init_handles(struct shard *shard)
     uv_timer_init(loop, &shard->tick_timer);
     uv_timer_init(loop, &shard->wait_timer);
     uv_timer_init(loop, &shard->disk_timer);
-    shard->handles = 6;
+    uv_timer_init(loop, &shard->pace_timer);
+    shard->handles = 7;
     shard->prepare.data = shard->check.data = shard->idle.data = shard;
     shard->tick_timer.data = shard->wait_timer.data = shard->disk_timer.data = shard;
+    shard->pace_timer.data = shard;
 }
 
 static struct shard *make(const struct shard_options *options)
@@ -478,11 +439,7 @@ static struct shard *make(const struct shard_options *options)
     struct core_events events = {shard,          on_hold,       on_release,
                                  on_queue_ready, on_queue_gone, on_catalog_changed};
     shard->core = core_new(&events);
-    shard->fsm = (struct raft_fsm){.version = 1,
-                                   .data = shard,
-                                   .apply = fsm_apply,
-                                   .snapshot = fsm_snapshot,
-                                   .restore = fsm_restore};
+    shard->fsm = (struct raft_fsm){.version = 1, .data = shard, .apply = fsm_apply};
     return shard;
 }
 
@@ -504,8 +461,7 @@ static int start_raft(struct shard *shard)
 {
     struct raft *raft = &shard->raft;
     raft_disk_init(&shard->disk, shard->options.loop, shard->log);
-    shard->disk.snapshot_ended = on_snapshot_ended;
-    shard->disk.data = shard;
+    snapshots_init(shard);
     int rv = raft_init(raft, &shard->disk.io, &shard->fsm, shard->options.node_id,
                        shard->options.address);
     ASSERT(rv == 0); /* fails for lack of memory only */
@@ -663,6 +619,11 @@ void shard_stats(const struct shard *shard, struct shard_stats *out)
         .entries = shard->entries,
         .commands = shard->commands,
         .waiting = wait_count(shard),
+        .snapshots = log.snapshots,
+        .snapshot_bytes_written = log.snapshot_bytes_written,
+        .snapshot_fork_ns_max = log.snapshot_fork_ns_max,
+        .snapshot_pid = log.snapshot_pid,
+        .held_bytes = shard->snapshots.held_bytes,
         .disk_free_bytes = shard->disk_free_bytes,
         .disk_low = shard->disk_low,
     };

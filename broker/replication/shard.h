@@ -20,7 +20,7 @@ struct shard_options {
     uint64_t node_id;        /* the Raft id of this node: > 0 */
     const char *address;     /* the peer address of this node, as other nodes would dial it */
     uint32_t segment_bytes;  /* size of a log segment; 0 = 16 MiB */
-    uint64_t snapshot_bytes; /* log written between two snapshots; 0 = 64 MiB */
+    uint64_t snapshot_bytes; /* log between two snapshots, at least; 0 = 64 MiB */
     uint64_t
         disk_reserve_bytes; /* sends are refused while less than this is free; default 256 MiB */
     /* ready: this node leads, and everything older than its term is applied. Called again with
@@ -135,9 +135,14 @@ struct shard_stats {
     uint64_t log_syncs;         /* since start */
     uint64_t log_segments;
     uint64_t log_bytes_on_disk;
-    uint64_t entries;  /* proposed since start */
-    uint64_t commands; /* proposed since start */
-    uint64_t waiting;  /* receives that wait now */
+    uint64_t entries;                /* proposed since start */
+    uint64_t commands;               /* proposed since start */
+    uint64_t waiting;                /* receives that wait now */
+    uint64_t snapshots;              /* stored since start */
+    uint64_t snapshot_bytes_written; /* since start */
+    uint64_t snapshot_fork_ns_max;   /* the longest that beginning one stopped everything */
+    pid_t snapshot_pid;              /* of the child that writes one now; 0 = none */
+    uint64_t held_bytes;             /* of log in memory, as no stored snapshot covers it */
     uint64_t disk_free_bytes;
     bool disk_low;
 };
