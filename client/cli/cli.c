@@ -42,7 +42,8 @@ static const struct command_list lists[] = {
     {cli_local_commands, &cli_local_command_count},
 };
 
-static int say(struct cli *cli, int exit_status, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static int say(struct cli *cli, int exit_status,
+                                                     const char *format, va_list args)
 {
     char text[2048];
     vsnprintf(text, sizeof text, format, args);

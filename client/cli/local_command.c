@@ -11,11 +11,12 @@
  *
  * I1. Nothing of one run is left when the next begins. The kernel kills the children with their
  *     parent (child.c), and all three hold one lock on DIR/lock: flock belongs to the open file,
- * which the children inherit, so the lock is free when the last of them is gone. I2. The RPC and
- * peer ports are chosen once and kept when a child is started again, so that the worker finds its
- * broker where it was. I3. A broker that has never been ready and exits ends the program with its
- * exit status; one that was ready is started again, until it has failed FAILURES_MAX times in a
- * row. */
+ *     which the children inherit, so the lock is free when the last of them is gone.
+ * I2. The RPC and peer ports are chosen once and kept when a child is started again, so that the
+ *     worker finds its broker where it was.
+ * I3. A broker that has never been ready and exits ends the program with its exit status; one that
+ *     was ready is started again, until it has failed FAILURES_MAX times in a row. A child that
+ *     says that another start is of no use (misuse, configuration) is not started again. */
 #include "client/cli/child.h"
 #include "client/cli/cli.h"
 #include "client/cli/ports.h"
@@ -31,6 +32,7 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -360,8 +362,14 @@ static bool worker_connected(struct local *l)
     return connected;
 }
 
-/* Start a child again when its time has come; an exit status when it has failed too often, else 0.
- */
+/* What starting again cannot mend: the command line, or what the machine allows. */
+static bool is_final(const struct child *child)
+{
+    return child->exit_status == EX_USAGE || child->exit_status == EX_CONFIG;
+}
+
+/* Start a child again when its time has come; an exit status when it has failed too often or for
+ * good, else 0. */
 static int keep_running(struct local *l, struct child *child)
 {
     char outcome[64];
@@ -369,7 +377,7 @@ static int keep_running(struct local *l, struct child *child)
         child_outcome(child, outcome);
         trace_warn("local", "child_ended", "child=%s outcome=\"%s\" failures=%u", child->name,
                    outcome, child->failures);
-        if (child->failures >= FAILURES_MAX)
+        if (child->failures >= FAILURES_MAX || is_final(child))
             return give_up(l, child);
     }
     if (child->pid == 0 && clock_monotonic_ns() >= child->restart_ns &&
