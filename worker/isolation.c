@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The isolation ladder: what each machine allows, tried for real instead of guessed from versions.
  *
- *   RUNG         NEEDS                      WHAT IT GIVES
- *   namespaces   root with CAP_SYS_ADMIN    own file tree, processes, IPC and host name; killing
- * the namespace's init kills all of it, whatever it forked own uids     CAP_SETUID, CAP_SETGID
- * environments cannot signal, trace or read each other; RLIMIT_NPROC counts each alone cgroups a
- * writable hierarchy       hard memory and process limits, exact memory metering seccomp      any
- * kernel                 no reach for the rarely used parts of the kernel
+ * - namespaces (root with CAP_SYS_ADMIN): own file tree, processes, IPC and host name; killing the
+ *   namespace's init kills all of it, whatever it forked
+ * - own uids (CAP_SETUID, CAP_SETGID): environments cannot signal, trace or read each other;
+ *   RLIMIT_NPROC counts each alone
+ * - cgroups (a writable hierarchy): hard memory and process limits, exact memory metering
+ * - seccomp (any kernel): no reach for the rarely used parts of the kernel
+ *
+ * Own uids without namespaces, as in an ordinary container, find code by its path on the host: the
+ * folders above it must let strangers pass. That is checked at start, because every cold start
+ * would fail otherwise; running functions as root instead is out of the question.
  *
  * Always, even as a plain user: no_new_privs, no capabilities, resource limits, only descriptors
  * 0-2, and a supervisor that outlives nothing. As a plain user all functions share the worker's own
@@ -29,22 +33,24 @@
 #include <unistd.h>
 
 /* in_child: does `attempt` succeed in a process of its own? */
-static bool in_child(bool (*attempt)(uid_t uid), uid_t uid, unsigned long clone_flags)
+static bool in_child(bool (*attempt)(uid_t uid, const char *path), uid_t uid, const char *path,
+                     unsigned long clone_flags)
 {
     /* Not fork: the namespaces must be new for the child itself, as they are for an environment. */
     long pid = syscall(SYS_clone, clone_flags | SIGCHLD, 0, 0, 0, 0);
     if (pid < 0)
         return false;
     if (pid == 0)
-        _exit(attempt(uid) ? 0 : 1);
+        _exit(attempt(uid, path) ? 0 : 1);
     int wstatus = 0;
     return waitpid((pid_t)pid, &wstatus, 0) == (pid_t)pid && WIFEXITED(wstatus) &&
            WEXITSTATUS(wstatus) == 0;
 }
 
-static bool can_mount(uid_t uid)
+static bool can_mount(uid_t uid, const char *path)
 {
     (void)uid;
+    (void)path;
     return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
            mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "size=64k") == 0 &&
            mkdir("/tmp/usr", 0755) == 0 && mkdir("/tmp/proc", 0755) == 0 &&
@@ -54,10 +60,17 @@ static bool can_mount(uid_t uid)
            mount("proc", "/tmp/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) == 0;
 }
 
-static bool can_change_uid(uid_t uid)
+static bool can_change_uid(uid_t uid, const char *path)
 {
+    (void)path;
     return setgroups(0, NULL) == 0 && setresgid(uid, uid, uid) == 0 &&
            setresuid(uid, uid, uid) == 0;
+}
+
+/* The change of identity ends every right of root. */
+static bool can_pass_to(uid_t uid, const char *path)
+{
+    return can_change_uid(uid, path) && access(path, F_OK) == 0;
 }
 
 /* Two workers on one machine must not share ids, and a process id is taken only once at a time.
@@ -68,7 +81,7 @@ static bool find_uids(struct isolation *isolation)
     uid_t bases[] = {1000000 + pid * (2 * ENVIRONMENTS_MAX),
                      20000 + pid % 80 * (2 * ENVIRONMENTS_MAX)};
     for (unsigned i = 0; i < 2; i++)
-        if (in_child(can_change_uid, bases[i] + ENVIRONMENTS_MAX - 1, 0)) {
+        if (in_child(can_change_uid, bases[i] + ENVIRONMENTS_MAX - 1, NULL, 0)) {
             isolation->uid_base = bases[i];
             return true;
         }
@@ -90,7 +103,7 @@ void isolation_probe(struct isolation *out)
     unsigned long flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
     out->own_uids = geteuid() == 0 && find_uids(out);
     /* Without an own uid a namespace's init and its function could kill each other's parent. */
-    out->namespaces = out->own_uids && in_child(can_mount, 0, flags);
+    out->namespaces = out->own_uids && in_child(can_mount, 0, NULL, flags);
     cgroups_open(&out->cgroups);
     if (seccomp_filter_build(&out->filter) != STATUS_OK)
         trace_warn("isolation", "no_seccomp", "effect=\"every system call is allowed\"");
@@ -99,6 +112,12 @@ void isolation_probe(struct isolation *out)
     if (!out->own_uids)
         trace_warn("isolation", "shared_user",
                    "effect=\"functions run as the worker's own user: run trusted code only\"");
+}
+
+bool isolation_reaches(const struct isolation *isolation, const char *dir)
+{
+    return isolation->namespaces || !isolation->own_uids ||
+           in_child(can_pass_to, isolation->uid_base, dir, 0);
 }
 
 void isolation_deinit(struct isolation *isolation)

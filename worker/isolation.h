@@ -27,6 +27,10 @@ struct isolation {
 void isolation_probe(struct isolation *out);
 void isolation_deinit(struct isolation *isolation);
 
+/* isolation_reaches: whether functions will get at files below `dir`, which they see at their path
+ * on the host where there are no namespaces. Call before threads start. */
+bool isolation_reaches(const struct isolation *isolation, const char *dir);
+
 /* isolation_describe: fill `text` again after a field was changed by hand. */
 void isolation_describe(struct isolation *isolation);
 

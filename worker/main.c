@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #define ADDRESSES_MAX   64
@@ -171,13 +172,26 @@ static const char *make_data_dir(const char *dir, struct arena *arena)
     return arena_text(arena, slice_of(resolved));
 }
 
-static bool run_loop(uv_loop_t *loop, struct program *p, const struct worker_options *options)
+static bool functions_reach(const struct isolation *isolation, const char *data_dir)
+{
+    if (isolation_reaches(isolation, data_dir))
+        return true;
+    fprintf(stderr,
+            "millrace-worker: --data-dir %s: functions run as users of their own here, and may not "
+            "pass through the folders above it; give a folder below ones that others may pass "
+            "through, such as /var/lib/millrace\n",
+            data_dir);
+    return false;
+}
+
+static int run_loop(uv_loop_t *loop, struct program *p, const struct worker_options *options)
 {
     static const int numbers[2] = {SIGTERM, SIGINT};
     enum status status = worker_open(&p->worker, options);
     if (status != STATUS_OK) {
-        fprintf(stderr, "millrace-worker: %s: %s\n", options->data_dir, status_text(status));
-        return false;
+        fprintf(stderr, "millrace-worker: --data-dir %s: %s\n", options->data_dir,
+                status_text(status));
+        return EX_CANTCREAT;
     }
     for (unsigned i = 0; i < 2; i++) {
         uv_signal_init(loop, &p->signals[i]);
@@ -185,7 +199,42 @@ static bool run_loop(uv_loop_t *loop, struct program *p, const struct worker_opt
         uv_signal_start(&p->signals[i], on_signal, numbers[i]);
     }
     uv_run(loop, UV_RUN_DEFAULT);
-    return true;
+    uv_loop_close(loop);
+    return EX_OK;
+}
+
+static int run_isolated(const struct settings *settings, const char *data_dir,
+                        const struct isolation *isolation, const struct runtimes *runtimes,
+                        const struct broker_address *addresses, size_t address_count)
+{
+    struct launcher *launcher = NULL;
+    struct program program = {.grace_ms = (uint32_t)settings->grace_s * 1000};
+    if (!functions_reach(isolation, data_dir))
+        return EX_CONFIG;
+    enum status status = launcher_start(&launcher, isolation);
+    if (status != STATUS_OK) {
+        fprintf(stderr, "millrace-worker: cannot start the launcher: %s\n", status_text(status));
+        return EX_OSERR;
+    }
+    int code = EX_OSERR;
+    uv_loop_t loop;
+    if (uv_loop_init(&loop) == 0) {
+        struct worker_options options = {.loop = &loop,
+                                         .launcher = launcher,
+                                         .isolation = isolation,
+                                         .runtimes = runtimes,
+                                         .addresses = addresses,
+                                         .address_count = address_count,
+                                         .data_dir = data_dir,
+                                         .memory_bytes = settings->memory_bytes,
+                                         .environments_max = (uint32_t)settings->concurrency,
+                                         .keep_alive_ms = (uint32_t)settings->keep_alive_s * 1000,
+                                         .init_timeout_ms = 10000,
+                                         .code_bytes_max = settings->code_cache_bytes};
+        code = run_loop(&loop, &program, &options);
+    }
+    launcher_stop(launcher);
+    return code;
 }
 
 static int run(const struct settings *settings, struct arena *arena)
@@ -193,42 +242,18 @@ static int run(const struct settings *settings, struct arena *arena)
     struct broker_address addresses[ADDRESSES_MAX];
     struct isolation isolation;
     struct runtimes runtimes;
-    struct launcher *launcher = NULL;
-    struct program program = {.grace_ms = (uint32_t)settings->grace_s * 1000};
     size_t address_count = split_addresses(settings->brokers, arena, addresses);
-    const char *data_dir = address_count > 0 ? make_data_dir(settings->data_dir, arena) : NULL;
+    if (address_count == 0)
+        return EX_USAGE;
+    const char *data_dir = make_data_dir(settings->data_dir, arena);
     if (data_dir == NULL)
-        return 2;
+        return EX_CANTCREAT;
     prctl(PR_SET_DUMPABLE, 0); /* no core file and no tracing of a process that sees all events */
     runtimes_find(&runtimes);
     isolation_probe(&isolation);
-    enum status status = launcher_start(&launcher, &isolation);
-    if (status != STATUS_OK) {
-        fprintf(stderr, "millrace-worker: cannot start the launcher: %s\n", status_text(status));
-        isolation_deinit(&isolation);
-        return 1;
-    }
-    uv_loop_t loop;
-    if (uv_loop_init(&loop) != 0)
-        return 1;
-    struct worker_options options = {.loop = &loop,
-                                     .launcher = launcher,
-                                     .isolation = &isolation,
-                                     .runtimes = &runtimes,
-                                     .addresses = addresses,
-                                     .address_count = address_count,
-                                     .data_dir = data_dir,
-                                     .memory_bytes = settings->memory_bytes,
-                                     .environments_max = (uint32_t)settings->concurrency,
-                                     .keep_alive_ms = (uint32_t)settings->keep_alive_s * 1000,
-                                     .init_timeout_ms = 10000,
-                                     .code_bytes_max = settings->code_cache_bytes};
-    bool ran = run_loop(&loop, &program, &options);
-    launcher_stop(launcher);
+    int code = run_isolated(settings, data_dir, &isolation, &runtimes, addresses, address_count);
     isolation_deinit(&isolation);
-    if (ran)
-        uv_loop_close(&loop);
-    return ran ? 0 : 1;
+    return code;
 }
 
 int main(int argc, char *argv[])
@@ -241,11 +266,11 @@ int main(int argc, char *argv[])
                                 .rows = rows,
                                 .row_count = sizeof rows / sizeof rows[0]};
     enum trace_level level = TRACE_INFO;
-    int code = 2;
+    int code = EX_USAGE;
     if (options_read(&spec, argc, argv, &settings, &arena, &result) != STATUS_OK) {
         fprintf(stderr, "millrace-worker: %s\n", result.error);
     } else if (result.exit_now) {
-        code = 0;
+        code = EX_OK;
     } else if (!trace_level_parse(settings.log_level, &level)) {
         fprintf(stderr,
                 "millrace-worker: --log-level: \"%s\" is none of debug, info, warn, error\n",

@@ -81,6 +81,8 @@ class Broker:
     def __init__(self, worker=True, folder=None, broker_arguments=()):
         self.folder = folder or tempfile.mkdtemp(prefix="millrace-test-")
         self.own_folder = folder is None
+        # Functions run as another user below the worker's data folder.
+        os.chmod(self.folder, 0o711)
         self.broker_arguments = list(broker_arguments)
         self.ports = free_ports(3)
         self.endpoint = f"http://127.0.0.1:{self.ports[0]}"

@@ -91,6 +91,34 @@ class Identity:
     cognito_identity_pool_id = None
 
 
+class ClientInfo:
+    """What a mobile client says about itself."""
+
+    def __init__(self, told):
+        for name in ("installation_id", "app_title", "app_version_name", "app_version_code",
+                     "app_package_name"):
+            setattr(self, name, told.get(name))
+
+
+class ClientContext:
+    """What the caller gave as its context; a part that is missing is None."""
+
+    def __init__(self, told):
+        self.custom = told.get("custom")
+        self.env = told.get("env")
+        client = told.get("client")
+        self.client = ClientInfo(client) if isinstance(client, dict) else None
+
+
+def client_context(text):
+    """None if the caller gave none, or something that is no JSON object."""
+    try:
+        told = json.loads(text)
+    except ValueError:
+        return None
+    return ClientContext(told) if isinstance(told, dict) else None
+
+
 class Context:
     """The handler's second argument."""
 
@@ -105,9 +133,7 @@ class Context:
         self.log_stream_name = env["AWS_LAMBDA_LOG_STREAM_NAME"]
         self.tenant_id = None
         self.identity = Identity()
-        self.client_context = None
-        if headers.get("lambda-runtime-client-context"):
-            self.client_context = json.loads(headers["lambda-runtime-client-context"])
+        self.client_context = client_context(headers.get("lambda-runtime-client-context", ""))
         self._deadline_ms = int(headers.get("lambda-runtime-deadline-ms", "0"))
 
     def get_remaining_time_in_millis(self):
