@@ -182,16 +182,14 @@ fuzz_one() {
 }
 
 fuzz_all() {
-    export -f fuzz_one
-    export root logs fuzz_seconds
     printf '%s\n' build/fuzz/bin/*_fuzz | sed "s|^|$root/|" |
         xargs -P "$jobs" -I PROGRAM bash -c 'fuzz_one PROGRAM'
 }
 
 run_fuzz() {
     build fuzz || return
-    export -f fuzz_all
-    export jobs
+    export -f fuzz_all fuzz_one
+    export root logs fuzz_seconds jobs
     suite fuzz lines bash -c fuzz_all
 }
 
