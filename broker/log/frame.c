@@ -8,10 +8,11 @@
  *     0   8  magic "MRSEGMT1"               0   4  magic "MRFR"
  *     8   8  segment id, random             4   4  payload length
  *     16  8  index of the first frame       8   8  index
- *     24  36 zero                           16  8  term
+ *     24  8  last index if rewritten, or 0  16  8  term
+ *     32  28 zero
  *     60  4  CRC-32C of bytes 0..59         24  8  synced index
  *                                           32  2  type
- *     TRAILER (40 bytes, last in the file)  34  2  flags, 0
+ *     TRAILER (40 bytes, last in the file)  34  2  flags: 1 = sparse (sparse.c)
  *     0   4  magic "MRFT"                   36  4  CRC-32C
  *     4   4  count of frames                40  4n CRC-32C of each 4096-byte block of the payload
  *     8   8  index of the first frame       ... to a multiple of 8, then the payload, to a multiple
@@ -31,14 +32,14 @@
  *
  * What cannot be told apart: damage to frames of the very last write looks like a torn write. */
 #include "broker/log/frame.h"
+#include "broker/log/sparse.h"
 
 #include "proto/base/assert.h"
 #include "proto/base/bytes.h"
 #include "proto/base/crc32c.h"
 
 static const char segment_magic[8] = {'M', 'R', 'S', 'E', 'G', 'M', 'T', '1'};
-#define FRAME_MAGIC   0x5246524du /* "MRFR" */
-#define TRAILER_MAGIC 0x5446524du /* "MRFT" */
+#define FRAME_MAGIC 0x5246524du /* "MRFR" */
 
 static uint32_t align8(uint32_t n)
 {
@@ -58,6 +59,7 @@ void segment_head_encode(const struct segment_head *head, uint8_t out[SEGMENT_HE
     memcpy(out, segment_magic, sizeof segment_magic);
     bytes_put_u64(out + 8, head->id);
     bytes_put_u64(out + 16, head->first_index);
+    bytes_put_u64(out + 24, head->last_index);
     bytes_put_u32(out + 60, crc32c(0, slice_make(out, 60)));
 }
 
@@ -69,7 +71,8 @@ bool segment_head_decode(struct slice in, struct segment_head *out)
         return false;
     out->id = bytes_get_u64(in.data + 8);
     out->first_index = bytes_get_u64(in.data + 16);
-    return out->first_index > 0;
+    out->last_index = bytes_get_u64(in.data + 24);
+    return out->first_index > 0 && (out->last_index == 0 || out->last_index >= out->first_index);
 }
 
 uint32_t frame_block_count(uint32_t length)
@@ -86,6 +89,17 @@ uint32_t frame_head_bytes(uint32_t length)
 uint32_t frame_bytes(uint32_t length)
 {
     return frame_head_bytes(length) + align8(length);
+}
+
+/* Frames with n blocks are all shorter than those with n + 1, so the size tells the count. */
+uint32_t frame_blocks_in(uint32_t bytes)
+{
+    uint64_t blocks = 0;
+    if (bytes > FRAME_HEAD_BYTES)
+        blocks = (bytes - FRAME_HEAD_BYTES) / (FRAME_BLOCK_BYTES + 4);
+    while (align8(FRAME_HEAD_BYTES + 4 * (uint32_t)blocks) + blocks * FRAME_BLOCK_BYTES < bytes)
+        blocks++;
+    return (uint32_t)blocks;
 }
 
 static uint32_t frame_head_crc(const uint8_t *head, uint32_t head_bytes, uint64_t segment_id)
@@ -116,7 +130,7 @@ void frame_head_encode(const struct frame *frame, uint64_t segment_id, const uin
                               block_length(frame->length, i)};
         bytes_put_u32(out + FRAME_HEAD_BYTES + 4 * i, crc32c(0, block));
     }
-    bytes_put_u32(out + 36, frame_head_crc(out, head_bytes, segment_id));
+    frame_seal_head(out, head_bytes, segment_id);
 }
 
 uint32_t frame_peek_bytes(struct slice in)
@@ -124,7 +138,10 @@ uint32_t frame_peek_bytes(struct slice in)
     if (in.length < FRAME_HEAD_BYTES || bytes_get_u32(in.data) != FRAME_MAGIC)
         return 0;
     uint32_t length = bytes_get_u32(in.data + 4);
-    return length <= FRAME_PAYLOAD_MAX ? frame_head_bytes(length) : 0;
+    bool sparse = bytes_get_u16(in.data + 34) == FRAME_FLAG_SPARSE;
+    if (length > FRAME_PAYLOAD_MAX)
+        return 0;
+    return sparse ? sparse_head_bytes(length) : frame_head_bytes(length);
 }
 
 bool frame_head_decode(struct slice in, uint64_t segment_id, struct frame *out)
@@ -138,7 +155,14 @@ bool frame_head_decode(struct slice in, uint64_t segment_id, struct frame *out)
     out->term = bytes_get_u64(in.data + 16);
     out->synced_index = bytes_get_u64(in.data + 24);
     out->type = bytes_get_u16(in.data + 32);
-    return bytes_get_u16(in.data + 34) == 0; /* flags of a later version are not understood */
+    uint16_t flags = bytes_get_u16(in.data + 34);
+    out->sparse = flags == FRAME_FLAG_SPARSE;
+    return flags == 0 || out->sparse; /* flags of a later version are not understood */
+}
+
+void frame_seal_head(uint8_t *head, uint32_t head_bytes, uint64_t segment_id)
+{
+    bytes_put_u32(head + 36, frame_head_crc(head, head_bytes, segment_id));
 }
 
 bool frame_blocks_match(const uint8_t *head, uint32_t length, uint32_t first, struct slice blocks)
@@ -157,10 +181,19 @@ bool frame_blocks_match(const uint8_t *head, uint32_t length, uint32_t first, st
 
 /* ---- footer ---- */
 
-static uint32_t footer_crc(const struct segment_head *head, struct slice table,
-                           const uint8_t *trailer)
+uint32_t footer_crc(const struct segment_head *head, struct slice table, const uint8_t *trailer)
 {
     return crc32c(crc32c(crc_seed(head->id), table), slice_make(trailer, 32));
+}
+
+void footer_trailer_encode(uint8_t *trailer, const struct segment_head *head, struct slice table,
+                           uint32_t count, uint32_t end)
+{
+    bytes_put_u32(trailer, FOOTER_MAGIC);
+    bytes_put_u32(trailer + 4, count);
+    bytes_put_u64(trailer + 8, head->first_index);
+    bytes_put_u64(trailer + 16, end);
+    bytes_put_u32(trailer + 32, footer_crc(head, table, trailer));
 }
 
 void segment_footer_encode(struct buffer *out, const struct segment_head *head,
@@ -172,19 +205,14 @@ void segment_footer_encode(struct buffer *out, const struct segment_head *head,
     memset(table, 0, table_bytes + SEGMENT_TRAILER_BYTES);
     for (uint32_t i = 0; i < count; i++)
         bytes_put_u32(table + 4 * (size_t)i, offsets[i]);
-    uint8_t *trailer = table + table_bytes;
-    bytes_put_u32(trailer, TRAILER_MAGIC);
-    bytes_put_u32(trailer + 4, count);
-    bytes_put_u64(trailer + 8, head->first_index);
-    bytes_put_u64(trailer + 16, end);
-    bytes_put_u32(trailer + 32, footer_crc(head, slice_make(table, table_bytes), trailer));
+    footer_trailer_encode(table + table_bytes, head, slice_make(table, table_bytes), count, end);
     buffer_added(out, table_bytes + SEGMENT_TRAILER_BYTES);
     ASSERT(out->length - start == table_bytes + SEGMENT_TRAILER_BYTES);
 }
 
 bool segment_trailer_decode(struct slice in, uint64_t file_bytes, uint32_t *count, uint32_t *end)
 {
-    if (in.length != SEGMENT_TRAILER_BYTES || bytes_get_u32(in.data) != TRAILER_MAGIC)
+    if (in.length != SEGMENT_TRAILER_BYTES || bytes_get_u32(in.data) != FOOTER_MAGIC)
         return false;
     uint64_t frames = bytes_get_u32(in.data + 4);
     uint64_t frames_end = bytes_get_u64(in.data + 16);
@@ -226,7 +254,7 @@ static bool whole_frame_at(struct slice file, uint32_t at, uint64_t segment_id, 
                            struct frame *out)
 {
     struct slice rest = slice_sub(file, at);
-    if (!frame_head_decode(rest, segment_id, out) || out->index != index)
+    if (!frame_head_decode(rest, segment_id, out) || out->index != index || out->sparse)
         return false;
     uint32_t head_bytes = frame_head_bytes(out->length);
     if (rest.length - head_bytes < out->length)

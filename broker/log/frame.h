@@ -13,10 +13,13 @@
 #define FRAME_HEAD_BYTES      40u
 #define FRAME_BLOCK_BYTES     4096u
 #define FRAME_PAYLOAD_MAX     (1u << 30)
+#define FRAME_FLAG_SPARSE     1u
+#define FOOTER_MAGIC          0x5446524du /* "MRFT" */
 
 struct segment_head {
     uint64_t id; /* random; mixed into every checksum of this use of the file */
     uint64_t first_index;
+    uint64_t last_index; /* of a rewritten segment (sparse.h): where it ends; else 0 */
 };
 
 struct frame {
@@ -25,6 +28,7 @@ struct frame {
     uint64_t synced_index; /* everything up to here was on disk before this frame was written */
     uint32_t length;       /* of the payload */
     uint16_t type;
+    bool sparse; /* some blocks of the payload are gone (sparse.h) */
 };
 
 void segment_head_encode(const struct segment_head *head, uint8_t out[SEGMENT_HEAD_BYTES]);
@@ -36,6 +40,9 @@ uint32_t frame_block_count(uint32_t length);
 uint32_t frame_head_bytes(uint32_t length);
 uint32_t frame_bytes(uint32_t length);
 
+/* frame_blocks_in: how many blocks the payload of a whole frame of `bytes` has. */
+uint32_t frame_blocks_in(uint32_t bytes);
+
 /* frame_head_encode: write frame_head_bytes(frame->length) bytes; reads the whole payload. */
 void frame_head_encode(const struct frame *frame, uint64_t segment_id, const uint8_t *payload,
                        uint8_t *out);
@@ -43,6 +50,9 @@ void frame_head_encode(const struct frame *frame, uint64_t segment_id, const uin
 /* frame_peek_bytes: how long the header at `in` claims to be, 0 if it is no header at all. Needs
  * the first FRAME_HEAD_BYTES; nothing is verified. */
 uint32_t frame_peek_bytes(struct slice in);
+
+/* frame_seal_head: put the checksum into a header of `head_bytes` that is complete otherwise. */
+void frame_seal_head(uint8_t *head, uint32_t head_bytes, uint64_t segment_id);
 
 /* frame_head_decode: `in` starts at a frame; false unless a whole header with a matching checksum
  * is there. */
@@ -52,6 +62,13 @@ MUST_CHECK bool frame_head_decode(struct slice in, uint64_t segment_id, struct f
  * that begin at block `first`. `head` is a decoded header of a payload of `length` bytes. */
 MUST_CHECK bool frame_blocks_match(const uint8_t *head, uint32_t length, uint32_t first,
                                    struct slice blocks);
+
+/* footer_crc: of a table and the first 32 bytes of a trailer. */
+uint32_t footer_crc(const struct segment_head *head, struct slice table, const uint8_t *trailer);
+
+/* footer_trailer_encode: fill in a trailer of zeros behind `table`. */
+void footer_trailer_encode(uint8_t *trailer, const struct segment_head *head, struct slice table,
+                           uint32_t count, uint32_t end);
 
 /* segment_footer_encode: append the frame table and the trailer. */
 void segment_footer_encode(struct buffer *out, const struct segment_head *head,

@@ -6,6 +6,7 @@
 #include "broker/log/frame.h"
 #include "broker/log/log.h"
 #include "broker/log/meta.h"
+#include "broker/log/sparse.h"
 
 #define NAME_BYTES         48
 #define OPEN_FILES_MAX     64 /* sealed segments kept open for reading */
@@ -18,26 +19,39 @@
  * that opens the segment has completed. */
 struct segment {
     struct segment_head head;
-    uint32_t *offsets; /* of each frame */
+    uint32_t *offsets;   /* of each frame */
+    uint32_t *blocks_at; /* which of `live` is the frame's first */
+    uint32_t *numbers;   /* rewritten: index less first_index, of each frame; else NULL */
+    uint16_t *live;      /* bodies in each block of each payload; or BLOCK_GONE, BLOCK_STUCK */
     uint32_t count;
     uint32_t capacity;
+    uint32_t block_count;
+    uint32_t block_capacity;
     uint32_t end;  /* where the next frame goes */
     uint32_t size; /* frames end before this */
     uint64_t file_bytes;
-    uint64_t holds;     /* bodies */
-    uint32_t users;     /* queued operations and reads */
-    uint64_t last_used; /* for closing the file that was not read for longest */
-    int fd;             /* -1: closed */
+    uint64_t holds;      /* bodies */
+    uint64_t live_bytes; /* in the file, of blocks with a body; about */
+    uint32_t users;      /* queued operations and reads */
+    uint64_t last_used;  /* for closing the file that was not read for longest */
+    int fd;              /* -1: closed */
     bool sealed;
+    bool damaged; /* a rewrite found out */
+    bool retired; /* replaced by its rewritten self; only reads still use it */
 };
 
-enum op_type { OP_OPEN, OP_WRITE, OP_SEAL, OP_CUT, OP_REMOVE, OP_TYPE_COUNT };
+/* Values of `live` that are no counts. */
+#define BLOCK_GONE  UINT16_MAX       /* left out by a rewrite, or about to be */
+#define BLOCK_STUCK (UINT16_MAX - 1) /* counting was given up: kept as long as the segment */
+
+enum op_type { OP_OPEN, OP_WRITE, OP_SEAL, OP_CUT, OP_REMOVE, OP_SWITCH, OP_TYPE_COUNT };
 
 /* One step of the writer; see writer.c. */
 struct op {
     enum op_type type;
     struct op *next;
     struct segment *segment;
+    struct segment *fresh;     /* SWITCH: what takes the segment's place */
     uint32_t offset;           /* WRITE, SEAL: where; CUT: the new end */
     struct log_entry entry;    /* WRITE; CUT: only the index, the first that goes */
     struct log_append *append; /* WRITE: of the last entry of a request */
@@ -108,9 +122,15 @@ struct log {
     uint64_t put_bytes;
     uint64_t fork_ns_max;
 
+    struct rewrite *rewrite; /* under way */
+    uv_timer_t pace;         /* when the next may begin */
+    bool pace_open;
+
     uint32_t reads;
     uint64_t bytes_written;
     uint64_t syncs;
+    uint64_t rewrites;
+    uint64_t bytes_rewritten;
 
     void (*closed)(void *data);
     void *closed_data;
@@ -123,8 +143,21 @@ void segment_name(uint64_t first_index, char out[NAME_BYTES]);
 uint64_t segment_name_parse(const char *name);        /* 0: another name */
 uint64_t segment_last(const struct segment *segment); /* first_index - 1 when it is empty */
 void segment_add_frame(struct segment *segment, uint32_t length);
+/* segment_slot: which frame has this index; false: none. */
+MUST_CHECK bool segment_slot(const struct segment *segment, uint64_t index, uint32_t *slot);
+/* segment_slot_bytes, segment_slot_blocks: of the frame in the file; of its payload. */
+uint32_t segment_slot_bytes(const struct segment *segment, uint32_t slot);
+uint32_t segment_slot_blocks(const struct segment *segment, uint32_t slot);
+/* segment_count_blocks: fill in blocks_at and live from the offsets of a recovered segment. */
+void segment_count_blocks(struct segment *segment);
+/* segment_add_blocks: the next frame's, nothing held; blocks_at must have the room. */
+void segment_add_blocks(struct segment *segment, uint32_t slot, uint32_t blocks);
+/* segment_hold, segment_release: false, and nothing is counted, if the body is not there. */
+MUST_CHECK bool segment_hold(struct segment *segment, struct body_ref ref);
+MUST_CHECK bool segment_release(struct segment *segment, struct body_ref ref);
 void segments_add(struct log *log, struct segment *segment); /* behind all others */
 void segments_remove(struct log *log, struct segment *segment);
+void segments_replace(struct log *log, struct segment *old, struct segment *fresh);
 struct segment *segments_find(const struct log *log, uint64_t index); /* NULL: not there */
 struct segment *segments_last(const struct log *log);
 /* segment_open_file: make sure that fd is open; 0 or an errno. */
@@ -141,6 +174,19 @@ void writer_kick(struct log *log);
 MUST_CHECK enum status writer_run_now(struct log *log);
 void writer_prepare_spare(struct log *log);
 void log_fatal(struct log *log, const char *sentence);
+
+/* ---- rewrite.c ---- */
+#define REWRITE_NAME "rewrite.tmp"
+/* rewrite_consider: begin to rewrite a segment if one is worth it and it is time. `segment`: look
+ * at this one only; NULL: at all. rewrite_switched: after OP_SWITCH, in the loop. */
+void rewrite_open(struct log *log);
+void rewrite_close(struct log *log);
+void rewrite_consider(struct log *log, struct segment *segment);
+MUST_CHECK int rewrite_switch(struct log *log, const struct segment *segment);
+void rewrite_switched(struct log *log, struct op *op);
+/* rewrite_take_footer: the frames of a rewritten segment; false: it does not hold. */
+MUST_CHECK bool rewrite_take_footer(struct segment *segment, struct slice footer, uint32_t count,
+                                    uint32_t end);
 
 /* ---- snapshot_store.c ---- */
 MUST_CHECK enum status snapshots_list(struct log *log, const char **error);

@@ -12,7 +12,9 @@
  *
  * I1  Once there has been an entry there is a segment, also after everything was truncated: it says
  *     which index comes next.
- * I2  A segment's frames carry the indexes first_index, first_index + 1, ... without a gap. */
+ * I2  A segment's frames carry the indexes first_index, first_index + 1, ... without a gap, unless
+ *     it was rewritten (rewrite.c).
+ * I3  The unbroken run at the end (log_first_index) has no rewritten segment in it. */
 #include "broker/core/types.h"
 #include "broker/log/internal.h"
 #include "proto/base/assert.h"
@@ -144,7 +146,8 @@ enum status log_open(struct log **out, const struct log_options *options, const 
 void log_maybe_closed(struct log *log)
 {
     bool busy = log->writing || log->in_callbacks || log->preparing > 0 || log->putting != NULL ||
-                log->reads > 0 || log->queue.first != NULL;
+                log->reads > 0 || log->queue.first != NULL || log->rewrite != NULL ||
+                log->pace_open;
     if (log->closed == NULL || busy)
         return;
     void (*closed)(void *data) = log->closed;
@@ -159,6 +162,7 @@ void log_close(struct log *log, void (*closed)(void *data), void *data)
     log->closed = closed;
     log->closed_data = data;
     log->reclaim = false; /* what is queued is enough work */
+    rewrite_close(log);
     snapshots_stop(log);
     writer_kick(log);
     log_maybe_closed(log);
@@ -214,7 +218,7 @@ uint64_t log_first_index(const struct log *log)
     uint64_t first = log->next_index;
     for (size_t i = log->segment_count; i > 0; i--) {
         const struct segment *segment = log->segments[i - 1];
-        if (segment_last(segment) + 1 != first)
+        if (segment_last(segment) + 1 != first || segment->numbers != NULL)
             break;
         first = segment->head.first_index;
     }
@@ -326,8 +330,10 @@ void log_truncate(struct log *log, uint64_t index)
     struct segment *last = segments_last(log);
     struct op op = {.type = OP_CUT, .entry = {.index = index}};
     if (last != NULL && index <= segment_last(last)) {
+        ASSERT(last->numbers == NULL); /* done with, so not to be truncated */
         last->count = (uint32_t)(index - last->head.first_index);
         last->end = last->offsets[last->count];
+        last->block_count = last->blocks_at[last->count];
         last->sealed = false;
         op.segment = last;
         op.offset = last->end;
@@ -348,31 +354,30 @@ void log_prefix_done(struct log *log, uint64_t index)
     log->done_index = index;
     for (size_t i = log->segment_count; i > 0; i--)
         segment_consider(log, log->segments[i - 1]);
+    rewrite_consider(log, NULL);
 }
 
-void log_hold(struct log *log, uint64_t index)
+void log_hold(struct log *log, struct body_ref ref)
 {
-    struct segment *segment = segments_find(log, index);
-    if (segment != NULL) {
-        segment->holds++;
+    struct segment *segment = segments_find(log, ref.index);
+    if (segment != NULL && segment_hold(segment, ref))
         return;
-    }
     log->missing++;
-    log->missing_index = index;
+    log->missing_index = ref.index;
 }
 
-void log_release(struct log *log, uint64_t index)
+void log_release(struct log *log, struct body_ref ref)
 {
-    struct segment *segment = segments_find(log, index);
-    if (segment == NULL) {
+    struct segment *segment = segments_find(log, ref.index);
+    if (segment == NULL || !segment_release(segment, ref)) {
         ASSERT(log->missing > 0);
         log->missing--;
         return;
     }
-    ASSERT(segment->holds > 0);
-    segment->holds--;
     if (segment->holds == 0)
         segment_consider(log, segment);
+    else
+        rewrite_consider(log, segment);
 }
 
 uint64_t log_missing(const struct log *log, uint64_t *index)
@@ -384,8 +389,10 @@ uint64_t log_missing(const struct log *log, uint64_t *index)
 void log_reclaim_begin(struct log *log)
 {
     log->reclaim = true;
+    rewrite_open(log);
     for (size_t i = log->segment_count; i > 0; i--)
         segment_consider(log, log->segments[i - 1]);
+    rewrite_consider(log, NULL);
 }
 
 /* ---- loading ---- */
@@ -401,7 +408,7 @@ static bool visit_frame(struct loading *l, const struct segment *segment, uint32
 {
     struct slice at = slice_sub(buffer_slice(&l->bytes), segment->offsets[n] - base);
     struct frame frame;
-    if (!frame_head_decode(at, segment->head.id, &frame) ||
+    if (!frame_head_decode(at, segment->head.id, &frame) || frame.sparse ||
         frame.index != segment->head.first_index + n)
         return false;
     uint32_t head_bytes = frame_head_bytes(frame.length);
@@ -421,6 +428,7 @@ static enum status load_segment(struct loading *l, struct segment *segment, uint
     char name[NAME_BYTES];
     uint32_t n =
         from > segment->head.first_index ? (uint32_t)(from - segment->head.first_index) : 0;
+    ASSERT(segment->numbers == NULL); /* I3 */
     uint32_t base = segment->offsets[n];
     size_t length = segment->end - base;
     size_t got = 0;
@@ -465,15 +473,17 @@ enum status log_load(struct log *log, uint64_t from,
 
 void log_stats(const struct log *log, struct log_stats *out)
 {
-    *out = (struct log_stats){.bytes_written = log->bytes_written,
-                              .syncs = log->syncs,
-                              .segments = log->segment_count,
-                              .bytes_on_disk =
-                                  (uint64_t)log->spare_count * log->options.segment_bytes,
-                              .snapshots = log->puts,
-                              .snapshot_bytes_written = log->put_bytes,
-                              .snapshot_fork_ns_max = log->fork_ns_max,
-                              .snapshot_pid = log->putting != NULL ? log->putting->pid : 0};
+    *out =
+        (struct log_stats){.bytes_written = log->bytes_written,
+                           .syncs = log->syncs,
+                           .segments = log->segment_count,
+                           .rewrites = log->rewrites,
+                           .bytes_rewritten = log->bytes_rewritten,
+                           .bytes_on_disk = (uint64_t)log->spare_count * log->options.segment_bytes,
+                           .snapshots = log->puts,
+                           .snapshot_bytes_written = log->put_bytes,
+                           .snapshot_fork_ns_max = log->fork_ns_max,
+                           .snapshot_pid = log->putting != NULL ? log->putting->pid : 0};
     for (size_t i = 0; i < log->segment_count; i++) {
         out->bytes_on_disk += log->segments[i]->file_bytes;
         out->holds += log->segments[i]->holds;

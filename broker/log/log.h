@@ -4,7 +4,7 @@
  *
  * Bodies of messages are read from where their entry stands (struct body_ref), for as long as
  * someone holds them: a segment file goes only when its entries are done with (log_prefix_done) and
- * nothing in it is held (log_hold).
+ * nothing in it is held (log_hold). One in which little is held is rewritten without the rest.
  * thread: loop. Callbacks never run before the call that started them has returned, except where it
  * says so. A write or sync that fails on the way to durability ends the process (options.fatal). */
 #ifndef BROKER_LOG_LOG_H
@@ -19,6 +19,7 @@
 #define LOG_SEGMENT_BYTES_DEFAULT (16u << 20)
 #define LOG_SEGMENT_BYTES_MIN     4096u
 #define LOG_SEGMENT_BYTES_MAX     (1u << 30)
+#define LOG_REWRITE_RATE_DEFAULT  (32u << 20)
 #define LOG_EXIT_CODE             70 /* EX_SOFTWARE: what the process ends with */
 
 struct log;
@@ -29,6 +30,7 @@ struct log_options {
     uint64_t node_id;
     uint64_t shard_id;
     uint32_t segment_bytes;      /* 0: the default */
+    uint64_t rewrite_rate;       /* bytes per second, read and written; 0: the default */
     const struct log_disk *disk; /* NULL: the real one; alive as long as the log */
     /* fatal: does not return in production (NULL: trace the sentence, then _exit). When it does, in
      * a test, every later request fails with IO_ERROR. */
@@ -102,14 +104,16 @@ void log_truncate(struct log *log, uint64_t index);
 /* log_prefix_done: entries up to `index` are needed only for what is held in them. */
 void log_prefix_done(struct log *log, uint64_t index);
 
-/* log_hold, log_release: count references to bodies in entry `index`. A hold on an entry that is
- * not there is counted as missing: while a snapshot that is older than the log is replayed, such
- * holds come and go. log_missing: how many are left, and the last such index. */
-void log_hold(struct log *log, uint64_t index);
-void log_release(struct log *log, uint64_t index);
+/* log_hold, log_release: count references to bodies; each hold is released with the same ref. A
+ * hold on what is not there (any more) is counted as missing: while a snapshot that is older than
+ * the log is replayed, such holds come and go. log_missing: how many are left, and the last such
+ * index. */
+void log_hold(struct log *log, struct body_ref ref);
+void log_release(struct log *log, struct body_ref ref);
 uint64_t log_missing(const struct log *log, uint64_t *index);
 
-/* log_reclaim_begin: recovery is over, and all holds are counted: from now on segments may go. */
+/* log_reclaim_begin: recovery is over, and all holds are counted: from now on segments may go, and
+ * those in which little is held are rewritten. */
 void log_reclaim_begin(struct log *log);
 
 /* ---- bodies ---- */
@@ -186,6 +190,8 @@ struct log_stats {
     uint64_t segments;
     uint64_t bytes_on_disk; /* of segments and spares */
     uint64_t holds;
+    uint64_t rewrites;               /* since open */
+    uint64_t bytes_rewritten;        /* since open; not in bytes_written */
     uint64_t snapshots;              /* stored since open */
     uint64_t snapshot_bytes_written; /* of those */
     uint64_t snapshot_fork_ns_max;   /* the longest pause for one */

@@ -77,15 +77,28 @@ static enum status load_head(struct window *w, const struct read_step *step, uin
     return STATUS_OK;
 }
 
-/* load_blocks: the blocks around [from, to), verified. */
+/* blocks_end: the first block behind `first` that is not wanted for bytes before `to`, or is gone.
+ */
+static uint32_t blocks_end(const struct window *w, uint32_t first, uint32_t to)
+{
+    uint32_t end = (to + FRAME_BLOCK_BYTES - 1) / FRAME_BLOCK_BYTES;
+    uint32_t block = first;
+    if (!w->frame.sparse)
+        return end;
+    while (block < end && frame_block_there(w->head.data, &w->frame, block))
+        block++;
+    return block;
+}
+
+/* load_blocks: the blocks around [from, to), verified; fewer where some are gone. */
 static enum status load_blocks(struct window *w, const struct read_step *step, uint32_t from,
                                uint32_t to)
 {
     uint32_t first = from / FRAME_BLOCK_BYTES;
     uint32_t start = first * FRAME_BLOCK_BYTES;
-    uint64_t end = ((uint64_t)to + FRAME_BLOCK_BYTES - 1) / FRAME_BLOCK_BYTES * FRAME_BLOCK_BYTES;
+    uint64_t end = (uint64_t)blocks_end(w, first, to) * FRAME_BLOCK_BYTES;
     size_t length = (size_t)((end < w->frame.length ? end : w->frame.length) - start);
-    uint64_t at = (uint64_t)step->frame_at + frame_head_bytes(w->frame.length) + start;
+    uint64_t at = (uint64_t)step->frame_at + frame_block_at(w->head.data, &w->frame, first);
     enum status status = read_into(w, step, &w->blocks, length, length, at);
     bool good = status == STATUS_OK &&
                 frame_blocks_match(w->head.data, w->frame.length, first, buffer_slice(&w->blocks));
@@ -130,6 +143,8 @@ static enum status read_body(struct window *w, const struct read_step *step,
         uint32_t end = wanted_end(refs, count);
         status = load_blocks(w, step, ref.offset, end < w->frame.length ? end : w->frame.length);
     }
+    if (status == STATUS_OK && !in_window(w, ref))
+        status = STATUS_CORRUPT;
     if (status == STATUS_OK)
         buffer_add(out, w->blocks.data + (ref.offset - w->blocks_at), ref.length);
     return status;
@@ -143,15 +158,17 @@ static void window_free(struct window *w)
 
 static void step_begin(struct log *log, uint64_t index, struct read_step *step)
 {
+    uint32_t slot;
     *step = (struct read_step){.segment = segments_find(log, index), .fd = -1};
-    if (step->segment == NULL || index > log->durable_index) {
+    if (step->segment == NULL || index > log->durable_index ||
+        !segment_slot(step->segment, index, &slot)) {
         step->segment = NULL;
         return;
     }
     step->error = segment_open_file(log, step->segment);
     step->fd = step->segment->fd;
     step->segment_id = step->segment->head.id;
-    step->frame_at = step->segment->offsets[index - step->segment->head.first_index];
+    step->frame_at = step->segment->offsets[slot];
     step->segment->users++;
 }
 

@@ -7,6 +7,8 @@
  * does not add up is refused by name: a node that goes on with a log that has lost acknowledged
  * entries would break the promise to its clients, and in a cluster also Raft's.
  *
+ * A rewritten segment is sealed as well; what its rewrite left behind when it was cut short goes.
+ *
  * Gaps between segments are no damage in themselves: older segments go when no body in them is
  * held. Whether the unbroken run at the end reaches back far enough is for log_snapshot_load to
  * say. */
@@ -67,37 +69,42 @@ static enum status open_found(const struct log *log, const char *name, struct fo
     return STATUS_OK;
 }
 
+/* take_footer: the frames of a sealed segment; `footer` is the file from `end` on. */
+static bool take_footer(struct segment *segment, struct slice footer, uint32_t count, uint32_t end)
+{
+    segment->offsets = calloc(count, sizeof *segment->offsets);
+    ASSERT(segment->offsets != NULL);
+    if (!segment_footer_decode(footer, &segment->head, count, end, segment->offsets))
+        return false;
+    segment->count = segment->capacity = count;
+    segment->end = segment->size = end;
+    segment_count_blocks(segment);
+    return true;
+}
+
 /* load_footer: false if the file is not sealed, or its footer does not hold. */
 static bool load_footer(const struct found *file, struct segment *segment)
 {
     uint8_t trailer[SEGMENT_TRAILER_BYTES];
+    struct buffer footer = {0};
     size_t got;
     uint32_t count;
     uint32_t end;
+    bool sparse = file->head.last_index > 0;
     if (file->bytes < SEGMENT_HEAD_BYTES + SEGMENT_TRAILER_BYTES ||
         disk_read(file->fd, trailer, sizeof trailer, file->bytes - sizeof trailer, false, &got) !=
             0 ||
-        !segment_trailer_decode(slice_make(trailer, got), file->bytes, &count, &end))
+        !(sparse ? sparse_trailer_decode : segment_trailer_decode)(slice_make(trailer, got),
+                                                                   file->bytes, &count, &end))
         return false;
-    struct buffer footer = {0};
     size_t bytes = (size_t)(file->bytes - end);
-    uint32_t *offsets = calloc(count, sizeof *offsets);
-    ASSERT(offsets != NULL);
-    bool good =
-        disk_read(file->fd, buffer_reserve(&footer, bytes), bytes, end, false, &got) == 0 &&
-        segment_footer_decode(slice_make(footer.data, got), &file->head, count, end, offsets);
+    bool good = disk_read(file->fd, buffer_reserve(&footer, bytes), bytes, end, false, &got) == 0 &&
+                (sparse ? rewrite_take_footer : take_footer)(segment, slice_make(footer.data, got),
+                                                             count, end);
     buffer_free(&footer);
-    if (!good) {
-        free(offsets);
-        return false;
-    }
-    free(segment->offsets);
-    segment->offsets = offsets;
-    segment->count = segment->capacity = count;
-    segment->end = segment->size = end;
     segment->file_bytes = file->bytes;
-    segment->sealed = true;
-    return true;
+    segment->sealed = good;
+    return good;
 }
 
 static int make_blank(struct log *log, const struct found *file, struct segment *segment)
@@ -134,7 +141,9 @@ static enum status scan_last(struct log *log, const struct found *file, struct s
         return status;
     }
     segment->count = segment->capacity = (uint32_t)(offsets.length / sizeof(uint32_t));
+    free(segment->offsets);
     segment->offsets = (uint32_t *)(void *)offsets.data;
+    segment_count_blocks(segment);
     segment->size = (uint32_t)file->bytes;
     segment->file_bytes = file->bytes;
     if (torn)
@@ -151,7 +160,7 @@ static enum status load_one(struct log *log, const struct found *file, bool last
         return damaged(log, file->name, 16, "it overlaps the segment before it", error);
     if (load_footer(file, segment))
         return STATUS_OK;
-    if (!last)
+    if (!last || segment->head.last_index > 0)
         return damaged(log, file->name, file->bytes, "its footer is missing or broken", error);
     return scan_last(log, file, segment, error);
 }
@@ -166,6 +175,7 @@ static enum status recover_one(struct log *log, const char *name, bool last, con
         return status;
     }
     struct segment *segment = segment_new(file.head.id, file.head.first_index, 0);
+    segment->head.last_index = file.head.last_index;
     status = load_one(log, &file, last, segment, error);
     if (status != STATUS_OK) {
         close(file.fd);
@@ -190,7 +200,7 @@ static void sort_out(struct log *log, const char *name)
         if (number > log->spare_number)
             log->spare_number = number;
         snprintf(log->spares[log->spare_count++], NAME_BYTES, "%s", name);
-    } else if (spare || strcmp(name, "new.tmp") == 0) {
+    } else if (spare || strcmp(name, "new.tmp") == 0 || strcmp(name, REWRITE_NAME) == 0) {
         unlinkat(log->segments_fd, name, 0);
     } else {
         trace_warn("log", "unknown-file", "file=\"%s/segments/%s\"", log->dir, name);

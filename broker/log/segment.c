@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The segments in memory: which there are, where their frames begin, who needs them.
  *
- * Per entry the log keeps four bytes, the offset of its frame. Segments stand in an array by first
+ * Per entry the log keeps eight bytes, the offset of its frame and the number of its first block,
+ * and per block of 4 KiB two, how many bodies in it are held: so a rewrite (rewrite.c) knows what
+ * to leave out without asking. Segments stand in an array by first
  * index; finding one is a binary search, with a short cut for the last, where most of the work is.
  *
  * I1  The last segment is never removed here: appends go to it, and it says what index comes next.
@@ -22,7 +24,7 @@ struct segment *segment_new(uint64_t id, uint64_t first_index, uint32_t size)
     struct segment *segment = calloc(1, sizeof *segment);
     ASSERT(segment != NULL);
     ASSERT(first_index > 0);
-    segment->head = (struct segment_head){id, first_index};
+    segment->head = (struct segment_head){.id = id, .first_index = first_index};
     segment->end = SEGMENT_HEAD_BYTES;
     segment->size = size;
     segment->file_bytes = size;
@@ -35,6 +37,9 @@ void segment_free(struct segment *segment)
     if (segment->fd >= 0)
         close(segment->fd);
     free(segment->offsets);
+    free(segment->blocks_at);
+    free(segment->numbers);
+    free(segment->live);
     free(segment);
 }
 
@@ -53,20 +58,148 @@ uint64_t segment_name_parse(const char *name)
 
 uint64_t segment_last(const struct segment *segment)
 {
+    if (segment->head.last_index > 0)
+        return segment->head.last_index;
     return segment->head.first_index + segment->count - 1;
+}
+
+static void *grow(void *array, uint32_t count, size_t size)
+{
+    void *grown = reallocarray(array, count, size);
+    ASSERT(grown != NULL);
+    return grown;
+}
+
+void segment_add_blocks(struct segment *segment, uint32_t slot, uint32_t blocks)
+{
+    uint32_t need = segment->block_count + blocks;
+    if (need > segment->block_capacity) {
+        uint32_t doubled = segment->block_capacity * 2;
+        segment->block_capacity = need > doubled ? need : doubled;
+        segment->live = grow(segment->live, segment->block_capacity, sizeof *segment->live);
+    }
+    if (blocks > 0)
+        memset(segment->live + segment->block_count, 0, blocks * sizeof *segment->live);
+    segment->blocks_at[slot] = segment->block_count;
+    segment->block_count = need;
 }
 
 void segment_add_frame(struct segment *segment, uint32_t length)
 {
     if (segment->count == segment->capacity) {
         segment->capacity = segment->capacity < 64 ? 64 : segment->capacity * 2;
-        segment->offsets = realloc(segment->offsets, segment->capacity * sizeof(uint32_t));
-        ASSERT(segment->offsets != NULL);
+        segment->offsets = grow(segment->offsets, segment->capacity, sizeof *segment->offsets);
+        segment->blocks_at =
+            grow(segment->blocks_at, segment->capacity, sizeof *segment->blocks_at);
     }
+    segment_add_blocks(segment, segment->count, frame_block_count(length));
     segment->offsets[segment->count++] = segment->end;
     segment->end += frame_bytes(length);
     ASSERT(segment->end <= segment->size);
 }
+
+uint32_t segment_slot_bytes(const struct segment *segment, uint32_t slot)
+{
+    uint32_t next = slot + 1 < segment->count ? segment->offsets[slot + 1] : segment->end;
+    return next - segment->offsets[slot];
+}
+
+uint32_t segment_slot_blocks(const struct segment *segment, uint32_t slot)
+{
+    uint32_t next = slot + 1 < segment->count ? segment->blocks_at[slot + 1] : segment->block_count;
+    return next - segment->blocks_at[slot];
+}
+
+void segment_count_blocks(struct segment *segment)
+{
+    segment->block_count = 0;
+    segment->blocks_at = grow(segment->blocks_at, segment->capacity + 1, sizeof(uint32_t));
+    for (uint32_t i = 0; i < segment->count; i++)
+        segment_add_blocks(segment, i, frame_blocks_in(segment_slot_bytes(segment, i)));
+}
+
+bool segment_slot(const struct segment *segment, uint64_t index, uint32_t *slot)
+{
+    uint64_t number = index - segment->head.first_index;
+    uint32_t low = 0;
+    if (index < segment->head.first_index || index > segment_last(segment))
+        return false;
+    *slot = (uint32_t)number;
+    if (segment->numbers == NULL)
+        return number < segment->count;
+    for (uint32_t high = segment->count; low < high;) {
+        uint32_t middle = low + (high - low) / 2;
+        if (segment->numbers[middle] < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *slot = low;
+    return low < segment->count && segment->numbers[low] == number;
+}
+
+/* ---- who holds what ---- */
+
+struct range {
+    uint16_t *live; /* of the first block */
+    uint32_t count;
+    uint32_t cost; /* about what a block takes in the file */
+};
+
+/* range_of: the blocks that a body touches; false if it is not there, or not whole. */
+static bool range_of(const struct segment *segment, struct body_ref ref, struct range *out)
+{
+    uint32_t slot;
+    if (!segment_slot(segment, ref.index, &slot))
+        return false;
+    uint32_t blocks = segment_slot_blocks(segment, slot);
+    uint64_t end = ((uint64_t)ref.offset + ref.length + FRAME_BLOCK_BYTES - 1) / FRAME_BLOCK_BYTES;
+    uint32_t first = ref.offset / FRAME_BLOCK_BYTES;
+    if (end > blocks || first > end)
+        return false;
+    out->live = segment->live + segment->blocks_at[slot] + first;
+    out->count = (uint32_t)end - first;
+    out->cost = blocks == 1 ? segment_slot_bytes(segment, slot) : FRAME_BLOCK_BYTES;
+    for (uint32_t i = 0; i < out->count; i++) {
+        if (out->live[i] == BLOCK_GONE)
+            return false;
+    }
+    return true;
+}
+
+bool segment_hold(struct segment *segment, struct body_ref ref)
+{
+    struct range range;
+    if (!range_of(segment, ref, &range))
+        return false;
+    segment->holds++;
+    for (uint32_t i = 0; i < range.count; i++) {
+        if (range.live[i] == 0)
+            segment->live_bytes += range.cost;
+        if (range.live[i] != BLOCK_STUCK)
+            range.live[i]++;
+    }
+    return true;
+}
+
+bool segment_release(struct segment *segment, struct body_ref ref)
+{
+    struct range range;
+    if (!range_of(segment, ref, &range))
+        return false;
+    ASSERT(segment->holds > 0);
+    segment->holds--;
+    for (uint32_t i = 0; i < range.count; i++) {
+        if (range.live[i] == BLOCK_STUCK)
+            continue;
+        ASSERT(range.live[i] > 0);
+        if (--range.live[i] == 0)
+            segment->live_bytes -= range.cost;
+    }
+    return true;
+}
+
+/* ---- all of them ---- */
 
 void segments_add(struct log *log, struct segment *segment)
 {
@@ -102,6 +235,14 @@ void segments_remove(struct log *log, struct segment *segment)
     memmove(&log->segments[at - 1], &log->segments[at],
             (log->segment_count - at) * sizeof *log->segments);
     log->segment_count--;
+}
+
+void segments_replace(struct log *log, struct segment *old, struct segment *fresh)
+{
+    size_t at = upper_bound(log, old->head.first_index);
+    ASSERT(at > 0 && log->segments[at - 1] == old);
+    ASSERT(fresh->head.first_index == old->head.first_index);
+    log->segments[at - 1] = fresh;
 }
 
 struct segment *segments_last(const struct log *log)
@@ -153,13 +294,28 @@ int segment_open_file(struct log *log, struct segment *segment)
     return 0;
 }
 
+/* let_go: the reads that a replaced segment waited for are over. */
+static void let_go(struct log *log, struct segment *segment)
+{
+    if (segment->users > 0)
+        return;
+    if (segment->fd >= 0)
+        log->open_files--;
+    segment_free(segment);
+}
+
 void segment_consider(struct log *log, struct segment *segment)
 {
+    if (segment->retired) {
+        let_go(log, segment);
+        return;
+    }
     if (!log->reclaim || segment->holds > 0 || segment->users > 0 || !segment->sealed ||
         segment == segments_last(log) || segment_last(segment) > log->done_index)
         return;
     struct op op = {.type = OP_REMOVE, .segment = segment};
-    bool ordinary = segment->file_bytes <= UINT64_C(2) * log->options.segment_bytes;
+    bool ordinary =
+        segment->numbers == NULL && segment->file_bytes <= UINT64_C(2) * log->options.segment_bytes;
     if (log->spare_count + log->spares_coming < SPARE_FILES_MAX && ordinary) {
         snprintf(op.spare, sizeof op.spare, "spare-%" PRIu64, ++log->spare_number);
         log->spares_coming++;

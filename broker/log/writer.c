@@ -9,13 +9,17 @@
  *     SEAL    sync the frames, append the footer, cut the file to its length, sync
  *     CUT     shorten a segment: entries were truncated
  *     REMOVE  unlink a segment, or keep it as a spare
+ *     SWITCH  let the rewritten file take the segment's name (rewrite.c)
  *
  * I1  A segment's file is sealed before the next one exists, so only the last may be unsealed.
  * I2  A file under a segment's name has a synced header: it is written and synced as a spare and
  * then renamed, and the folder is synced before the first frame is answered for. I3  A recycled
  * file's old name is gone from the folder for good before its bytes change. I4  Nothing is tried
  * twice. The first error is the process's last (log_fatal): after a failed sync the kernel may have
- * dropped the pages, and a second one would lie. */
+ * dropped the pages, and a second one would lie.
+ * I5  Bodies go only when what released them is on disk: a node may apply an entry that the others
+ * have committed before its own copy is synced. Entries are queued before they are applied, so it
+ * is enough to sync what was written before. */
 #include "broker/log/internal.h"
 #include "proto/base/assert.h"
 #include "proto/base/trace.h"
@@ -94,8 +98,8 @@ static int write_run(struct job *job, struct op *op, uint32_t count)
     used = 0;
     for (uint32_t i = 0; i < count; i++, op = op->next) {
         uint32_t length = (uint32_t)op->entry.payload.length;
-        struct frame frame = {op->entry.index, op->entry.term, job->synced_index, length,
-                              op->entry.type};
+        struct frame frame = {op->entry.index, op->entry.term, job->synced_index,
+                              length,          op->entry.type, false};
         frame_head_encode(&frame, segment->head.id, op->entry.payload.data, head);
         parts[used++] = (struct iovec){head, frame_head_bytes(length)};
         if (length > 0)
@@ -179,9 +183,12 @@ static int run_remove(struct job *job, struct op *op)
 {
     int dir_fd = job->log->segments_fd;
     char name[NAME_BYTES];
-    job->doing = "removing a segment";
     if (job->dirty == op->segment)
         job->dirty = NULL;
+    int error = run_sync(job); /* I5 */
+    if (error != 0)
+        return error;
+    job->doing = "removing a segment";
     segment_name(op->segment->head.first_index, name);
     int failed = op->spare[0] != '\0' ? renameat(dir_fd, name, dir_fd, op->spare)
                                       : unlinkat(dir_fd, name, 0);
@@ -189,11 +196,17 @@ static int run_remove(struct job *job, struct op *op)
     return failed != 0 ? errno : disk_sync_whole(job->log->disk, dir_fd);
 }
 
+static int run_switch(struct job *job, struct op *op)
+{
+    int error = run_sync(job); /* I5 */
+    job->doing = "switching to a rewritten segment";
+    job->syncs++;
+    return error != 0 ? error : rewrite_switch(job->log, op->segment);
+}
+
 static int (*const runners[OP_TYPE_COUNT])(struct job *job, struct op *op) = {
-    [OP_OPEN] = run_open,
-    [OP_SEAL] = run_seal,
-    [OP_CUT] = run_cut,
-    [OP_REMOVE] = run_remove,
+    [OP_OPEN] = run_open,     [OP_SEAL] = run_seal,     [OP_CUT] = run_cut,
+    [OP_REMOVE] = run_remove, [OP_SWITCH] = run_switch,
 };
 
 static void run_job(uv_work_t *work)
@@ -267,7 +280,7 @@ static void complete_remove(struct log *log, struct op *op)
 
 static void (*const completers[OP_TYPE_COUNT])(struct log *log, struct op *op) = {
     [OP_OPEN] = complete_open, [OP_WRITE] = complete_write,   [OP_SEAL] = complete_seal,
-    [OP_CUT] = complete_cut,   [OP_REMOVE] = complete_remove,
+    [OP_CUT] = complete_cut,   [OP_REMOVE] = complete_remove, [OP_SWITCH] = rewrite_switched,
 };
 
 static void complete_ops(struct log *log, struct op_list *ops)

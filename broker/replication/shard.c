@@ -52,14 +52,14 @@ static void on_hold(void *data, struct body_ref ref)
 {
     struct shard *shard = data;
     if (shard->log != NULL)
-        log_hold(shard->log, ref.index);
+        log_hold(shard->log, ref);
 }
 
 static void on_release(void *data, struct body_ref ref)
 {
     struct shard *shard = data;
     if (shard->log != NULL)
-        log_release(shard->log, ref.index);
+        log_release(shard->log, ref);
 }
 
 void shard_note_ready(struct shard *shard, uint64_t queue_id)

@@ -3,7 +3,7 @@
  * whatever scan finds can be decoded again. The first 16 bytes are the header's fields, so that
  * inputs need not guess a checksum to get further; frames are stamped likewise at the offsets that
  * the input names, so that damaged, stale and repeated frames all come up. */
-#include "broker/log/frame.h"
+#include "broker/log/sparse.h"
 #include "proto/base/assert.h"
 #include "proto/base/bytes.h"
 
@@ -29,6 +29,36 @@ static void stamp(struct slice recipe, uint8_t *file, size_t length,
         uint8_t *at = file + offset;
         frame_head_encode(&frame, head->id, at + frame_head_bytes(frame.length), at);
     }
+}
+
+/* read_sparse: as a rewritten segment, and its frames as sparse ones. */
+static void read_sparse(struct slice file, struct segment_head head)
+{
+    uint32_t count;
+    uint32_t end;
+    head.last_index = head.first_index + 1000;
+    struct slice trailer = slice_sub(file, file.length - SEGMENT_TRAILER_BYTES);
+    uint8_t *bytes = (uint8_t *)(uintptr_t)trailer.data;
+    if (!sparse_trailer_decode(trailer, file.length, &count, &end))
+        return;
+    struct slice footer = slice_sub(file, end);
+    struct slice table = {footer.data, footer.length - SEGMENT_TRAILER_BYTES};
+    bytes_put_u64(bytes + 8, head.first_index); /* no need to guess these either */
+    bytes_put_u32(bytes + 32, footer_crc(&head, table, bytes));
+    struct kept_frame *frames = calloc(count, sizeof *frames);
+    ASSERT(frames != NULL);
+    if (sparse_footer_decode(footer, &head, count, end, frames)) {
+        for (uint32_t i = 0; i < count; i++) {
+            struct frame frame;
+            ASSERT(frames[i].offset < end);
+            if (!frame_head_decode(slice_sub(file, frames[i].offset), head.id, &frame))
+                continue;
+            const uint8_t *at = file.data + frames[i].offset;
+            uint32_t blocks = frame_block_count(frame.length);
+            ASSERT(frame_block_at(at, &frame, 0) <= frame_block_at(at, &frame, blocks));
+        }
+    }
+    free(frames);
 }
 
 static void read_footer(struct slice file, const struct segment_head *head)
@@ -80,6 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     stamp(slice_make(data + 16, 112), file, size, &head);
     scan(slice_make(file, size), &head);
     read_footer(slice_make(file, size), &head);
+    read_sparse(slice_make(file, size), head);
     free(file);
     return 0;
 }

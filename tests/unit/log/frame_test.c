@@ -10,6 +10,7 @@
 
 #include "broker/log/frame.h"
 #include "broker/log/meta.h"
+#include "broker/log/sparse.h"
 
 #include <stdlib.h>
 
@@ -63,7 +64,7 @@ static void every_flipped_bit_is_found(void **state)
 static void footers_hold_their_offsets(void **state)
 {
     (void)state;
-    struct segment_head head = {5, 100};
+    struct segment_head head = {5, 100, 0};
     const uint32_t offsets[3] = {SEGMENT_HEAD_BYTES, 128, 512};
     uint32_t out[3];
     uint32_t count;
@@ -84,6 +85,88 @@ static void footers_hold_their_offsets(void **state)
                      segment_footer_decode(all, &head, count, end, out));
         footer.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
+    buffer_free(&footer);
+}
+
+static void sizes_tell_the_count_of_blocks(void **state)
+{
+    (void)state;
+    for (uint32_t length = 0; length < 300000; length++)
+        assert_int_equal(frame_blocks_in(frame_bytes(length)), frame_block_count(length));
+    for (uint32_t length = FRAME_PAYLOAD_MAX - 9000; length <= FRAME_PAYLOAD_MAX; length++)
+        assert_int_equal(frame_blocks_in(frame_bytes(length)), frame_block_count(length));
+}
+
+/* docs/format.md, "Rewritten segments": of three blocks the middle one is gone. */
+static void sparse_frames_hold_their_blocks(void **state)
+{
+    (void)state;
+    enum { LENGTH = 10000 };
+    uint8_t payload[LENGTH];
+    uint8_t head[56];
+    uint8_t out[56];
+    const uint8_t map = 5;
+    struct frame frame = {.index = 9, .term = 2, .synced_index = 8, .length = LENGTH, .type = 1};
+    struct frame read;
+    memset(payload, 'x', sizeof payload);
+    assert_int_equal(frame_head_bytes(LENGTH), 56);
+    assert_int_equal(sparse_head_bytes(LENGTH), 56);
+    frame_head_encode(&frame, 77, payload, head);
+    sparse_head_encode(head, &frame, 77, &map, out);
+    assert_int_equal(out[34], FRAME_FLAG_SPARSE);
+    assert_int_equal(out[52], 5);
+    assert_memory_equal(out + 40, head + 40, 12);
+    struct slice whole = {out, sizeof out};
+    assert_true(frame_head_decode(whole, 77, &read));
+    assert_true(read.sparse);
+    assert_int_equal(read.index, 9);
+    assert_true(frame_block_there(out, &read, 0));
+    assert_false(frame_block_there(out, &read, 1));
+    assert_true(frame_block_there(out, &read, 2));
+    assert_false(frame_block_there(out, &read, 3));
+    assert_int_equal(frame_block_at(out, &read, 0), 56);
+    assert_int_equal(frame_block_at(out, &read, 2), 56 + 4096);
+    assert_int_equal(frame_block_at(out, &read, 3), 56 + 4096 + LENGTH - 8192);
+    assert_int_equal(frame_block_at(head, &frame, 3), 56 + LENGTH);
+    for (size_t bit = 0; bit < sizeof out * 8; bit++) {
+        out[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        assert_false(frame_head_decode(whole, 77, &read));
+        out[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+}
+
+static void rewritten_footers_hold_their_rows(void **state)
+{
+    (void)state;
+    struct segment_head head = {5, 100, 120};
+    const uint8_t maps[2] = {5, 1};
+    struct kept_frame rows[2] = {{3, SEGMENT_HEAD_BYTES, 10000, &maps[0]}, {20, 0, 100, &maps[1]}};
+    struct kept_frame out[2];
+    struct buffer footer = {0};
+    uint32_t count;
+    uint32_t end;
+    rows[1].offset = SEGMENT_HEAD_BYTES + 56 + 4096 + 1808;
+    uint32_t stop = rows[1].offset + frame_bytes(100);
+    sparse_footer_add(&footer, &rows[0]);
+    sparse_footer_add(&footer, &rows[1]);
+    sparse_footer_finish(&footer, &head, 2, stop);
+    struct slice all = buffer_slice(&footer);
+    struct slice trailer = slice_sub(all, all.length - SEGMENT_TRAILER_BYTES);
+    assert_true(sparse_trailer_decode(trailer, stop + all.length, &count, &end));
+    assert_int_equal(count, 2);
+    assert_int_equal(end, stop);
+    assert_true(sparse_footer_decode(all, &head, 2, stop, out));
+    assert_int_equal(out[1].number, 20);
+    assert_int_equal(out[1].offset, rows[1].offset);
+    assert_int_equal(out[0].map[0], 5);
+    for (size_t bit = 0; bit < (all.length - 4) * 8; bit++) { /* but the 4 zeros at the end */
+        footer.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        assert_false(sparse_trailer_decode(trailer, stop + all.length, &count, &end) &&
+                     count == 2 && sparse_footer_decode(all, &head, count, end, out));
+        footer.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    head.last_index = 119; /* then row 20 is outside */
+    assert_false(sparse_footer_decode(all, &head, 2, stop, out));
     buffer_free(&footer);
 }
 
@@ -110,6 +193,9 @@ int main(void)
         cmocka_unit_test(the_documented_example),
         cmocka_unit_test(every_flipped_bit_is_found),
         cmocka_unit_test(footers_hold_their_offsets),
+        cmocka_unit_test(sizes_tell_the_count_of_blocks),
+        cmocka_unit_test(sparse_frames_hold_their_blocks),
+        cmocka_unit_test(rewritten_footers_hold_their_rows),
         cmocka_unit_test(meta_files_hold_their_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

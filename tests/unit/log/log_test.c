@@ -476,9 +476,9 @@ static void holds_keep_segments_and_others_are_recycled(void **state)
     append(b, 400);
     uv_run(&b->loop, UV_RUN_DEFAULT);
     log_stats(b->log, &many);
-    log_hold(b->log, 3);
-    log_hold(b->log, 3);
-    log_hold(b->log, 150);
+    log_hold(b->log, (struct body_ref){3, 0, 1});
+    log_hold(b->log, (struct body_ref){3, 0, 1});
+    log_hold(b->log, (struct body_ref){150, 0, 1});
     log_prefix_done(b->log, 399);
     uv_run(&b->loop, UV_RUN_DEFAULT);
     log_stats(b->log, &few);
@@ -487,10 +487,10 @@ static void holds_keep_segments_and_others_are_recycled(void **state)
     fill(bytes, 3, 0);
     assert_true(log_read_now(b->log, (struct body_ref){3, 0, (uint32_t)length_of(3)}, &out));
     assert_true(slice_equal(buffer_slice(&out), slice_make(bytes, length_of(3))));
-    log_release(b->log, 3);
+    log_release(b->log, (struct body_ref){3, 0, 1});
     log_stats(b->log, &few);
     assert_int_equal(few.segments, 3);
-    log_release(b->log, 3);
+    log_release(b->log, (struct body_ref){3, 0, 1});
     uv_run(&b->loop, UV_RUN_DEFAULT);
     log_stats(b->log, &few);
     assert_int_equal(few.segments, 2);
