@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The endpoint for the tests in JavaScript: MILLRACE_ENDPOINT, or programs of our own (harness.py).
 import { spawn, spawnSync } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -10,7 +11,7 @@ const python = "/usr/bin/python3";
 
 export const account = "000000000000";
 export const role = `arn:aws:iam::${account}:role/test`;
-export const unique = (prefix) => `${prefix}-${crypto.randomUUID().slice(0, 10)}`;
+export const unique = (prefix) => `${prefix}-${randomUUID().slice(0, 10)}`;
 export const queueArn = (name) => `arn:aws:sqs:us-east-1:${account}:${name}`;
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 

@@ -149,7 +149,9 @@ class Tidy:
 
 
 def tracked_files(root):
-    out = subprocess.run(["git", "-C", root, "ls-files", "-z"], check=True, capture_output=True)
+    # The tree may belong to someone else, as in a container; only names are read from it.
+    out = subprocess.run(["git", "-c", "safe.directory=*", "-C", root, "ls-files", "-z"],
+                         check=True, capture_output=True)
     names = out.stdout.decode("utf-8", "surrogateescape").split("\0")
     return sorted(n for n in names if n and os.path.isfile(os.path.join(root, n)))
 
