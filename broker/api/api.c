@@ -210,7 +210,16 @@ void api_close(struct api *api, uint32_t grace_ms, void (*closed)(void *data), v
     api->closed_data = data;
     api->grace_until_ns = clock_monotonic_ns() + grace_ms * UINT64_C(1000000);
     http_server_stop_accepting(api->server);
+    for (size_t i = 0; i < api->family_count; i++) {
+        if (api->families[i]->closing != NULL)
+            api->families[i]->closing(api);
+    }
     ASSERT(uv_timer_start(&api->grace_timer, on_grace_step, 0, GRACE_STEP_MS) == 0);
+}
+
+bool api_closing(const struct api *api)
+{
+    return api->closing;
 }
 
 uint16_t api_port(const struct api *api)

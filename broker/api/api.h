@@ -31,6 +31,8 @@ struct api_family {
     void (*too_large)(struct api *api, struct http_request *request);
     /* The client has gone; request->data is the family's. NULL: nothing to do. */
     void (*abort)(struct api *api, struct http_request *request);
+    /* The node is stopping: end what would only wait. NULL: nothing does. */
+    void (*closing)(struct api *api);
     bool works_unready; /* also while the shard does not lead: health, metrics, status */
     /* What the family keeps between requests; made by api_open, freed when the api is. May be NULL.
      */
@@ -51,8 +53,10 @@ struct api_options {
  * endpoint's port. errors: as http_server_open. */
 MUST_CHECK enum status api_open(struct api **out, const struct api_options *options);
 void api_set_dispatch(struct api *api, struct dispatch *dispatch);
-/* api_close: refuse new requests, let those under way finish for `grace_ms`, then call back. */
+/* api_close: refuse new requests, let those under way finish for `grace_ms`, then call back.
+ * api_closing: it has begun, so nothing new should wait. */
 void api_close(struct api *api, uint32_t grace_ms, void (*closed)(void *data), void *data);
+bool api_closing(const struct api *api);
 uint16_t api_port(const struct api *api);
 
 struct shard *api_shard(struct api *api);

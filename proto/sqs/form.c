@@ -359,6 +359,7 @@ static bool decode_member(struct reader *r, const struct sqs_member *member,
     case SQS_KIND_STRUCT_MAP:
         return decode_elements(r, member, name, ".Value", field);
     case SQS_KIND_KEY:
+    case SQS_KIND_LONG:
     case SQS_KIND_BOOL:
         break;
     }

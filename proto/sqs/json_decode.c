@@ -166,6 +166,7 @@ static bool decode_member(struct reader *r, const struct sqs_member *member, jso
     case SQS_KIND_STRUCT_MAP:
         return decode_struct_map(r, member->element, value, field);
     case SQS_KIND_KEY:
+    case SQS_KIND_LONG:
     case SQS_KIND_BOOL:
         break;
     }

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Results as JSON, straight from the structs into the answer's buffer. Absent members are left out,
- * and so are empty lists and maps: an empty receive answers {}, which SDKs check for. */
+ * and so are empty lists and maps: an empty receive answers {}, which SDKs check for. Only a list
+ * that the result's shape requires is written empty. */
 #include "proto/sqs/codec.h"
 
 #include "proto/base/encode.h"
+
+#include <inttypes.h>
 
 /* 0: copied as it is; 'u': written as \u00XX; else: the letter after the backslash. */
 static const uint8_t escapes[256] = {
@@ -89,6 +92,8 @@ static bool to_be_written(const struct sqs_member *member, const void *field)
         return ((const struct slice *)field)->data != NULL;
     case SQS_KIND_NUMBER:
         return ((const struct sqs_number *)field)->given;
+    case SQS_KIND_LONG:
+        return ((const struct sqs_long *)field)->given;
     case SQS_KIND_BOOL:
         return true;
     case SQS_KIND_TEXTS:
@@ -96,7 +101,7 @@ static bool to_be_written(const struct sqs_member *member, const void *field)
     case SQS_KIND_TAGS:
     case SQS_KIND_STRUCTS:
     case SQS_KIND_STRUCT_MAP:
-        return ((const struct sqs_list *)field)->count > 0;
+        return member->required || ((const struct sqs_list *)field)->count > 0;
     }
     return false;
 }
@@ -115,6 +120,9 @@ static void write_value(struct buffer *out, const struct sqs_member *member, con
         break;
     case SQS_KIND_NUMBER:
         buffer_printf(out, "%d", ((const struct sqs_number *)field)->value);
+        break;
+    case SQS_KIND_LONG:
+        buffer_printf(out, "%" PRId64, ((const struct sqs_long *)field)->value);
         break;
     case SQS_KIND_BOOL:
         buffer_add_text(out, *(const bool *)field ? "true" : "false");

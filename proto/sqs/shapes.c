@@ -44,12 +44,9 @@ const struct sqs_shape_row sqs_shapes[SQS_SHAPE_COUNT] = {
 
 const struct sqs_action_row sqs_actions[SQS_ACTION_COUNT] = {
 #define ACTION(Name, name, input, result, doc)                                                     \
-    [SQS_ACTION_##Name] = {#Name, SQS_SHAPE_##input, SQS_SHAPE_##result, true},
-#define ACTION_UNSUPPORTED(Name, doc)                                                              \
-    [SQS_ACTION_##Name] = {#Name, SQS_SHAPE_none, SQS_SHAPE_none, false},
+    [SQS_ACTION_##Name] = {#Name, SQS_SHAPE_##input, SQS_SHAPE_##result},
 #include "proto/sqs/sqs_actions.def"
 #undef ACTION
-#undef ACTION_UNSUPPORTED
 };
 
 _Static_assert(offsetof(struct sqs_message_attribute, name) == 0, "I1");
@@ -75,6 +72,8 @@ static bool present(const struct sqs_member *member, const void *object)
         return ((const struct slice *)field)->data != NULL;
     case SQS_KIND_NUMBER:
         return ((const struct sqs_number *)field)->given;
+    case SQS_KIND_LONG:
+        return ((const struct sqs_long *)field)->given;
     case SQS_KIND_BOOL:
         return true;
     case SQS_KIND_TEXTS:

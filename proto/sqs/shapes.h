@@ -14,15 +14,17 @@ enum sqs_protocol {
 
 enum sqs_action {
 #define ACTION(Name, name, input, result, doc) SQS_ACTION_##Name,
-#define ACTION_UNSUPPORTED(Name, doc)          SQS_ACTION_##Name,
 #include "proto/sqs/sqs_actions.def"
 #undef ACTION
-#undef ACTION_UNSUPPORTED
     SQS_ACTION_COUNT
 };
 
 struct sqs_number {
     int32_t value;
+    bool given;
+};
+struct sqs_long {
+    int64_t value;
     bool given;
 };
 struct sqs_pair {
@@ -39,6 +41,7 @@ struct sqs_list {
 #define SQS_FIELD_TEXT                                             struct slice
 #define SQS_FIELD_BLOB                                             struct slice
 #define SQS_FIELD_NUMBER                                           struct sqs_number
+#define SQS_FIELD_LONG                                             struct sqs_long
 #define SQS_FIELD_BOOL                                             bool
 #define SQS_FIELD_TEXTS                                            struct sqs_list
 #define SQS_FIELD_MAP                                              struct sqs_list
@@ -75,6 +78,7 @@ enum sqs_kind {
     SQS_KIND_TEXT,
     SQS_KIND_BLOB,
     SQS_KIND_NUMBER,
+    SQS_KIND_LONG,
     SQS_KIND_BOOL,
     SQS_KIND_TEXTS,
     SQS_KIND_MAP,
@@ -88,7 +92,7 @@ struct sqs_member {
     const char *query_name;
     enum sqs_kind kind;
     enum sqs_shape element;
-    bool required;
+    bool required; /* of a result: written even when it is an empty list */
     size_t offset; /* in the shape's struct */
 };
 struct sqs_shape_row {
@@ -102,7 +106,6 @@ struct sqs_action_row {
     const char *name; /* "SendMessage" */
     enum sqs_shape input;
     enum sqs_shape result;
-    bool supported;
 };
 extern const struct sqs_action_row sqs_actions[SQS_ACTION_COUNT];
 

@@ -11,6 +11,8 @@
 
 #include "proto/base/encode.h"
 
+#include <inttypes.h>
+
 static const char *const escapes[256] = {
     ['&'] = "&amp;", ['<'] = "&lt;",  ['>'] = "&gt;",  ['"'] = "&quot;", ['\r'] = "&#13;",
     [0] = "\uFFFD",  [1] = "\uFFFD",  [2] = "\uFFFD",  [3] = "\uFFFD",   [4] = "\uFFFD",
@@ -112,10 +114,10 @@ static void write_blob(struct buffer *out, const char *name, struct slice bytes)
     close_tag(out, name);
 }
 
-static void write_number(struct buffer *out, const char *name, const struct sqs_number *number)
+static void write_number(struct buffer *out, const char *name, int64_t value, bool given)
 {
-    if (number->given)
-        buffer_printf(out, "<%s>%d</%s>", name, number->value, name);
+    if (given)
+        buffer_printf(out, "<%s>%" PRId64 "</%s>", name, value, name);
 }
 
 static void write_member(struct buffer *out, const struct sqs_member *member, const void *field)
@@ -133,7 +135,12 @@ static void write_member(struct buffer *out, const struct sqs_member *member, co
             write_blob(out, name, *(const struct slice *)field);
         break;
     case SQS_KIND_NUMBER:
-        write_number(out, name, field);
+        write_number(out, name, ((const struct sqs_number *)field)->value,
+                     ((const struct sqs_number *)field)->given);
+        break;
+    case SQS_KIND_LONG:
+        write_number(out, name, ((const struct sqs_long *)field)->value,
+                     ((const struct sqs_long *)field)->given);
         break;
     case SQS_KIND_BOOL:
         write_element(out, name,

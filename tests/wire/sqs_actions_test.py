@@ -25,27 +25,7 @@ def attributes_md5(attributes):
     return digest.hexdigest()
 
 
-class Actions:
-    protocol = None
-
-    def ok(self, action, parameters=None, headers=None):
-        answer = call(self.protocol, action, parameters, headers)
-        self.assertEqual(answer.status, 200, answer.body)
-        content = "application/x-amz-json-1.0" if self.protocol == "json" else "text/xml"
-        self.assertEqual(answer.headers["content-type"], content)
-        if self.protocol == "query":
-            self.assertEqual(answer.request_id, answer.headers["x-amzn-requestid"])
-        return answer.result
-
-    def receive(self, queue, **parameters):
-        return self.ok("ReceiveMessage", {"QueueUrl": queue, **parameters}).get("Messages", [])
-
-    def counters(self, queue):
-        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible",
-                 "ApproximateNumberOfMessagesDelayed"]
-        found = self.ok("GetQueueAttributes", {"QueueUrl": queue, "AttributeNames": names})
-        return [int(found["Attributes"][name]) for name in names]
-
+class Actions(sqs_raw.Calls):
     # ---- queues ----
 
     def test_create_find_delete(self):

@@ -12,33 +12,10 @@ INVALID = ("InvalidParameterValueException", "InvalidParameterValue")
 MISSING = ("MissingRequiredParameterException", "MissingParameter")
 VALUE = ("InvalidAttributeValue", "InvalidAttributeValue")
 NAME = ("InvalidAttributeName", "InvalidAttributeName")
-UNSUPPORTED = ("UnsupportedOperation", PREFIX + "UnsupportedOperation")
 CONTENTS = ("InvalidMessageContents", "InvalidMessageContents")
 TYPE_ERROR = ("The message attribute 'a' has an invalid message attribute type, the set of supported "
               "type prefixes is Binary, Number, and String.")
-MISSING_ACTIONS = ["TagQueue", "UntagQueue", "AddPermission", "RemovePermission",
-                   "ListDeadLetterSourceQueues", "StartMessageMoveTask", "CancelMessageMoveTask",
-                   "ListMessageMoveTasks"]
-
-
-class Errors:
-    protocol = None
-
-    def fails(self, action, parameters, error, message=None, status=400):
-        answer = call(self.protocol, action, parameters)
-        self.assertEqual(answer.status, status, answer.body)
-        kind, code = error
-        self.assertEqual(answer.code, code)
-        if self.protocol == "json":
-            self.assertEqual(answer.type, kind)
-            self.assertEqual(answer.headers["x-amzn-query-error"], f"{code};Sender")
-        else:
-            self.assertEqual(answer.fault, "Sender")
-            self.assertNotIn("x-amzn-query-error", answer.headers)
-        if message is not None:
-            self.assertEqual(answer.message, message)
-        return answer
-
+class Errors(sqs_raw.Calls):
     # ---- queues ----
 
     def test_queue_does_not_exist(self):
@@ -51,7 +28,11 @@ class Errors:
         entry = {"Id": "a", "MessageBody": "x", "ReceiptHandle": "h", "VisibilityTimeout": 0}
         for action, more in {
                 "DeleteQueue": {}, "PurgeQueue": {}, "GetQueueAttributes": {},
-                "ListQueueTags": {}, "ReceiveMessage": {},
+                "ListQueueTags": {}, "ReceiveMessage": {}, "ListDeadLetterSourceQueues": {},
+                "TagQueue": {"Tags": {"a": "b"}}, "UntagQueue": {"TagKeys": ["a"]},
+                "AddPermission": {"Label": "l", "AWSAccountIds": ["000000000000"],
+                                  "Actions": ["SendMessage"]},
+                "RemovePermission": {"Label": "l"},
                 "SetQueueAttributes": {"Attributes": {"DelaySeconds": "1"}},
                 "SendMessage": {"MessageBody": "x"}, "SendMessageBatch": {"Entries": [entry]},
                 "DeleteMessage": {"ReceiptHandle": "h"}, "DeleteMessageBatch": {"Entries": [entry]},
@@ -66,18 +47,12 @@ class Errors:
                    "The address http://host is not valid for this endpoint.")
 
     def test_queue_names(self):
-        for name in ("a b", "a" * 81, "a.b", "caf\u00e9", "/async/x"):
+        for name in ("a b", "a" * 81, "a.b", "caf\u00e9", "/async/x", "a.fifo"):
             with self.subTest(name):
                 self.fails("CreateQueue", {"QueueName": name}, INVALID,
                            "Can only include alphanumeric characters, hyphens, or underscores. "
                            "1 to 80 in length")
         self.fails("CreateQueue", {"QueueName": ""}, INVALID, "Queue name cannot be empty")
-
-    def test_fifo_queues_are_refused(self):
-        text = "FIFO queues are not supported by this version."
-        self.fails("CreateQueue", {"QueueName": "a.fifo"}, UNSUPPORTED, text)
-        self.fails("CreateQueue", {"QueueName": "a", "Attributes": {"FifoQueue": "true"}},
-                   UNSUPPORTED, text)
 
     def test_queue_exists_with_other_attributes(self):
         name = make_queue({"DelaySeconds": "5"}).rpartition("/")[2]
@@ -94,7 +69,7 @@ class Errors:
                "MessageRetentionPeriod": ("59", "1209601"),
                "ReceiveMessageWaitTimeSeconds": ("21",),
                "KmsDataKeyReusePeriodSeconds": ("59", "86401"), "SqsManagedSseEnabled": ("yes",),
-               "Policy": ("{", "[]", "x"), "RedriveAllowPolicy": ("1",)}
+               "Policy": ("{", "[]", "x")}
         for key, values in bad.items():
             for value in values:
                 with self.subTest(key=key, value=value):
@@ -132,25 +107,31 @@ class Errors:
         name = url.rpartition("/")[2]
         none = harness.queue_arn("no-such-queue")
         dead = harness.queue_arn(make_queue().rpartition("/")[2])
-        count = ("Invalid value for maxReceiveCount, valid values are from 1 to 1000 both "
+        count = ("Invalid value for maxReceiveCount: %s, valid values are from 1 to 1000 both "
                  "inclusive.")
-        map_text = "Redrive policy is not a valid JSON map."
+        for policy in ("x", "[]", "5", "{", " "):
+            self.fails("SetQueueAttributes",
+                       {"QueueUrl": url, "Attributes": {"RedrivePolicy": policy}}, VALUE,
+                       "Invalid value for the parameter RedrivePolicy. Reason: Redrive policy is "
+                       "not a valid JSON map.")
         for policy, reason in (
-                ("x", map_text), ("[]", map_text),
                 ({"maxReceiveCount": 1}, "Redrive policy does not contain mandatory attribute: "
                                          "deadLetterTargetArn."),
                 ({"deadLetterTargetArn": dead}, "Redrive policy does not contain mandatory "
                                                 "attribute: maxReceiveCount."),
-                ({"deadLetterTargetArn": dead, "maxReceiveCount": 0}, count),
-                ({"deadLetterTargetArn": dead, "maxReceiveCount": 1001}, count),
-                ({"deadLetterTargetArn": dead, "maxReceiveCount": "x"}, count),
-                ({"deadLetterTargetArn": dead, "maxReceiveCount": 1.5}, count),
+                ({"deadLetterTargetArn": dead, "maxReceiveCount": 0}, count % "0"),
+                ({"deadLetterTargetArn": dead, "maxReceiveCount": 1001}, count % "1001"),
+                ({"deadLetterTargetArn": dead, "maxReceiveCount": "x"}, count % "x"),
+                ({"deadLetterTargetArn": dead, "maxReceiveCount": 1.5}, count % "1.5"),
                 ({"deadLetterTargetArn": none, "maxReceiveCount": 1},
                  "Dead letter target does not exist."),
                 ({"deadLetterTargetArn": "nonsense", "maxReceiveCount": 1},
                  "Invalid value for deadLetterTargetArn."),
                 ({"deadLetterTargetArn": 5, "maxReceiveCount": 1},
                  "Invalid value for deadLetterTargetArn."),
+                ({"deadLetterTargetArn": dead, "maxReceiveCount": 1, "more": 1},
+                 "Only following attributes are supported: [maxReceiveCount, "
+                 "deadLetterTargetArn]."),
                 ({"deadLetterTargetArn": harness.queue_arn(name), "maxReceiveCount": 1},
                  "A queue cannot be its own dead letter target.")):
             text = policy if isinstance(policy, str) else json.dumps(policy)
@@ -173,10 +154,6 @@ class Errors:
         self.fails("CreateQueue", {"QueueName": "q", "tags": many}, INVALID)
         self.fails("CreateQueue", {"QueueName": "q", "tags": {"": "v"}}, INVALID)
 
-    def test_actions_of_later_versions(self):
-        for action in MISSING_ACTIONS:
-            self.fails(action, {}, UNSUPPORTED, f"{action} is not supported by this version.")
-
     # ---- missing parameters ----
 
     def test_missing_parameters(self):
@@ -190,14 +167,33 @@ class Errors:
                   "VisibilityTimeout")]
         cases += [(action, {}, "QueueUrl") for action in (
             "DeleteQueue", "PurgeQueue", "GetQueueAttributes", "SetQueueAttributes",
-            "ReceiveMessage", "SendMessageBatch", "DeleteMessageBatch", "ListQueueTags")]
+            "ReceiveMessage", "SendMessageBatch", "DeleteMessageBatch", "ListQueueTags", "TagQueue",
+            "UntagQueue", "AddPermission", "RemovePermission", "ListDeadLetterSourceQueues")]
+        cases += [("StartMessageMoveTask", {}, "SourceArn"),
+                  ("ListMessageMoveTasks", {}, "SourceArn"),
+                  ("CancelMessageMoveTask", {}, "TaskHandle"),
+                  ("AddPermission", {"QueueUrl": url}, "Label"),
+                  ("AddPermission", {"QueueUrl": url, "Label": "", "AWSAccountIds": ["1"],
+                                     "Actions": ["x"]}, "Label"),
+                  ("RemovePermission", {"QueueUrl": url}, "Label")]
         for action, parameters, name in cases:
             with self.subTest(action=action, name=name):
                 self.fails(action, parameters, MISSING,
                            f"The request must contain the parameter {name}.")
-        name = "Attributes" if self.protocol == "json" else "Attribute"
-        self.fails("SetQueueAttributes", {"QueueUrl": url}, MISSING,
-                   f"The request must contain the parameter {name}.")
+        label = {"QueueUrl": url, "Label": "l"}
+        for action, parameters, names in (
+                ("SetQueueAttributes", {"QueueUrl": url}, ("Attributes", "Attribute")),
+                ("TagQueue", {"QueueUrl": url}, ("Tags", "Tag")),
+                ("TagQueue", {"QueueUrl": url, "Tags": {}}, ("Tags", "Tag")),
+                ("UntagQueue", {"QueueUrl": url}, ("TagKeys", "TagKey")),
+                ("UntagQueue", {"QueueUrl": url, "TagKeys": []}, ("TagKeys", "TagKey")),
+                ("AddPermission", label, ("AWSAccountIds", "AWSAccountId")),
+                ("AddPermission", {**label, "AWSAccountIds": ["000000000000"]},
+                 ("Actions", "ActionName"))):
+            name = names[self.protocol == "query"]
+            with self.subTest(action=action, name=name):
+                self.fails(action, parameters, MISSING,
+                           f"The request must contain the parameter {name}.")
         name = "Id" if self.protocol == "json" else "SendMessageBatchRequestEntry.1.Id"
         self.fails("SendMessageBatch", {"QueueUrl": url, "Entries": [{"MessageBody": "x"}]},
                    MISSING, f"The request must contain the parameter {name}.")

@@ -5,6 +5,7 @@ import json
 import os
 import struct
 import socket
+import threading
 import time
 import unittest
 
@@ -206,6 +207,34 @@ class Pages(unittest.TestCase):
 
 
 @unittest.skipIf(os.environ.get("MILLRACE_ENDPOINT"), "needs a broker of its own")
+class Stopping(unittest.TestCase):
+    """A broker that is told to stop answers long polls at once instead of cutting them off."""
+
+    def poll(self, broker, answers):
+        body = "Action=ReceiveMessage&QueueUrl=q&WaitTimeSeconds=20"
+        answers.append(harness.request(broker.endpoint, "POST", "/", body, {
+            "Content-Type": "application/x-www-form-urlencoded"}))
+
+    def test_long_polls_are_answered_empty(self):
+        broker = harness.Broker(worker=False)
+        self.addCleanup(broker.stop)
+        harness.request(broker.endpoint, "GET", "/?Action=CreateQueue&QueueName=q")
+        answers = []
+        polls = [threading.Thread(target=self.poll, args=(broker, answers), daemon=True)
+                 for _ in range(5)]
+        for thread in polls:
+            thread.start()
+        waiting = b"millrace_shard_waiting_receives 5"
+        harness.wait_for(
+            lambda: waiting in harness.request(broker.endpoint, "GET", "/metrics").body, 10)
+        self.assertEqual(broker.broker.stop(), 0)
+        for thread in polls:
+            thread.join(10)
+        self.assertEqual([a.status for a in answers], [200] * 5)
+        for answer in answers:
+            self.assertIn(b"<ReceiveMessageResult></ReceiveMessageResult>", answer.body)
+
+
 class Cooldowns(unittest.TestCase):
     def call(self, broker, action, parameters):
         return harness.request(broker.endpoint, "POST", "/", json.dumps(parameters).encode(),

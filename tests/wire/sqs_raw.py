@@ -20,9 +20,11 @@ import harness  # noqa: E402
 
 NAMESPACE = "{http://queue.amazonaws.com/doc/2012-11-05/}"
 LISTS = {"AttributeNames": "AttributeName", "MessageAttributeNames": "MessageAttributeName",
-         "MessageSystemAttributeNames": "MessageSystemAttributeName", "TagKeys": "TagKey"}
+         "MessageSystemAttributeNames": "MessageSystemAttributeName", "TagKeys": "TagKey",
+         "AWSAccountIds": "AWSAccountId", "Actions": "ActionName"}
 MAPS = {"Attributes": ("Attribute", "Name"), "MessageAttributes": ("MessageAttribute", "Name"),
-        "MessageSystemAttributes": ("MessageSystemAttribute", "Name"), "tags": ("Tag", "Key")}
+        "MessageSystemAttributes": ("MessageSystemAttribute", "Name"), "tags": ("Tag", "Key"),
+        "Tags": ("Tag", "Key")}
 XML_MAPS = {"Attribute": ("Attributes", "Name"), "MessageAttribute": ("MessageAttributes", "Name"),
             "Tag": ("Tags", "Key")}
 
@@ -80,6 +82,8 @@ def xml_value(element, action):
             out.setdefault(target, {})[child.findtext(NAMESPACE + key)] = value
         elif name == "Message" and len(child):
             out.setdefault("Messages", []).append(xml_value(child, action))
+        elif name == "ListMessageMoveTasksResultEntry":
+            out.setdefault("Results", []).append(xml_value(child, action))
         elif name == f"{action}ResultEntry":
             out.setdefault("Successful", []).append(xml_value(child, action))
         elif name == "BatchResultErrorEntry":
@@ -88,6 +92,8 @@ def xml_value(element, action):
             out.setdefault("Failed", []).append(entry)
         elif name == "QueueUrl" and action == "ListQueues":
             out.setdefault("QueueUrls", []).append(child.text)
+        elif name == "QueueUrl" and action == "ListDeadLetterSourceQueues":
+            out.setdefault("queueUrls", []).append(child.text)
         else:
             out[name] = child.text or ""
     return out
@@ -139,14 +145,66 @@ def call(protocol, action, parameters=None, headers=None):
     return answer
 
 
-def make_queue(attributes=None):
+class Calls:
+    """What the tests of both protocols share; `protocol` is set where a test case is made of it."""
+    protocol = None
+
+    def ok(self, action, parameters=None, headers=None):
+        answer = call(self.protocol, action, parameters, headers)
+        self.assertEqual(answer.status, 200, answer.body)
+        content = "application/x-amz-json-1.0" if self.protocol == "json" else "text/xml"
+        self.assertEqual(answer.headers["content-type"], content)
+        if self.protocol == "query":
+            self.assertEqual(answer.request_id, answer.headers["x-amzn-requestid"])
+        return answer.result
+
+    def fails(self, action, parameters, error, message=None, status=400):
+        """`error`: the type in JSON and the code in Query."""
+        answer = call(self.protocol, action, parameters)
+        self.assertEqual(answer.status, status, answer.body)
+        kind, code = error
+        self.assertEqual(answer.code, code)
+        if self.protocol == "json":
+            self.assertEqual(answer.type, kind)
+            self.assertEqual(answer.headers["x-amzn-query-error"], f"{code};Sender")
+        else:
+            self.assertEqual(answer.fault, "Sender")
+            self.assertNotIn("x-amzn-query-error", answer.headers)
+        if message is not None:
+            self.assertEqual(answer.message, message)
+        return answer
+
+    def receive(self, queue, **parameters):
+        return self.ok("ReceiveMessage", {"QueueUrl": queue, **parameters}).get("Messages", [])
+
+    def attributes(self, queue, *names):
+        """All attributes of a queue, or those."""
+        wanted = {"QueueUrl": queue, "AttributeNames": list(names) or ["All"]}
+        return self.ok("GetQueueAttributes", wanted).get("Attributes", {})
+
+    def counters(self, queue):
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible",
+                 "ApproximateNumberOfMessagesDelayed"]
+        found = self.attributes(queue, *names)
+        return [int(found[name]) for name in names]
+
+
+def make_queue(attributes=None, suffix=""):
     """A new queue, made over the JSON protocol; its URL."""
-    parameters = {"QueueName": harness.unique("wire")}
+    parameters = {"QueueName": harness.unique("wire") + suffix}
     if attributes:
         parameters["Attributes"] = attributes
     answer = call("json", "CreateQueue", parameters)
     assert answer.status == 200, answer.body
     return answer.result["QueueUrl"]
+
+
+def name_of(url):
+    return url.rpartition("/")[2]
+
+
+def arn_of(url):
+    return harness.queue_arn(name_of(url))
 
 
 def open_socket():

@@ -2,21 +2,19 @@
 /* Queue attributes, one row each (sqs_attributes.def): how its text is checked and stored, and how
  * it is shown again. Numbers that the core acts on are fields of queue_settings. What is only
  * stored and echoed (policies, encryption) is in settings.extras, a JSON object from name to text.
- * The redrive policy is taken apart, because the core acts on it, and put together again when it is
- * read.
+ * The redrive policies are in redrive.c.
  *
  * CreateQueue's comparison with an existing queue needs no second set of rules: a given attribute
  * differs when setting it would change what reading it shows. */
 #include "broker/api/sqs/attributes.h"
 
-#include "broker/api/sqs/queue_name.h"
+#include "broker/api/sqs/redrive.h"
 #include "proto/base/assert.h"
 
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 
-#define RECEIVE_COUNT_MAX 1000
 #define POLICY_BYTES_MAX  20480 /* of a Policy, as at IAM */
 #define KMS_REUSE_MIN_S   60
 #define KMS_REUSE_MAX_S   86400
@@ -52,6 +50,9 @@ struct row {
     size_t offset;
     uint32_t minimum;
     uint32_t maximum;
+    const char *off; /* of a flag */
+    const char *on;
+    bool unknown_on_standard;
 };
 
 /* ---- setting ---- */
@@ -154,102 +155,51 @@ static bool set_sse(struct change *change, const struct row *row, struct slice v
     return true;
 }
 
-static bool bad_redrive(struct change *change, struct slice value, const char *reason)
+static bool set_allow(struct change *change, const struct row *row, struct slice value)
 {
-    *change->error = sqs_error_make(change->call, SQS_ERROR_INVALID_PARAMETER,
-                                    "Value %s for parameter RedrivePolicy is invalid. Reason: %s",
-                                    sqs_quote(change->call, value), reason);
-    return false;
-}
-
-/* maxReceiveCount as a number or a text; 0 if it is neither or out of range. */
-static uint32_t receive_count(const json_t *value)
-{
-    uint32_t number = 0;
-    if (json_is_integer(value)) {
-        json_int_t given = json_integer_value(value);
-        number = given > 0 && given <= RECEIVE_COUNT_MAX ? (uint32_t)given : 0;
-    } else if (json_is_string(value)) {
-        struct slice text = slice_make(json_string_value(value), json_string_length(value));
-        if (!parse_number(text, &number) || number > RECEIVE_COUNT_MAX)
-            number = 0;
-    }
-    return number;
-}
-
-static bool redrive_from_json(struct change *change, struct slice value, const json_t *policy)
-{
-    const json_t *arn = json_object_get(policy, "deadLetterTargetArn");
-    const json_t *count = json_object_get(policy, "maxReceiveCount");
-    if (!json_is_object(policy))
-        return bad_redrive(change, value, "Redrive policy is not a valid JSON map.");
-    if (arn == NULL)
-        return bad_redrive(
-            change, value,
-            "Redrive policy does not contain mandatory attribute: deadLetterTargetArn.");
-    if (count == NULL)
-        return bad_redrive(change, value,
-                           "Redrive policy does not contain mandatory attribute: maxReceiveCount.");
-    uint32_t receives = receive_count(count);
-    if (receives == 0)
-        return bad_redrive(
-            change, value,
-            "Invalid value for maxReceiveCount, valid values are from 1 to 1000 both inclusive.");
-    struct slice name = queue_name_of_arn(slice_of(json_string_value(arn)));
-    if (name.length == 0)
-        return bad_redrive(change, value, "Invalid value for deadLetterTargetArn.");
-    struct queue_view target;
-    if (!core_queue_by_name(shard_core(change->call->shard), name, &target))
-        return bad_redrive(change, value, "Dead letter target does not exist.");
-    if (slice_equal(name, change->queue_name))
-        return bad_redrive(change, value, "A queue cannot be its own dead letter target.");
-    change->settings->dead_letter = arena_copy(&change->call->arena, name);
-    change->settings->receive_count_max = receives;
+    if (!redrive_allow_check(change->call, value, change->error))
+        return false;
+    extras_set(change, row->name, value);
     return true;
 }
 
 static bool set_redrive(struct change *change, const struct row *row, struct slice value)
 {
     (void)row;
-    if (value.length == 0) {
-        change->settings->dead_letter = (struct slice){0};
-        change->settings->receive_count_max = 0;
-        return true;
-    }
-    json_t *policy = json_loadb((const char *)value.data, value.length, 0, NULL);
-    bool ok = redrive_from_json(change, value, policy);
-    json_decref(policy);
-    return ok;
+    return redrive_set(change->call, change->queue_name, value, change->settings, change->error);
 }
 
+/* A queue is FIFO from its creation or never; settings->fifo holds by now what it is. */
 static bool set_fifo(struct change *change, const struct row *row, struct slice value)
 {
-    if (!change->creating)
-        *change->error = sqs_error_make(
-            change->call, SQS_ERROR_INVALID_ATTRIBUTE_VALUE,
-            "Invalid value for the parameter FifoQueue. Reason: Modifying queue type is not "
-            "supported.");
-    else if (slice_is_nocase(value, "true"))
-        *change->error = sqs_error_make(change->call, SQS_ERROR_UNSUPPORTED,
-                                        "FIFO queues are not supported by this version.");
-    else
+    bool on = slice_is_nocase(value, "true");
+    if (on && change->settings->fifo)
+        return true;
+    if (change->creating && !change->settings->fifo && slice_is_nocase(value, "false"))
         return bad_name(change, row);
+    if (change->creating && !slice_is_nocase(value, "false"))
+        return bad_value(change, row);
+    *change->error = sqs_error_make(change->call, SQS_ERROR_INVALID_ATTRIBUTE_VALUE,
+                                    "Invalid value for the parameter FifoQueue. Reason: Modifying "
+                                    "queue type is not supported.");
     return false;
 }
 
-static bool set_fifo_unknown(struct change *change, const struct row *row, struct slice value)
+static bool set_flag(struct change *change, const struct row *row, struct slice value)
 {
-    (void)value;
-    return bad_name(change, row);
-}
-
-static bool set_fifo_only(struct change *change, const struct row *row, struct slice value)
-{
-    (void)value;
-    *change->error =
-        sqs_error_make(change->call, SQS_ERROR_INVALID_ATTRIBUTE_NAME,
-                       "You can specify the %s only when FifoQueue is set to true.", row->name);
-    return false;
+    bool on = slice_is_nocase(value, row->on);
+    if (!change->settings->fifo && row->unknown_on_standard)
+        return bad_name(change, row);
+    if (!change->settings->fifo) {
+        *change->error =
+            sqs_error_make(change->call, SQS_ERROR_INVALID_ATTRIBUTE_NAME,
+                           "You can specify the %s only when FifoQueue is set to true.", row->name);
+        return false;
+    }
+    if (!on && !slice_is_nocase(value, row->off))
+        return bad_value(change, row);
+    *(bool *)((char *)change->settings + row->offset) = on;
+    return true;
 }
 
 /* ---- getting ---- */
@@ -318,57 +268,64 @@ static struct slice get_modified(struct view *view, const struct row *row)
     return number_text(view, view->queue->modified_ms / 1000);
 }
 
-static const char *arn_text(struct sqs_call *call, struct slice name)
-{
-    const struct api_config *config = api_config(call->api);
-    return arena_printf(&call->arena, "arn:aws:sqs:%s:%s:%.*s", config->region, config->account_id,
-                        SLICE_ARGS(name));
-}
-
 static struct slice get_arn(struct view *view, const struct row *row)
 {
     (void)row;
-    return slice_of(arn_text(view->call, view->queue->name));
+    return slice_of(queue_arn_text(view->call, view->queue->name));
 }
 
 static struct slice get_redrive(struct view *view, const struct row *row)
 {
     (void)row;
-    const struct queue_settings *settings = &view->queue->settings;
-    if (settings->dead_letter.length == 0)
-        return (struct slice){0};
-    return slice_of(
-        arena_printf(&view->call->arena, "{\"deadLetterTargetArn\":\"%s\",\"maxReceiveCount\":%u}",
-                     arn_text(view->call, settings->dead_letter), settings->receive_count_max));
+    return redrive_get(view->call, &view->queue->settings);
 }
 
-static struct slice get_nothing(struct view *view, const struct row *row)
+static struct slice get_fifo(struct view *view, const struct row *row)
 {
-    (void)view;
     (void)row;
-    return (struct slice){0};
+    return view->queue->settings.fifo ? SLICE_LITERAL("true") : (struct slice){0};
+}
+
+static struct slice get_flag(struct view *view, const struct row *row)
+{
+    const char *settings = (const char *)&view->queue->settings;
+    if (!view->queue->settings.fifo)
+        return (struct slice){0};
+    return slice_of(*(const bool *)(settings + row->offset) ? row->on : row->off);
 }
 
 /* ---- the table ---- */
 
-#define set_visible      set_read_only
-#define set_in_flight    set_read_only
-#define set_delayed      set_read_only
-#define set_created      set_read_only
-#define set_modified     set_read_only
-#define set_arn          set_read_only
-#define get_json         get_extra
-#define get_kms_key      get_extra
-#define get_fifo         get_nothing
-#define get_fifo_unknown get_nothing
-#define get_fifo_only    get_nothing
+#define set_visible   set_read_only
+#define set_in_flight set_read_only
+#define set_delayed   set_read_only
+#define set_created   set_read_only
+#define set_modified  set_read_only
+#define set_arn       set_read_only
+#define get_json      get_extra
+#define get_allow     get_extra
+#define get_kms_key   get_extra
 
 static const struct row rows[] = {
-#define NUMBER(Name, field, minimum, maximum)                                                      \
-    {#Name, set_number, get_number, offsetof(struct queue_settings, field), minimum, maximum},
-#define OTHER(Name, kind) {#Name, set_##kind, get_##kind, 0, 0, 0},
+#define NUMBER(Name, field, low, high)                                                             \
+    {.name = #Name,                                                                                \
+     .set = set_number,                                                                            \
+     .get = get_number,                                                                            \
+     .offset = offsetof(struct queue_settings, field),                                             \
+     .minimum = low,                                                                               \
+     .maximum = high},
+#define FLAG(Name, field, off_text, on_text, unknown)                                              \
+    {.name = #Name,                                                                                \
+     .set = set_flag,                                                                              \
+     .get = get_flag,                                                                              \
+     .offset = offsetof(struct queue_settings, field),                                             \
+     .off = off_text,                                                                              \
+     .on = on_text,                                                                                \
+     .unknown_on_standard = unknown},
+#define OTHER(Name, kind) {.name = #Name, .set = set_##kind, .get = get_##kind},
 #include "broker/api/sqs/sqs_attributes.def"
 #undef NUMBER
+#undef FLAG
 #undef OTHER
 };
 
@@ -428,6 +385,24 @@ static bool encryption_contradicts(const struct sqs_list *given)
            slice_is_nocase(sse->value, "true");
 }
 
+bool attributes_ask_fifo(const struct sqs_list *given)
+{
+    const struct sqs_pair *fifo = find_given(given, "FifoQueue");
+    return fifo != NULL && slice_is_nocase(fifo->value, "true");
+}
+
+/* Judged when all are set, because the two may be given in any order, or one of them earlier. */
+static bool throughput_fits(struct change *change)
+{
+    if (!change->settings->throughput_per_group || change->settings->dedup_per_group)
+        return true;
+    *change->error = sqs_error_make(
+        change->call, SQS_ERROR_INVALID_ATTRIBUTE_VALUE,
+        "Invalid value for the parameter FifoThroughputLimit. Reason: To set FifoThroughputLimit "
+        "to perMessageGroupId, the DeduplicationScope must be messageGroup.");
+    return false;
+}
+
 static bool set_all(struct change *change, const struct sqs_list *given)
 {
     const struct sqs_pair *pairs = given->items;
@@ -453,9 +428,11 @@ bool attributes_set(struct sqs_call *call, struct slice queue_name, bool creatin
                                 "You can either enable KMS SSE or SQS SSE.");
         return false;
     }
+    if (creating)
+        settings->fifo = settings->fifo || attributes_ask_fifo(given);
     struct change change = {call, queue_name, creating, settings, extras_load(settings->extras),
                             error};
-    bool ok = set_all(&change, given);
+    bool ok = set_all(&change, given) && throughput_fits(&change);
     if (ok)
         settings->extras = json_object_size(change.extras) > 0 ? json_text(call, change.extras)
                                                                : (struct slice){0};
@@ -544,39 +521,4 @@ bool attributes_differ(struct sqs_call *call, const struct queue_view *queue,
             *different = row->name;
     }
     return true;
-}
-
-struct slice queue_url_text(struct sqs_call *call, struct slice name)
-{
-    const char *base = api_base_url(call->api, call->request);
-    return slice_of(arena_printf(&call->arena, "%s/%s/%.*s", base,
-                                 api_config(call->api)->account_id, SLICE_ARGS(name)));
-}
-
-struct slice tags_encode(struct sqs_call *call, const struct sqs_list *tags)
-{
-    const struct sqs_pair *pairs = tags->items;
-    if (tags->count == 0)
-        return (struct slice){0};
-    json_t *object = json_object();
-    for (uint32_t i = 0; i < tags->count; i++)
-        json_object_set_new(object, arena_text(&call->arena, pairs[i].key),
-                            json_stringn((const char *)pairs[i].value.data, pairs[i].value.length));
-    struct slice text = json_text(call, object);
-    json_decref(object);
-    return text;
-}
-
-void tags_decode(struct sqs_call *call, struct slice json, struct sqs_list *out)
-{
-    json_t *object = extras_load(json);
-    struct sqs_pair *pairs = arena_alloc(&call->arena, json_object_size(object) * sizeof *pairs);
-    *out = (struct sqs_list){pairs, 0, true};
-    for (void *at = json_object_iter(object); at != NULL; at = json_object_iter_next(object, at)) {
-        const json_t *value = json_object_iter_value(at);
-        pairs[out->count].key = arena_copy(&call->arena, slice_of(json_object_iter_key(at)));
-        pairs[out->count++].value = arena_copy(
-            &call->arena, slice_make(json_string_value(value), json_string_length(value)));
-    }
-    json_decref(object);
 }

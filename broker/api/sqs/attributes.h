@@ -10,7 +10,8 @@
 extern const struct queue_settings attributes_default;
 
 /* attributes_set: apply `given` (pairs) to `settings`; slices in it then live in the arena or are
- * as they were. `queue_name` is the queue's own; `creating` as opposed to changing one. False with
+ * as they were. `queue_name` is the queue's own; `creating` as opposed to changing one: then the
+ * queue becomes what the attribute FifoQueue says. False with
  * an error for the first attribute that is unknown, read-only or has a bad value; `settings` is
  * then to be dropped. */
 MUST_CHECK bool attributes_set(struct sqs_call *call, struct slice queue_name, bool creating,
@@ -32,11 +33,7 @@ MUST_CHECK bool attributes_differ(struct sqs_call *call, const struct queue_view
 /* attributes_name_known: is this the name of a queue attribute, or "All"? */
 bool attributes_name_known(struct slice name);
 
-/* queue_url_text: the address of a queue, as the client of this call can dial it. */
-struct slice queue_url_text(struct sqs_call *call, struct slice name);
-
-/* tags_encode: pairs as a JSON object; tags_decode: back. */
-struct slice tags_encode(struct sqs_call *call, const struct sqs_list *tags);
-void tags_decode(struct sqs_call *call, struct slice json, struct sqs_list *out);
+/* attributes_ask_fifo: does CreateQueue with these attributes make a FIFO queue? */
+bool attributes_ask_fifo(const struct sqs_list *given);
 
 #endif

@@ -151,11 +151,29 @@ bool sqs_queue(struct sqs_call *call, struct slice queue_url, struct queue_view 
     return true;
 }
 
+struct slice queue_url_text(struct sqs_call *call, struct slice name)
+{
+    const char *base = api_base_url(call->api, call->request);
+    return slice_of(arena_printf(&call->arena, "%s/%s/%.*s", base,
+                                 api_config(call->api)->account_id, SLICE_ARGS(name)));
+}
+
+const char *queue_arn_text(struct sqs_call *call, struct slice name)
+{
+    const struct api_config *config = api_config(call->api);
+    return arena_printf(&call->arena, "arn:aws:sqs:%s:%s:%.*s", config->region, config->account_id,
+                        SLICE_ARGS(name));
+}
+
+struct sqs_state *sqs_state(struct sqs_call *call)
+{
+    return api_family_state(call->api, &api_family_sqs);
+}
+
 struct cooldowns *sqs_cooldowns(struct sqs_call *call)
 {
-    if (!api_config(call->api)->aws_cooldowns)
-        return NULL;
-    return api_family_state(call->api, &api_family_sqs);
+    struct sqs_state *state = sqs_state(call);
+    return state != NULL && api_config(call->api)->aws_cooldowns ? state->cooldowns : NULL;
 }
 
 const char *sqs_quote(struct sqs_call *call, struct slice text)

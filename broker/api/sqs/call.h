@@ -12,6 +12,12 @@
 struct cooldowns;
 struct sqs_call;
 
+/* What the family keeps between calls. */
+struct sqs_state {
+    struct cooldowns *cooldowns;
+    struct sqs_call *waiting; /* long polls under way */
+};
+
 typedef void (*sqs_results_fn)(struct sqs_call *call, const struct core_result *results,
                                uint32_t count);
 
@@ -34,6 +40,9 @@ struct sqs_call {
     sqs_results_fn on_results;
     void (*on_abort)(struct sqs_call *call); /* may be NULL: wait for the step to end */
     void *state;                             /* the handler's */
+    /* While in sqs_state.waiting: the node is stopping, so wait no longer. */
+    void (*on_closing)(struct sqs_call *call);
+    struct sqs_call *prev, *next;
 };
 
 /* sqs_reply: answer with `result` (a struct of the action's result shape; NULL if it has none) and
@@ -63,6 +72,14 @@ void sqs_propose(struct sqs_call *call, sqs_results_fn on_results);
  * false is returned. */
 MUST_CHECK bool sqs_queue(struct sqs_call *call, struct slice queue_url, struct queue_view *out);
 
+/* queue_url_text: the address of a queue, as the client of this call can dial it; queue_arn_text:
+ * its ARN. In the call's arena. */
+struct slice queue_url_text(struct sqs_call *call, struct slice name);
+const char *queue_arn_text(struct sqs_call *call, struct slice name);
+
+/* sqs_state: the family's; NULL when the family is not registered. */
+struct sqs_state *sqs_state(struct sqs_call *call);
+
 /* sqs_cooldowns: NULL when the broker runs without them. */
 struct cooldowns *sqs_cooldowns(struct sqs_call *call);
 
@@ -75,9 +92,7 @@ struct slice sqs_hex(struct sqs_call *call, const uint8_t *bytes, size_t count);
 
 /* The handlers: one for each ACTION row. Each ends in sqs_reply, sqs_fail or sqs_propose. */
 #define ACTION(Name, name, input, result, doc) void handle_##name(struct sqs_call *call);
-#define ACTION_UNSUPPORTED(Name, doc)
 #include "proto/sqs/sqs_actions.def"
 #undef ACTION
-#undef ACTION_UNSUPPORTED
 
 #endif

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The rules for a message, in the order in which SQS complains: body there, size, characters,
- * attributes, system attributes, delay, group. Each refusal has SQS's own sentence, because clients
+ * attributes, system attributes, delay, ids. Each refusal has SQS's own sentence, because clients
  * and their tests compare it.
  *
  * MessageGroupId is legal on standard queues (fair queues), where it only influences the order
- * between tenants; it is checked and not used yet. MessageDeduplicationId is for FIFO queues only.
- */
+ * between tenants; a FIFO queue needs it. MessageDeduplicationId is for FIFO queues only; with
+ * content-based deduplication the SHA-256 of the body stands for one that is not given. What a FIFO
+ * queue needs is checked by outgoing_check_ids, because a batch in which one entry lacks it is
+ * refused as a whole. */
 #include "broker/api/sqs/message.h"
 
 #include "proto/base/assert.h"
@@ -15,7 +17,6 @@
 #define DELAY_MAX_S              900
 #define ATTRIBUTE_NAME_BYTES_MAX 256
 #define ATTRIBUTE_TYPE_BYTES_MAX 256
-#define GROUP_ID_BYTES_MAX       128
 #define NUMBER_BYTES_MAX         128
 #define TRACE_HEADER             "AWSTraceHeader"
 #define TRACE_HEADER_BYTES_MAX   1024 /* has its own limit: it does not count as size */
@@ -219,13 +220,23 @@ static bool take_system_attributes(struct check *c, const struct sqs_list *list,
     return true;
 }
 
-static bool group_legal(struct slice id)
+bool sqs_fifo_id_legal(struct slice id)
 {
     for (size_t i = 0; i < id.length; i++) {
         if (id.data[i] <= 0x20 || id.data[i] >= 0x7f)
             return false;
     }
-    return id.length > 0 && id.length <= GROUP_ID_BYTES_MAX;
+    return id.length > 0 && id.length <= RECORD_ID_BYTES_MAX;
+}
+
+static bool check_id(struct check *c, struct slice id, const char *name)
+{
+    if (id.data != NULL && !sqs_fifo_id_legal(id))
+        REFUSE(c, SQS_ERROR_INVALID_PARAMETER,
+               "Value %s for parameter %s is invalid. Reason: %s can only include alphanumeric and "
+               "punctuation characters. 1 to 128 in length.",
+               sqs_quote(c->call, id), name, name);
+    return true;
 }
 
 static bool check_rest(struct check *c, const struct outgoing *out)
@@ -235,11 +246,12 @@ static bool check_rest(struct check *c, const struct outgoing *out)
                "Value %d for parameter DelaySeconds is invalid. Reason: DelaySeconds must be >= 0 "
                "and <= 900.",
                out->delay_s.value);
-    if (out->group_id.data != NULL && !group_legal(out->group_id))
-        REFUSE(c, SQS_ERROR_INVALID_PARAMETER,
-               "Value %s for parameter MessageGroupId is invalid. Reason: MessageGroupId can only "
-               "include alphanumeric and punctuation characters. 1 to 128 in length.",
-               sqs_quote(c->call, out->group_id));
+    return check_id(c, out->group_id, "MessageGroupId") &&
+           check_id(c, out->deduplication_id, "MessageDeduplicationId");
+}
+
+static bool check_standard(struct check *c, const struct outgoing *out)
+{
     if (out->deduplication_id.data != NULL)
         REFUSE(c, SQS_ERROR_INVALID_PARAMETER,
                "Value %s for parameter MessageDeduplicationId is invalid. Reason: The request "
@@ -248,23 +260,66 @@ static bool check_rest(struct check *c, const struct outgoing *out)
     return true;
 }
 
-bool outgoing_check(struct sqs_call *call, const struct outgoing *out, uint32_t message_bytes_max,
-                    struct record *record, struct sqs_error *error)
+/* A delay belongs to the whole FIFO queue; 0 asks for nothing else. */
+static bool check_fifo(struct check *c, const struct outgoing *out)
+{
+    if (out->delay_s.given && out->delay_s.value != 0)
+        REFUSE(c, SQS_ERROR_INVALID_PARAMETER,
+               "Value %d for parameter DelaySeconds is invalid. Reason: The request include "
+               "parameter that is not valid for this queue type.",
+               out->delay_s.value);
+    return true;
+}
+
+static struct slice content_id(struct sqs_call *call, struct slice body)
+{
+    uint8_t sha256[SHA256_BYTES];
+    digest_sha256(body, sha256);
+    return sqs_hex(call, sha256, sizeof sha256);
+}
+
+bool outgoing_check_ids(struct sqs_call *call, const struct outgoing *out,
+                        const struct queue_settings *settings, enum sqs_error_code absent,
+                        struct sqs_error *error)
 {
     struct check check = {call, error};
     struct check *c = &check;
-    *record = (struct record){.sender_id = call->sender_id, .body = out->body};
+    if (out->group_id.data == NULL)
+        REFUSE(c, absent, "The request must contain the parameter MessageGroupId.");
+    if (out->deduplication_id.data == NULL && !settings->content_based_dedup)
+        REFUSE(c, SQS_ERROR_INVALID_PARAMETER,
+               "The queue should either have ContentBasedDeduplication enabled or "
+               "MessageDeduplicationId provided explicitly");
+    return true;
+}
+
+bool outgoing_check(struct sqs_call *call, const struct outgoing *out,
+                    const struct queue_settings *settings, struct record *record,
+                    struct sqs_error *error)
+{
+    struct check check = {call, error};
+    struct check *c = &check;
+    *record = (struct record){.sender_id = call->sender_id,
+                              .group_id = out->group_id,
+                              .dedup_id = out->deduplication_id,
+                              .body = out->body};
     if (out->body.length == 0)
         REFUSE(c, SQS_ERROR_MISSING_PARAMETER,
                "The request must contain the parameter MessageBody.");
-    if (outgoing_bytes(out) > message_bytes_max)
+    if (outgoing_bytes(out) > settings->message_bytes_max)
         REFUSE(c, SQS_ERROR_INVALID_PARAMETER,
                "One or more parameters are invalid. Reason: Message must be shorter than %u bytes.",
-               message_bytes_max);
+               settings->message_bytes_max);
     if (!characters_legal(out->body)) {
         *error = (struct sqs_error){SQS_ERROR_INVALID_CONTENTS, NULL};
         return false;
     }
-    return take_attributes(c, out->attributes, record) &&
-           take_system_attributes(c, out->system_attributes, record) && check_rest(c, out);
+    if (!take_attributes(c, out->attributes, record) ||
+        !take_system_attributes(c, out->system_attributes, record) || !check_rest(c, out))
+        return false;
+    if (!settings->fifo)
+        return check_standard(c, out);
+    if (record->dedup_id.data == NULL && settings->content_based_dedup)
+        record->dedup_id = content_id(call, out->body);
+    return check_fifo(c, out);
 }

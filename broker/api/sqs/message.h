@@ -20,10 +20,19 @@ struct outgoing {
  */
 uint64_t outgoing_bytes(const struct outgoing *out);
 
-/* outgoing_check: does it obey the rules that need no queue but its size limit? On success `record`
- * holds it (borrowing), without MD5s. */
+/* outgoing_check: does it obey the rules, as a message for a queue with these settings? On success
+ * `record` holds it (borrowing, or in the arena), without MD5s. */
 MUST_CHECK bool outgoing_check(struct sqs_call *call, const struct outgoing *out,
-                               uint32_t message_bytes_max, struct record *record,
+                               const struct queue_settings *settings, struct record *record,
                                struct sqs_error *error);
+
+/* outgoing_check_ids: does it name its message group, and is there a deduplication id, as a FIFO
+ * queue wants? `absent` is the code of the error when the group is not given. */
+MUST_CHECK bool outgoing_check_ids(struct sqs_call *call, const struct outgoing *out,
+                                   const struct queue_settings *settings,
+                                   enum sqs_error_code absent, struct sqs_error *error);
+
+/* sqs_fifo_id_legal: 1..128 letters, digits and punctuation, as the ids of FIFO queues are. */
+bool sqs_fifo_id_legal(struct slice id);
 
 #endif

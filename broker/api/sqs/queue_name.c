@@ -24,6 +24,14 @@ bool queue_name_is_fifo(struct slice name)
     return name.length >= 5 && memcmp(name.data + name.length - 5, ".fifo", 5) == 0;
 }
 
+bool queue_name_valid(struct slice name)
+{
+    if (!queue_name_is_fifo(name))
+        return sqs_name_valid(name);
+    return name.length <= QUEUE_NAME_BYTES_MAX &&
+           sqs_name_valid(slice_make(name.data, name.length - 5));
+}
+
 static struct slice after_last(struct slice text, char separator)
 {
     const uint8_t *at = text.length > 0 ? memrchr(text.data, separator, text.length) : NULL;
@@ -82,6 +90,5 @@ struct slice queue_name_of_arn(struct slice arn)
     for (size_t i = 0; i < arn.length; i++)
         colons += arn.data[i] == ':';
     struct slice name = after_last(arn, ':');
-    return colons == 5 && (sqs_name_valid(name) || queue_name_is_fifo(name)) ? name
-                                                                             : (struct slice){0};
+    return colons == 5 && queue_name_valid(name) ? name : (struct slice){0};
 }

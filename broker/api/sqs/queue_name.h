@@ -13,6 +13,10 @@ bool sqs_name_valid(struct slice name);
 /* queue_name_is_fifo: ends in ".fifo". */
 bool queue_name_is_fifo(struct slice name);
 
+/* queue_name_valid: may a queue have this name? One of a FIFO queue is at most 80 bytes with its
+ * ".fifo". */
+bool queue_name_valid(struct slice name);
+
 /* queue_name_of_url: the name in a QueueUrl of any known shape, or the bare name; borrowed. Empty
  * if there is none. */
 struct slice queue_name_of_url(struct slice url);

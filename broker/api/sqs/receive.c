@@ -14,17 +14,21 @@
  *     except when their bodies cannot be read: then the leases run out by themselves */
 #include "broker/api/sqs/attributes.h"
 #include "broker/api/sqs/call.h"
+#include "broker/api/sqs/message.h"
 #include "broker/core/record.h"
 #include "proto/base/assert.h"
 
 #include <inttypes.h>
+#include <utlist.h>
 
 #define MESSAGES_MAX     10
 #define WAIT_MAX_S       20
 #define VISIBILITY_MAX_S 43200
 
-/* The system attributes that a receive can show. Those of FIFO queues are known and have no value.
- */
+/* An answer's size is bounded by what is leased for it: stored bytes, before any escaping. */
+#define ANSWER_BYTES_MAX (4u << 20)
+
+/* The system attributes that a receive can show, where the message has them. */
 enum system_attribute {
     SYSTEM_SENDER_ID,
     SYSTEM_SENT,
@@ -57,7 +61,9 @@ struct receiving {
     struct body_ref refs[MESSAGES_MAX];
     uint32_t count;
     uint64_t queue_id;
-    bool waiting;
+    bool fifo;
+    bool waiting; /* and in sqs_state.waiting */
+    bool closing; /* the node is stopping: there is nothing more to wait for */
     bool system_wanted[SYSTEM_COUNT];
 };
 
@@ -95,6 +101,21 @@ static bool in_range(struct sqs_call *call, const struct sqs_number *number, con
     return false;
 }
 
+static bool check_attempt(struct sqs_call *call, struct slice attempt, bool fifo,
+                          struct sqs_error *error)
+{
+    if (attempt.data == NULL || (fifo && sqs_fifo_id_legal(attempt)))
+        return true;
+    *error = sqs_error_make(
+        call, SQS_ERROR_INVALID_PARAMETER,
+        "Value %s for parameter ReceiveRequestAttemptId is invalid. Reason: %s",
+        sqs_quote(call, attempt),
+        fifo ? "ReceiveRequestAttemptId can only include alphanumeric and punctuation characters. "
+               "1 to 128 in length."
+             : "The request include parameter that is not valid for this queue type.");
+    return false;
+}
+
 static bool check_input(struct sqs_call *call, const struct sqs_receive_message_input *input,
                         struct receiving *receiving, struct sqs_error *error)
 {
@@ -104,6 +125,7 @@ static bool check_input(struct sqs_call *call, const struct sqs_receive_message_
                     "Must be >= 0 and <= 20", error) &&
            in_range(call, &input->visibility_s, "VisibilityTimeout", 0, VISIBILITY_MAX_S,
                     "Must be >= 0 and <= 43200", error) &&
+           check_attempt(call, input->attempt_id, receiving->fifo, error) &&
            want_system(call, &input->attribute_names, receiving, error) &&
            want_system(call, &input->system_attribute_names, receiving, error);
 }
@@ -143,6 +165,17 @@ static void add_system_number(struct sqs_call *call, const struct receiving *rec
                    out);
 }
 
+/* The queue that it was redriven from may be gone. */
+static void add_source(struct sqs_call *call, const struct receiving *receiving,
+                       const struct core_message *message, struct sqs_list *out)
+{
+    struct queue_view source;
+    if (message->source_queue_id != 0 &&
+        core_queue_by_id(shard_core(call->shard), message->source_queue_id, &source))
+        add_system(call, receiving, SYSTEM_SOURCE_ARN, slice_of(queue_arn_text(call, source.name)),
+                   out);
+}
+
 static void describe_system(struct sqs_call *call, const struct receiving *receiving,
                             const struct core_message *message, const struct record *record,
                             struct sqs_list *out)
@@ -154,6 +187,12 @@ static void describe_system(struct sqs_call *call, const struct receiving *recei
     add_system_number(call, receiving, SYSTEM_RECEIVE_COUNT, message->receive_count, out);
     add_system_number(call, receiving, SYSTEM_FIRST_RECEIVE, message->first_receive_ms, out);
     add_system(call, receiving, SYSTEM_TRACE_HEADER, record->trace_header, out);
+    add_system(call, receiving, SYSTEM_GROUP_ID, record->group_id, out);
+    add_system(call, receiving, SYSTEM_DEDUPLICATION_ID, record->dedup_id, out);
+    if (receiving->fifo)
+        add_system(call, receiving, SYSTEM_SEQUENCE_NUMBER,
+                   slice_of(arena_printf(&call->arena, "%020" PRIu64, message->seq)), out);
+    add_source(call, receiving, message, out);
 }
 
 /* The MD5 is over what is returned, not over what was sent: that is what SDKs verify. */
@@ -227,6 +266,12 @@ static void answer(struct receiving *receiving, struct slice bodies)
     sqs_reply(call, &result);
 }
 
+static void answer_nothing(struct sqs_call *call)
+{
+    struct sqs_receive_message_result none = {0};
+    sqs_reply(call, &none);
+}
+
 /* ---- giving back ---- */
 
 /* The client has gone: sqs_propose then frees the call when the step has ended. */
@@ -283,12 +328,30 @@ static void read_bodies(struct receiving *receiving)
     buffer_free(&bodies);
 }
 
+static void start_waiting(struct receiving *receiving)
+{
+    struct sqs_state *state = sqs_state(receiving->call);
+    DL_APPEND(state->waiting, receiving->call);
+    receiving->waiting = true;
+}
+
+static void stop_waiting(struct receiving *receiving)
+{
+    struct sqs_state *state = sqs_state(receiving->call);
+    DL_DELETE(state->waiting, receiving->call);
+    receiving->waiting = false;
+}
+
 static void on_received(struct shard_receive *receive, enum status status,
                         const struct core_result *result)
 {
     struct receiving *receiving = receive->data;
     struct sqs_call *call = receiving->call;
-    receiving->waiting = false;
+    stop_waiting(receiving);
+    if (status == STATUS_CANCELLED && receiving->closing) {
+        answer_nothing(call);
+        return;
+    }
     if (status != STATUS_OK) {
         sqs_fail_status(call, status);
         return;
@@ -304,8 +367,7 @@ static void on_received(struct shard_receive *receive, enum status status,
         receiving->refs[i] = result->messages[i].body;
     }
     if (receiving->count == 0) {
-        struct sqs_receive_message_result none = {0};
-        sqs_reply(call, &none);
+        answer_nothing(call);
     } else if (call->request == NULL) {
         give_back(receiving);
     } else {
@@ -320,6 +382,13 @@ static void on_abort(struct sqs_call *call)
         shard_receive_cancel(call->shard, &receiving->receive);
 }
 
+static void on_closing(struct sqs_call *call)
+{
+    struct receiving *receiving = call->state;
+    receiving->closing = true;
+    shard_receive_cancel(call->shard, &receiving->receive);
+}
+
 void handle_receive_message(struct sqs_call *call)
 {
     const struct sqs_receive_message_input *input = call->input;
@@ -328,6 +397,7 @@ void handle_receive_message(struct sqs_call *call)
         return;
     struct receiving *receiving = arena_alloc(&call->arena, sizeof *receiving);
     struct sqs_error error = {0};
+    receiving->fifo = queue.settings.fifo;
     if (!check_input(call, input, receiving, &error)) {
         sqs_fail(call, error);
         return;
@@ -336,17 +406,20 @@ void handle_receive_message(struct sqs_call *call)
         input->wait_s.given ? (uint32_t)input->wait_s.value : queue.settings.receive_wait_s;
     receiving->call = call;
     receiving->queue_id = queue.queue_id;
-    receiving->waiting = true;
     receiving->receive = (struct shard_receive){
         .command = {.queue_id = queue.queue_id,
                     .max = input->messages_max.given ? (uint32_t)input->messages_max.value : 1,
                     .visibility_s = input->visibility_s.given ? (uint32_t)input->visibility_s.value
-                                                              : CORE_DEFAULT},
-        .wait_ms = wait_s * 1000,
+                                                              : CORE_DEFAULT,
+                    .bytes_max = ANSWER_BYTES_MAX,
+                    .attempt_id = input->attempt_id},
+        .wait_ms = api_closing(call->api) ? 0 : wait_s * 1000,
         .done = on_received,
         .data = receiving,
     };
     call->state = receiving;
     call->on_abort = on_abort;
+    call->on_closing = on_closing;
+    start_waiting(receiving);
     shard_receive(call->shard, &receiving->receive);
 }

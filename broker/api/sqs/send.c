@@ -6,10 +6,13 @@
 #include "broker/api/sqs/message.h"
 #include "proto/base/assert.h"
 
+#include <inttypes.h>
+
 #define BATCH_BYTES_MAX 1048576
 
 struct sending {
     struct batch batch;
+    bool fifo;
     struct sqs_send_result_entry results[SQS_BATCH_MAX];
 };
 
@@ -26,12 +29,17 @@ static struct slice trace_md5(struct sqs_call *call, struct slice trace_header)
     return sqs_hex(call, md5, sizeof md5);
 }
 
+static struct slice id_text(struct sqs_call *call, const uint8_t message_id[UUID_BYTES])
+{
+    char id[UUID_TEXT_LENGTH + 1];
+    uuid_text(message_id, id);
+    return arena_copy(&call->arena, slice_of(id));
+}
+
 static void describe(struct sqs_call *call, const struct record *record,
                      struct sqs_send_result_entry *out)
 {
-    char id[UUID_TEXT_LENGTH + 1];
-    uuid_text(record->message_id, id);
-    out->message_id = arena_copy(&call->arena, slice_of(id));
+    out->message_id = id_text(call, record->message_id);
     out->md5_body = sqs_hex(call, record->md5_body, MD5_BYTES);
     if (record->attribute_count > 0)
         out->md5_attributes = sqs_hex(call, record->md5_attributes, MD5_BYTES);
@@ -43,16 +51,17 @@ static void add_message(struct sqs_call *call, const struct queue_view *queue,
 {
     struct batch_entry *entry = &sending->batch.entries[i];
     struct record record;
-    if (!outgoing_check(call, out, queue->settings.message_bytes_max, &record, &entry->error))
+    if (!outgoing_check(call, out, &queue->settings, &record, &entry->error))
         return;
     uuid_random(record.message_id);
     struct buffer bytes = {0};
     record_encode(&bytes, &record);
-    struct command command = {
-        .type = COMMAND_SEND,
-        .send = {.queue_id = queue->queue_id,
-                 .delay_s = out->delay_s.given ? (uint32_t)out->delay_s.value : CORE_DEFAULT,
-                 .record = buffer_slice(&bytes)}};
+    struct command command = {.type = COMMAND_SEND,
+                              .send = {.queue_id = queue->queue_id,
+                                       .delay_s = out->delay_s.given && !sending->fifo
+                                                      ? (uint32_t)out->delay_s.value
+                                                      : CORE_DEFAULT,
+                                       .record = buffer_slice(&bytes)}};
     batch_add_command(call, &sending->batch, i, &command);
     buffer_free(&bytes);
     describe(call, &record, &sending->results[i]);
@@ -68,6 +77,7 @@ static void reply_single(struct sqs_call *call, const struct sending *sending)
         .md5_attributes = sent->md5_attributes,
         .md5_system_attributes = sent->md5_system_attributes,
         .message_id = sent->message_id,
+        .sequence_number = sent->sequence_number,
     };
     if (entry->error.code != SQS_OK)
         sqs_fail(call, entry->error);
@@ -97,6 +107,15 @@ static void reply(struct sqs_call *call, const struct sending *sending)
         reply_batch(call, sending);
 }
 
+/* What only the core knows: the number of the message in its queue, or that it was sent before:
+ * then the answer names the first one. */
+static void describe_fifo(struct sqs_call *call, const struct core_result *result,
+                          struct sqs_send_result_entry *out)
+{
+    out->message_id = id_text(call, result->message_id);
+    out->sequence_number = slice_of(arena_printf(&call->arena, "%020" PRIu64, result->seq));
+}
+
 static void on_sent(struct sqs_call *call, const struct core_result *results, uint32_t count)
 {
     struct sending *sending = call->state;
@@ -111,6 +130,8 @@ static void on_sent(struct sqs_call *call, const struct core_result *results, ui
         }
         if (results[entry->command].code != CORE_OK)
             entry->error.code = sqs_core_error(results[entry->command].code);
+        else if (sending->fifo)
+            describe_fifo(call, &results[entry->command], &sending->results[i]);
     }
     reply(call, sending);
 }
@@ -135,6 +156,13 @@ void handle_send_message(struct sqs_call *call)
                            &input->attributes, &input->system_attributes,
                            input->group_id,    input->deduplication_id};
     struct sending *sending = arena_alloc(&call->arena, sizeof *sending);
+    struct sqs_error error = {0};
+    sending->fifo = queue.settings.fifo;
+    if (sending->fifo && out.body.length > 0 &&
+        !outgoing_check_ids(call, &out, &queue.settings, SQS_ERROR_MISSING_PARAMETER, &error)) {
+        sqs_fail(call, error);
+        return;
+    }
     batch_single(&sending->batch);
     add_message(call, &queue, sending, 0, &out);
     propose(call, sending);
@@ -145,6 +173,30 @@ static struct outgoing outgoing_of(const struct sqs_send_entry *entry)
     return (struct outgoing){entry->body,        entry->delay_s,
                              &entry->attributes, &entry->system_attributes,
                              entry->group_id,    entry->deduplication_id};
+}
+
+/* What refuses a batch as a whole. False: the call was answered. */
+static bool check_entries(struct sqs_call *call, const struct queue_view *queue,
+                          const struct sqs_list *list)
+{
+    const struct sqs_send_entry *entries = list->items;
+    struct sqs_error error = {0};
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < list->count && error.code == SQS_OK; i++) {
+        struct outgoing out = outgoing_of(&entries[i]);
+        total += outgoing_bytes(&out);
+        if (queue->settings.fifo &&
+            !outgoing_check_ids(call, &out, &queue->settings, SQS_ERROR_INVALID_PARAMETER, &error))
+            break;
+    }
+    if (error.code == SQS_OK && total > BATCH_BYTES_MAX)
+        error = sqs_error_make(call, SQS_ERROR_BATCH_TOO_LONG,
+                               "Batch requests cannot be longer than %d bytes. You have sent %llu "
+                               "bytes.",
+                               BATCH_BYTES_MAX, (unsigned long long)total);
+    if (error.code != SQS_OK)
+        sqs_fail(call, error);
+    return error.code == SQS_OK;
 }
 
 void handle_send_message_batch(struct sqs_call *call)
@@ -158,19 +210,9 @@ void handle_send_message_batch(struct sqs_call *call)
     if (!batch_begin(call, &input->entries, sizeof *entries, "SendMessageBatchRequestEntry",
                      &sending->batch))
         return;
-    uint64_t total = 0;
-    for (uint32_t i = 0; i < input->entries.count; i++) {
-        struct outgoing out = outgoing_of(&entries[i]);
-        total += outgoing_bytes(&out);
-    }
-    if (total > BATCH_BYTES_MAX) {
-        sqs_fail(call,
-                 sqs_error_make(call, SQS_ERROR_BATCH_TOO_LONG,
-                                "Batch requests cannot be longer than %d bytes. You have sent "
-                                "%llu bytes.",
-                                BATCH_BYTES_MAX, (unsigned long long)total));
+    sending->fifo = queue.settings.fifo;
+    if (!check_entries(call, &queue, &input->entries))
         return;
-    }
     for (uint32_t i = 0; i < input->entries.count; i++) {
         struct outgoing out = outgoing_of(&entries[i]);
         add_message(call, &queue, sending, i, &out);

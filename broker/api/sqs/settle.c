@@ -2,7 +2,8 @@
 /* Deleting messages and changing their visibility, one or up to ten at once. A receipt handle names
  * one lease of one message; it is checked against forgery before anything is proposed, and must be
  * of the queue that was asked for. Deleting what is gone already is a success; changing the
- * visibility of what is gone, or not leased, is not. */
+ * visibility of what is gone, or not leased, is not. On a FIFO queue neither works with a lease
+ * that has ended. All extensions of a lease together end 12 hours after the receive. */
 #include "broker/api/sqs/batch.h"
 #include "proto/base/assert.h"
 
@@ -11,6 +12,7 @@
 struct settling {
     struct batch batch;
     struct slice handles[SQS_BATCH_MAX];
+    int32_t seconds[SQS_BATCH_MAX]; /* of visibility */
 };
 
 static bool read_handle(struct sqs_call *call, const struct queue_view *queue, struct slice handle,
@@ -59,6 +61,15 @@ static void propose(struct sqs_call *call, struct settling *settling, sqs_result
         sqs_propose(call, on_results);
 }
 
+/* Of FIFO queues, where another consumer may be at work on the message's group by now. */
+static struct sqs_error expired(struct sqs_call *call, struct slice handle)
+{
+    return sqs_error_make(call, SQS_ERROR_INVALID_PARAMETER,
+                          "Value %s for parameter ReceiptHandle is invalid. Reason: The receipt "
+                          "handle has expired.",
+                          sqs_quote(call, handle));
+}
+
 /* ---- delete ---- */
 
 static void on_deleted(struct sqs_call *call, const struct core_result *results, uint32_t count)
@@ -70,7 +81,9 @@ static void on_deleted(struct sqs_call *call, const struct core_result *results,
             continue;
         ASSERT(entry->command < count);
         enum core_code code = results[entry->command].code;
-        if (code != CORE_OK && code != CORE_NO_MESSAGE)
+        if (code == CORE_EXPIRED_LEASE)
+            entry->error = expired(call, settling->handles[i]);
+        else if (code != CORE_OK && code != CORE_NO_MESSAGE)
             entry->error.code = sqs_core_error(code);
     }
     reply(call, settling);
@@ -80,6 +93,7 @@ static void add_delete(struct sqs_call *call, const struct queue_view *queue,
                        struct settling *settling, uint32_t i, struct slice handle)
 {
     struct command command = {.type = COMMAND_DELETE, .delete = {.queue_id = queue->queue_id}};
+    settling->handles[i] = handle;
     if (read_handle(call, queue, handle, &command.delete.lease, &settling->batch.entries[i].error))
         batch_add_command(call, &settling->batch, i, &command);
 }
@@ -115,8 +129,15 @@ void handle_delete_message_batch(struct sqs_call *call)
 /* ---- change visibility ---- */
 
 static struct sqs_error visibility_error(struct sqs_call *call, enum core_code code,
-                                         struct slice handle)
+                                         struct slice handle, int32_t seconds)
 {
+    if (code == CORE_EXPIRED_LEASE)
+        return expired(call, handle);
+    if (code == CORE_INVALID)
+        return sqs_error_make(call, SQS_ERROR_INVALID_PARAMETER,
+                              "Value %d for parameter VisibilityTimeout is invalid. Reason: Total "
+                              "VisibilityTimeout for the message is beyond the limit [%d seconds].",
+                              seconds, VISIBILITY_MAX_S);
     if (code == CORE_NO_MESSAGE)
         return sqs_error_make(
             call, SQS_ERROR_INVALID_PARAMETER,
@@ -136,7 +157,7 @@ static void on_changed(struct sqs_call *call, const struct core_result *results,
         ASSERT(entry->command < count);
         enum core_code code = results[entry->command].code;
         if (code != CORE_OK)
-            entry->error = visibility_error(call, code, settling->handles[i]);
+            entry->error = visibility_error(call, code, settling->handles[i], settling->seconds[i]);
     }
     reply(call, settling);
 }
@@ -149,6 +170,7 @@ static void add_change(struct sqs_call *call, const struct queue_view *queue,
         .type = COMMAND_CHANGE_VISIBILITY,
         .change_visibility = {.queue_id = queue->queue_id, .visibility_s = (uint32_t)seconds}};
     settling->handles[i] = handle;
+    settling->seconds[i] = seconds;
     if (!read_handle(call, queue, handle, &command.change_visibility.lease, &entry->error))
         return;
     if (seconds < 0 || seconds > VISIBILITY_MAX_S)

@@ -6,7 +6,7 @@
  *
  * Requests come to "/" or to a queue's own path. Everything that fails here is answered in the
  * shape of the protocol it was asked in, because an SDK that cannot parse an error shows its user
- * nothing. The order is: action known, action supported, node ready, input readable, nothing
+ * nothing. The order is: action known, node ready, input readable, nothing
  * missing; then the handler. Signatures are not checked; the access key only becomes the message's
  * SenderId. */
 #include "broker/api/sqs/call.h"
@@ -17,6 +17,7 @@
 #include "proto/base/clock.h"
 
 #include <stdlib.h>
+#include <utlist.h>
 
 #define TARGET_PREFIX        "AmazonSQS."
 #define ACCESS_KEY_BYTES_MAX 128
@@ -24,10 +25,8 @@
 
 static void (*const handlers[SQS_ACTION_COUNT])(struct sqs_call *call) = {
 #define ACTION(Name, name, input, result, doc) [SQS_ACTION_##Name] = handle_##name,
-#define ACTION_UNSUPPORTED(Name, doc)          [SQS_ACTION_##Name] = NULL,
 #include "proto/sqs/sqs_actions.def"
 #undef ACTION
-#undef ACTION_UNSUPPORTED
 };
 
 static bool contains(struct slice text, const char *part)
@@ -123,11 +122,6 @@ static bool find_action(struct sqs_call *call, struct slice name)
         return false;
     }
     call->action_name = sqs_actions[call->action].name;
-    if (handlers[call->action] == NULL) {
-        sqs_fail(call, sqs_error_make(call, SQS_ERROR_UNSUPPORTED,
-                                      "%s is not supported by this version.", call->action_name));
-        return false;
-    }
     bool ready = shard_ready(call->shard);
     uint8_t cluster_id[UUID_BYTES];
     if (!ready || !core_bootstrapped(shard_core(call->shard), cluster_id, call->secret)) {
@@ -250,14 +244,30 @@ static void sqs_abort(struct api *api, struct http_request *request)
         call->on_abort(call);
 }
 
-static void *state_new(void)
+/* Long polls are answered empty now rather than cut off when the grace is over. */
+static void sqs_closing(struct api *api)
 {
-    return cooldowns_new();
+    struct sqs_state *state = api_family_state(api, &api_family_sqs);
+    struct sqs_call *call;
+    struct sqs_call *after;
+    DL_FOREACH_SAFE(state->waiting, call, after)
+    call->on_closing(call);
 }
 
-static void state_free(void *state)
+static void *state_new(void)
 {
-    cooldowns_free(state);
+    struct sqs_state *state = calloc(1, sizeof *state);
+    ASSERT(state != NULL);
+    state->cooldowns = cooldowns_new();
+    return state;
+}
+
+static void state_free(void *data)
+{
+    struct sqs_state *state = data;
+    ASSERT(state->waiting == NULL);
+    cooldowns_free(state->cooldowns);
+    free(state);
 }
 
 const struct api_family api_family_sqs = {
@@ -267,6 +277,7 @@ const struct api_family api_family_sqs = {
     .handle = sqs_handle,
     .too_large = sqs_too_large,
     .abort = sqs_abort,
+    .closing = sqs_closing,
     .works_unready = true, /* answers that itself, in the protocol asked in */
     .state_new = state_new,
     .state_free = state_free,

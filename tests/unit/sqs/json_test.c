@@ -231,6 +231,28 @@ static void writes_results(void **state)
     buffer_free(&out);
 }
 
+/* Numbers that need 64 bits, and lists that are written although they are empty. */
+static void writes_what_a_result_requires(void **state)
+{
+    (void)state;
+    struct buffer out = {0};
+    struct sqs_list_sources_result none = {0};
+    sqs_result_encode(&out, SQS_JSON, SQS_ACTION_ListDeadLetterSourceQueues, &none, "id");
+    check_written(&out, "{\"queueUrls\":[]}");
+    buffer_clear(&out);
+    struct sqs_move_entry moves[] = {{.status = SLICE_LITERAL("RUNNING"),
+                                      .rate = {500, true},
+                                      .moved = {0, true},
+                                      .started_ms = {1700000000123, true}}};
+    struct sqs_list_moves_result list = {.results = {moves, 1, true}};
+    sqs_result_encode(&out, SQS_JSON, SQS_ACTION_ListMessageMoveTasks, &list, "id");
+    check_written(&out,
+                  "{\"Results\":[{\"Status\":\"RUNNING\",\"MaxNumberOfMessagesPerSecond\":500,"
+                  "\"ApproximateNumberOfMessagesMoved\":0,"
+                  "\"StartedTimestamp\":1700000000123}]}");
+    buffer_free(&out);
+}
+
 static void writes_errors(void **state)
 {
     (void)state;
@@ -257,6 +279,7 @@ int main(void)
         cmocka_unit_test(bounds_values_and_depth),
         cmocka_unit_test(an_empty_body_is_an_empty_object),
         cmocka_unit_test(writes_results),
+        cmocka_unit_test(writes_what_a_result_requires),
         cmocka_unit_test(writes_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -212,6 +212,16 @@ static void writes_results(void **state)
     struct sqs_queue_tags_result tags = {.tags = {pairs, 1, true}};
     sqs_xml_write(&out, SQS_SHAPE_queue_tags_result, &tags);
     check_text(buffer_slice(&out), "<Tag><Key>SenderId</Key><Value>AK</Value></Tag>");
+    buffer_clear(&out);
+
+    struct sqs_move_entry moves[] = {
+        {.status = SLICE_LITERAL("COMPLETED"), .moved = {1700000000123, true}}};
+    struct sqs_list_moves_result list = {.results = {moves, 1, true}};
+    sqs_xml_write(&out, SQS_SHAPE_list_moves_result, &list);
+    check_text(buffer_slice(&out),
+               "<ListMessageMoveTasksResultEntry><Status>COMPLETED</Status>"
+               "<ApproximateNumberOfMessagesMoved>1700000000123</ApproximateNumberOfMessagesMoved>"
+               "</ListMessageMoveTasksResultEntry>");
     buffer_free(&out);
 }
 

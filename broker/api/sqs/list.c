@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The two lists of queues: ListQueues, by a prefix of the name, and ListDeadLetterSourceQueues, of
+ * those whose redrive policy names a queue. Names are walked in order; a page ends after MaxResults
+ * of them, and its token is the last name in it, so a queue that comes or goes between two pages
+ * neither repeats nor hides another. As at AWS there is a token only when MaxResults was given. */
+#include "broker/api/sqs/call.h"
+#include "broker/api/sqs/queue_name.h"
+#include "proto/base/encode.h"
+
+#define LIST_MAX 1000
+
+struct page {
+    struct slice prefix;
+    struct slice dead_letter; /* empty: any */
+    struct slice after;
+    uint32_t most;
+    bool cut; /* MaxResults was given */
+    struct sqs_list urls;
+    struct slice next_token;
+};
+
+static bool read_token(struct sqs_call *call, struct slice token, struct slice *name)
+{
+    struct buffer bytes = {0};
+    bool ok = decode_base64(&bytes, token) == STATUS_OK && queue_name_valid(buffer_slice(&bytes));
+    if (ok)
+        *name = arena_copy(&call->arena, buffer_slice(&bytes));
+    buffer_free(&bytes);
+    return ok;
+}
+
+static struct slice make_token(struct sqs_call *call, struct slice name)
+{
+    struct buffer text = {0};
+    encode_base64(&text, name);
+    struct slice token = arena_copy(&call->arena, buffer_slice(&text));
+    buffer_free(&text);
+    return token;
+}
+
+/* False: the call was answered. */
+static bool page_begin(struct sqs_call *call, const struct sqs_number *results_max,
+                       struct slice token, struct page *page)
+{
+    if (results_max->given && (results_max->value < 1 || results_max->value > LIST_MAX)) {
+        sqs_fail(call, sqs_error_make(call, SQS_ERROR_INVALID_PARAMETER,
+                                      "Value %d for parameter MaxResults is invalid. Reason: "
+                                      "MaxResults must be an integer between 1 and 1000.",
+                                      results_max->value));
+        return false;
+    }
+    page->cut = results_max->given;
+    page->most = results_max->given ? (uint32_t)results_max->value : LIST_MAX;
+    if (token.length > 0 && !read_token(call, token, &page->after)) {
+        sqs_fail(call,
+                 (struct sqs_error){SQS_ERROR_INVALID_PARAMETER, "Invalid or expired next token."});
+        return false;
+    }
+    return true;
+}
+
+static bool has_prefix(struct slice name, struct slice prefix)
+{
+    return name.length >= prefix.length &&
+           (prefix.length == 0 || memcmp(name.data, prefix.data, prefix.length) == 0);
+}
+
+static bool belongs(const struct page *page, const struct queue_view *queue)
+{
+    return queue_name_valid(queue->name) &&
+           (page->dead_letter.length == 0 ||
+            slice_equal(page->dead_letter, queue->settings.dead_letter));
+}
+
+/* Those with the prefix stand together and begin right after the prefix itself. */
+static void page_fill(struct sqs_call *call, struct page *page)
+{
+    const struct core *core = shard_core(call->shard);
+    struct slice *items = arena_alloc(&call->arena, page->most * sizeof *items);
+    struct slice last = {0};
+    struct queue_view queue;
+    page->urls = (struct sqs_list){items, 0, true};
+    bool found = page->after.length == 0 && page->prefix.length > 0 &&
+                 core_queue_by_name(core, page->prefix, &queue);
+    if (!found)
+        found = core_queue_next(core, page->after.length > 0 ? page->after : page->prefix, &queue);
+    for (; found && has_prefix(queue.name, page->prefix);
+         found = core_queue_next(core, queue.name, &queue)) {
+        if (!belongs(page, &queue))
+            continue;
+        if (page->urls.count == page->most) {
+            if (page->cut)
+                page->next_token = make_token(call, last);
+            return;
+        }
+        items[page->urls.count++] = queue_url_text(call, queue.name);
+        last = queue.name;
+    }
+}
+
+void handle_list_queues(struct sqs_call *call)
+{
+    const struct sqs_list_queues_input *input = call->input;
+    struct page page = {.prefix = input->prefix};
+    if (!page_begin(call, &input->results_max, input->next_token, &page))
+        return;
+    page_fill(call, &page);
+    struct sqs_list_queues_result result = {page.urls, page.next_token};
+    sqs_reply(call, &result);
+}
+
+void handle_list_dead_letter_source_queues(struct sqs_call *call)
+{
+    const struct sqs_list_sources_input *input = call->input;
+    struct page page = {0};
+    struct queue_view queue;
+    if (!sqs_queue(call, input->queue_url, &queue) ||
+        !page_begin(call, &input->results_max, input->next_token, &page))
+        return;
+    page.dead_letter = queue.name;
+    page_fill(call, &page);
+    struct sqs_list_sources_result result = {page.urls, page.next_token};
+    sqs_reply(call, &result);
+}
