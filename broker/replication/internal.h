@@ -15,14 +15,15 @@
 #define WAITING_MAX       100000u
 #define SNAPSHOT_TRAILING 16u
 #define ENTRY_OVERHEAD    256u /* what the library keeps in memory for each entry, about */
-/* Of log between two snapshots: at least, and at most; see snapshot.c. */
-#define SNAPSHOT_BYTES     (UINT64_C(64) << 20)
-#define SNAPSHOT_BYTES_MAX (UINT64_C(512) << 20)
-#define SCRATCH_BYTES      (1u << 20)
-/* Of log that no stored snapshot covers: from the first on entries are slowed, and at the second
- * sends are refused. */
-#define HELD_BYTES_PACED   (UINT64_C(1) << 30)
-#define HELD_BYTES_MAX     (UINT64_C(1536) << 20)
+/* Of log between two snapshots: at least, and at most; and of memory; see snapshot.c. */
+#define SNAPSHOT_BYTES        (UINT64_C(64) << 20)
+#define SNAPSHOT_BYTES_MAX    (UINT64_C(2) << 30)
+#define SNAPSHOT_MEMORY_BYTES (UINT64_C(64) << 20)
+#define SCRATCH_BYTES         (1u << 20)
+/* Without a stored snapshot for so much log, or memory, entries are spaced; at twice that sends are
+ * refused. */
+#define PACED_BYTES        (UINT64_C(6) << 30)
+#define PACED_MEMORY_BYTES (UINT64_C(384) << 20)
 #define PACE_MS            20u
 #define DISK_RESERVE_BYTES (UINT64_C(256) << 20)
 #define NO_SLOT            SIZE_MAX
@@ -91,12 +92,14 @@ struct shard {
     struct shard_call founding;
     struct shard_call tick;
     bool ticking; /* a TICK is in flight */
-    bool restore_failed;
     struct snapshots {
-        uint64_t held_bytes;    /* of log that no stored snapshot covers */
-        uint64_t covered_bytes; /* of those, by the one being made */
-        uint64_t due_bytes;     /* at so many held the next is begun */
-        uint64_t state_bytes;   /* of the last one */
+        struct unstored { /* of entries that no stored snapshot covers */
+            uint64_t log_bytes;
+            uint64_t memory_bytes; /* that the library keeps for them */
+        } held;
+        struct unstored covered; /* of those, by the snapshot being made */
+        struct unstored failed;  /* what was held when one failed */
+        uint64_t bodies;         /* that the core refers to */
         bool making;
         struct buffer scratch;
     } snapshots;
@@ -134,8 +137,11 @@ __attribute__((noreturn)) void shard_fatal(struct shard *shard, const char *sent
 /* snapshots_init: the library's calls and the log's; before raft_init. */
 void snapshots_init(struct shard *shard);
 void snapshots_free(struct shard *shard);
-/* snapshots_note_entry: an entry of this length is in the log, and applied now or soon. */
-void snapshots_note_entry(struct shard *shard, size_t length);
+/* snapshots_note_entry: an entry was applied, and the library keeps it. What can be given back of
+ * its memory is: the library must not read it again. snapshots_note_replayed: one that it has not.
+ */
+void snapshots_note_entry(struct shard *shard, const struct raft_buffer *payload);
+void snapshots_note_replayed(struct shard *shard, size_t length);
 /* snapshots_pace_ms: so long the next entry should wait; snapshots_full: no more sends. */
 uint64_t snapshots_pace_ms(const struct shard *shard);
 bool snapshots_full(const struct shard *shard);

@@ -6,6 +6,10 @@
  *     always the next one. A status other than 0 makes the library (0.15) answer its callers and go
  *     on with a log that is ahead of the disk, or crash; so the log stops the process before that.
  *   - truncate takes effect before later appends; set_term and set_vote are durable on return.
+ *   - load: the library wants the snapshot and all later entries in memory at once, which may be
+ *     more than there is. Where this node is the only voter, what is on its disk is committed, so
+ *     snapshot and entries go into the state one by one here, and the library is told of a snapshot
+ *     as of the last of them. Otherwise, and from a change of the members on, it gets the entries.
  *   - load: entries are one allocation each with `batch` NULL. With a shared batch the library
  * scans the whole log at each release to see who else uses it: quadratic at the first snapshot.
  *     (The price: it does not free such entries if raft_start fails; the process ends then.)
@@ -88,15 +92,21 @@ static int io_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick, ra
 /* ---- loading ---- */
 
 struct loading {
+    struct raft_disk *disk;
+    bool alone; /* every entry on this disk is committed */
+    /* What is in the state already, and what the library gets: the entries behind `index`. */
+    uint64_t index;
+    uint64_t term;
     struct raft_entry *entries;
     size_t count;
-    size_t capacity;
 };
 
-static void load_entry(void *data, const struct log_entry *entry)
+static void keep_entry(struct loading *l, const struct log_entry *entry)
 {
-    struct loading *l = data;
-    ASSERT(l->count < l->capacity);
+    if (l->entries == NULL)
+        l->entries =
+            raft_calloc(log_last_index(l->disk->log) + 1 - entry->index, sizeof *l->entries);
+    ASSERT(l->entries != NULL);
     struct raft_entry *to = &l->entries[l->count++];
     *to = (struct raft_entry){.term = entry->term, .type = entry->type};
     to->buf.len = entry->payload.length;
@@ -106,47 +116,60 @@ static void load_entry(void *data, const struct log_entry *entry)
         memcpy(to->buf.base, entry->payload.data, entry->payload.length);
 }
 
-static int load_entries(struct raft_disk *disk, uint64_t from, struct raft_entry **entries,
-                        size_t *count)
+/* visit_entry: apply it, as long as that is right: a change of the members is for the library, and
+ * so is all that follows. */
+static void visit_entry(void *data, const struct log_entry *entry)
 {
-    struct loading l = {.capacity = (size_t)(log_last_index(disk->log) + 1 - from)};
-    enum status status = STATUS_OK;
-    if (l.capacity > 0) {
-        l.entries = raft_calloc(l.capacity, sizeof *l.entries);
-        ASSERT(l.entries != NULL);
-        status = log_load(disk->log, from, load_entry, &l, &disk->error);
+    struct loading *l = data;
+    l->alone = l->alone && entry->type != RAFT_CHANGE;
+    if (!l->alone) {
+        keep_entry(l, entry);
+        return;
     }
-    if (status == STATUS_OK) {
-        *entries = l.entries;
-        *count = l.count;
+    l->index = entry->index;
+    l->term = entry->term;
+    if (entry->type == RAFT_COMMAND)
+        l->disk->apply(l->disk->data, entry->index, entry->payload);
+}
+
+static void free_entries(struct loading *l)
+{
+    for (size_t i = 0; i < l->count; i++)
+        raft_free(l->entries[i].buf.base);
+    raft_free(l->entries);
+}
+
+static int load_entries(struct loading *l)
+{
+    struct log *log = l->disk->log;
+    if (log_last_index(log) <= l->index)
         return 0;
-    }
-    for (size_t i = 0; i < l.count; i++)
-        raft_free(l.entries[i].buf.base);
-    raft_free(l.entries);
+    enum status status = log_load(log, l->index + 1, visit_entry, l, &l->disk->error);
+    if (status == STATUS_OK)
+        return 0;
+    free_entries(l);
     return status == STATUS_CORRUPT ? RAFT_CORRUPT : RAFT_IOERR;
 }
 
-/* take_snapshot: move a stored snapshot into the library's form. */
-static struct raft_snapshot *take_snapshot(struct log_snapshot *stored)
+/* make_snapshot: what the library hears of the one that was stored. Its state is restored already,
+ * so the data are a token. */
+static struct raft_snapshot *make_snapshot(const struct log_snapshot *stored)
 {
     struct raft_snapshot *snapshot = raft_calloc(1, sizeof *snapshot);
     ASSERT(snapshot != NULL);
-    snapshot->bufs = raft_calloc(1, sizeof *snapshot->bufs);
-    ASSERT(snapshot->bufs != NULL);
-    snapshot->index = stored->index;
-    snapshot->term = stored->term;
-    snapshot->configuration_index = stored->config_index;
     if (configuration_decode(buffer_slice(&stored->config), &snapshot->configuration) !=
         STATUS_OK) {
-        raft_free(snapshot->bufs);
         raft_free(snapshot);
         return NULL;
     }
-    /* raft_malloc is malloc unless raft_heap_set is called, which nobody does. */
-    snapshot->bufs[0] = (struct raft_buffer){stored->data.data, stored->data.length};
-    stored->data = (struct buffer){0};
+    snapshot->bufs = raft_calloc(1, sizeof *snapshot->bufs);
+    ASSERT(snapshot->bufs != NULL);
+    *snapshot->bufs = (struct raft_buffer){raft_calloc(1, 1), 1};
+    ASSERT(snapshot->bufs->base != NULL);
     snapshot->n_bufs = 1;
+    snapshot->index = stored->index;
+    snapshot->term = stored->term;
+    snapshot->configuration_index = stored->config_index;
     return snapshot;
 }
 
@@ -160,18 +183,53 @@ static void free_snapshot(struct raft_snapshot *snapshot)
     raft_free(snapshot);
 }
 
+static int restore(struct raft_disk *disk, const struct log_snapshot *stored,
+                   struct raft_snapshot **out)
+{
+    *out = make_snapshot(stored);
+    if (*out == NULL) {
+        disk->error = "the newest snapshot holds a member list that makes no sense";
+        return RAFT_CORRUPT;
+    }
+    if (disk->restore_state(disk->data, buffer_slice(&stored->data)) == STATUS_OK)
+        return 0;
+    disk->error = "the newest snapshot is whole, but its content makes no sense to this version of "
+                  "the program";
+    free_snapshot(*out);
+    return RAFT_CORRUPT;
+}
+
 static int load_snapshot(struct raft_disk *disk, struct raft_snapshot **out)
 {
     struct log_snapshot stored;
     enum status status = log_snapshot_load(disk->log, &stored, &disk->error);
+    *out = NULL;
     if (status != STATUS_OK)
         return status == STATUS_CORRUPT ? RAFT_CORRUPT : RAFT_IOERR;
-    *out = stored.index > 0 ? take_snapshot(&stored) : NULL;
-    bool bad = stored.index > 0 && *out == NULL;
+    int rv = stored.index > 0 ? restore(disk, &stored, out) : 0;
     log_snapshot_free(&stored);
-    if (bad)
-        disk->error = "the newest snapshot holds a member list that makes no sense";
-    return bad ? RAFT_CORRUPT : 0;
+    return rv;
+}
+
+static int load(struct loading *l, struct raft_snapshot **snapshot)
+{
+    int rv = load_snapshot(l->disk, snapshot);
+    if (rv != 0)
+        return rv;
+    if (*snapshot != NULL) {
+        const struct raft_configuration *members = &(*snapshot)->configuration;
+        l->alone = members->n == 1 && members->servers[0].role == RAFT_VOTER;
+        l->index = (*snapshot)->index;
+        l->term = (*snapshot)->term;
+    }
+    rv = load_entries(l);
+    if (rv != 0) {
+        free_snapshot(*snapshot);
+    } else if (*snapshot != NULL) {
+        (*snapshot)->index = l->index;
+        (*snapshot)->term = l->term;
+    }
+    return rv;
 }
 
 static int io_load(struct raft_io *io, raft_term *term, raft_id *voted_for,
@@ -179,20 +237,17 @@ static int io_load(struct raft_io *io, raft_term *term, raft_id *voted_for,
                    struct raft_entry *entries[], size_t *n_entries)
 {
     struct raft_disk *disk = disk_of(io);
+    struct loading l = {.disk = disk};
     *term = log_term(disk->log);
     *voted_for = log_vote(disk->log);
-    *entries = NULL;
-    *n_entries = 0;
-    int rv = load_snapshot(disk, snapshot);
-    if (rv == 0) {
-        *start_index = *snapshot != NULL ? (*snapshot)->index + 1 : 1;
-        rv = load_entries(disk, *start_index, entries, n_entries);
-        if (rv != 0)
-            free_snapshot(*snapshot);
-    }
-    if (rv == 0)
-        log_prefix_done(disk->log, log_snapshot_older(disk->log));
-    return rv == 0 ? 0 : fail(io, rv, disk->error != NULL ? disk->error : "loading failed");
+    int rv = load(&l, snapshot);
+    if (rv != 0)
+        return fail(io, rv, disk->error != NULL ? disk->error : "loading failed");
+    *start_index = l.index + 1;
+    *entries = l.entries;
+    *n_entries = l.count;
+    log_prefix_done(disk->log, log_snapshot_older(disk->log));
+    return 0;
 }
 
 /* ---- term, vote and configuration ---- */
@@ -298,7 +353,7 @@ static void on_put(struct log_snapshot_put *put, enum status status)
         log_prefix_done(disk->log, done_with(disk));
     disk->put_cb(disk->put_request, status == STATUS_OK ? 0 : RAFT_IOERR);
     if (disk->snapshot_ended != NULL)
-        disk->snapshot_ended(disk->data, status, put->raw_bytes);
+        disk->snapshot_ended(disk->data, status);
 }
 
 static int io_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *req,

@@ -22,10 +22,13 @@ struct raft_disk {
     unsigned trailing;
     struct raft_io_snapshot_put *put_request;
     raft_io_snapshot_put_cb put_cb;
+    /* restore_state, apply: while loading, before the library does anything. */
+    enum status (*restore_state)(void *data, struct slice state);
+    void (*apply)(void *data, uint64_t index, struct slice payload);
     /* make_state: the state as it is now, in a forked child (struct log_snapshot_put). */
     void (*make_state)(void *data, struct snapshot_sink *sink);
     /* snapshot_ended: a snapshot has been stored, or could not be. */
-    void (*snapshot_ended)(void *data, enum status status, uint64_t state_bytes);
+    void (*snapshot_ended)(void *data, enum status status);
     void *data;
 };
 

@@ -19,9 +19,9 @@
  *   - A snapshot is triggered by a count of entries: here by bytes (snapshot.c), by setting the
  *     threshold to 1 when it is due, which takes effect after the entry at hand. While one is under
  *     way no other is begun.
- *   - If restoring fails, raft_start leaks the entries: so restore never fails; it takes a note.
+ *   - It keeps all entries since the last snapshot in memory: snapshot.c gives back what it can.
  *
- * I1  The core changes in fsm_apply and fsm_restore only.
+ * I1  The core changes in fsm_apply only, and while the log is loaded.
  * I2  Nothing that a callback of the core or of the library calls touches the library; that happens
  *     in shard_flush. */
 #include "broker/replication/internal.h"
@@ -51,6 +51,7 @@ void shard_fatal(struct shard *shard, const char *sentence)
 static void on_hold(void *data, struct body_ref ref)
 {
     struct shard *shard = data;
+    shard->snapshots.bodies++;
     if (shard->log != NULL)
         log_hold(shard->log, ref);
 }
@@ -58,6 +59,7 @@ static void on_hold(void *data, struct body_ref ref)
 static void on_release(void *data, struct body_ref ref)
 {
     struct shard *shard = data;
+    shard->snapshots.bodies--;
     if (shard->log != NULL)
         log_release(shard->log, ref);
 }
@@ -96,19 +98,31 @@ static void on_catalog_changed(void *data)
 
 /* ---- the library's state machine ---- */
 
+static void apply(struct shard *shard, uint64_t index, struct slice payload)
+{
+    if (core_apply_entry(shard->core, index, payload) != STATUS_OK)
+        shard_fatal(shard, "an entry of the log does not decode: it was written by another program "
+                           "or a later version");
+}
+
 static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **result)
 {
     struct shard *shard = fsm->data;
     uint64_t index = raft_last_applied(&shard->raft) + 1;
     struct slice payload = slice_make(buf->base, buf->len);
     *result = NULL;
-    snapshots_note_entry(shard, buf->len);
-    if (shard->restore_failed || batch_apply(shard, index, payload))
-        return 0;
-    if (core_apply_entry(shard->core, index, payload) != STATUS_OK)
-        shard_fatal(shard, "an entry of the log does not decode: it was written by another program "
-                           "or a later version");
+    if (!batch_apply(shard, index, payload))
+        apply(shard, index, payload);
+    snapshots_note_entry(shard, buf);
     return 0;
+}
+
+/* recover_apply: while loading, from the disk. */
+static void recover_apply(void *data, uint64_t index, struct slice payload)
+{
+    struct shard *shard = data;
+    apply(shard, index, payload);
+    snapshots_note_replayed(shard, payload.length);
 }
 
 /* ---- leading ---- */
@@ -461,6 +475,7 @@ static int start_raft(struct shard *shard)
 {
     struct raft *raft = &shard->raft;
     raft_disk_init(&shard->disk, shard->options.loop, shard->log);
+    shard->disk.apply = recover_apply;
     snapshots_init(shard);
     int rv = raft_init(raft, &shard->disk.io, &shard->fsm, shard->options.node_id,
                        shard->options.address);
@@ -495,12 +510,6 @@ static enum status check_recovered(struct shard *shard, const char **error)
 {
     uint64_t index;
     uint64_t missing = log_missing(shard->log, &index);
-    if (shard->restore_failed) {
-        *error = refusal("%s/snapshots: the newest snapshot is whole, but its content makes no "
-                         "sense to this version of the program",
-                         shard->options.dir);
-        return STATUS_CORRUPT;
-    }
     if (missing > 0) {
         *error = refusal("%s/segments: %" PRIu64 " messages are in segments that are missing (one "
                          "is in entry %" PRIu64 "). Restore the files from a copy, or replace "
@@ -623,7 +632,8 @@ void shard_stats(const struct shard *shard, struct shard_stats *out)
         .snapshot_bytes_written = log.snapshot_bytes_written,
         .snapshot_fork_ns_max = log.snapshot_fork_ns_max,
         .snapshot_pid = log.snapshot_pid,
-        .held_bytes = shard->snapshots.held_bytes,
+        .unstored_log_bytes = shard->snapshots.held.log_bytes,
+        .unstored_memory_bytes = shard->snapshots.held.memory_bytes,
         .disk_free_bytes = shard->disk_free_bytes,
         .disk_low = shard->disk_low,
     };

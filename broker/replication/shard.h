@@ -142,7 +142,8 @@ struct shard_stats {
     uint64_t snapshot_bytes_written; /* since start */
     uint64_t snapshot_fork_ns_max;   /* the longest that beginning one stopped everything */
     pid_t snapshot_pid;              /* of the child that writes one now; 0 = none */
-    uint64_t held_bytes;             /* of log in memory, as no stored snapshot covers it */
+    uint64_t unstored_log_bytes;     /* of log that no stored snapshot covers */
+    uint64_t unstored_memory_bytes;  /* that the Raft library keeps for it */
     uint64_t disk_free_bytes;
     bool disk_low;
 };

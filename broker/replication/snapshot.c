@@ -1,20 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* When snapshots are taken, of what, and what happens if that is too slow.
+/* When snapshots are taken, of what, and what is kept in memory until there is one.
  *
- * The Raft library keeps every entry since the last stored snapshot in memory, and a restart
- * replays them: that asks for frequent ones. Each costs time and disk in proportion to the state,
- * though: of 20 million messages a gigabyte is read and compressed. So the next is due after
+ * A restart replays the entries since the last snapshot, and their segments stay on disk: that asks
+ * for frequent ones. Each costs time in proportion to the state, though: of 20 million messages a
+ * gigabyte is made and compressed. So the next is due after
  *
- *     half the bytes of the last one's state, at least 64 MiB, at most 512 MiB
+ *     twice the bytes of the state as it is now, at least 64 MiB, at most 2 GiB
  *
- * of log: while the state is small the cost is nothing, while it is large at most two bytes of
- * state are read for a byte of log (beyond 20 million messages more), and of what is read a small
- * part is written. Half a gigabyte of log is replayed in seconds.
+ * of log: less than a byte of state is made for each byte of log then, and of what is made a small
+ * part is written. As a queue is drained the state shrinks, so that the last entries of a drain
+ * bring snapshots often enough to let the segments go. Two gigabytes are replayed in seconds.
  *
- * A snapshot takes time, and log goes on gathering. What no stored snapshot covers is counted as
- * held: from 1 GiB on entries are spaced, which slows the callers down without stopping anybody,
- * and at 1.5 GiB calls that store bodies are refused as BUSY. So memory is bounded even while no
- * snapshot can be stored at all (a full disk); consumers go on then.
+ * The library keeps every entry since the last stored snapshot in memory, bodies and all, to send
+ * it to followers. Where there are none it never looks at an entry again once that is applied. So
+ * the pages that lie inside such a payload are given back to the system (they read as zeros from
+ * then on); the log has the entry. What stays is the edges and small payloads: those are counted,
+ * and bring a snapshot by themselves. Whoever makes this node send entries to others must fetch
+ * them from the log instead: raft_disk.c refuses to send.
+ *
+ * While a snapshot is written log goes on gathering. From 6 GiB of log, or 384 MiB of memory, that
+ * no stored snapshot covers, entries are spaced, which slows callers down without stopping anybody;
+ * at twice that calls that store bodies are refused as BUSY. So both are bounded even while no
+ * snapshot can be stored at all.
  *
  * fsm_snapshot gives the library a token: the state is made in a forked child, by raft_disk's
  * snapshot_put, in the same call (broker/log/snapshot_child.c). */
@@ -22,38 +29,91 @@
 #include "proto/base/assert.h"
 #include "proto/base/trace.h"
 
-#define TOKEN_BYTES 1u
+#include <sys/mman.h>
+#include <unistd.h>
 
-static uint64_t due_after(const struct shard *shard)
+#define TOKEN_BYTES   1u
+#define MESSAGE_BYTES 52u /* of a message in the state, about; the rest of it is little */
+#define RETRY_SHARE   4u
+
+/* ---- when ---- */
+
+static uint64_t due_bytes(const struct shard *shard)
 {
     uint64_t least = shard->options.snapshot_bytes;
     uint64_t most = least > SNAPSHOT_BYTES_MAX ? least : SNAPSHOT_BYTES_MAX;
-    uint64_t fair = shard->snapshots.state_bytes / 2;
+    uint64_t fair = 2 * MESSAGE_BYTES * shard->snapshots.bodies;
     if (fair < least)
         return least;
     return fair < most ? fair : most;
 }
 
-void snapshots_note_entry(struct shard *shard, size_t length)
+static bool is_due(const struct shard *shard)
 {
-    struct snapshots *s = &shard->snapshots;
-    s->held_bytes += length + ENTRY_OVERHEAD;
-    if (s->held_bytes >= s->due_bytes && !s->making)
+    const struct snapshots *s = &shard->snapshots;
+    uint64_t log_bytes = due_bytes(shard);
+    uint64_t memory_bytes = SNAPSHOT_MEMORY_BYTES;
+    if (s->failed.log_bytes > 0) { /* again, but not at once */
+        log_bytes = s->failed.log_bytes + log_bytes / RETRY_SHARE;
+        memory_bytes += s->failed.memory_bytes;
+    }
+    return s->held.log_bytes >= log_bytes || s->held.memory_bytes >= memory_bytes;
+}
+
+static void consider(struct shard *shard)
+{
+    if (!shard->snapshots.making && is_due(shard))
         raft_set_snapshot_threshold(&shard->raft, 1);
+}
+
+/* give_back: the pages inside a payload; the bytes left. */
+static size_t give_back(const struct raft_buffer *payload)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = ((uintptr_t)payload->base + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)payload->base + payload->len) / page * page;
+    if (begin >= end || madvise((void *)begin, end - begin, MADV_DONTNEED) != 0)
+        return payload->len;
+    return payload->len - (end - begin);
+}
+
+static bool alone(const struct shard *shard)
+{
+    return shard->raft.configuration.n == 1;
+}
+
+void snapshots_note_entry(struct shard *shard, const struct raft_buffer *payload)
+{
+    size_t left = alone(shard) ? give_back(payload) : payload->len;
+    shard->snapshots.held.memory_bytes += left + ENTRY_OVERHEAD;
+    snapshots_note_replayed(shard, payload->len);
+}
+
+void snapshots_note_replayed(struct shard *shard, size_t length)
+{
+    shard->snapshots.held.log_bytes += length;
+    consider(shard);
+}
+
+static bool beyond(const struct shard *shard, uint64_t times)
+{
+    const struct unstored *held = &shard->snapshots.held;
+    return held->log_bytes >= PACED_BYTES * times ||
+           held->memory_bytes >= PACED_MEMORY_BYTES * times;
 }
 
 uint64_t snapshots_pace_ms(const struct shard *shard)
 {
     uint64_t waited_ms = uv_now(shard->options.loop) - shard->proposed_ms;
-    if (shard->snapshots.held_bytes < HELD_BYTES_PACED || waited_ms >= PACE_MS)
-        return 0;
-    return PACE_MS - waited_ms;
+    return beyond(shard, 1) && waited_ms < PACE_MS ? PACE_MS - waited_ms : 0;
 }
 
 bool snapshots_full(const struct shard *shard)
 {
-    return shard->snapshots.held_bytes >= HELD_BYTES_MAX;
+    return beyond(shard, 2);
 }
+
+/* ---- what ---- */
 
 static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *n_bufs)
 {
@@ -66,7 +126,7 @@ static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
     ASSERT((*bufs)->base != NULL);
     *n_bufs = 1;
     buffer_reserve(&s->scratch, SCRATCH_BYTES);
-    s->covered_bytes = s->held_bytes;
+    s->covered = s->held;
     s->making = true;
     return 0;
 }
@@ -84,31 +144,35 @@ static void make_state(void *data, struct snapshot_sink *sink)
     core_snapshot_stream(shard->core, &shard->snapshots.scratch, take_piece, sink);
 }
 
-static void on_ended(void *data, enum status status, uint64_t state_bytes)
+static void on_ended(void *data, enum status status)
 {
     struct shard *shard = data;
     struct snapshots *s = &shard->snapshots;
     s->making = false;
     buffer_free(&s->scratch);
     if (status == STATUS_OK) {
-        s->state_bytes = state_bytes;
-        s->held_bytes -= s->covered_bytes;
-        s->due_bytes = due_after(shard);
+        s->held.log_bytes -= s->covered.log_bytes;
+        s->held.memory_bytes -= s->covered.memory_bytes;
+        s->failed = (struct unstored){0};
         return;
     }
-    s->due_bytes = s->held_bytes + due_after(shard) / 4; /* again before long */
+    s->failed = s->held;
     if (shard->stage != STAGE_CLOSING)
         trace_error("shard", "snapshot-failed", "dir=\"%s\" error=\"%s\"", shard->options.dir,
                     status_text(status));
 }
 
+static enum status restore_state(void *data, struct slice state)
+{
+    struct shard *shard = data;
+    return core_restore(shard->core, state);
+}
+
+/* The state is restored while loading: the library has a token. */
 static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
 {
-    struct shard *shard = fsm->data;
-    if (core_restore(shard->core, slice_make(buf->base, buf->len)) != STATUS_OK)
-        shard->restore_failed = true;
-    shard->snapshots.state_bytes = buf->len;
-    shard->snapshots.due_bytes = due_after(shard);
+    (void)fsm;
+    ASSERT(buf->len == TOKEN_BYTES);
     raft_free(buf->base);
     return 0;
 }
@@ -118,9 +182,9 @@ void snapshots_init(struct shard *shard)
     shard->fsm.snapshot = fsm_snapshot;
     shard->fsm.restore = fsm_restore;
     shard->disk.make_state = make_state;
+    shard->disk.restore_state = restore_state;
     shard->disk.snapshot_ended = on_ended;
     shard->disk.data = shard;
-    shard->snapshots.due_bytes = due_after(shard);
 }
 
 void snapshots_free(struct shard *shard)
