@@ -29,6 +29,8 @@
  * timeout and what the guard adds to it. */
 #define ASYNC_LEASE_EXTRA_S 60u
 
+#define FIFO_BATCH_MAX      10u /* messages, as at Lambda */
+
 static void batch_free(struct batch *batch)
 {
     struct dispatch *dispatch = batch->dispatch;
@@ -38,6 +40,7 @@ static void batch_free(struct batch *batch)
     free(batch->messages);
     free(batch->refs);
     free(batch->ids);
+    free(batch->groups);
     free(batch);
     source_unref(source); /* I1 */
     dispatch_pump_soon(dispatch);
@@ -59,6 +62,7 @@ static void batch_ended(struct assignment *assignment, const Millrace__Result *r
     struct source *source = batch->source;
     uint64_t took_ms = dispatch_now(batch->dispatch) - batch->started_ms;
     source->running--;
+    source->fruitless = false;
     if (result == NULL || result->outcome == MILLRACE__OUTCOME__OUTCOME_REJECTED) {
         source->last_result = result == NULL ? "PROBLEM: The worker was lost"
                                              : "PROBLEM: No worker could start the function";
@@ -89,20 +93,54 @@ static bool batch_record(const struct batch *batch, uint32_t i, size_t *offset,
     return false;
 }
 
+/* A FIFO batch has ten messages at most, so looking through them is quick. */
+static void batch_note_group(struct batch *batch, uint32_t i, struct slice *group_ids,
+                             const struct record *record)
+{
+    uint32_t first = 0;
+    group_ids[i] = record->group_id;
+    while (!slice_equal(group_ids[first], record->group_id))
+        first++;
+    batch->groups[i] = first;
+}
+
+/* The ARN of the queue that a message was redriven from; NULL if it was not, or that one is gone.
+ * It is this queue's own with another name. */
+static const char *batch_origin(const struct batch *batch, uint32_t i, struct buffer *out)
+{
+    struct queue_view origin;
+    uint64_t queue_id = batch->messages[i].source_queue_id;
+    if (queue_id == 0 || !core_queue_by_id(shard_core(batch->dispatch->shard), queue_id, &origin))
+        return NULL;
+    const char *own = batch->source->queue_arn;
+    buffer_clear(out);
+    buffer_add(out, own, strlen(own) - strlen(batch->source->queue_name));
+    buffer_add_slice(out, origin.name);
+    return buffer_c_string(out);
+}
+
 /* The event of a mapping. What does not fit is given back. */
 static bool batch_event(struct batch *batch, struct buffer *event, struct buffer *trace_id)
 {
     struct event_source about = {.secret = batch->dispatch->secret,
                                  .queue_id = batch->queue_id,
                                  .queue_arn = batch->source->queue_arn,
-                                 .region = batch->dispatch->region};
+                                 .region = batch->dispatch->region,
+                                 .fifo = batch->source->fifo};
+    struct slice group_ids[FIFO_BATCH_MAX];
+    struct buffer origin = {0};
     struct record record;
     size_t offset = 0;
+    bool good = true;
     event_begin(event);
     for (uint32_t i = 0; i < batch->count; i++) {
-        if (!batch_record(batch, i, &offset, &record))
-            return false;
-        if (!event_add(event, &about, &batch->messages[i], &record)) {
+        good = batch_record(batch, i, &offset, &record);
+        if (!good)
+            break;
+        if (batch->groups != NULL)
+            batch_note_group(batch, i, group_ids, &record);
+        if (!event_add(event, &about, &batch->messages[i], &record,
+                       batch_origin(batch, i, &origin))) {
             settle_give_back(batch, i);
             batch->count = i;
             break;
@@ -111,8 +149,9 @@ static bool batch_event(struct batch *batch, struct buffer *event, struct buffer
         if (i == 0)
             buffer_add_slice(trace_id, record.trace_header);
     }
+    buffer_free(&origin);
     event_end(event);
-    return true;
+    return good;
 }
 
 /* The event of an asynchronous invocation is the message's body as it stands. */
@@ -204,6 +243,10 @@ static void batch_keep(struct batch *batch, const struct core_result *result)
     batch->messages = memory_new(count, sizeof *batch->messages);
     batch->refs = memory_new(count, sizeof *batch->refs);
     batch->ids = memory_new(count, sizeof *batch->ids);
+    if (batch->source->fifo) {
+        ASSERT(count <= FIFO_BATCH_MAX);
+        batch->groups = memory_new(count, sizeof *batch->groups);
+    }
     memcpy(batch->messages, result->messages, count * sizeof *batch->messages);
     for (uint32_t i = 0; i < count; i++)
         batch->refs[i] = batch->messages[i].body;
@@ -226,6 +269,8 @@ static void batch_received(struct shard_receive *receive, enum status status,
     }
     if (!good)
         source_back_off(source);
+    else if (batch->readies == source->readies)
+        source->fruitless = true;
     batch_drop(batch);
 }
 
@@ -241,11 +286,13 @@ bool batch_start(struct source *source, uint64_t queue_id)
     batch->dispatch = dispatch;
     batch->source = source;
     batch->queue_id = queue_id;
+    batch->readies = source->readies;
     batch->receive.done = batch_received;
     batch->receive.data = batch;
     batch->receive.command = (struct command_receive){
         .queue_id = queue_id,
-        .max = source->batch_size,
+        .max = source->fifo && source->batch_size > FIFO_BATCH_MAX ? FIFO_BATCH_MAX
+                                                                   : source->batch_size,
         .visibility_s = source->kind == SOURCE_ASYNC
                             ? source->function->config.timeout_s + ASYNC_LEASE_EXTRA_S
                             : CORE_DEFAULT,

@@ -189,6 +189,8 @@ void dispatch_queue_ready(struct dispatch *dispatch, uint64_t queue_id)
     {
         if (source->queue_id == queue_id || source->queue_id == 0) {
             source->hinted = true;
+            source->fruitless = false;
+            source->readies++;
             dispatch_pump_soon(dispatch);
         }
     }

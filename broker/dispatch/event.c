@@ -54,20 +54,31 @@ static void event_add_hex(struct buffer *out, const char *key, const uint8_t md5
     buffer_add_text(out, "\",");
 }
 
-static void event_add_system_attributes(struct buffer *out, const struct core_message *message,
-                                        const struct record *record)
+static void event_add_system_text(struct buffer *out, const char *name, struct slice value)
+{
+    if (value.length == 0)
+        return;
+    buffer_printf(out, ",\"%s\":", name);
+    json_text(out, value);
+}
+
+static void event_add_system_attributes(struct buffer *out, const struct event_source *source,
+                                        const struct core_message *message,
+                                        const struct record *record, const char *origin_arn)
 {
     buffer_printf(out,
                   "\"attributes\":{\"ApproximateReceiveCount\":\"%" PRIu32
-                  "\",\"SentTimestamp\":\"%" PRIu64 "\",\"SenderId\":",
+                  "\",\"SentTimestamp\":\"%" PRIu64 "\"",
                   message->receive_count, message->sent_ms);
-    json_text(out, record->sender_id);
+    if (source->fifo)
+        buffer_printf(out, ",\"SequenceNumber\":\"%020" PRIu64 "\"", message->seq);
+    event_add_system_text(out, "MessageGroupId", record->group_id);
+    event_add_system_text(out, "SenderId", record->sender_id);
+    event_add_system_text(out, "MessageDeduplicationId", record->dedup_id);
     buffer_printf(out, ",\"ApproximateFirstReceiveTimestamp\":\"%" PRIu64 "\"",
                   message->first_receive_ms);
-    if (record->trace_header.length > 0) {
-        buffer_add_text(out, ",\"AWSTraceHeader\":");
-        json_text(out, record->trace_header);
-    }
+    event_add_system_text(out, "AWSTraceHeader", record->trace_header);
+    event_add_system_text(out, "DeadLetterQueueSourceArn", slice_of(origin_arn));
     buffer_add_text(out, "},");
 }
 
@@ -106,7 +117,8 @@ void event_begin(struct buffer *out)
 }
 
 bool event_add(struct buffer *out, const struct event_source *source,
-               const struct core_message *message, const struct record *record)
+               const struct core_message *message, const struct record *record,
+               const char *origin_arn)
 {
     size_t before = out->length;
     bool first = before == 0 || out->data[before - 1] == '[';
@@ -118,7 +130,7 @@ bool event_add(struct buffer *out, const struct event_source *source,
     buffer_add_text(out, "\",\"body\":");
     json_text(out, record->body);
     buffer_add_byte(out, ',');
-    event_add_system_attributes(out, message, record);
+    event_add_system_attributes(out, source, message, record, origin_arn);
     event_add_attributes(out, record);
     event_add_hex(out, "md5OfBody", record->md5_body);
     buffer_add_text(out, "\"eventSource\":\"aws:sqs\",\"eventSourceARN\":");

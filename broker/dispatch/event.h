@@ -13,14 +13,17 @@ struct event_source {
     uint64_t queue_id;
     const char *queue_arn;
     const char *region;
+    bool fifo;
 };
 
 /* event_begin, event_add for each message, event_end: append `{"Records":[...]}` to `out`.
  * event_add leaves `out` as it was and returns false when the event would exceed EVENT_BYTES_MAX;
- * the first message is always taken. */
+ * the first message is always taken. `origin_arn`: the queue that the message was redriven from;
+ * NULL = none. */
 void event_begin(struct buffer *out);
 MUST_CHECK bool event_add(struct buffer *out, const struct event_source *source,
-                          const struct core_message *message, const struct record *record);
+                          const struct core_message *message, const struct record *record,
+                          const char *origin_arn);
 void event_end(struct buffer *out);
 
 /* json_text: append `text` as a JSON string with its quotes. Bytes that are not UTF-8 become

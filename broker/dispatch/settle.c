@@ -4,6 +4,7 @@
  *     result                    messages of a mapping                      usage
  *     OK                        deleted                                    counted
  *     OK, some items failed     those stay until their visibility timeout  counted
+ *       on a FIFO queue         with all that follow them in their groups
  *     OK, answer unreadable     all stay until their visibility timeout    counted
  *     error, timeout, crash     all stay until their visibility timeout    counted, as an error
  *     rejected, worker lost     visible again at once                      nothing ran that we know
@@ -180,6 +181,17 @@ void settle_throttles(struct dispatch *dispatch, struct function_entry *function
 
 /* ---- mappings ---- */
 
+/* What follows a failed message in its group fails with it: it may not be done before it. */
+static void keep_order(const struct batch *batch, bool *failed)
+{
+    bool *stopped = memory_new(batch->count, sizeof *stopped); /* by the group's first message */
+    for (uint32_t i = 0; i < batch->count; i++) {
+        stopped[batch->groups[i]] |= failed[i];
+        failed[i] = stopped[batch->groups[i]];
+    }
+    free(stopped);
+}
+
 static void settle_items(struct settlement *settlement, const struct batch *batch,
                          struct slice answer)
 {
@@ -187,6 +199,8 @@ static void settle_items(struct settlement *settlement, const struct batch *batc
     if (batch->source->report_item_failures &&
         !item_failures_read(answer, (const uint8_t(*)[UUID_BYTES])batch->ids, batch->count, failed))
         batch->source->last_result = "PROBLEM: The function's batch item failures are invalid";
+    if (batch->groups != NULL)
+        keep_order(batch, failed);
     for (uint32_t i = 0; i < batch->count; i++)
         if (!failed[i])
             settlement_delete(settlement, batch, i);

@@ -10,6 +10,10 @@
  * early once a full batch is there. Work that came back undone makes the source wait, a little
  * longer each time, so that a worker which rejects everything is not asked in a tight loop.
  *
+ * The visible messages of a FIFO queue may all be behind others of their groups that are in flight.
+ * A receive that found nothing makes the source fruitless, until the core says that there may be
+ * more.
+ *
  *   I1  leasing and running count batches; both are 0 when the last of them is gone
  */
 #include "broker/dispatch/internal.h"
@@ -36,12 +40,15 @@ static uint64_t source_unclaimed(const struct source *source, const struct queue
 bool source_measure(struct source *source, struct queue_view *view)
 {
     const struct core *core = shard_core(source->dispatch->shard);
+    uint64_t seen_id = source->queue_id;
     source->target = 0;
     source->queue_id = 0;
     if (!source->enabled || !source->function->usable || !source->function->present ||
         !core_queue_by_name(core, slice_of(source->queue_name), view))
         return false;
     source->queue_id = view->queue_id;
+    source->fifo = view->settings.fifo;
+    source->fruitless = source->fruitless && seen_id == view->queue_id;
     struct scaling_input input = {.now_ms = dispatch_now(source->dispatch),
                                   .visible = source_unclaimed(source, view),
                                   .oldest_age_ms = source_age_ms(view),
@@ -66,7 +73,8 @@ static bool source_window_closed(struct source *source, const struct queue_view 
 bool source_start(struct source *source)
 {
     struct queue_view view;
-    if (!source->hinted || dispatch_now(source->dispatch) < source->backoff_until_ms)
+    if (source->fruitless || !source->hinted ||
+        dispatch_now(source->dispatch) < source->backoff_until_ms)
         return false;
     if (!source_measure(source, &view)) {
         source->hinted = false;

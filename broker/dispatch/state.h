@@ -92,10 +92,13 @@ struct source {
     char *queue_name;
     char *queue_arn;
     uint64_t queue_id; /* as last seen; 0: there was none */
+    bool fifo;         /* the queue, as last seen */
     bool enabled, present, report_item_failures;
     uint32_t batch_size, concurrency_max;
     uint64_t window_ms;
     bool hinted;               /* worth a look: a message came, or a batch ended */
+    bool fruitless;            /* what is visible cannot be had: its groups are in flight */
+    uint64_t readies;          /* times that the queue was said to have more */
     uint64_t window_opened_ms; /* 0: closed */
     uint64_t backoff_ms, backoff_until_ms;
     struct scaling scaling;
@@ -118,7 +121,9 @@ struct batch {
     struct core_message *messages;
     struct body_ref *refs;
     uint8_t (*ids)[UUID_BYTES];
+    uint32_t *groups; /* FIFO: of each message, the first of the batch in its group */
     uint32_t count;
+    uint64_t readies;    /* of the source when it was started */
     uint64_t started_ms; /* of the loop's clock: when it was sent */
 };
 

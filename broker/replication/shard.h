@@ -90,6 +90,7 @@ struct shard_receive {
     bool cancelled;
     bool proposed;
     bool finishing;
+    bool repeated; /* it was asked whether it repeats an earlier attempt */
     enum status status;
     enum core_code code;
     uint64_t deadline_ms;

@@ -8,10 +8,11 @@
  *   - in the very entry that carries a send to their queue (wait_serve), so that a message is
  * stored and leased in one commit;
  *   - when the core says that a message became visible for another reason (wait_ready);
- *   - on arrival, when messages are visible.
- * Only as many are proposed as can be served: while the receives in flight ask for as many messages
- * as are visible, the next one stays parked. A receive that finds nothing visible costs no entry:
- * it parks, or is answered empty at once (so the core's count of empty receives leaves these out).
+ *   - on arrival, when messages are visible, or when it may repeat an earlier attempt (FIFO
+ * queues): what that one was given is in flight, and only the core knows it. Only as many are
+ * proposed as can be served: while the receives in flight ask for as many messages as are visible,
+ * the next one stays parked. A receive that finds nothing visible costs no entry: it parks, or is
+ * answered empty at once (so the core's count of empty receives leaves these out).
  *
  * I1  A receive is in exactly one place: parked (queue's list, and the heap when it may wait),
  *     proposed (the batch), or finishing (the list that is answered at the end of the turn).
@@ -280,6 +281,18 @@ static void finish_parked(struct shard *shard, struct wait_queue *queue, enum st
     }
 }
 
+static void propose_repetitions(struct shard *shard, struct wait_queue *queue)
+{
+    for (struct shard_receive *receive = queue->first; receive != NULL;) {
+        struct shard_receive *next = receive->next;
+        if (receive->command.attempt_id.length > 0 && !receive->repeated) {
+            receive->repeated = true;
+            batch_add(shard, prepare(shard, queue, receive));
+        }
+        receive = next;
+    }
+}
+
 /* pump: propose what can be served, answer what may not wait. */
 static void pump(struct shard *shard, struct wait_queue *queue)
 {
@@ -289,6 +302,7 @@ static void pump(struct shard *shard, struct wait_queue *queue)
         finish_parked(shard, queue, STATUS_OK, CORE_NO_QUEUE);
         return;
     }
+    propose_repetitions(shard, queue);
     bool due = core_next_deadline_ms(shard->core) <= clock_now_ms();
     uint64_t visible = queue->fruitless ? 0 : view.visible;
     while (queue->first != NULL && (visible > queue->asked || (due && queue->asked == 0)))
@@ -405,7 +419,7 @@ void shard_receive(struct shard *shard, struct shard_receive *receive)
 {
     struct queue_view view;
     ASSERT(receive->command.max > 0);
-    receive->cancelled = receive->proposed = receive->finishing = false;
+    receive->cancelled = receive->proposed = receive->finishing = receive->repeated = false;
     receive->shard = shard;
     receive->heap_slot = NO_SLOT;
     receive->deadline_ms = uv_now(shard->options.loop) + receive->wait_ms;

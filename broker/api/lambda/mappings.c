@@ -11,8 +11,10 @@
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 
-#define ATTEMPTS_MAX 8
-#define PAGE_MAX     100
+#define ATTEMPTS_MAX   8
+#define PAGE_MAX       100
+
+#define FIFO_BATCH_MAX 10
 
 struct mapping_change {
     uint8_t uuid[UUID_BYTES];
@@ -191,6 +193,12 @@ static bool check_parties(struct lambda_call *call, const struct mapping_change 
         return refuse(call, "Error occurred while ReceiveMessage. SQS Error Code: "
                             "AWS.SimpleQueueService.NonExistentQueue. SQS Error Message: The "
                             "specified queue does not exist.");
+    }
+    if (queue.settings.fifo && change->config.batch_size > FIFO_BATCH_MAX) {
+        return refuse(call, "The maximum batch size for an Amazon SQS FIFO queue is 10.");
+    }
+    if (queue.settings.fifo && change->config.batching_window_s > 0) {
+        return refuse(call, "Batching window is not supported for FIFO queues");
     }
     if (queue.settings.visibility_s < config.timeout_s) {
         return failure_set(&call->failure, &call->arena, LAMBDA_PARAMETER,

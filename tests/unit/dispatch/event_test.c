@@ -42,7 +42,7 @@ static void test_golden(void **state)
     struct buffer event = {0};
     struct buffer expected = {0};
     event_begin(&event);
-    assert_true(event_add(&event, &source, &message, &record));
+    assert_true(event_add(&event, &source, &message, &record, NULL));
     event_end(&event);
     buffer_add_text(&expected, "{\"Records\":[{\"messageId\":\"059f36b4-87a3-44ab-83d2-"
                                "661975830a7d\",\"receiptHandle\":\"");
@@ -58,6 +58,30 @@ static void test_golden(void **state)
     assert_string_equal(buffer_c_string(&event), buffer_c_string(&expected));
     buffer_free(&event);
     buffer_free(&expected);
+}
+
+/* A message of a FIFO queue, redriven: the attributes as AWS orders them in its example. */
+static void test_golden_fifo(void **state)
+{
+    (void)state;
+    struct event_source fifo = source;
+    fifo.fifo = true;
+    struct record record = record_of("x");
+    record.group_id = SLICE_LITERAL("group \"1\"");
+    record.dedup_id = SLICE_LITERAL("once");
+    struct buffer event = {0};
+    event_begin(&event);
+    assert_true(event_add(&event, &fifo, &message, &record, "arn:aws:sqs:us-east-1:0:o.fifo"));
+    event_end(&event);
+    const char *attributes =
+        "\"attributes\":{\"ApproximateReceiveCount\":\"2\",\"SentTimestamp\":\"1545082649183\","
+        "\"SequenceNumber\":\"00000000000000000003\",\"MessageGroupId\":\"group \\\"1\\\"\","
+        "\"SenderId\":\"AIDAIENQZJOLO23YVJ4VO\",\"MessageDeduplicationId\":\"once\","
+        "\"ApproximateFirstReceiveTimestamp\":\"1545082649185\","
+        "\"DeadLetterQueueSourceArn\":\"arn:aws:sqs:us-east-1:0:o.fifo\"},";
+    if (strstr(buffer_c_string(&event), attributes) == NULL)
+        fail_msg("%s", buffer_c_string(&event));
+    buffer_free(&event);
 }
 
 static json_t *parse(struct buffer *event)
@@ -86,7 +110,7 @@ static void test_attributes(void **state)
                                                      RECORD_BINARY, slice_make("\x00\xff", 2)};
     struct buffer event = {0};
     event_begin(&event);
-    assert_true(event_add(&event, &source, &message, &record));
+    assert_true(event_add(&event, &source, &message, &record, NULL));
     event_end(&event);
     json_t *root = parse(&event);
     const json_t *item = first_record(root);
@@ -120,7 +144,7 @@ static void test_escaping(void **state)
     struct record record = record_of(all);
     struct buffer event = {0};
     event_begin(&event);
-    assert_true(event_add(&event, &source, &message, &record));
+    assert_true(event_add(&event, &source, &message, &record, NULL));
     event_end(&event);
     json_t *root = parse(&event);
     assert_string_equal(json_string_value(json_object_get(first_record(root), "body")), all);
@@ -148,10 +172,10 @@ static void test_cap(void **state)
     struct buffer event = {0};
     unsigned taken = 0;
     event_begin(&event);
-    while (event_add(&event, &source, &message, &record))
+    while (event_add(&event, &source, &message, &record, NULL))
         taken++;
     size_t before = event.length;
-    assert_false(event_add(&event, &source, &message, &record));
+    assert_false(event_add(&event, &source, &message, &record, NULL));
     assert_int_equal(event.length, before);
     event_end(&event);
     assert_int_equal(taken, 5);
@@ -163,7 +187,7 @@ static void test_cap(void **state)
     memset(body, '"', length); /* doubles when escaped; the first is always taken */
     event_begin(&event);
     for (unsigned i = 0; i < 2; i++)
-        assert_true(event_add(&event, &source, &message, &record));
+        assert_true(event_add(&event, &source, &message, &record, NULL));
     buffer_free(&event);
     free(body);
 }
@@ -171,8 +195,11 @@ static void test_cap(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),   cmocka_unit_test(test_attributes),
-        cmocka_unit_test(test_escaping), cmocka_unit_test(test_invalid_utf8_is_still_json),
+        cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_golden_fifo),
+        cmocka_unit_test(test_attributes),
+        cmocka_unit_test(test_escaping),
+        cmocka_unit_test(test_invalid_utf8_is_still_json),
         cmocka_unit_test(test_cap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
