@@ -6,21 +6,22 @@
 #   deploy/quickstart.sh [--keep] [--data-dir DIR] [--port P]
 #
 #   --keep          leave Millrace running at the end, and say how to stop it
-#   --data-dir DIR  where it keeps its data; build/quickstart if not given
+#   --data-dir DIR  where it keeps its data; build/quickstart if not given, or, run by root below
+#                   a folder that is closed to others, /var/lib/millrace-quickstart
 #   --port P        the HTTP port; 9324 if not given, or any free one if that is taken
 #
 # What it starts it also stops, by process id, however it ends.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-data_dir=$root/build/quickstart
+data_dir=
 port=9324
 port_given=no
 keep=no
 pid=
 
 usage() {
-    sed -n '6,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '6,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 misuse() {
@@ -93,7 +94,10 @@ start_millrace() {
         echo "Port $port is in use, so another one is taken."
         port=0
     fi
-    mkdir -p "$data_dir"
+    if [ ! -d "$data_dir" ]; then
+        mkdir -p "$data_dir"
+        chmod 711 "$data_dir"
+    fi
     : >"$data_dir/quickstart.json"
     # A few functions for each processor: more would only start more interpreters at once.
     nohup "$root/build/release/bin/millrace" local --json --data-dir "$data_dir" \
@@ -113,6 +117,24 @@ start_millrace() {
     return 1
 }
 
+# Functions run as users of their own if root starts the worker, and in a container they see the
+# worker's files at their path.
+others_can_pass() {
+    [ "$(id -u)" -ne 0 ] ||
+        setpriv --reuid=65534 --regid=65534 --clear-groups test -e "$1/." 2>/dev/null
+}
+
+choose_data_dir() {
+    data_dir=$root/build/quickstart
+    mkdir -p "$root/build"
+    if ! others_can_pass "$root/build"; then
+        data_dir=/var/lib/millrace-quickstart
+    fi
+}
+
+if [ -z "$data_dir" ]; then
+    choose_data_dir
+fi
 [[ $data_dir == /* ]] || data_dir=$PWD/$data_dir
 cd "$root"
 step "Installing what is missing"
@@ -150,8 +172,11 @@ fi
 cat <<NEXT
 Then, in a terminal (any credentials do, the endpoint is $endpoint):
   export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any AWS_DEFAULT_REGION=us-east-1
-  aws --endpoint-url $endpoint sqs list-queues
-  aws --endpoint-url $endpoint lambda list-functions
   build/release/bin/millrace --endpoint $endpoint status
   build/release/bin/millrace --help
+  aws --endpoint-url $endpoint sqs list-queues
+  aws --endpoint-url $endpoint lambda list-functions
 NEXT
+if ! command -v aws >/dev/null 2>&1; then
+    echo "(aws is in Debian's package awscli, which is not installed here.)"
+fi

@@ -214,6 +214,7 @@ run_clients() {
 run_quickstart() {
     local data
     data=$(mktemp -d)
+    chmod 711 "$data" # functions run as other users below it
     suite quickstart exit deploy/quickstart.sh --data-dir "$data"
     suite quickstart-again exit deploy/quickstart.sh --data-dir "$data"
     rm -rf "$data"

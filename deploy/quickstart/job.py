@@ -315,14 +315,14 @@ def show(line):
 
 
 class Progress:
-    """A line twice a second while answers come, then now and then: the message that cannot be
-    parsed is given its tries, one visibility timeout apart."""
+    """A line twice a second while answers come. Then one that says what is waited for: the message
+    that cannot be parsed is given its attempts, one visibility timeout apart."""
 
-    BUSY_S, QUIET_S = 0.5, 5.0
+    BUSY_S = 0.5
 
-    def __init__(self, sender, collector, gauges, wanted):
+    def __init__(self, sender, collector, gauges, wanted, attempts):
         self.sender, self.collector, self.gauges = sender, collector, gauges
-        self.wanted = wanted
+        self.wanted, self.attempts = wanted, attempts
         self.begun = time.monotonic()
         self.said = self.begun
         self.answered_s = None
@@ -331,19 +331,24 @@ class Progress:
         return time.monotonic() - self.begun
 
     def tell(self, at_once=False):
-        if self.answered_s is None and len(self.collector.answers) >= self.wanted:
-            self.answered_s = self.elapsed()
-            at_once = True
         now = time.monotonic()
-        every_s = self.BUSY_S if self.answered_s is None else self.QUIET_S
-        if not at_once and now - self.said < every_s:
-            return
-        self.said = now
-        show(
-            f"  {self.elapsed():5.1f} s   sent {self.sender.sent:5}   answered"
-            f" {len(self.collector.answers):5} of {self.wanted}   set aside"
-            f" {len(self.collector.set_aside)}   running {self.gauges.running}"
-        )
+        answered = len(self.collector.answers) >= self.wanted
+        first_answered = answered and self.answered_s is None
+        if first_answered:
+            self.answered_s = self.elapsed()
+        busy = not answered and now - self.said >= self.BUSY_S
+        if at_once or first_answered or busy:
+            self.said = now
+            show(
+                f"  {self.elapsed():5.1f} s   sent {self.sender.sent:5}   answered"
+                f" {len(self.collector.answers):5} of {self.wanted}   set aside"
+                f" {len(self.collector.set_aside)}   running {self.gauges.running}"
+            )
+        if first_answered and not at_once:
+            show(
+                "            all answered; waiting for the message that cannot be parsed to use up"
+                f" its {self.attempts} attempts"
+            )
 
 
 def follow(broker, progress, sending, collecting):
@@ -354,6 +359,8 @@ def follow(broker, progress, sending, collecting):
         for thread in sending + collecting:
             if thread.done() and thread.exception() is not None:
                 raise thread.exception()
+        if collector.set_aside - {POISON}:
+            raise RuntimeError("messages that can be parsed were set aside")
         complete = (
             all(thread.done() for thread in sending)
             and len(collector.answers) >= progress.wanted
@@ -433,7 +440,7 @@ def run_job(broker, args, bodies, wanted):
     url, results_url, failed_url = prepare(broker, args)
     sender = Sender(broker, url, run)
     collector = Collector(broker, results_url, failed_url, run)
-    progress = Progress(sender, collector, Gauges(broker), len(wanted))
+    progress = Progress(sender, collector, Gauges(broker), len(wanted), args.max_receives)
     progress.gauges.sample()
     stopped_by = None
     with concurrent.futures.ThreadPoolExecutor(max_workers=args.threads + 3) as pool:
@@ -460,7 +467,7 @@ def read_args():
     parser.add_argument("--deadline", type=float, default=300, metavar="S")
     parser.add_argument("--threads", type=int, default=4, metavar="N", help="that send")
     parser.add_argument(
-        "--visibility", type=int, default=8, metavar="S", help="of the queue, above 5"
+        "--visibility", type=int, default=FUNCTION_TIMEOUT_S + 1, metavar="S", help="of the queue"
     )
     parser.add_argument("--max-receives", type=int, default=3, metavar="N")
     return parser.parse_args()
