@@ -42,6 +42,7 @@ LAYERS = {
     "broker/core": BASE,
     "broker/log": CORE,
     "broker/replication": LOG,
+    "broker/inspect": LOG,
     "broker/dispatch": REPLICATION + ["proto/rpc"],
     "broker/api": DISPATCH + ["proto/http"],
     "broker/api/sqs": API + ["proto/sqs"],

@@ -6,6 +6,7 @@
 
 #include "broker/log/frame.h"
 #include "broker/log/log.h"
+#include "tests/unit/log/tool.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -164,11 +165,10 @@ static inline void bench_flip(const char *path, uint64_t offset)
     close(fd);
 }
 
+/* bench_copy_tree: `to` must not exist. */
 static inline void bench_copy_tree(const char *from, const char *to)
 {
-    char command[400];
-    snprintf(command, sizeof command, "cp -a '%s/.' '%s/'", from, to);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(tool_run("cp", "-a", from, to), 0);
 }
 
 #endif
