@@ -115,8 +115,8 @@ class Local:
         return found
 
 
-def sqs_client(endpoint):
-    config = botocore.config.Config(retries={"max_attempts": 5, "mode": "standard"}, proxies={})
+def sqs_client(endpoint, attempts=5):
+    config = botocore.config.Config(retries={"total_max_attempts": attempts, "mode": "standard"}, proxies={})
     return boto3.client(
         "sqs",
         endpoint_url=endpoint,
