@@ -335,6 +335,17 @@ static void output_flood_is_cut(void **state)
     assert_true(st.st_size < (2 << 20));
 }
 
+/* Some supervisors of whole machines put processes back into a memory group of their own. */
+static bool stays_in_its_group(struct fixture *f)
+{
+    static const struct function function =
+        PYTHON("py-group", "def handler(event, context):\n"
+                           "    lines = open('/proc/self/cgroup').read().split('\\n')\n"
+                           "    memory = [l for l in lines if ':memory:' in l or l[:3] == '0::']\n"
+                           "    return 'stays' if '/env-' in ''.join(memory) else 'moved'\n");
+    return strstr(deploy_and_run(f, &function, "{}")->payload, "stays") != NULL;
+}
+
 static void memory_and_tmp_are_bounded(void **state)
 {
     static const struct function function =
@@ -352,6 +363,10 @@ static void memory_and_tmp_are_bounded(void **state)
         return;
     if (f->isolation.cgroups.kind == CGROUP_NONE) {
         print_message("skipped: no control groups here\n");
+        return;
+    }
+    if (!stays_in_its_group(f)) {
+        print_message("skipped: something here moves processes out of their memory group\n");
         return;
     }
     expect(deploy_and_run(f, &function, "\"memory\""), CRASH, "signal: killed");
@@ -608,8 +623,10 @@ static void kill_and_look(const struct isolation *isolation)
         return;
     assert_int_equal(pipe(ready), 0);
     pid_t pid = fork();
-    if (pid == 0)
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* also when this test fails half-way */
         live_and_run(isolation, ready[1]);
+    }
     close(ready[1]);
     assert_int_equal(read(ready[0], dir, sizeof dir), sizeof dir);
     close(ready[0]);
@@ -678,6 +695,7 @@ int main(void)
         cmocka_unit_test(a_killed_worker_leaves_nothing),
         cmocka_unit_test(a_killed_worker_leaves_nothing_bare),
     };
+    own_region(); /* before anything is forked */
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     isolation_deinit(&whole_isolation);
     return failed;

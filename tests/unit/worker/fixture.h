@@ -25,6 +25,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -95,6 +96,16 @@ static void broker_send(struct fixture *f, uint16_t type, const ProtobufCMessage
     assert_int_equal(link_send(f->link, type, message), STATUS_OK);
 }
 
+/* own_region: a mark in the environment of every function of this test process, so that copies of
+ * this test that run at the same time do not take each other's processes for their own. */
+static char *own_region(void)
+{
+    static char region[32]; /* of the first process: the children that the tests fork share it */
+    if (region[0] == '\0')
+        snprintf(region, sizeof region, "eu-test-%d", (int)getpid());
+    return region;
+}
+
 static void broker_welcome(struct fixture *f)
 {
     Millrace__Welcome welcome = MILLRACE__WELCOME__INIT;
@@ -102,7 +113,7 @@ static void broker_welcome(struct fixture *f)
     welcome.version = loose("test");
     welcome.heartbeat_ms = 500;
     welcome.endpoint = loose("http://127.0.0.1:9324");
-    welcome.region = loose("eu-central-1");
+    welcome.region = own_region();
     welcome.account_id = loose("000000000000");
     broker_send(f, MILLRACE__TYPE__TYPE_WELCOME, &welcome.base);
 }
@@ -451,8 +462,8 @@ static bool has_runtime(const char *id)
     return false;
 }
 
-/* processes_with: how many processes have `mark` in their environment block or command line. Each
- * test's functions carry its data folder's unique name as AWS_LAMBDA_FUNCTION_NAME. */
+/* processes_with: how many processes of functions of this test have `mark` in their environment,
+ * where the function's name is. */
 static unsigned processes_with(const char *mark)
 {
     unsigned found = 0;
@@ -468,7 +479,8 @@ static unsigned processes_with(const char *mark)
         ssize_t length = fd >= 0 ? read(fd, text, sizeof text) : 0;
         if (fd >= 0)
             close(fd);
-        found += length > 0 && memmem(text, (size_t)length, mark, strlen(mark)) != NULL;
+        found += length > 0 && memmem(text, (size_t)length, mark, strlen(mark)) != NULL &&
+                 memmem(text, (size_t)length, own_region(), strlen(own_region())) != NULL;
     }
     closedir(proc);
     return found;
