@@ -116,7 +116,8 @@ class Local:
 
 
 def sqs_client(endpoint, attempts=5):
-    config = botocore.config.Config(retries={"total_max_attempts": attempts, "mode": "standard"}, proxies={})
+    retries = {"total_max_attempts": attempts, "mode": "standard"}
+    config = botocore.config.Config(retries=retries, proxies={})
     return boto3.client(
         "sqs",
         endpoint_url=endpoint,
