@@ -114,6 +114,7 @@ struct log {
     uint32_t spares_coming; /* being prepared or recycled */
     uint64_t spare_number;  /* for names */
     uint32_t preparing;
+    uint64_t no_spare_index; /* first of the segment during which making one failed */
 
     uint64_t snapshots[SNAPSHOTS_READ_MAX]; /* indexes, ascending */
     size_t snapshot_count;

@@ -61,9 +61,10 @@ static enum status open_folders(struct log *log, const char **error)
     if (log->dir_fd < 0)
         return refuse_errno(log, "", errno, error);
     int code = disk_make_dir(log->disk, log->dir_fd, "segments", &log->segments_fd);
-    if (code == 0)
-        code = disk_make_dir(log->disk, log->dir_fd, "snapshots", &log->snapshots_fd);
-    return code == 0 ? STATUS_OK : refuse_errno(log, "", code, error);
+    if (code != 0)
+        return refuse_errno(log, "/segments", code, error);
+    code = disk_make_dir(log->disk, log->dir_fd, "snapshots", &log->snapshots_fd);
+    return code == 0 ? STATUS_OK : refuse_errno(log, "/snapshots", code, error);
 }
 
 static enum status check_owner(struct log *log, const char **error)
@@ -288,7 +289,8 @@ static void append_one(struct log *log, const struct log_entry *entry, struct lo
     log->next_index++;
     writer_add(log, op);
     bool half = segment->end > segment->size / 2;
-    if (half && log->spare_count + log->spares_coming == 0 && log->closed == NULL)
+    if (half && log->spare_count + log->spares_coming == 0 && log->closed == NULL &&
+        log->no_spare_index != segment->head.first_index)
         writer_prepare_spare(log);
 }
 

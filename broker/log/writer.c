@@ -427,10 +427,12 @@ static void after_prepare(uv_work_t *work, int status)
     (void)status;
     log->preparing--;
     log->spares_coming--;
-    if (job->error == 0)
+    if (job->error == 0) {
         memcpy(log->spares[log->spare_count++], job->name, NAME_BYTES);
-    else
+    } else { /* a full disk, mostly: try again with the next segment */
+        log->no_spare_index = segments_last(log)->head.first_index;
         trace_warn("log", "no-spare", "error=\"%s\"", strerror(job->error));
+    }
     free(job);
     log_maybe_closed(log);
 }

@@ -118,6 +118,7 @@ struct shard {
     uint64_t tick_at_ms; /* what tick_timer is set for */
     unsigned handles;
     uint64_t disk_free_bytes;
+    uint64_t unchecked_bytes; /* of log since that was looked up */
     bool disk_low;
     uint64_t entries;
     uint64_t commands;

@@ -37,6 +37,7 @@
 #define HEARTBEAT_MS     100u
 #define ELECTION_MS      1000u
 #define DISK_CHECK_MS    1000u
+#define DISK_CHECK_PART  8u     /* and when this part of the reserve has been written since */
 #define TICK_AT_LEAST_MS 5u     /* deadlines closer than this run together */
 #define TICK_AT_MOST_MS  60000u /* look again: the wall clock may have been set */
 
@@ -105,6 +106,32 @@ static void apply(struct shard *shard, uint64_t index, struct slice payload)
                            "or a later version");
 }
 
+static void check_disk(struct shard *shard)
+{
+    shard->unchecked_bytes = 0;
+    if (shard->log == NULL || log_disk_free(shard->log, &shard->disk_free_bytes) != STATUS_OK)
+        return;
+    bool low = shard->disk_free_bytes < shard->options.disk_reserve_bytes;
+    if (low != shard->disk_low)
+        trace_warn("shard", low ? "disk-low" : "disk-recovered",
+                   "dir=\"%s\" free=%" PRIu64 " reserve=%" PRIu64, shard->options.dir,
+                   shard->disk_free_bytes, shard->options.disk_reserve_bytes);
+    shard->disk_low = low;
+}
+
+static void on_disk_timer(uv_timer_t *timer)
+{
+    check_disk(timer->data);
+}
+
+/* note_growth: a second between two looks at the disk is long enough to fill the reserve. */
+static void note_growth(struct shard *shard, size_t length)
+{
+    shard->unchecked_bytes += length;
+    if (shard->unchecked_bytes >= shard->options.disk_reserve_bytes / DISK_CHECK_PART)
+        check_disk(shard);
+}
+
 static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **result)
 {
     struct shard *shard = fsm->data;
@@ -113,6 +140,7 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
     *result = NULL;
     if (!batch_apply(shard, index, payload))
         apply(shard, index, payload);
+    note_growth(shard, buf->len);
     snapshots_note_entry(shard, buf);
     return 0;
 }
@@ -293,19 +321,6 @@ static void arm_tick(struct shard *shard)
     shard->tick_at_ms = deadline_ms;
     uv_update_time(shard->options.loop); /* the timer counts from the loop's idea of now */
     uv_timer_start(&shard->tick_timer, on_tick_timer, delay_ms, 0);
-}
-
-static void on_disk_timer(uv_timer_t *timer)
-{
-    struct shard *shard = timer->data;
-    if (shard->log == NULL || log_disk_free(shard->log, &shard->disk_free_bytes) != STATUS_OK)
-        return;
-    bool low = shard->disk_free_bytes < shard->options.disk_reserve_bytes;
-    if (low != shard->disk_low)
-        trace_warn("shard", low ? "disk-low" : "disk-recovered",
-                   "dir=\"%s\" free=%" PRIu64 " reserve=%" PRIu64, shard->options.dir,
-                   shard->disk_free_bytes, shard->options.disk_reserve_bytes);
-    shard->disk_low = low;
 }
 
 /* ---- a turn of the loop ---- */
