@@ -11,10 +11,16 @@
 #include "broker/core/message.h"
 
 #include "proto/base/assert.h"
+#include "proto/base/pages.h"
 
 #include <stdlib.h>
 
 #define MAP_CAPACITY_MIN 4u
+
+/* Slabs are cut from regions of whole huge pages. */
+#define REGION_SLABS 64u
+#define REGION_BYTES (REGION_SLABS * SLAB_COUNT * sizeof(struct message))
+_Static_assert(REGION_BYTES % PAGES_UNIT == 0, "a region is made of whole huge pages");
 
 void messages_init(struct messages *messages)
 {
@@ -25,8 +31,8 @@ void messages_init(struct messages *messages)
 
 void messages_deinit(struct messages *messages)
 {
-    for (uint32_t i = 0; i < messages->slab_count; i++)
-        free(messages->slabs[i]);
+    for (uint32_t i = 0; i < messages->slab_count; i += REGION_SLABS)
+        pages_give(messages->slabs[i], REGION_BYTES);
     free(messages->slabs);
     for (uint32_t i = 0; i < MAP_PARTS; i++)
         free(messages->map[i].slots);
@@ -48,8 +54,9 @@ static void slab_add(struct messages *messages)
     ASSERT(messages->slab_count < (MESSAGE_NONE >> SLAB_SHIFT) - 1);
     if (messages->slab_count == messages->slab_capacity)
         slabs_grow(messages);
-    struct message *slab = malloc(SLAB_COUNT * sizeof *slab);
-    ASSERT(slab != NULL);
+    bool first_of_region = messages->slab_count % REGION_SLABS == 0;
+    struct message *slab = first_of_region ? pages_take(REGION_BYTES)
+                                           : messages->slabs[messages->slab_count - 1] + SLAB_COUNT;
     uint32_t first = messages->slab_count << SLAB_SHIFT;
     messages->slabs[messages->slab_count++] = slab;
     for (uint32_t i = 0; i < SLAB_COUNT; i++)

@@ -16,10 +16,11 @@
 #define SNAPSHOT_TRAILING 16u
 #define ENTRY_OVERHEAD    256u /* what the library keeps in memory for each entry, about */
 /* Of log between two snapshots: at least, and at most; and of memory; see snapshot.c. */
-#define SNAPSHOT_BYTES        (UINT64_C(64) << 20)
-#define SNAPSHOT_BYTES_MAX    (UINT64_C(2) << 30)
-#define SNAPSHOT_MEMORY_BYTES (UINT64_C(64) << 20)
-#define SCRATCH_BYTES         (1u << 20)
+#define SNAPSHOT_BYTES            (UINT64_C(64) << 20)
+#define SNAPSHOT_BYTES_MAX        (UINT64_C(2) << 30)
+#define SNAPSHOT_MEMORY_BYTES     (UINT64_C(32) << 20)
+#define SNAPSHOT_MEMORY_BYTES_MAX (UINT64_C(128) << 20)
+#define SCRATCH_BYTES             (1u << 20)
 /* Without a stored snapshot for so much log, or memory, entries are spaced; at twice that sends are
  * refused. */
 #define PACED_BYTES        (UINT64_C(6) << 30)

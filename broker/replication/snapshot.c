@@ -15,8 +15,9 @@
  * it to followers. Where there are none it never looks at an entry again once that is applied. So
  * the pages that lie inside such a payload are given back to the system (they read as zeros from
  * then on); the log has the entry. What stays is the edges and small payloads: those are counted,
- * and bring a snapshot by themselves. Whoever makes this node send entries to others must fetch
- * them from the log instead: raft_disk.c refuses to send.
+ * and bring a snapshot by themselves: an eighth of the state's bytes, 32 MiB to 128 MiB. Whoever
+ * makes this node send entries to others must fetch them from the log instead: raft_disk.c refuses
+ * to send.
  *
  * While a snapshot is written log goes on gathering. From 6 GiB of log, or 384 MiB of memory, that
  * no stored snapshot covers, entries are spaced, which slows callers down without stopping anybody;
@@ -38,26 +39,31 @@
 
 /* ---- when ---- */
 
-static uint64_t due_bytes(const struct shard *shard)
+static uint64_t within(uint64_t least, uint64_t value, uint64_t most)
 {
-    uint64_t least = shard->options.snapshot_bytes;
-    uint64_t most = least > SNAPSHOT_BYTES_MAX ? least : SNAPSHOT_BYTES_MAX;
-    uint64_t fair = 2 * MESSAGE_BYTES * shard->snapshots.bodies;
-    if (fair < least)
-        return least;
-    return fair < most ? fair : most;
+    uint64_t bounded = value < most ? value : most;
+    return bounded > least ? bounded : least;
+}
+
+/* due: so much without a snapshot calls for one. */
+static struct unstored due(const struct shard *shard)
+{
+    uint64_t state = MESSAGE_BYTES * shard->snapshots.bodies;
+    return (struct unstored){
+        within(shard->options.snapshot_bytes, 2 * state, SNAPSHOT_BYTES_MAX),
+        within(SNAPSHOT_MEMORY_BYTES, state / 8, SNAPSHOT_MEMORY_BYTES_MAX),
+    };
 }
 
 static bool is_due(const struct shard *shard)
 {
     const struct snapshots *s = &shard->snapshots;
-    uint64_t log_bytes = due_bytes(shard);
-    uint64_t memory_bytes = SNAPSHOT_MEMORY_BYTES;
+    struct unstored limit = due(shard);
     if (s->failed.log_bytes > 0) { /* again, but not at once */
-        log_bytes = s->failed.log_bytes + log_bytes / RETRY_SHARE;
-        memory_bytes += s->failed.memory_bytes;
+        limit.log_bytes = s->failed.log_bytes + limit.log_bytes / RETRY_SHARE;
+        limit.memory_bytes = s->failed.memory_bytes + limit.memory_bytes / RETRY_SHARE;
     }
-    return s->held.log_bytes >= log_bytes || s->held.memory_bytes >= memory_bytes;
+    return s->held.log_bytes >= limit.log_bytes || s->held.memory_bytes >= limit.memory_bytes;
 }
 
 static void consider(struct shard *shard)

@@ -15,6 +15,7 @@
 #include "proto/base/clock.h"
 
 #include <ftw.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -586,6 +587,85 @@ static void snapshots_and_frees_segments(void **state)
     close_shard(b);
 }
 
+/* kill_snapshots: end every child that writes a snapshot, while messages are sent. */
+static int kill_snapshots(struct bench *b, uint64_t queue_id, const char *text, int sends)
+{
+    int killed = 0;
+    for (int i = 0; i < sends; i++) {
+        struct shard_stats stats;
+        send_text(b, queue_id, text);
+        shard_stats(b->shard, &stats);
+        if (stats.snapshot_pid > 0 && kill(stats.snapshot_pid, SIGKILL) == 0)
+            killed++;
+    }
+    return killed;
+}
+
+/* Snapshots that are killed are taken again, and nothing is lost; what is restored from one that
+ * was written under load, and the log behind it, is the same state. */
+static void killed_snapshots_do_no_harm(void **state)
+{
+    struct bench *b = *state;
+    struct shard_stats stats;
+    char text[2048];
+    memset(text, 'b', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    b->options.snapshot_bytes = 64u << 10;
+    open_shard(b);
+    uint64_t queue_id = make_queue(b, "orders");
+    assert_true(kill_snapshots(b, queue_id, text, 600) > 1);
+    do { /* now one may live */
+        send_text(b, queue_id, text);
+        shard_stats(b->shard, &stats);
+    } while (stats.snapshots < 3);
+    assert_true(stats.unstored_log_bytes < 4 * b->options.snapshot_bytes + 104 * 1000);
+    receive_now(b, queue_id, 0, CORE_DEFAULT);
+    uint64_t digest = core_digest(shard_core(b->shard));
+    close_shard(b);
+    open_shard(b);
+    assert_int_equal(core_digest(shard_core(b->shard)), digest);
+    core_check(shard_core(b->shard));
+    shard_stats(b->shard, &stats);
+    assert_true(stats.snapshot_index > 0);
+    /* It is a snapshot and a log to go on with. */
+    for (int i = 0; i < 300; i++)
+        send_text(b, queue_id, text);
+    digest = core_digest(shard_core(b->shard));
+    close_shard(b);
+    open_shard(b);
+    assert_int_equal(core_digest(shard_core(b->shard)), digest);
+    close_shard(b);
+}
+
+/* Large payloads do not stay in memory, and can be read from the log all the same. */
+static void applied_entries_leave_memory(void **state)
+{
+    struct bench *b = *state;
+    struct shard_stats stats;
+    const size_t length = 200000;
+    char *text = malloc(length + 1);
+    memset(text, 'c', length);
+    text[length] = '\0';
+    b->options.snapshot_bytes = UINT32_MAX; /* never */
+    b->options.segment_bytes = 4u << 20;
+    open_shard(b);
+    uint64_t queue_id = make_queue(b, "large");
+    for (int i = 0; i < 40; i++)
+        send_text(b, queue_id, text);
+    shard_stats(b->shard, &stats);
+    assert_true(stats.unstored_log_bytes > 40 * length);
+    assert_true(stats.unstored_memory_bytes < 2 * length);
+    assert_int_equal(stats.snapshots, 0);
+    struct answer got = receive_now(b, queue_id, 0, CORE_DEFAULT);
+    assert_int_equal(got.result.message_count, 10);
+    assert_body(b, got.messages[9].body, text);
+    close_shard(b);
+    open_shard(b); /* all of it is replayed */
+    assert_int_equal(receive_now(b, queue_id, 0, CORE_DEFAULT).result.message_count, 10);
+    close_shard(b);
+    free(text);
+}
+
 int main(void)
 {
 #define SHARD_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -604,6 +684,8 @@ int main(void)
         SHARD_TEST(refuses_another_nodes_folder),
         SHARD_TEST(refuses_sends_when_the_disk_is_low),
         SHARD_TEST(snapshots_and_frees_segments),
+        SHARD_TEST(killed_snapshots_do_no_harm),
+        SHARD_TEST(applied_entries_leave_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
