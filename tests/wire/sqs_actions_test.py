@@ -267,6 +267,16 @@ class Actions(sqs_raw.Calls):
         self.assertEqual(message["Body"], body)
         self.assertEqual(sent["MD5OfMessageBody"], hashlib.md5(body.encode()).hexdigest())
 
+    def test_an_answer_is_bounded(self):
+        url = make_queue()
+        for i in range(6):
+            self.ok("SendMessage", {"QueueUrl": url, "MessageBody": str(i) + "x" * 1048000})
+        first = self.receive(url, MaxNumberOfMessages=10)
+        self.assertEqual([m["Body"][0] for m in first], ["0", "1", "2", "3"][:len(first)])
+        self.assertIn(len(first), (3, 4))
+        rest = self.receive(url, MaxNumberOfMessages=10)
+        self.assertEqual(len(first) + len(rest), 6)
+
     # ---- long polls ----
 
     def test_long_poll_wakes_up(self):

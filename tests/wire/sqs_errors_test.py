@@ -2,6 +2,7 @@
 """Every error that the SQS API gives, in both protocols: code, type, status, sentence, and that a
 refused request changed nothing."""
 import json
+import time
 import unittest
 
 import sqs_raw
@@ -373,6 +374,20 @@ class Errors(sqs_raw.Calls):
         self.fails("ChangeMessageVisibility", change, INVALID,
                    f"Value {handle} for parameter ReceiptHandle is invalid. Reason: Message does "
                    "not exist or is not available for visibility timeout change.")
+
+
+    def test_twelve_hours_in_all(self):
+        url = make_queue()
+        call("json", "SendMessage", {"QueueUrl": url, "MessageBody": "x"})
+        handle = call("json", "ReceiveMessage", {
+            "QueueUrl": url, "VisibilityTimeout": 43200}).result["Messages"][0]["ReceiptHandle"]
+        time.sleep(1.2)
+        change = {"QueueUrl": url, "ReceiptHandle": handle, "VisibilityTimeout": 43200}
+        self.fails("ChangeMessageVisibility", change, INVALID,
+                   "Value 43200 for parameter VisibilityTimeout is invalid. Reason: Total "
+                   "VisibilityTimeout for the message is beyond the limit [43200 seconds].")
+        change["VisibilityTimeout"] = 43190
+        self.assertEqual(call(self.protocol, "ChangeMessageVisibility", change).status, 200)
 
 
 class JsonErrors(Errors, unittest.TestCase):

@@ -251,7 +251,9 @@ static void sqs_closing(struct api *api)
     struct sqs_call *call;
     struct sqs_call *after;
     DL_FOREACH_SAFE(state->waiting, call, after)
-    call->on_closing(call);
+    {
+        call->on_closing(call);
+    }
 }
 
 static void *state_new(void)
