@@ -170,7 +170,7 @@ static bool open_v1(struct cgroups *out)
 }
 
 /* move_self: out of our own group, so that it may give its controllers on. At the root of the tree
- * the rule does not hold, and nothing needs to move. */
+ * the rule does not hold, and nothing needs to move. The folder stays: nobody may go back. */
 static bool move_self(const char *base)
 {
     char leaf[CGROUP_PATH_MAX + 64], pid[32];
@@ -189,9 +189,12 @@ static bool open_v2(struct cgroups *out)
         return false;
     snprintf(base, sizeof base, "%s", out->memory_dir);
     *strrchr(base, '/') = '\0';
-    bool ok = write_file(base, "cgroup.subtree_control", give) == STATUS_OK ||
-              (move_self(base) && write_file(base, "cgroup.subtree_control", give) == STATUS_OK);
-    if (!ok || write_file(out->memory_dir, "cgroup.subtree_control", give) != STATUS_OK) {
+    enum status given = write_file(base, "cgroup.subtree_control", give);
+    /* Not for want of a controller, as in a hybrid system: moving would be for nothing. */
+    if (given == STATUS_BUSY && move_self(base))
+        given = write_file(base, "cgroup.subtree_control", give);
+    if (given != STATUS_OK ||
+        write_file(out->memory_dir, "cgroup.subtree_control", give) != STATUS_OK) {
         rmdir(out->memory_dir);
         return false;
     }
