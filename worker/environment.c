@@ -75,7 +75,7 @@ struct environment {
     bool initialised;
     bool exit_known;
     int exit_status;
-    pid_t watched_pid; /* of the runtime, without namespaces */
+    pid_t supervisor_pid; /* 0: not there */
     uint64_t memory_seen;
     uint64_t started_ns, delivered_ns, init_us;
     uint64_t idle_since_ms;
@@ -122,26 +122,44 @@ static void move_to(struct environment *e, enum environment_state next)
 
 /* ---- results ---- */
 
-static uint64_t resident_bytes(pid_t pid)
+/* number_in: the first number behind `field` in a file of /proc; 0 if there is none. An empty field
+ * is the start of the file. */
+static unsigned long long number_in(const char *path, const char *field)
 {
-    char path[64], line[128];
-    unsigned long long kb = 0;
-    snprintf(path, sizeof path, "/proc/%ld/status", (long)pid);
+    char line[128];
+    unsigned long long number = 0;
+    size_t length = strlen(field);
     FILE *file = fopen(path, "re");
     while (file != NULL && fgets(line, sizeof line, file) != NULL)
-        if (sscanf(line, "VmRSS: %llu kB", &kb) == 1)
+        if (strncmp(line, field, length) == 0) {
+            number = strtoull(line + length, NULL, 10);
             break;
+        }
     if (file != NULL)
         fclose(file);
-    return kb << 10;
+    return number;
 }
 
-/* look_at_memory: what stands in for a control group's peak. */
+/* runtime_bytes: what the runtime has in memory: the supervisor's first child. In a control group
+ * only what is its own: shared libraries may be charged to whoever read them first. */
+static uint64_t runtime_bytes(const struct environment *e)
+{
+    char path[80];
+    int pid = (int)e->supervisor_pid;
+    if (pid == 0)
+        return 0;
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", pid, pid);
+    unsigned long long runtime = number_in(path, "");
+    snprintf(path, sizeof path, "/proc/%llu/status", runtime);
+    const char *field = e->cgroup.kind == CGROUP_NONE ? "VmRSS:" : "RssAnon:";
+    return runtime != 0 ? number_in(path, field) << 10 : 0;
+}
+
+/* look_at_memory: what stands in for a control group's peak, and for its limit where a group does
+ * not hold (a supervisor of the machine may have moved the process out of it). */
 static void look_at_memory(struct environment *e)
 {
-    if (e->cgroup.kind != CGROUP_NONE || e->watched_pid <= 0)
-        return;
-    uint64_t bytes = resident_bytes(e->watched_pid);
+    uint64_t bytes = runtime_bytes(e);
     if (bytes > e->memory_seen)
         e->memory_seen = bytes;
 }
@@ -150,7 +168,7 @@ static uint64_t memory_max(struct environment *e)
 {
     look_at_memory(e);
     uint64_t peak = cgroup_memory_peak(&e->cgroup);
-    return peak > 0 ? peak : e->memory_seen;
+    return peak > e->memory_seen ? peak : e->memory_seen;
 }
 
 struct numbers {
@@ -734,9 +752,8 @@ static void on_failed(struct environment *e, const struct sandbox_report *report
 void environment_on_report(struct environment *e, const struct sandbox_report *report)
 {
     switch (report->kind) {
-    case SANDBOX_STARTED:
-        if (!e->setup->isolation->namespaces)
-            e->watched_pid = report->value;
+    case SANDBOX_SPAWNED:
+        e->supervisor_pid = report->value;
         break;
     case SANDBOX_FAILED:
         on_failed(e, report);
@@ -744,11 +761,11 @@ void environment_on_report(struct environment *e, const struct sandbox_report *r
     case SANDBOX_EXITED:
         e->exit_known = true;
         e->exit_status = report->value;
-        e->watched_pid = 0;
         if (report->extra > e->memory_seen)
             e->memory_seen = report->extra;
         break;
     case SANDBOX_ENDED:
+        e->supervisor_pid = 0;
         if (!e->ended)
             conclude(e);
         break;
@@ -762,7 +779,7 @@ void environment_watch_memory(struct environment *e)
     if (e->state == ENVIRONMENT_STOPPING)
         return;
     look_at_memory(e);
-    if (e->cgroup.kind == CGROUP_NONE && e->memory_seen > (uint64_t)e->function->memory_mb << 20)
+    if (e->memory_seen > (uint64_t)e->function->memory_mb << 20)
         stop_with(e, FATE_MEMORY);
 }
 

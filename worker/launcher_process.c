@@ -49,6 +49,12 @@ static void report_ended(const struct process *p, uint32_t id)
         _exit(0); /* the worker is gone */
 }
 
+static void report_spawned(const struct process *p, uint32_t id, pid_t pid)
+{
+    struct sandbox_report packet = {.kind = SANDBOX_SPAWNED, .id = id, .value = pid};
+    (void)!send(p->socket_fd, &packet, sizeof packet, MSG_NOSIGNAL);
+}
+
 static void report_failed(const struct process *p, uint32_t id, uint32_t step, int error)
 {
     struct sandbox_report packet = {.kind = SANDBOX_FAILED, .id = id, .value = error, .step = step};
@@ -91,6 +97,7 @@ static void launch(struct process *p, const struct launcher_order *order, int or
         return;
     }
     *place = (struct running){(pid_t)pid, order->id, order->namespaces != 0};
+    report_spawned(p, order->id, (pid_t)pid);
 }
 
 static void end_one(const struct process *p, uint32_t id)

@@ -37,6 +37,7 @@ MUST_CHECK enum status sandbox_spec_decode(struct slice in, struct arena *arena,
 
 /* How far a process got, told to the worker over the launcher's socket. */
 enum sandbox_report_kind {
+    SANDBOX_SPAWNED, /* by the launcher; value: process id of the supervisor */
     SANDBOX_STARTED, /* value: process id of the runtime as the supervisor sees it */
     SANDBOX_FAILED,  /* value: errno; step: enum sandbox_step */
     SANDBOX_EXITED,  /* value: wait status of the runtime; extra: its peak memory in bytes */

@@ -686,6 +686,7 @@ int main(void)
         WITH(timeout_kills_the_whole_tree, set_up_bare),
         WITH(fork_bomb_harms_nobody, set_up_bare),
         WITH(memory_is_watched_without_groups, set_up_bare),
+        WITH(memory_is_watched_without_groups, set_up_ungrouped),
         WITH(node_runs_all_kinds_of_handlers, set_up_bare),
         WITH(python_succeeds_and_stays_warm, set_up_same_user),
         WITH(timeout_kills_the_whole_tree, set_up_same_user),

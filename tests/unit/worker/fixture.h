@@ -314,16 +314,26 @@ static int tear_down(void **state)
 }
 
 /* Two processes and signals only: what a plain user or a strict container has. */
-static int set_up_bare(void **state)
+static int set_up_without_groups(void **state, bool namespaces)
 {
-    struct isolation bare = whole_isolation;
-    bare.namespaces = false;
-    bare.cgroups.kind = CGROUP_NONE;
-    isolation_describe(&bare);
-    struct fixture *f = fixture_new(&bare);
+    struct isolation less = whole_isolation;
+    less.namespaces = less.namespaces && namespaces;
+    less.cgroups.kind = CGROUP_NONE;
+    isolation_describe(&less);
+    struct fixture *f = fixture_new(&less);
     open_worker(f, 60000, 8);
     *state = f;
     return 0;
+}
+
+static int set_up_bare(void **state)
+{
+    return set_up_without_groups(state, false);
+}
+
+static int set_up_ungrouped(void **state)
+{
+    return set_up_without_groups(state, true);
 }
 
 static int set_up_same_user(void **state)
