@@ -26,7 +26,7 @@ struct segment_file {
     uint32_t count;
     uint32_t end;
     bool sealed;
-    bool torn; /* unsealed: bytes behind the end belong to no whole frame */
+    bool torn; /* unsealed: behind the end is a torn frame, or an earlier use of the file */
 };
 
 /* segment_file_name: the first index that a name of a segment says; 0: it is no such name. */

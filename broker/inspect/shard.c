@@ -164,7 +164,7 @@ static json_t *describe_segment(const struct segment_file *file)
                      (json_int_t)file->head.first_index, "last_index",
                      (json_int_t)segment_file_last(file), "frames", (json_int_t)file->count,
                      "frames_end", (json_int_t)file->end, "sealed", file->sealed, "rewritten",
-                     file->numbers != NULL, "torn_end", file->torn);
+                     file->numbers != NULL, "leftovers", file->torn);
 }
 
 static void note_span(struct shard *shard, const struct segment_file *file, const char *name)

@@ -67,8 +67,8 @@ static void print_segment(const json_t *row, struct buffer *out)
             number(row, "frames_end"), truth(row, "sealed") ? "sealed" : "open");
     if (truth(row, "rewritten"))
         buffer_add_text(out, ", rewritten");
-    if (truth(row, "torn_end"))
-        buffer_add_text(out, ", torn end (a start cuts it off)");
+    if (truth(row, "leftovers"))
+        buffer_add_text(out, ", leftovers behind the end");
     buffer_add_text(out, "\n");
 }
 

@@ -35,16 +35,20 @@ static inline void sample_on_called(struct shard_call *call, enum status status,
     s->done = true;
 }
 
-static inline void sample_call(struct sample *s, const struct command *command)
+static inline void sample_run(struct sample *s, struct shard_call *call)
 {
-    struct shard_call call = {.done = sample_on_called, .data = s};
     s->done = false;
-    shard_call_add(&call, command);
-    call.grows = command->type == COMMAND_SEND;
-    shard_call(s->shard, &call);
+    shard_call(s->shard, call);
     while (!s->done)
         uv_run(&s->loop, UV_RUN_ONCE);
     ASSERT(s->result.code == CORE_OK);
+}
+
+static inline void sample_call(struct sample *s, const struct command *command)
+{
+    struct shard_call call = {.done = sample_on_called, .data = s};
+    shard_call_add(&call, command);
+    sample_run(s, &call);
 }
 
 static inline uint64_t sample_queue(struct sample *s, const char *name)
@@ -66,8 +70,8 @@ static inline void sample_body(struct buffer *out, const char *queue, uint32_t n
         buffer_add_byte(out, (uint8_t)('a' + (n + out->length * out->length) % 23));
 }
 
-static inline void sample_send(struct sample *s, uint64_t queue_id, const char *queue, uint32_t n,
-                               uint32_t length)
+static inline void sample_add(struct shard_call *call, uint64_t queue_id, const char *queue,
+                              uint32_t n, uint32_t length)
 {
     struct buffer body = {0};
     struct buffer bytes = {0};
@@ -80,9 +84,29 @@ static inline void sample_send(struct sample *s, uint64_t queue_id, const char *
     command.send.queue_id = queue_id;
     command.send.delay_s = CORE_DEFAULT;
     command.send.record = buffer_slice(&bytes);
-    sample_call(s, &command);
+    shard_call_add(call, &command);
     buffer_free(&body);
     buffer_free(&bytes);
+}
+
+static inline void sample_send(struct sample *s, uint64_t queue_id, const char *queue, uint32_t n,
+                               uint32_t length)
+{
+    struct shard_call call = {.done = sample_on_called, .data = s, .grows = true};
+    sample_add(&call, queue_id, queue, n, length);
+    sample_run(s, &call);
+}
+
+/* sample_send_among: one message for `slow` among many for another queue, in one entry. */
+static inline void sample_send_among(struct sample *s, uint64_t slow, uint32_t n, uint64_t orders)
+{
+    struct shard_call call = {.done = sample_on_called, .data = s, .grows = true};
+    for (uint32_t i = 0; i < 10; i++) {
+        if (i == 5)
+            sample_add(&call, slow, "slow", n, 300);
+        sample_add(&call, orders, "orders", 2000 + i, 900);
+    }
+    sample_run(s, &call);
 }
 
 /* sample_drain: receive and delete everything that is visible. */
@@ -123,8 +147,8 @@ static inline void sample_make(const char *dir)
                                     .dir = shard_dir,
                                     .node_id = 1,
                                     .address = "127.0.0.1:9326",
-                                    .segment_bytes = 32768,
-                                    .snapshot_bytes = 40000,
+                                    .segment_bytes = 20480,
+                                    .snapshot_bytes = 30000,
                                     .disk_reserve_bytes = 1};
     if (shard_open(&s.shard, &options, &error) != STATUS_OK) {
         fprintf(stderr, "%s\n", error);
@@ -136,7 +160,7 @@ static inline void sample_make(const char *dir)
     uint64_t slow = sample_queue(&s, "slow");
     for (uint32_t n = 0; n < 180; n++) {
         if (n % 20 == 10 && n / 20 < SAMPLE_SLOW_COUNT)
-            sample_send(&s, slow, "slow", n / 20, 300);
+            sample_send_among(&s, slow, n / 20, orders);
         sample_send(&s, orders, "orders", n, 900);
         if (n % 10 == 9)
             sample_drain(&s, orders);
