@@ -10,7 +10,7 @@ static void check_deadline(const struct core *core, const struct message *messag
     const struct heap_entry *entry = &core->deadlines.entries[message->deadline_at];
     ASSERT(entry->item == index);
     ASSERT(entry->key == message_due_ms(message));
-    ASSERT(entry->key > core->now_ms);
+    ASSERT(entry->key > core->now_ms || core->deadlines_left == 0);
 }
 
 static void check_message(const struct core *core, const struct queue *queue, uint32_t index)
@@ -22,7 +22,7 @@ static void check_message(const struct core *core, const struct queue *queue, ui
     ASSERT(message->seq <= queue->seq_last);
     ASSERT(messages_find(&core->messages, queue->slot, message->seq) == index);
     ASSERT(message->sent_ms <= core->now_ms);
-    ASSERT(message->sent_ms + retention_ms > core->now_ms);
+    ASSERT(message->sent_ms + retention_ms > core->now_ms || core->retention_left == 0);
     ASSERT(message->state < MESSAGE_STATE_COUNT); /* I1 */
     ASSERT(message->body_index > 0);
     ASSERT(message->body_index <= core->applied_index);
@@ -32,6 +32,70 @@ static void check_message(const struct core *core, const struct queue *queue, ui
         ASSERT(message->receive_count > 0);
     if (message->state != MESSAGE_VISIBLE)
         check_deadline(core, message, index);
+}
+
+/* A group's lane has what belongs there; in a FIFO queue, no delay ends before an earlier one's.
+ * Among the offers it stands as its head says. */
+static void check_group(const struct core *core, const struct queue *queue,
+                        const struct group *group)
+{
+    uint32_t messages = 0;
+    uint32_t in_flight = 0;
+    uint64_t delayed_until_ms = 0;
+    struct lane_walk walk = {0};
+    uint32_t index;
+    while ((index = lane_next(&group->lane, &core->messages, &walk)) != MESSAGE_NONE) {
+        const struct message *message = message_at(&core->messages, index);
+        ASSERT(group_of(core, message) == group);
+        messages++;
+        in_flight += message->state == MESSAGE_IN_FLIGHT;
+        ASSERT(queue->view.settings.fifo || message->state == MESSAGE_VISIBLE);
+        if (message->state == MESSAGE_DELAYED) {
+            ASSERT(message_due_ms(message) >= delayed_until_ms);
+            delayed_until_ms = message_due_ms(message);
+        }
+    }
+    ASSERT(group->messages > 0);
+    ASSERT(core->groups[group->index] == group);
+    if (queue->view.settings.fifo) {
+        ASSERT(messages == group->messages);
+        ASSERT(in_flight == group->in_flight);
+        ASSERT(group->lane.strays.count == 0);
+    }
+    uint32_t head = group_head(core, queue, group);
+    ASSERT((head == MESSAGE_NONE) == (group->offer_at == POSITION_NONE));
+    if (head == MESSAGE_NONE)
+        return;
+    ASSERT(queue->offers.entries[group->offer_at].item == group->index);
+    ASSERT(queue->offers.entries[group->offer_at].key == message_at(&core->messages, head)->seq);
+}
+
+/* The counts of groups, found again; returns how many visible messages are in lanes of groups. */
+static uint64_t check_groups(const struct core *core, const struct queue *queue)
+{
+    uint64_t counts[2] = {0};
+    uint64_t found[2] = {0};
+    uint64_t grouped_visible = 0;
+    struct lane_walk walk = {0};
+    uint32_t index;
+    while ((index = lane_next(&queue->age, &core->messages, &walk)) != MESSAGE_NONE) {
+        const struct message *message = message_at(&core->messages, index);
+        bool grouped = message->group != 0;
+        ASSERT(grouped || !queue->view.settings.fifo);
+        found[0] += grouped;
+        found[1] += grouped && message->state == MESSAGE_IN_FLIGHT;
+        grouped_visible += grouped && message->state == MESSAGE_VISIBLE;
+    }
+    for (const struct group *group = queue->groups; group != NULL; group = group->hh.next) {
+        check_group(core, queue, group);
+        counts[0] += group->messages;
+        counts[1] += group->in_flight;
+    }
+    ASSERT(counts[0] == found[0]);
+    ASSERT(counts[1] == found[1]);
+    ASSERT(heap_ordered(&queue->offers));
+    ASSERT(queue->offers.count <= HASH_COUNT(queue->groups));
+    return grouped_visible;
 }
 
 /* I4: the list part of a lane is in order, its strays form a heap, and there are `count` of both.
@@ -75,6 +139,44 @@ static void check_retention(const struct core *core, const struct queue *queue)
     ASSERT(entry->key == oldest_ms + (uint64_t)queue->view.settings.retention_s * SECOND_MS);
 }
 
+static void check_chores(const struct core *core, const struct queue *queue)
+{
+    uint64_t last_ms = 0;
+    for (const struct dedup *dedup = queue->dedups; dedup != NULL; dedup = dedup->hh.next) {
+        ASSERT(dedup->sent_ms >= last_ms);
+        last_ms = dedup->sent_ms;
+    }
+    ASSERT(last_ms <= core->now_ms);
+    for (uint32_t i = 1; i < queue->move_count; i++)
+        ASSERT(queue->moves[i].view.status != MOVE_RUNNING);
+    uint64_t least_ms = dedup_due_ms(queue);
+    uint64_t attempt_ms = attempt_due_ms(queue);
+    uint64_t move_ms = move_due_ms(queue);
+    least_ms = attempt_ms < least_ms ? attempt_ms : least_ms;
+    least_ms = move_ms < least_ms ? move_ms : least_ms;
+    ASSERT((least_ms == UINT64_MAX) == (queue->chore_at == POSITION_NONE));
+    if (least_ms != UINT64_MAX)
+        ASSERT(core->chores.entries[queue->chore_at].key == least_ms);
+}
+
+/* What graves still have: messages, and how many of these are in the heap of deadlines. */
+static uint64_t check_graves(const struct core *core, uint64_t *hidden)
+{
+    uint64_t messages = 0;
+    for (const struct queue *grave = core->graves; grave != NULL; grave = grave->next) {
+        struct lane_walk walk = {0};
+        uint32_t index;
+        ASSERT(grave->buried);
+        ASSERT(core->queues[grave->slot] == grave);
+        while ((index = lane_next(&grave->age, &core->messages, &walk)) != MESSAGE_NONE) {
+            const struct message *message = message_at(&core->messages, index);
+            messages++;
+            *hidden += message->state != MESSAGE_VISIBLE && message->deadline_at != POSITION_NONE;
+        }
+    }
+    return messages;
+}
+
 static uint64_t check_queue(const struct core *core, const struct queue *queue)
 {
     uint64_t counts[MESSAGE_STATE_COUNT] = {0};
@@ -89,7 +191,13 @@ static uint64_t check_queue(const struct core *core, const struct queue *queue)
     ASSERT(counts[MESSAGE_IN_FLIGHT] == queue->view.in_flight);
     ASSERT(queue->view.in_flight <= IN_FLIGHT_MAX);
     uint64_t total = queue->view.delayed + queue->view.visible + queue->view.in_flight;
-    check_lane(core, &queue->ready, queue->view.visible);
+    uint64_t grouped_visible = check_groups(core, queue);
+    check_lane(core, &queue->ready, queue->view.visible - grouped_visible);
+    if (queue->view.settings.fifo) {
+        ASSERT(queue->age.strays.count == 0);
+        ASSERT(grouped_visible == queue->view.visible);
+    }
+    check_chores(core, queue);
     check_lane(core, &queue->age, total);
     check_retention(core, queue);
     ASSERT(core->queues[queue->slot] == queue);
@@ -142,8 +250,8 @@ static void check_catalog(const struct core *core)
 
 void core_check(const struct core *core)
 {
-    uint64_t messages = 0;
     uint64_t hidden = 0;
+    uint64_t messages = check_graves(core, &hidden);
     for (size_t i = 0; i < core->queue_names.count; i++) {
         const struct queue *queue = core->queue_names.entries[i].object;
         ASSERT(!queue->ready_noted);
@@ -156,6 +264,7 @@ void core_check(const struct core *core)
     ASSERT(hidden == core->deadlines.count); /* I3 */
     ASSERT(heap_ordered(&core->deadlines));
     ASSERT(heap_ordered(&core->retention));
+    ASSERT(heap_ordered(&core->chores));
     check_catalog(core);
     ASSERT(messages + check_blobs(core) == core->bodies_held); /* I6 */
 }

@@ -52,6 +52,12 @@ static void retention_moved(void *data, uint32_t item, uint32_t position)
     core->queues[item]->retention_at = position;
 }
 
+static void chore_moved(void *data, uint32_t item, uint32_t position)
+{
+    struct core *core = data;
+    core->queues[item]->chore_at = position;
+}
+
 struct core *core_new(const struct core_events *events)
 {
     struct core *core = calloc(1, sizeof *core);
@@ -61,6 +67,8 @@ struct core *core_new(const struct core_events *events)
     messages_init(&core->messages);
     heap_init(&core->deadlines, deadline_moved, core);
     heap_init(&core->retention, retention_moved, core);
+    heap_init(&core->chores, chore_moved, core);
+    core->step_max = STEP_MESSAGES;
     return core;
 }
 
@@ -90,7 +98,7 @@ void core_free(struct core *core)
     HASH_CLEAR(hh, core->queues_by_id);
     for (uint32_t i = 0; i < core->queue_slots; i++) {
         if (core->queues[i] != NULL)
-            queue_free(core->queues[i]);
+            queue_free(core, core->queues[i]);
     }
     names_deinit(&core->queue_names);
     free(core->queues);
@@ -99,6 +107,10 @@ void core_free(struct core *core)
     free(core->received);
     heap_deinit(&core->deadlines);
     heap_deinit(&core->retention);
+    heap_deinit(&core->chores);
+    free(core->groups);
+    free(core->free_groups);
+    origins_free(core);
     messages_deinit(&core->messages);
     free(core);
 }
@@ -114,11 +126,21 @@ static void settle_down(struct core *core)
 void core_begin(struct core *core, uint64_t index, uint64_t now_ms)
 {
     ASSERT(index > core->applied_index);
+    ASSERT(index <= BODY_INDEX_MAX);
     ASSERT(now_ms <= TIME_MS_MAX);
+    core->retention_left = core->step_max;
+    core->deadlines_left = core->step_max;
+    core->graves_left = core->step_max;
     core->applied_index = index;
     if (now_ms > core->now_ms)
         core->now_ms = now_ms;
     settle_down(core);
+}
+
+void core_set_step(struct core *core, uint32_t messages)
+{
+    ASSERT(messages > 0);
+    core->step_max = messages;
 }
 
 static void bootstrap(struct core *core, const struct command *command)
@@ -233,7 +255,8 @@ static bool queue_read(const struct core *core, const struct queue *queue, struc
         return false;
     *out = queue->view;
     uint32_t oldest = lane_least(&queue->age, &core->messages);
-    out->oldest_sent_ms = oldest != MESSAGE_NONE ? message_at(&core->messages, oldest)->sent_ms : 0;
+    out->oldest_sent_ms =
+        oldest != MESSAGE_NONE ? message_sent_ms(message_at(&core->messages, oldest)) : 0;
     return true;
 }
 

@@ -9,10 +9,13 @@
  * Invariants, checked by core_check:
  *   I1  a message is in exactly one state: delayed, visible or in flight
  *   I2  a queue's counters equal the number of its messages in each state
- *   I3  a delayed or in-flight message has exactly one deadline, later than core time
- *   I4  visible messages are handed out in sending order, as far as leases allow
- *   I5  a message's receive count never goes down, except when a redrive starts it afresh
- *   I6  events.body_hold and body_release balance: what is held is what is referenced */
+ *   I3  a delayed or in-flight message has exactly one deadline, later than core time once there is
+ *       no backlog of due ones
+ *   I4  visible messages are handed out in sending order, as far as leases allow; in a FIFO queue
+ *       none is handed out while an earlier one of its group is delayed or in flight
+ *   I5  a message's receive count never goes down, except when it moves to another queue
+ *   I6  events.body_hold and body_release balance: what is held is what is referenced, or belonged
+ *       to a queue that was purged or deleted and is being dropped */
 #ifndef BROKER_CORE_CORE_H
 #define BROKER_CORE_CORE_H
 
@@ -27,7 +30,7 @@ struct core_events {
     void *data;
     void (*body_hold)(void *data, struct body_ref ref);    /* is referenced from now on */
     void (*body_release)(void *data, struct body_ref ref); /* is referenced no more */
-    void (*queue_ready)(void *data, uint64_t queue_id);    /* a message became visible */
+    void (*queue_ready)(void *data, uint64_t queue_id);    /* there may be more to receive */
     void (*queue_gone)(void *data, uint64_t queue_id);     /* the queue was deleted */
     void (*catalog_changed)(void *data);                   /* a function or mapping was changed */
 };
@@ -67,6 +70,11 @@ struct core_result {
 
 struct core *core_new(const struct core_events *events);
 void core_free(struct core *core);
+
+/* core_set_step: how many messages an entry may expire, show when they are due, or drop of purged
+ * and deleted queues; 10,000 unless told. For tests: it is part of the state machine, so it must be
+ * the same on all replicas, from the first entry on. */
+void core_set_step(struct core *core, uint32_t messages);
 
 /* core_begin: start applying entry `index` with the leader's time; core time becomes
  * max(core time, now_ms), and everything that is due runs. */
@@ -164,8 +172,9 @@ bool core_blob_complete(const struct core *core, const uint8_t sha256[SHA256_BYT
 bool core_message_body(const struct core *core, uint64_t queue_id, struct core_lease lease,
                        struct body_ref *out);
 
-/* core_next_deadline_ms: when the next delay, lease or retention ends; UINT64_MAX = never. The
- * leader proposes a TICK then. */
+/* core_next_deadline_ms: when the next delay, lease or retention ends, or a move goes on; core time
+ * while there is more to do than one entry may; UINT64_MAX = never. The leader proposes
+ * a TICK then. */
 uint64_t core_next_deadline_ms(const struct core *core);
 
 uint64_t core_now_ms(const struct core *core);

@@ -24,9 +24,12 @@ static uint64_t mix_bytes(uint64_t hash, struct slice bytes)
     return mix(mix(hash, rest), bytes.length);
 }
 
-static uint64_t message_digest(const struct message *message)
+static uint64_t message_digest(const struct core *core, const struct message *message)
 {
     uint64_t hash = mix(message->seq, message->sent_ms);
+    hash = mix(hash, origin_queue_id(core, message));
+    if (message->group != 0)
+        hash = mix_bytes(hash, group_id(group_of(core, message)));
     hash = mix(hash, message->body_index);
     hash = mix(hash, (uint64_t)message->body_offset << 32 | message->body_length);
     hash = mix(hash, (uint64_t)message->receive_count << 32 | message->first_receive_after_ms);
@@ -44,7 +47,7 @@ static uint64_t queue_digest(const struct core *core, const struct queue *queue,
     struct lane_walk walk = {0};
     uint32_t index;
     while ((index = lane_next(&queue->age, &core->messages, &walk)) != MESSAGE_NONE)
-        sum += message_digest(message_at(&core->messages, index));
+        sum += message_digest(core, message_at(&core->messages, index));
     return mix(hash, sum);
 }
 

@@ -8,7 +8,7 @@
 #define SECOND_MS 1000u
 
 /* Later than any honest clock, and small enough that no sum of a time and a duration overflows. */
-#define TIME_MS_MAX      (UINT64_C(1) << 48)
+#define TIME_MS_MAX      ((UINT64_C(1) << 48) - 1)
 
 #define DELAY_S_MAX      900u
 #define VISIBILITY_S_MAX 43200u
@@ -20,6 +20,27 @@
 
 /* Per queue; a receive beyond it is refused (SQS: OverLimit). */
 #define IN_FLIGHT_MAX 120000u
+
+/* FIFO queues: how long a dedup id or a receive attempt id counts, and how much longer it may be
+ * kept so that many are dropped at once. */
+#define DEDUP_WINDOW_MS (300u * SECOND_MS)
+#define DEDUP_SLACK_MS  (10u * SECOND_MS)
+
+/* Attempt ids kept per queue; the oldest goes first. */
+#define ATTEMPTS_MAX 1000u
+
+/* Fair queues: a group with this many messages in flight and more than a tenth of the queue's is
+ * served after the others. */
+#define NOISY_IN_FLIGHT_MIN 30u
+#define NOISY_SHARE         10u
+
+/* Messages that one entry drops of purged or deleted queues, expires, shows when they are due, or
+ * that one receive redrives: so that no entry takes long. */
+#define STEP_MESSAGES 10000u
+
+/* Messages that a move takes at a time, moves remembered per queue. */
+#define MOVE_STEP_MESSAGES 1000u
+#define MOVES_KEPT         10u
 
 /* How long code may wait for the function that is going to use it. */
 #define BLOB_UNUSED_MS (3600u * SECOND_MS)

@@ -20,10 +20,11 @@ struct message_link {
  * lease ends within 12 hours of its life, which fits 32 bits. */
 struct message {
     uint64_t seq;
-    uint64_t sent_ms;
-    uint64_t body_index;
+    uint64_t sent_ms : 48;
+    uint64_t origin : 16; /* where it was redriven from (origin.c); 0 = nowhere */
+    uint64_t body_index : 42;
+    uint64_t body_length : 22;
     uint32_t body_offset;
-    uint32_t body_length;
     uint32_t queue_slot : 30;
     uint32_t state : 2; /* enum message_state */
     uint32_t receive_count;
@@ -31,12 +32,16 @@ struct message {
     uint32_t leased_after_ms;        /* in flight: when the lease was made */
     uint32_t due_after_ms;           /* delayed, in flight: when it becomes visible */
     uint32_t deadline_at;            /* delayed, in flight: position in the heap of deadlines */
-    struct message_link ready;       /* visible: place in the queue's ready lane */
-    struct message_link age;         /* place in the queue's age lane; free: `next` free one */
+    uint32_t group;                  /* its message group (group.h); 0 = none */
+    struct message_link ready; /* visible: place in a ready lane; FIFO: in its group, always */
+    struct message_link age;   /* place in the age lane; free: `next` free one */
 };
 _Static_assert(sizeof(struct message) == 72, "memory per message is a promise");
 
-#define QUEUE_SLOT_MAX ((1u << 30) - 1)
+#define QUEUE_SLOT_MAX   ((1u << 30) - 1)
+#define BODY_INDEX_MAX   ((UINT64_C(1) << 42) - 1) /* at 10,000 entries a second: 13 years */
+#define BODY_LENGTH_MAX  ((1u << 22) - 1)          /* more than COMMAND_BYTES_MAX */
+#define ORIGIN_INDEX_MAX ((1u << 16) - 1)
 
 /* One part of the map: open addressing, linear probing. */
 struct message_map {
@@ -66,14 +71,33 @@ static inline struct message *message_at(const struct messages *messages, uint32
     return &messages->slabs[index >> SLAB_SHIFT][index & (SLAB_COUNT - 1)];
 }
 
+/* In 64 bits: sums of the bit-field itself would be cut to its width. */
+static inline uint64_t message_sent_ms(const struct message *message)
+{
+    return message->sent_ms;
+}
+
 static inline uint64_t message_due_ms(const struct message *message)
 {
-    return message->sent_ms + message->due_after_ms;
+    return message_sent_ms(message) + message->due_after_ms;
 }
 
 static inline struct body_ref message_body(const struct message *message)
 {
-    return (struct body_ref){message->body_index, message->body_offset, message->body_length};
+    return (struct body_ref){message->body_index, message->body_offset,
+                             (uint32_t)message->body_length};
+}
+
+/* message_place: say where it is, when it was sent and where its record is. */
+static inline void message_place(struct message *message, uint32_t queue_slot, uint64_t seq,
+                                 uint64_t sent_ms, struct body_ref body)
+{
+    message->queue_slot = queue_slot & QUEUE_SLOT_MAX;
+    message->seq = seq;
+    message->sent_ms = sent_ms & ((UINT64_C(1) << 48) - 1);
+    message->body_index = body.index & BODY_INDEX_MAX;
+    message->body_offset = body.offset;
+    message->body_length = body.length & BODY_LENGTH_MAX;
 }
 
 void messages_init(struct messages *messages);

@@ -7,18 +7,29 @@
  *                |                              |                                        |
  *                +-- retention over, purge -----+------ delete, retention, purge --------+--> gone
  *
- * Every message is in its queue's age lane; a visible one is in the ready lane too, any other in
- * the heap of deadlines. queue_show and queue_hide enter a state, queue_withdraw leaves it, and
- * nothing else touches the counters, so I1 to I3 hold by construction.
+ * Every message is in its queue's age lane. A visible one of a standard queue is in a ready lane
+ * too, of its group or, without one, of the queue; a message of a FIFO queue is in its group's lane
+ * in every state. One that is not visible is in the heap of deadlines. queue_show and queue_hide
+ * enter a state, queue_withdraw leaves it, and nothing else touches the counters, so I1 to I3 hold
+ * by construction.
  *
  * Retention needs no deadline per message: the oldest of a queue expires first, so one entry per
- * queue in a heap of its own is enough, and changing the retention period moves one entry. */
+ * queue in a heap of its own is enough, and changing the retention period moves one entry. What
+ * else falls due for a queue now and then (its chores) has one more.
+ *
+ * Heaps of queues order equal times by queue id: slots may differ between replicas. */
 #include "broker/core/limits.h"
 #include "broker/core/state.h"
 
 #include <stdlib.h>
 
 /* ---- memory ---- */
+
+static void offer_moved(void *data, uint32_t item, uint32_t position)
+{
+    struct core *core = data;
+    core->groups[item]->offer_at = position;
+}
 
 static uint32_t slot_take(struct core *core)
 {
@@ -36,6 +47,17 @@ static uint32_t slot_take(struct core *core)
         core->queue_slots_capacity = capacity;
     }
     return core->queue_slots++;
+}
+
+void queue_settle_in(struct core *core, struct queue *queue)
+{
+    queue->slot = slot_take(core);
+    queue->retention_at = POSITION_NONE;
+    lane_init(&queue->ready, LANE_READY, &core->messages);
+    lane_init(&queue->age, LANE_AGE, &core->messages);
+    heap_init(&queue->offers, offer_moved, core);
+    queue->groups = NULL;
+    core->queues[queue->slot] = queue;
 }
 
 static void settings_own(struct queue_settings *settings)
@@ -65,18 +87,28 @@ struct queue *queue_add(struct core *core, const struct queue_view *view)
     queue->view.name = slice_own(view->name);
     queue->view.tags = slice_own(view->tags);
     settings_own(&queue->view.settings);
-    queue->slot = slot_take(core);
-    queue->retention_at = POSITION_NONE;
-    lane_init(&queue->ready, LANE_READY, &core->messages);
-    lane_init(&queue->age, LANE_AGE, &core->messages);
-    core->queues[queue->slot] = queue;
+    queue->chore_at = POSITION_NONE;
+    queue_settle_in(core, queue);
     names_add(&core->queue_names, queue->view.name, queue);
     HASH_ADD(hh, core->queues_by_id, view.queue_id, sizeof queue->view.queue_id, queue);
     return queue;
 }
 
-void queue_free(struct queue *queue)
+void queue_free(struct core *core, struct queue *queue)
 {
+    struct group *group;
+    struct group *next;
+    HASH_ITER(hh, queue->groups, group, next)
+    {
+        HASH_DELETE(hh, queue->groups, group);
+        group_free(core, group);
+    }
+    while (queue->dedups != NULL)
+        dedup_drop(queue, queue->dedups);
+    while (queue->attempts != NULL)
+        attempt_drop(queue, queue->attempts);
+    free(queue->moves);
+    heap_deinit(&queue->offers);
     lane_deinit(&queue->ready);
     lane_deinit(&queue->age);
     settings_disown(&queue->view.settings);
@@ -85,23 +117,12 @@ void queue_free(struct queue *queue)
     free(queue);
 }
 
-static void drop_all(struct core *core, struct queue *queue)
-{
-    uint32_t index;
-    while ((index = lane_least(&queue->age, &core->messages)) != MESSAGE_NONE)
-        queue_drop(core, queue, index);
-}
-
 void queue_remove(struct core *core, struct queue *queue)
 {
-    ASSERT(!queue->ready_noted);
     uint64_t queue_id = queue->view.queue_id;
-    drop_all(core, queue);
     HASH_DELETE(hh, core->queues_by_id, queue);
     names_remove(&core->queue_names, queue->view.name);
-    core->queues[queue->slot] = NULL;
-    core->free_slots[core->free_slot_count++] = queue->slot;
-    queue_free(queue);
+    grave_add(core, queue);
     if (core->events.queue_gone != NULL)
         core->events.queue_gone(core->events.data, queue_id);
 }
@@ -118,10 +139,10 @@ static void retention_follow(struct core *core, struct queue *queue)
         queue->retention_at = POSITION_NONE;
         return;
     }
-    uint64_t end_ms = message_at(&core->messages, oldest)->sent_ms +
+    uint64_t end_ms = message_sent_ms(message_at(&core->messages, oldest)) +
                       (uint64_t)queue->view.settings.retention_s * SECOND_MS;
     if (queue->retention_at == POSITION_NONE)
-        heap_push(&core->retention, end_ms, queue->slot, queue->slot);
+        heap_push(&core->retention, end_ms, (uint32_t)queue->view.queue_id, queue->slot);
     else if (core->retention.entries[queue->retention_at].key != end_ms)
         heap_set_key(&core->retention, queue->retention_at, end_ms);
 }
@@ -136,15 +157,38 @@ static uint64_t *counter_of(struct queue *queue, unsigned state)
     return counters[state];
 }
 
-void queue_store(struct core *core, struct queue *queue, uint32_t index)
+void queue_chores_follow(struct core *core, struct queue *queue)
 {
-    ASSERT(message_at(&core->messages, index)->queue_slot == queue->slot);
+    uint64_t due_ms = dedup_due_ms(queue);
+    uint64_t attempt_ms = attempt_due_ms(queue);
+    uint64_t move_ms = move_due_ms(queue);
+    due_ms = attempt_ms < due_ms ? attempt_ms : due_ms;
+    due_ms = move_ms < due_ms ? move_ms : due_ms;
+    bool listed = queue->chore_at != POSITION_NONE;
+    if (due_ms == UINT64_MAX) {
+        if (listed)
+            heap_remove(&core->chores, queue->chore_at);
+        queue->chore_at = POSITION_NONE;
+    } else if (!listed) {
+        heap_push(&core->chores, due_ms, (uint32_t)queue->view.queue_id, queue->slot);
+    } else if (core->chores.entries[queue->chore_at].key != due_ms) {
+        heap_set_key(&core->chores, queue->chore_at, due_ms);
+    }
+}
+
+void queue_store(struct core *core, struct queue *queue, uint32_t index, struct slice group_id)
+{
+    struct message *message = message_at(&core->messages, index);
+    ASSERT(message->queue_slot == queue->slot);
     messages_map(&core->messages, index);
     lane_add(&queue->age, &core->messages, index);
+    message->group = group_join(core, queue, group_id);
+    if (queue->view.settings.fifo)
+        lane_add(&group_of(core, message)->lane, &core->messages, index);
     retention_follow(core, queue);
 }
 
-static void ready_note(struct core *core, struct queue *queue)
+void queue_ready_note(struct core *core, struct queue *queue)
 {
     if (queue->ready_noted)
         return;
@@ -152,53 +196,139 @@ static void ready_note(struct core *core, struct queue *queue)
     core->ready[core->ready_count++] = queue->slot;
 }
 
+/* The ready lane of a message of a standard queue. */
+static struct lane *ready_lane(struct queue *queue, struct group *group)
+{
+    return group != NULL ? &group->lane : &queue->ready;
+}
+
 void queue_show(struct core *core, struct queue *queue, uint32_t index)
 {
     struct message *message = message_at(&core->messages, index);
+    struct group *group = group_of(core, message);
     message->state = MESSAGE_VISIBLE;
     message->leased_after_ms = 0; /* so that equal states have equal bytes */
     message->due_after_ms = 0;
     queue->view.visible++;
-    lane_add(&queue->ready, &core->messages, index);
-    ready_note(core, queue);
+    if (!queue->view.settings.fifo)
+        lane_add(ready_lane(queue, group), &core->messages, index);
+    if (group != NULL)
+        group_follow(core, queue, group);
+    queue_ready_note(core, queue);
 }
 
 void queue_hide(struct core *core, struct queue *queue, uint32_t index, enum message_state state)
 {
     ASSERT(state == MESSAGE_DELAYED || state == MESSAGE_IN_FLIGHT);
     struct message *message = message_at(&core->messages, index);
+    struct group *group = group_of(core, message);
     message->state = state;
     ++*counter_of(queue, state);
     heap_push(&core->deadlines, message_due_ms(message), (uint32_t)message->seq, index);
+    if (group == NULL)
+        return;
+    group->in_flight += state == MESSAGE_IN_FLIGHT;
+    group_follow(core, queue, group);
 }
 
 void queue_withdraw(struct core *core, struct queue *queue, uint32_t index)
 {
     const struct message *message = message_at(&core->messages, index);
+    struct group *group = group_of(core, message);
     uint64_t *counter = counter_of(queue, message->state);
     ASSERT(*counter > 0); /* I2 */
     --*counter;
     if (message->state == MESSAGE_VISIBLE) {
-        lane_remove(&queue->ready, &core->messages, index);
+        if (!queue->view.settings.fifo)
+            lane_remove(ready_lane(queue, group), &core->messages, index);
     } else {
         ASSERT(core->deadlines.entries[message->deadline_at].item == index); /* I3 */
         heap_remove(&core->deadlines, message->deadline_at);
     }
+    if (group != NULL && message->state == MESSAGE_IN_FLIGHT)
+        group->in_flight--;
+}
+
+/* The message before this one in its group, or NULL. */
+static const struct message *predecessor(const struct core *core, const struct queue *queue,
+                                         const struct message *message)
+{
+    if (!queue->view.settings.fifo || message->ready.previous == MESSAGE_NONE)
+        return NULL;
+    return message_at(&core->messages, message->ready.previous);
+}
+
+void queue_enter(struct core *core, struct queue *queue, uint32_t index)
+{
+    struct message *message = message_at(&core->messages, index);
+    const struct message *before = predecessor(core, queue, message);
+    uint64_t due_ms = message_due_ms(message);
+    if (before != NULL && before->state == MESSAGE_DELAYED && message_due_ms(before) > due_ms)
+        message->due_after_ms = (uint32_t)(message_due_ms(before) - message_sent_ms(message));
+    if (message->due_after_ms > 0)
+        queue_hide(core, queue, index, MESSAGE_DELAYED);
+    else
+        queue_show(core, queue, index);
 }
 
 void queue_unstore(struct core *core, struct queue *queue, uint32_t index)
 {
+    const struct message *message = message_at(&core->messages, index);
+    struct group *group = group_of(core, message);
     messages_unmap(&core->messages, index);
     lane_remove(&queue->age, &core->messages, index);
+    origin_unref(core, message->origin);
+    if (group != NULL) {
+        if (queue->view.settings.fifo)
+            lane_remove(&group->lane, &core->messages, index);
+        if (group->messages > 1)
+            group_follow(core, queue, group);
+        group_leave(core, queue, group);
+    }
     messages_give(&core->messages, index);
     retention_follow(core, queue);
 }
 
 void queue_drop(struct core *core, struct queue *queue, uint32_t index)
 {
+    const struct message *message = message_at(&core->messages, index);
+    bool unblocks = queue->view.settings.fifo && message->state == MESSAGE_IN_FLIGHT;
     queue_withdraw(core, queue, index);
-    body_release(core, message_body(message_at(&core->messages, index)));
+    body_release(core, message_body(message));
     queue_unstore(core, queue, index);
+    if (unblocks)
+        queue_ready_note(core, queue);
+}
+
+void queue_transfer(struct core *core, struct queue *from, uint32_t index, struct queue *to,
+                    uint64_t sent_ms, uint64_t source_id)
+{
+    const struct message *old = message_at(&core->messages, index);
+    uint32_t moved = messages_take(&core->messages);
+    struct message *message = message_at(&core->messages, moved);
+    message_place(message, to->slot, ++to->seq_last, sent_ms, message_body(old));
+    message->origin = origin_ref(core, source_id) & ORIGIN_INDEX_MAX;
+    queue_store(core, to, moved, group_id(group_of(core, old)));
+    queue_enter(core, to, moved);
+    queue_withdraw(core, from, index);
+    queue_unstore(core, from, index);
+}
+
+uint32_t queue_next(const struct core *core, const struct queue *queue)
+{
+    uint32_t index = lane_least(&queue->ready, &core->messages);
+    const struct group *group = group_offered(core, queue);
+    uint32_t head = group != NULL ? group_head(core, queue, group) : MESSAGE_NONE;
+    if (index == MESSAGE_NONE || head == MESSAGE_NONE)
+        return index == MESSAGE_NONE ? head : index;
+    return message_at(&core->messages, head)->seq < message_at(&core->messages, index)->seq ? head
+                                                                                            : index;
+}
+
+bool queue_overdue(const struct core *core, const struct queue *queue)
+{
+    return queue->retention_at != POSITION_NONE &&
+           core->retention.entries[queue->retention_at].key <= core->now_ms;
 }
 
 void queue_ready_tell(struct core *core)
@@ -207,7 +337,7 @@ void queue_ready_tell(struct core *core)
         struct queue *queue = core->queues[core->ready[i]];
         ASSERT(queue != NULL);
         queue->ready_noted = false;
-        if (queue->view.visible > 0 && core->events.queue_ready != NULL)
+        if (queue_next(core, queue) != MESSAGE_NONE && core->events.queue_ready != NULL)
             core->events.queue_ready(core->events.data, queue->view.queue_id);
     }
     core->ready_count = 0;
@@ -247,6 +377,8 @@ void queue_update(struct core *core, const struct command *command, struct core_
     }
     if (queue->view.version != update->version) {
         result->code = CORE_CONFLICT;
+    } else if (queue->view.settings.fifo != update->settings.fifo) {
+        result->code = CORE_INVALID;
     } else {
         struct queue_settings old = queue->view.settings;
         queue->view.settings = update->settings;
@@ -295,5 +427,5 @@ void queue_purge(struct core *core, const struct command *command, struct core_r
     if (queue == NULL)
         result->code = CORE_NO_QUEUE;
     else
-        drop_all(core, queue);
+        grave_purge(core, queue);
 }

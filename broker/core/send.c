@@ -1,35 +1,63 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SEND: a message comes in. The core keeps where its record is in the Raft log, not the record. */
+/* SEND: a message comes in. The core keeps where its record is in the Raft log, not the record; of
+ * the record it reads the ids, since order and deduplication rest on them. */
 #include "broker/core/limits.h"
+#include "broker/core/record.h"
 #include "broker/core/state.h"
+
+/* Is it there already? The answer is then that of the first sending. */
+static bool is_duplicate(const struct core *core, const struct queue *queue,
+                         const struct record_ids *ids, struct core_result *result)
+{
+    const struct dedup *dedup = dedup_find(core, queue, ids);
+    if (dedup == NULL)
+        return false;
+    result->duplicate = true;
+    result->seq = dedup->seq;
+    memcpy(result->message_id, dedup->message_id, UUID_BYTES);
+    return true;
+}
+
+static void store(struct core *core, struct queue *queue, const struct record_ids *ids,
+                  struct body_ref body, uint32_t delay_s)
+{
+    uint32_t index = messages_take(&core->messages);
+    struct message *message = message_at(&core->messages, index);
+    message_place(message, queue->slot, ++queue->seq_last, core->now_ms, body);
+    message->due_after_ms = delay_s * SECOND_MS;
+    body_hold(core, body);
+    queue_store(core, queue, index, ids->group_id);
+    queue_enter(core, queue, index);
+    queue->view.sent_total++;
+}
 
 void message_send(struct core *core, const struct command *command, struct slice entry,
                   struct core_result *result)
 {
     const struct command_send *send = &command->send;
     struct queue *queue = queue_find(core, send->queue_id);
+    struct record_ids ids;
     if (queue == NULL) {
         result->code = CORE_NO_QUEUE;
         return;
     }
     ASSERT(send->record.data >= entry.data);
     ASSERT(send->record.data + send->record.length <= entry.data + entry.length);
+    record_read_ids(send->record, &ids);
+    bool fifo = queue->view.settings.fifo;
+    if (fifo && (ids.group_id.length == 0 || ids.dedup_id.length == 0)) {
+        result->code = CORE_INVALID;
+        return;
+    }
+    if (fifo && is_duplicate(core, queue, &ids, result))
+        return;
+    struct body_ref body = {core->applied_index, (uint32_t)(send->record.data - entry.data),
+                            (uint32_t)send->record.length};
     uint32_t delay_s = send->delay_s == CORE_DEFAULT ? queue->view.settings.delay_s : send->delay_s;
-    uint32_t index = messages_take(&core->messages);
-    struct message *message = message_at(&core->messages, index);
-    message->queue_slot = queue->slot & QUEUE_SLOT_MAX;
-    message->seq = ++queue->seq_last;
-    message->sent_ms = core->now_ms;
-    message->body_index = core->applied_index;
-    message->body_offset = (uint32_t)(send->record.data - entry.data);
-    message->body_length = (uint32_t)send->record.length;
-    message->due_after_ms = delay_s * SECOND_MS;
-    body_hold(core, message_body(message));
-    queue_store(core, queue, index);
-    if (delay_s > 0)
-        queue_hide(core, queue, index, MESSAGE_DELAYED);
-    else
-        queue_show(core, queue, index);
-    queue->view.sent_total++;
-    result->seq = message->seq;
+    store(core, queue, &ids, body, delay_s);
+    result->seq = queue->seq_last;
+    if (fifo) {
+        dedup_add(core, queue, &ids, result->seq);
+        memcpy(result->message_id, ids.message_id, UUID_BYTES);
+    }
 }

@@ -3,7 +3,8 @@
  *
  * A lease names a message and the receive that handed it out. It is one of that message's leases
  * when its count is between 1 and the message's own; an older one still deletes, as on SQS's
- * standard queues, unless the caller asks for exactness. Anything else names no message. */
+ * standard queues, unless the caller asks for exactness; on a FIFO queue, where the group may have
+ * gone on, only the lease that holds the message does. Anything else names no message. */
 #include "broker/core/limits.h"
 #include "broker/core/state.h"
 
@@ -18,11 +19,16 @@ uint32_t message_by_lease(const struct core *core, const struct queue *queue,
 }
 
 /* Is `lease` the one that holds the message now? */
-static enum core_code lease_state(const struct message *message, struct core_lease lease)
+static enum core_code lease_state(const struct queue *queue, const struct message *message,
+                                  struct core_lease lease)
 {
-    if (message->state != MESSAGE_IN_FLIGHT)
-        return CORE_NOT_IN_FLIGHT;
-    return message->receive_count == lease.receive_count ? CORE_OK : CORE_STALE_LEASE;
+    bool in_flight = message->state == MESSAGE_IN_FLIGHT;
+    bool latest = message->receive_count == lease.receive_count;
+    if (in_flight && latest)
+        return CORE_OK;
+    if (queue->view.settings.fifo)
+        return CORE_EXPIRED_LEASE;
+    return in_flight ? CORE_STALE_LEASE : CORE_NOT_IN_FLIGHT;
 }
 
 void message_delete(struct core *core, const struct command *command, struct core_result *result)
@@ -36,6 +42,11 @@ void message_delete(struct core *core, const struct command *command, struct cor
     uint32_t index = message_by_lease(core, queue, delete->lease);
     if (index == MESSAGE_NONE) {
         result->code = CORE_NO_MESSAGE;
+        return;
+    }
+    if (queue->view.settings.fifo &&
+        lease_state(queue, message_at(&core->messages, index), delete->lease) != CORE_OK) {
+        result->code = CORE_EXPIRED_LEASE;
         return;
     }
     /* A lease that ran out without another receive still is the last one: the work is done. */
@@ -53,7 +64,7 @@ static enum core_code change(struct core *core, struct queue *queue, uint32_t in
                              uint32_t visibility_s)
 {
     struct message *message = message_at(&core->messages, index);
-    uint64_t age_ms = core->now_ms - message->sent_ms;
+    uint64_t age_ms = core->now_ms - message_sent_ms(message);
     uint64_t due_after_ms = age_ms + (uint64_t)visibility_s * SECOND_MS;
     if (due_after_ms > (uint64_t)message->leased_after_ms + LEASE_MS_MAX)
         return CORE_INVALID;
@@ -80,7 +91,7 @@ void message_change_visibility(struct core *core, const struct command *command,
         result->code = CORE_NO_MESSAGE;
         return;
     }
-    result->code = lease_state(message_at(&core->messages, index), change_visibility->lease);
+    result->code = lease_state(queue, message_at(&core->messages, index), change_visibility->lease);
     if (result->code == CORE_OK)
         result->code = change(core, queue, index, change_visibility->visibility_s);
 }

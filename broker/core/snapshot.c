@@ -3,7 +3,7 @@
  *
  * Integers are little-endian; the parts in the order of the bytes:
  *     SIZE  MEANING
- *     1     format version, 1
+ *     1     format version, 2
  *     3     zero
  *     ...   core_fields
  *     4     count of blobs, in order of creation; each:
@@ -11,7 +11,14 @@
  *     4     count of functions, in name order; each: function_fields
  *     4     count of mappings, in order of creation; each: mapping_fields
  *     4     count of queues, in name order; each:
- *               queue_fields, u32 count of messages, in any order; each MESSAGE_BYTES:
+ *               queue_fields
+ *               u32 count of groups; each: u32 length, id
+ *               u32 count of dedup ids, the oldest first; each: dedup_fields
+ *               u32 count of attempts, the oldest first; each:
+ *                   u32 length, id, u64 received_ms, u32 count of leases; each:
+ *                   u64 seq, u64 due_ms, u32 receive_count
+ *               u32 count of moves, the latest first; each: move_fields, u8 status, u8 failure
+ *               u32 count of messages, of a FIFO queue in order; each MESSAGE_BYTES:
  *     OFFSET SIZE  MEANING
  *     0      8     seq
  *     8      8     sent_ms
@@ -19,11 +26,13 @@
  *     32     4     receive_count
  *     36     4     first_receive_after_ms, 4 leased_after_ms, 4 due_after_ms
  *     48     4     state
+ *     52     4     group: place in the list above, from 1; 0 = none
+ *     56     8     id of the queue that it was redriven from; 0 = none
  * The u32 words of a message are stored as differences to those of the message before it in the
  * queue (the first: to zero). Neighbours differ in few words and by the same amounts, so that the
  * compression of the file makes a fiftieth of them or less.
- * Counters, deadlines, lanes and references are not stored: they are found again, so they cannot
- * contradict the messages.
+ * Counters, deadlines, lanes, references and what is left of purged queues are not stored: they are
+ * found again, so they cannot contradict the messages.
  *
  * A snapshot may come from another node or from a damaged file, so restoring believes nothing:
  * every value is checked against the invariants that the rest of the core rests on, and what is
@@ -31,12 +40,16 @@
  * one. */
 #include "broker/core/fields.h"
 #include "broker/core/limits.h"
+#include "broker/core/record.h"
 #include "broker/core/state.h"
 
-#define SNAPSHOT_VERSION 1
-#define MESSAGE_BYTES    52
+#include <stdlib.h>
+
+#define SNAPSHOT_VERSION 2
+#define MESSAGE_BYTES    64
 #define MESSAGE_WORDS    (MESSAGE_BYTES / 4)
 #define PIECE_BYTES      16
+#define LEASE_BYTES      20
 #define STREAM_BYTES     (255u << 10) /* gathered before they are handed on */
 
 /* Numbers that only grow stay far from wrapping. */
@@ -44,9 +57,9 @@
 
 static const struct field core_fields[] = {
     FIELD_IN(U64, struct core, now_ms, 0, TIME_MS_MAX),
-    FIELD_IN(U64, struct core, applied_index, 0, NUMBER_MAX),
+    FIELD_IN(U64, struct core, applied_index, 0, BODY_INDEX_MAX),
     FIELD_IN(U64, struct core, version_last, 0, NUMBER_MAX),
-    FIELD_IN(U64, struct core, queue_id_last, 0, NUMBER_MAX),
+    FIELD_IN(U64, struct core, queue_id_last, 0, UINT32_MAX),
     FIELD(BOOL, struct core, bootstrapped),
     FIELD(BYTES16, struct core, cluster_id),
     FIELD(BYTES32, struct core, secret),
@@ -94,6 +107,27 @@ static const struct field queue_fields[] = {
     FIELD(U64, struct queue, view.empty_receives_total),
 };
 
+static const struct field dedup_fields[] = {
+    FIELD_IN(SLICE, struct dedup, key, 1, 1 + 2 * RECORD_ID_BYTES_MAX),
+    FIELD(BYTES16, struct dedup, message_id),
+    FIELD_IN(U64, struct dedup, seq, 1, NUMBER_MAX),
+    FIELD_IN(U64, struct dedup, sent_ms, 0, TIME_MS_MAX),
+};
+
+static const struct field move_fields[] = {
+    FIELD(BYTES16, struct move, view.handle),
+    FIELD(U64, struct move, view.source_queue_id),
+    FIELD(U64, struct move, view.destination_queue_id),
+    FIELD(U32, struct move, view.per_second_max),
+    FIELD_IN(U64, struct move, view.moved, 0, NUMBER_MAX),
+    FIELD(U64, struct move, view.to_move),
+    FIELD_IN(U64, struct move, view.started_ms, 0, TIME_MS_MAX),
+    FIELD(U64, struct move, seq_max),
+    FIELD_IN(U64, struct move, next_ms, 0, TIME_MS_MAX + SECOND_MS),
+    FIELD_IN(U64, struct move, window_ms, 0, TIME_MS_MAX),
+    FIELD(U32, struct move, window_moved),
+};
+
 #define ENCODE(out, table, object) fields_encode(out, table, ARRAY_COUNT(table), object)
 #define DECODE(in, table, object)  fields_decode(in, table, ARRAY_COUNT(table), object)
 
@@ -128,11 +162,79 @@ void snapshot_encode_catalog(const struct core *core, struct buffer *out)
     buffer_add_u32(out, (uint32_t)core->queue_names.count);
 }
 
+/* Where a stream goes; `take` NULL: nowhere, all of it stays in the buffer. */
+struct stream {
+    struct buffer *out;
+    core_snapshot_take_fn take;
+    void *data;
+};
+
+static void hand_on(const struct stream *stream, size_t at_least)
+{
+    if (stream->take != NULL && stream->out->length >= at_least)
+        stream->take(stream->data, stream->out);
+}
+
+/* Groups get the number that their messages show. */
+static void encode_groups(const struct queue *queue, const struct stream *stream)
+{
+    uint32_t number = 0;
+    buffer_add_u32(stream->out, HASH_COUNT(queue->groups));
+    for (struct group *group = queue->groups; group != NULL; group = group->hh.next) {
+        group->number = ++number;
+        buffer_add_u32(stream->out, group->id_length);
+        buffer_add_slice(stream->out, group_id(group));
+        hand_on(stream, STREAM_BYTES);
+    }
+}
+
+static void encode_dedups(const struct queue *queue, const struct stream *stream)
+{
+    buffer_add_u32(stream->out, HASH_COUNT(queue->dedups));
+    for (const struct dedup *dedup = queue->dedups; dedup != NULL; dedup = dedup->hh.next) {
+        ENCODE(stream->out, dedup_fields, dedup);
+        hand_on(stream, STREAM_BYTES);
+    }
+}
+
+static void encode_attempts(const struct queue *queue, const struct stream *stream)
+{
+    struct buffer *out = stream->out;
+    buffer_add_u32(out, HASH_COUNT(queue->attempts));
+    for (const struct attempt *attempt = queue->attempts; attempt != NULL;
+         attempt = attempt->hh.next) {
+        buffer_add_u32(out, (uint32_t)attempt->id.length);
+        buffer_add_slice(out, attempt->id);
+        buffer_add_u64(out, attempt->received_ms);
+        buffer_add_u32(out, attempt->count);
+        for (uint32_t i = 0; i < attempt->count; i++) {
+            buffer_add_u64(out, attempt->leases[i].seq);
+            buffer_add_u64(out, attempt->leases[i].due_ms);
+            buffer_add_u32(out, attempt->leases[i].receive_count);
+        }
+        hand_on(stream, STREAM_BYTES);
+    }
+}
+
+static void encode_queue(const struct queue *queue, const struct stream *stream)
+{
+    ENCODE(stream->out, queue_fields, queue);
+    encode_groups(queue, stream);
+    encode_dedups(queue, stream);
+    encode_attempts(queue, stream);
+    buffer_add_u32(stream->out, queue->move_count);
+    for (uint32_t i = 0; i < queue->move_count; i++) {
+        ENCODE(stream->out, move_fields, &queue->moves[i]);
+        buffer_add_byte(stream->out, (uint8_t)queue->moves[i].view.status);
+        buffer_add_byte(stream->out, (uint8_t)queue->moves[i].view.failure);
+    }
+    uint64_t count = queue->view.visible + queue->view.delayed + queue->view.in_flight;
+    buffer_add_u32(stream->out, (uint32_t)count);
+}
+
 void snapshot_encode_queue(const struct queue *queue, struct buffer *out)
 {
-    ENCODE(out, queue_fields, queue);
-    uint64_t count = queue->view.visible + queue->view.delayed + queue->view.in_flight;
-    buffer_add_u32(out, (uint32_t)count);
+    encode_queue(queue, &(struct stream){.out = out});
 }
 
 /* The words of the message before. */
@@ -157,7 +259,7 @@ static void from_differences(struct words *previous, uint8_t *bytes)
     }
 }
 
-static void encode_message(const struct message *message, uint8_t *at)
+static void encode_message(const struct core *core, const struct message *message, uint8_t *at)
 {
     bytes_put_u64(at, message->seq);
     bytes_put_u64(at + 8, message->sent_ms);
@@ -169,19 +271,8 @@ static void encode_message(const struct message *message, uint8_t *at)
     bytes_put_u32(at + 40, message->leased_after_ms);
     bytes_put_u32(at + 44, message->due_after_ms);
     bytes_put_u32(at + 48, message->state);
-}
-
-/* Where a stream goes; `take` NULL: nowhere, all of it stays in the buffer. */
-struct stream {
-    struct buffer *out;
-    core_snapshot_take_fn take;
-    void *data;
-};
-
-static void hand_on(const struct stream *stream, size_t at_least)
-{
-    if (stream->take != NULL && stream->out->length >= at_least)
-        stream->take(stream->data, stream->out);
+    bytes_put_u32(at + 52, message->group != 0 ? group_of(core, message)->number : 0);
+    bytes_put_u64(at + 56, origin_queue_id(core, message));
 }
 
 static void encode_messages(const struct core *core, const struct queue *queue,
@@ -192,7 +283,7 @@ static void encode_messages(const struct core *core, const struct queue *queue,
     uint32_t index;
     while ((index = lane_next(&queue->age, &core->messages, &walk)) != MESSAGE_NONE) {
         uint8_t *at = buffer_reserve(stream->out, MESSAGE_BYTES);
-        encode_message(message_at(&core->messages, index), at);
+        encode_message(core, message_at(&core->messages, index), at);
         to_differences(&previous, at);
         buffer_added(stream->out, MESSAGE_BYTES);
         hand_on(stream, STREAM_BYTES);
@@ -204,7 +295,7 @@ static void encode_core(const struct core *core, const struct stream *stream)
     snapshot_encode_catalog(core, stream->out);
     for (size_t i = 0; i < core->queue_names.count; i++) {
         const struct queue *queue = core->queue_names.entries[i].object;
-        snapshot_encode_queue(queue, stream->out);
+        encode_queue(queue, stream);
         encode_messages(core, queue, stream);
     }
     hand_on(stream, 1);
@@ -297,7 +388,13 @@ static bool decode_mapping(struct core *core, struct cursor *in)
     return true;
 }
 
-/* Could a message of this age be in this state? */
+/* The groups of the queue being read: their indexes, by number less one. */
+struct group_list {
+    uint32_t *indexes;
+    uint32_t count;
+};
+
+/* Could a message of this age be in this state? That it is due says nothing: many can be. */
 static bool times_ok(const struct message *message, uint64_t age_ms)
 {
     uint64_t due_ms = message->due_after_ms;
@@ -307,13 +404,14 @@ static bool times_ok(const struct message *message, uint64_t age_ms)
         return false;
     switch ((enum message_state)message->state) {
     case MESSAGE_DELAYED:
-        return message->receive_count == 0 && message->leased_after_ms == 0 && due_ms > age_ms &&
+        return message->receive_count == 0 && message->leased_after_ms == 0 && due_ms > 0 &&
                due_ms <= DELAY_S_MAX * SECOND_MS;
     case MESSAGE_VISIBLE:
         return message->leased_after_ms == 0 && due_ms == 0;
     case MESSAGE_IN_FLIGHT:
         return message->receive_count > 0 && message->leased_after_ms <= age_ms &&
-               message->first_receive_after_ms <= message->leased_after_ms && due_ms > age_ms &&
+               message->first_receive_after_ms <= message->leased_after_ms &&
+               due_ms >= message->leased_after_ms &&
                due_ms <= (uint64_t)message->leased_after_ms + LEASE_MS_MAX;
     case MESSAGE_STATE_COUNT:
         break;
@@ -321,22 +419,39 @@ static bool times_ok(const struct message *message, uint64_t age_ms)
     return false;
 }
 
+/* In a FIFO queue messages follow each other in order, and no delay ends before an earlier one. */
+static bool follows(const struct core *core, const struct queue *queue,
+                    const struct message *message, const struct group *group)
+{
+    if (!queue->view.settings.fifo)
+        return true;
+    uint32_t last = queue->age.last;
+    if (group == NULL ||
+        (last != MESSAGE_NONE && (message_at(&core->messages, last)->seq >= message->seq ||
+                                  message_at(&core->messages, last)->sent_ms > message->sent_ms)))
+        return false;
+    if (group->lane.last == MESSAGE_NONE)
+        return true;
+    const struct message *before = message_at(&core->messages, group->lane.last);
+    return before->state != MESSAGE_DELAYED || message_due_ms(before) <= core->now_ms ||
+           (message->state == MESSAGE_DELAYED && message_due_ms(message) >= message_due_ms(before));
+}
+
 static bool message_ok(const struct core *core, const struct queue *queue,
                        const struct message *message)
 {
-    uint64_t retention_ms = (uint64_t)queue->view.settings.retention_s * SECOND_MS;
     if (message->seq == 0 || message->seq > queue->seq_last)
         return false;
     if (message->body_index == 0 || message->body_index > core->applied_index)
         return false;
-    if (message->sent_ms > core->now_ms || message->sent_ms + retention_ms <= core->now_ms)
+    if (message->sent_ms > core->now_ms)
         return false;
     return times_ok(message, core->now_ms - message->sent_ms) &&
            messages_find(&core->messages, queue->slot, message->seq) == MESSAGE_NONE;
 }
 
 static bool decode_message(struct core *core, struct cursor *bytes, struct queue *queue,
-                           struct words *previous)
+                           struct words *previous, const struct group_list *groups)
 {
     uint8_t copy[MESSAGE_BYTES];
     struct slice taken = cursor_take(bytes, MESSAGE_BYTES);
@@ -346,26 +461,33 @@ static bool decode_message(struct core *core, struct cursor *bytes, struct queue
     from_differences(previous, copy);
     struct cursor fields = cursor_of(slice_make(copy, MESSAGE_BYTES));
     struct cursor *in = &fields;
-    struct message read = {.queue_slot = queue->slot & QUEUE_SLOT_MAX};
-    read.seq = cursor_u64(in);
-    read.sent_ms = cursor_u64(in);
-    read.body_index = cursor_u64(in);
-    read.body_offset = cursor_u32(in);
-    read.body_length = cursor_u32(in);
+    struct message read = {0};
+    uint64_t seq = cursor_u64(in);
+    uint64_t sent_ms = cursor_u64(in);
+    struct body_ref body;
+    body.index = cursor_u64(in);
+    body.offset = cursor_u32(in);
+    body.length = cursor_u32(in);
     read.receive_count = cursor_u32(in);
     read.first_receive_after_ms = cursor_u32(in);
     read.leased_after_ms = cursor_u32(in);
     read.due_after_ms = cursor_u32(in);
     uint32_t state = cursor_u32(in);
-    if (state >= MESSAGE_STATE_COUNT)
+    uint32_t number = cursor_u32(in);
+    uint64_t source_id = cursor_u64(in);
+    if (state >= MESSAGE_STATE_COUNT || sent_ms > TIME_MS_MAX || body.index > BODY_INDEX_MAX ||
+        body.length > BODY_LENGTH_MAX || number > groups->count || source_id > core->queue_id_last)
         return false;
+    message_place(&read, queue->slot, seq, sent_ms, body);
     read.state = state & 3;
-    if (!message_ok(core, queue, &read))
+    struct group *group = number > 0 ? core->groups[groups->indexes[number - 1]] : NULL;
+    if (!message_ok(core, queue, &read) || !follows(core, queue, &read, group))
         return false;
+    read.origin = origin_ref(core, source_id) & ORIGIN_INDEX_MAX;
     uint32_t index = messages_take(&core->messages);
     *message_at(&core->messages, index) = read;
-    body_hold(core, message_body(&read));
-    queue_store(core, queue, index);
+    body_hold(core, body);
+    queue_store(core, queue, index, group_id(group));
     if (state == MESSAGE_VISIBLE)
         queue_show(core, queue, index);
     else
@@ -373,13 +495,150 @@ static bool decode_message(struct core *core, struct cursor *bytes, struct queue
     return true;
 }
 
+/* ---- reading what queues have besides messages ---- */
+
+/* Each is joined once for itself, so that it exists before its messages, and left at the end. */
+static bool decode_groups(struct core *core, struct cursor *in, struct queue *queue,
+                          struct group_list *groups)
+{
+    uint32_t count;
+    if (!decode_count(in, 5, &count))
+        return false;
+    groups->indexes = malloc((count + 1) * sizeof groups->indexes[0]);
+    ASSERT(groups->indexes != NULL);
+    for (; groups->count < count; groups->count++) {
+        struct slice id = cursor_bytes(in);
+        uint32_t known = HASH_COUNT(queue->groups);
+        if (in->bad || id.length == 0 || id.length > RECORD_ID_BYTES_MAX)
+            return false;
+        groups->indexes[groups->count] = group_join(core, queue, id);
+        if (HASH_COUNT(queue->groups) == known)
+            return false;
+    }
+    return true;
+}
+
+static bool leave_groups(struct core *core, struct queue *queue, const struct group_list *groups)
+{
+    bool all_used = true;
+    for (uint32_t i = 0; i < groups->count; i++) {
+        struct group *group = core->groups[groups->indexes[i]];
+        all_used &= group->messages > 1;
+        group_leave(core, queue, group);
+    }
+    return all_used;
+}
+
+static bool decode_dedups(struct core *core, struct cursor *in, struct queue *queue)
+{
+    uint32_t count;
+    uint64_t last_ms = 0;
+    if (!decode_count(in, 1, &count) || (count > 0 && !queue->view.settings.fifo))
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        struct dedup read = {0};
+        DECODE(in, dedup_fields, &read);
+        if (in->bad || read.sent_ms > core->now_ms || read.sent_ms < last_ms ||
+            read.seq > queue->seq_last || !dedup_put(queue, read.key, &read))
+            return false;
+        last_ms = read.sent_ms;
+    }
+    return true;
+}
+
+static bool decode_attempt(struct core *core, struct cursor *in, struct queue *queue,
+                           uint64_t *last_ms)
+{
+    uint32_t count;
+    struct slice id = cursor_bytes(in);
+    uint64_t received_ms = cursor_u64(in);
+    if (in->bad || !decode_count(in, LEASE_BYTES, &count) || count == 0 || count > 10000)
+        return false;
+    if (id.length == 0 || id.length > ATTEMPT_ID_BYTES_MAX || received_ms < *last_ms ||
+        received_ms > core->now_ms || attempt_find(queue, id) != NULL)
+        return false;
+    *last_ms = received_ms;
+    struct attempt *attempt = attempt_put(queue, id, received_ms, count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct attempt_lease *lease = &attempt->leases[i];
+        lease->seq = cursor_u64(in);
+        lease->due_ms = cursor_u64(in);
+        lease->receive_count = cursor_u32(in);
+    }
+    return true;
+}
+
+static bool decode_attempts(struct core *core, struct cursor *in, struct queue *queue)
+{
+    uint32_t count;
+    uint64_t last_ms = 0;
+    if (!decode_count(in, 1, &count) || count > ATTEMPTS_MAX ||
+        (count > 0 && !queue->view.settings.fifo))
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!decode_attempt(core, in, queue, &last_ms))
+            return false;
+    }
+    return true;
+}
+
+static bool move_ok(const struct core *core, const struct queue *queue, const struct move *move,
+                    bool latest)
+{
+    bool runs = move->view.status == MOVE_RUNNING;
+    bool failed = move->view.status == MOVE_FAILED;
+    return move->view.source_queue_id == queue->view.queue_id &&
+           move->view.started_ms <= core->now_ms && move->window_ms <= core->now_ms &&
+           move->next_ms <= core->now_ms + SECOND_MS && move->seq_max <= queue->seq_last &&
+           (move->view.per_second_max == 0 || move->window_moved <= move->view.per_second_max) &&
+           (latest || !runs) && failed == (move->view.failure != MOVE_FAILURE_NONE);
+}
+
+static bool decode_moves(struct core *core, struct cursor *in, struct queue *queue)
+{
+    uint32_t count;
+    if (!decode_count(in, 1, &count) || count > MOVES_KEPT)
+        return false;
+    if (count == 0)
+        return true;
+    queue->moves = calloc(MOVES_KEPT, sizeof queue->moves[0]);
+    ASSERT(queue->moves != NULL);
+    for (uint32_t i = 0; i < count; i++) {
+        struct move *move = &queue->moves[i];
+        DECODE(in, move_fields, move);
+        uint8_t status = cursor_u8(in);
+        uint8_t failure = cursor_u8(in);
+        if (in->bad || status > MOVE_FAILED || failure > MOVE_FAILURE_NO_QUEUE)
+            return false;
+        move->view.status = (enum move_status)status;
+        move->view.failure = (enum move_failure)failure;
+        if (!move_ok(core, queue, move, i == 0))
+            return false;
+        queue->move_count++;
+    }
+    return true;
+}
+
+static bool decode_messages(struct core *core, struct cursor *in, struct queue *queue,
+                            const struct group_list *groups)
+{
+    uint32_t count;
+    struct words previous = {0};
+    if (!decode_count(in, MESSAGE_BYTES, &count))
+        return false;
+    messages_expect(&core->messages, count);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!decode_message(core, in, queue, &previous, groups))
+            return false;
+    }
+    return queue->view.in_flight <= IN_FLIGHT_MAX;
+}
+
 static bool decode_queue(struct core *core, struct cursor *in)
 {
     struct queue read = {0};
-    uint32_t count;
     DECODE(in, queue_fields, &read);
-    if (in->bad || !decode_count(in, MESSAGE_BYTES, &count) ||
-        !version_ok(core, read.view.version) || read.view.queue_id == 0 ||
+    if (in->bad || !version_ok(core, read.view.version) || read.view.queue_id == 0 ||
         read.view.queue_id > core->queue_id_last)
         return false;
     if (read.view.created_ms > read.view.modified_ms || read.view.modified_ms > core->now_ms)
@@ -388,14 +647,15 @@ static bool decode_queue(struct core *core, struct cursor *in)
         names_get(&core->queue_names, read.view.name) != NULL)
         return false;
     struct queue *queue = queue_add(core, &read.view);
+    struct group_list groups = {0};
     queue->seq_last = read.seq_last;
-    struct words previous = {0};
-    messages_expect(&core->messages, count);
-    for (uint32_t i = 0; i < count; i++) {
-        if (!decode_message(core, in, queue, &previous))
-            return false;
-    }
-    return queue->view.in_flight <= IN_FLIGHT_MAX;
+    bool good = decode_groups(core, in, queue, &groups) && decode_dedups(core, in, queue) &&
+                decode_attempts(core, in, queue) && decode_moves(core, in, queue) &&
+                decode_messages(core, in, queue, &groups);
+    good = leave_groups(core, queue, &groups) && good;
+    free(groups.indexes);
+    queue_chores_follow(core, queue);
+    return good;
 }
 
 typedef bool (*decode_fn)(struct core *core, struct cursor *in);
@@ -432,6 +692,8 @@ enum status core_restore(struct core *core, struct slice snapshot)
                 decode_all(core, &in, decode_function) && decode_all(core, &in, decode_mapping) &&
                 decode_all(core, &in, decode_queue) && cursor_left(&in) == 0;
     ready_forget(core);
-    /* What is due at core time has been done by whoever wrote it. */
-    return good && core_next_deadline_ms(core) > core->now_ms ? STATUS_OK : STATUS_INVALID;
+    /* Code that is due to go is gone: there is no backlog of that. */
+    const struct blob *unused = core->unused_blobs;
+    good = good && (unused == NULL || unused->created_ms + BLOB_UNUSED_MS > core->now_ms);
+    return good ? STATUS_OK : STATUS_INVALID;
 }

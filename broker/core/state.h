@@ -6,30 +6,75 @@
 #define BROKER_CORE_STATE_H
 
 #include "broker/core/core.h"
+#include "broker/core/group.h"
 #include "broker/core/heap.h"
 #include "broker/core/lane.h"
 #include "broker/core/message.h"
 #include "broker/core/names.h"
 #include "proto/base/assert.h"
 
-#define uthash_fatal(message) assert_failed(__FILE__, __LINE__, message)
-#include <uthash.h>
 #include <utlist.h>
-
-#define POSITION_NONE UINT32_MAX
 
 /* The function's own queue of asynchronous events, which goes with it (broker/dispatch). */
 #define HIDDEN_QUEUE_PREFIX "/async/"
+
+/* What a FIFO queue remembers of a send (dedup.c). */
+struct dedup {
+    uint64_t seq;
+    uint64_t sent_ms;
+    uint8_t message_id[UUID_BYTES];
+    struct slice key; /* owned: in the same memory */
+    UT_hash_handle hh;
+};
+
+/* What a FIFO queue remembers of a receive with an attempt id (attempt.c). */
+struct attempt {
+    struct slice id; /* owned */
+    uint64_t received_ms;
+    uint32_t count;
+    struct attempt_lease {
+        uint64_t seq;
+        uint64_t due_ms;
+        uint32_t receive_count;
+    } * leases;
+    UT_hash_handle hh;
+};
+
+/* A move of a queue's messages (move.c). */
+struct move {
+    struct move_view view;
+    uint64_t seq_max;   /* later messages are not moved */
+    uint64_t next_ms;   /* running: when it goes on */
+    uint64_t window_ms; /* when the second began that window_moved counts in */
+    uint32_t window_moved;
+};
 
 struct queue {
     struct queue_view view; /* its slices are owned; oldest_sent_ms is filled in when read */
     uint64_t seq_last;
     uint32_t slot;         /* in core.queues */
     uint32_t retention_at; /* position in core.retention; POSITION_NONE without messages */
+    uint32_t chore_at;     /* position in core.chores; POSITION_NONE without any */
     bool ready_noted;      /* is in core.ready */
-    struct lane ready;
+    bool buried;           /* is in core.graves */
+    struct lane ready;     /* standard: visible messages without a group */
     struct lane age;
-    UT_hash_handle hh; /* by view.queue_id */
+    struct group *groups;     /* uthash */
+    struct heap offers;       /* of groups with something to give out; items are group indexes */
+    struct dedup *dedups;     /* uthash, the oldest first */
+    struct attempt *attempts; /* uthash, the oldest first */
+    struct move *moves;       /* MOVES_KEPT of them, the latest first; NULL without any */
+    uint32_t move_count;
+    struct queue *prev, *next; /* in core.graves */
+    UT_hash_handle hh;         /* by view.queue_id */
+};
+
+/* A queue that messages were redriven from. */
+struct origin {
+    uint64_t queue_id;
+    uint32_t index;
+    uint32_t references;
+    UT_hash_handle hh; /* by queue_id */
 };
 
 struct blob {
@@ -69,7 +114,23 @@ struct core {
     struct heap deadlines; /* of delayed and in-flight messages; items are message indexes */
     struct heap
         retention;        /* of queues with messages, by when the oldest expires; items are slots */
+    struct heap chores;   /* of queues, by when something else is due; items are slots */
     uint64_t bodies_held; /* body_hold less body_release */
+
+    uint32_t step_max; /* bounds all steps; what is left of it in this entry: */
+    uint32_t retention_left;
+    uint32_t deadlines_left;
+    uint32_t graves_left;
+
+    struct group **groups; /* by index; [0] is none */
+    uint32_t group_count;
+    uint32_t group_capacity;
+    uint32_t *free_groups;
+    uint32_t free_group_count;
+    struct origin **origin_rows; /* by index; NULL = free */
+    uint32_t origin_last;
+    struct origin *origins_by_id; /* uthash */
+    struct queue *graves;         /* utlist: what is left of purged and deleted queues */
 
     struct queue **queues; /* by slot; NULL = free */
     uint32_t queue_slots;
@@ -110,9 +171,12 @@ struct queue *queue_find(const struct core *core, uint64_t queue_id);
 /* queue_add: a new queue with copies of `view`'s slices; its id and name must be new. */
 struct queue *queue_add(struct core *core, const struct queue_view *view);
 
+/* queue_settle_in: give it a slot and no messages. */
+void queue_settle_in(struct core *core, struct queue *queue);
+
 /* queue_remove: with all its messages; tells queue_gone. queue_free: only its memory. */
 void queue_remove(struct core *core, struct queue *queue);
-void queue_free(struct queue *queue);
+void queue_free(struct core *core, struct queue *queue);
 
 void queue_create(struct core *core, const struct command *command, struct core_result *result);
 void queue_update(struct core *core, const struct command *command, struct core_result *result);
@@ -120,23 +184,88 @@ void queue_delete(struct core *core, const struct command *command, struct core_
 void queue_purge(struct core *core, const struct command *command, struct core_result *result);
 void queue_tag(struct core *core, const struct command *command, struct core_result *result);
 
-/* queue_store: put a message that is known in the pool, with queue_slot, seq and sent_ms set, into
- * the map and the age lane. It is in no state yet: queue_show or queue_hide must follow. */
-void queue_store(struct core *core, struct queue *queue, uint32_t index);
+/* queue_store: put a message that is known in the pool and has its place (message_place) into the
+ * map, the age lane and the group. It is in no state yet: queue_show or queue_hide must follow. */
+void queue_store(struct core *core, struct queue *queue, uint32_t index, struct slice group_id);
 
 /* queue_show: make it visible. queue_hide: delayed or in flight until due_after_ms, already set.
- * queue_withdraw: leave the state it is in; one of the others, or queue_unstore, must follow. */
+ * queue_withdraw: leave the state it is in; one of the others, or queue_unstore, must follow.
+ * queue_enter: show or hide a new one by its due_after_ms; none overtakes an earlier one of its
+ * group in a FIFO queue. */
 void queue_show(struct core *core, struct queue *queue, uint32_t index);
 void queue_hide(struct core *core, struct queue *queue, uint32_t index, enum message_state state);
 void queue_withdraw(struct core *core, struct queue *queue, uint32_t index);
+void queue_enter(struct core *core, struct queue *queue, uint32_t index);
 
 /* queue_unstore: undo queue_store, and give the message back to the pool; its body is not released.
  * queue_drop: withdraw, release the body, unstore. */
 void queue_unstore(struct core *core, struct queue *queue, uint32_t index);
 void queue_drop(struct core *core, struct queue *queue, uint32_t index);
 
-/* queue_ready_tell: tell about the queues in which messages became visible, once each. */
+/* queue_transfer: give a message to another queue of the same type, where it is new, but for its
+ * body, its group and `sent_ms`. `source_id`: the queue that it shows as its source; 0 = none. */
+void queue_transfer(struct core *core, struct queue *from, uint32_t index, struct queue *to,
+                    uint64_t sent_ms, uint64_t source_id);
+
+/* queue_next: the message that would be given out next, or MESSAGE_NONE: of a standard queue
+ * without regard to fairness. queue_overdue: messages are past their retention and not dropped yet,
+ * so that none may be given out. */
+uint32_t queue_next(const struct core *core, const struct queue *queue);
+bool queue_overdue(const struct core *core, const struct queue *queue);
+
+/* queue_ready_note: messages can be received. queue_ready_tell: tell about the queues noted, once
+ * each. */
+void queue_ready_note(struct core *core, struct queue *queue);
 void queue_ready_tell(struct core *core);
+
+/* queue_chores_follow: its chores have changed. */
+void queue_chores_follow(struct core *core, struct queue *queue);
+
+/* ---- grave.c ---- */
+
+/* grave_purge: a queue's messages go; it is empty at once. grave_add: a queue that no name and no
+ * id leads to any more goes. grave_run: drop as many messages of both as the entry still may. */
+void grave_purge(struct core *core, struct queue *queue);
+void grave_add(struct core *core, struct queue *queue);
+void grave_run(struct core *core);
+
+/* ---- origin.c ---- */
+
+/* origin_ref: the row of a queue, with one more reference; 0 for queue 0 or when there are too
+ * many. origin_queue_id: of a message; 0 = none. */
+uint32_t origin_ref(struct core *core, uint64_t queue_id);
+void origin_unref(struct core *core, uint32_t index);
+uint64_t origin_queue_id(const struct core *core, const struct message *message);
+void origins_free(struct core *core);
+
+/* ---- dedup.c ---- */
+
+struct record_ids;
+
+/* dedup_find: what was sent under the ids of `ids` within the window, or NULL. dedup_add: remember.
+ * dedup_put: the same for a key as stored; it must be new. dedup_sweep: forget what is past the
+ * window. dedup_due_ms: when to sweep. */
+struct dedup *dedup_find(const struct core *core, const struct queue *queue,
+                         const struct record_ids *ids);
+void dedup_add(struct core *core, struct queue *queue, const struct record_ids *ids, uint64_t seq);
+bool dedup_put(struct queue *queue, struct slice key, const struct dedup *what);
+void dedup_drop(struct queue *queue, struct dedup *dedup);
+void dedup_sweep(struct core *core, struct queue *queue);
+uint64_t dedup_due_ms(const struct queue *queue);
+
+/* ---- attempt.c ---- */
+
+/* attempt_replay: give what an earlier receive with this id gave, if nothing of it has changed.
+ * attempt_keep: remember what `messages` were given. */
+bool attempt_replay(struct core *core, struct queue *queue, struct slice id, uint32_t visibility_s,
+                    uint32_t *count);
+void attempt_keep(struct core *core, struct queue *queue, struct slice id, uint32_t count);
+struct attempt *attempt_find(const struct queue *queue, struct slice id);
+struct attempt *attempt_put(struct queue *queue, struct slice id, uint64_t received_ms,
+                            uint32_t count);
+void attempt_drop(struct queue *queue, struct attempt *attempt);
+void attempt_sweep(struct core *core, struct queue *queue);
+uint64_t attempt_due_ms(const struct queue *queue);
 
 /* ---- deadline.c ---- */
 
@@ -152,6 +281,10 @@ void message_delete(struct core *core, const struct command *command, struct cor
 void message_change_visibility(struct core *core, const struct command *command,
                                struct core_result *result);
 
+/* received_add: put what a receive gives out into the result. message_describe: as it shows. */
+void received_add(struct core *core, uint32_t count, struct core_message message);
+struct core_message message_describe(const struct core *core, const struct message *message);
+
 /* message_by_lease: the message, if `lease` is or was one of it; else MESSAGE_NONE. */
 uint32_t message_by_lease(const struct core *core, const struct queue *queue,
                           struct core_lease lease);
@@ -160,6 +293,10 @@ uint32_t message_by_lease(const struct core *core, const struct queue *queue,
 
 void move_start(struct core *core, const struct command *command, struct core_result *result);
 void move_cancel(struct core *core, const struct command *command, struct core_result *result);
+
+/* move_run: the running move of a queue goes on if it is due. move_due_ms: when. */
+void move_run(struct core *core, struct queue *queue);
+uint64_t move_due_ms(const struct queue *queue);
 
 /* ---- blob.c ---- */
 

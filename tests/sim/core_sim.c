@@ -82,6 +82,13 @@ static void expect(const struct sim *sim, const char *wrong)
         fail(sim, wrong);
 }
 
+/* Half of the seeds have backlogs of things due, of purges and of moves. */
+static uint32_t step_of(const struct sim *sim)
+{
+    static const uint32_t steps[] = {10000, 10000, 4, 20};
+    return steps[sim->options.seed % ARRAY_COUNT(steps)];
+}
+
 /* ---- mutations ---- */
 
 /* Is it time for `mutation`? Once per run, after the state has grown a little. */
@@ -211,6 +218,7 @@ static void replica_begin(struct sim *sim)
     struct buffer snapshot = {0};
     core_snapshot(sim->leader, &snapshot);
     sim->replica = core_new(NULL);
+    core_set_step(sim->replica, step_of(sim));
     if (core_restore(sim->replica, buffer_slice(&snapshot)) != STATUS_OK)
         fail(sim, "the snapshot was not restored");
     buffer_free(&snapshot);
@@ -237,6 +245,7 @@ static void run_step(struct sim *sim)
 static void replay_all(struct sim *sim)
 {
     struct core *core = core_new(NULL);
+    core_set_step(core, step_of(sim));
     struct cursor in = cursor_of(buffer_slice(&sim->entries));
     for (uint64_t index = 1; cursor_left(&in) > 0; index++) {
         if (core_apply_entry(core, index, cursor_bytes(&in)) != STATUS_OK)
@@ -255,9 +264,11 @@ static void run(struct options options)
 {
     struct sim sim = {.options = options, .random = {options.seed}};
     struct core_events events = observed_events(&sim.observed);
-    sim.model = model_new();
-    sim.generator = (struct generator){.random = {~options.seed}, .model = sim.model};
+    sim.model = model_new(step_of(&sim));
+    sim.generator = (struct generator){
+        .random = {~options.seed}, .model = sim.model, .crowded = options.seed % 4 == 3};
     sim.leader = core_new(&events);
+    core_set_step(sim.leader, step_of(&sim));
     /* Where the replica begins must not depend on the number of steps, or prefixes would differ. */
     uint32_t replica_at = 200 + random_below(&sim.random, 500);
     for (; sim.step < options.steps; sim.step++) {

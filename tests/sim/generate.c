@@ -45,18 +45,24 @@ static struct slice text(struct generator *generator, const char *prefix, uint32
 
 static struct slice queue_name(struct generator *generator)
 {
+    if (generator->crowded)
+        return text(generator, "q", 2);
     return text(generator, chance(generator, 85) ? "q" : "/async/f", 4);
 }
 
 static struct queue_settings settings(struct generator *generator)
 {
-    bool redrives = chance(generator, 60);
+    bool redrives = chance(generator, generator->crowded ? 10 : 60);
     return (struct queue_settings){
+        .fifo = !generator->crowded && chance(generator, 50),
+        .content_based_dedup = chance(generator, 50),
+        .dedup_per_group = chance(generator, 40),
+        .throughput_per_group = chance(generator, 50),
         .delay_s = chance(generator, 25) ? below(generator, 6) : 0,
         .message_bytes_max = 1024 + below(generator, 1000),
         .retention_s = chance(generator, 50) ? 60 + below(generator, 60) : 3600,
         .receive_wait_s = below(generator, 21),
-        .visibility_s = chance(generator, 10) ? 0 : below(generator, 20),
+        .visibility_s = chance(generator, 10) ? 0 : below(generator, generator->crowded ? 300 : 20),
         .receive_count_max = redrives ? 1 + below(generator, 3) : 0,
         .dead_letter = redrives ? text(generator, "q", 5) : (struct slice){0},
         .extras = text(generator, "extras", 9),
@@ -133,6 +139,11 @@ MAKE(queue_update)
             out->queue_update.version = near(generator, queue->version);
     }
     out->queue_update.settings = settings(generator);
+    for (size_t i = 0; i < MODEL_QUEUES; i++) {
+        const struct model_queue *queue = &generator->model->queues[i];
+        if (queue->exists && queue->queue_id == out->queue_update.queue_id && chance(generator, 90))
+            out->queue_update.settings.fifo = queue->settings.fifo;
+    }
 }
 MAKE(queue_delete)
 {
@@ -152,20 +163,44 @@ MAKE(queue_tag)
     }
     out->queue_tag.tags = text(generator, "tags", 9);
 }
+/* A record's ids, as record.h has them, and some bytes behind. Now and then it is none. */
+static struct slice record(struct generator *generator)
+{
+    uint8_t *at = generator->bytes;
+    uint32_t group = chance(generator, generator->crowded ? 70 : 85) ? 2 : 0;
+    uint32_t dedup = chance(generator, 95) ? 3 : 0;
+    uint32_t sender = below(generator, 4);
+    memset(at, 0, 76);
+    at[0] = chance(generator, 98) ? 2 : 1;
+    fill(generator, at + 4, UUID_BYTES, 250);
+    bytes_put_u32(at + 52, sender);
+    bytes_put_u32(at + 60, group);
+    bytes_put_u32(at + 64, dedup);
+    fill(generator, at + 76, 64, 200);
+    at[76 + sender] = 'g';
+    at[77 + sender] = (uint8_t)('0' + (chance(generator, 60) ? 0 : below(generator, 4)));
+    at[76 + sender + group] = 'd';
+    at[77 + sender + group] = (uint8_t)('0' + below(generator, 5));
+    at[78 + sender + group] = (uint8_t)('0' + below(generator, 10));
+    return slice_make(at, 76 + sender + group + dedup + below(generator, 40));
+}
+
 MAKE(send)
 {
-    size_t length = below(generator, 64);
-    fill(generator, generator->bytes, length, 200);
     out->send.queue_id = queue_id(generator);
     out->send.delay_s = chance(generator, 80) ? CORE_DEFAULT : below(generator, 10);
-    out->send.record = slice_make(generator->bytes, length);
+    out->send.record = record(generator);
 }
 MAKE(receive)
 {
+    uint32_t most = generator->crowded ? 12 : 5;
     out->receive.queue_id = queue_id(generator);
-    out->receive.max = 1 + below(generator, 5);
-    out->receive.visibility_s = chance(generator, 70) ? CORE_DEFAULT : below(generator, 30);
-    out->receive.bytes_max = chance(generator, 30) ? 1 + below(generator, 150) : 0;
+    out->receive.max = 1 + below(generator, most);
+    out->receive.visibility_s =
+        chance(generator, 70) ? CORE_DEFAULT : below(generator, generator->crowded ? 300 : 30);
+    out->receive.bytes_max = chance(generator, 30) ? 1 + below(generator, 400) : 0;
+    if (chance(generator, 30))
+        out->receive.attempt_id = text(generator, "attempt", 3);
 }
 MAKE(delete)
 {
@@ -183,6 +218,26 @@ MAKE(change_visibility)
     out->change_visibility.visibility_s = chance(generator, 30)   ? 0
                                           : chance(generator, 10) ? 43190 + seconds
                                                                   : seconds;
+}
+MAKE(move_start)
+{
+    fill(generator, out->move_start.handle, UUID_BYTES, 12);
+    out->move_start.source_queue_id = queue_id(generator);
+    out->move_start.destination_queue_id = chance(generator, 50) ? 0 : queue_id(generator);
+    out->move_start.per_second_max = chance(generator, 50) ? 0 : 1 + below(generator, 3);
+}
+MAKE(move_cancel)
+{
+    fill(generator, out->move_cancel.handle, UUID_BYTES, 12);
+    out->move_cancel.source_queue_id = queue_id(generator);
+    for (size_t i = 0; i < MODEL_QUEUES && chance(generator, 90); i++) {
+        const struct model_queue *queue = &generator->model->queues[i];
+        if (!queue->exists || queue->move_count == 0 || !chance(generator, 50))
+            continue;
+        memcpy(out->move_cancel.handle, queue->moves[0].view.handle, UUID_BYTES);
+        out->move_cancel.source_queue_id = queue->queue_id;
+        return;
+    }
 }
 MAKE(blob_put)
 {
@@ -247,6 +302,8 @@ static const struct {
     {COMMAND_QUEUE_TAG, 3, make_queue_tag},
     {COMMAND_SEND, 90, make_send},
     {COMMAND_RECEIVE, 80, make_receive},
+    {COMMAND_MOVE_START, 5, make_move_start},
+    {COMMAND_MOVE_CANCEL, 2, make_move_cancel},
     {COMMAND_DELETE, 50, make_delete},
     {COMMAND_CHANGE_VISIBILITY, 30, make_change_visibility},
     {COMMAND_BLOB_PUT, 15, make_blob_put},

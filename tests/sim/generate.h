@@ -17,6 +17,8 @@ bool random_chance(struct random *random, uint32_t percent);
 
 struct generator {
     struct random random;
+    /* Few queues, one large group, long leases: so that a group takes more than its share. */
+    bool crowded;
     const struct model *model; /* the state that commands refer to */
     struct known_lease {
         uint64_t queue_id;

@@ -9,24 +9,34 @@
 
 #define HOUR_MS 3600000u
 
-struct model *model_new(void)
+struct model *model_new(uint32_t step)
 {
     struct model *model = calloc(1, sizeof *model);
     ASSERT(model != NULL);
     model->received = calloc(10000, sizeof model->received[0]);
     ASSERT(model->received != NULL);
+    model->step = step;
     return model;
+}
+
+static void queue_memory_free(struct model_queue *queue)
+{
+    for (size_t i = 0; i < queue->attempt_count; i++)
+        free(queue->attempts[i].messages);
+    free(queue->attempts);
+    free(queue->dedups);
+    free(queue->messages);
 }
 
 void model_free(struct model *model)
 {
     for (size_t i = 0; i < MODEL_QUEUES; i++)
-        free(model->queues[i].messages);
+        queue_memory_free(&model->queues[i]);
     free(model->received);
     free(model);
 }
 
-static void text_set(struct model_text *text, struct slice s)
+void model_text_set(struct model_text *text, struct slice s)
 {
     ASSERT(s.length <= sizeof text->bytes);
     memset(text, 0, sizeof *text);
@@ -35,14 +45,19 @@ static void text_set(struct model_text *text, struct slice s)
     text->length = s.length;
 }
 
-static bool text_is(const struct model_text *text, struct slice s)
+bool model_text_is(const struct model_text *text, struct slice s)
 {
     return slice_equal(slice_make(text->bytes, text->length), s);
 }
 
+bool model_text_same(const struct model_text *a, const struct model_text *b)
+{
+    return model_text_is(a, slice_make(b->bytes, b->length));
+}
+
 /* ---- queues ---- */
 
-static struct model_queue *by_id(struct model *model, uint64_t queue_id)
+struct model_queue *model_by_id(struct model *model, uint64_t queue_id)
 {
     for (size_t i = 0; i < MODEL_QUEUES; i++) {
         if (model->queues[i].exists && model->queues[i].queue_id == queue_id)
@@ -51,10 +66,10 @@ static struct model_queue *by_id(struct model *model, uint64_t queue_id)
     return NULL;
 }
 
-static struct model_queue *by_name(struct model *model, struct slice name)
+struct model_queue *model_by_name(struct model *model, struct slice name)
 {
     for (size_t i = 0; i < MODEL_QUEUES; i++) {
-        if (model->queues[i].exists && text_is(&model->queues[i].name, name))
+        if (model->queues[i].exists && model_text_is(&model->queues[i].name, name))
             return &model->queues[i];
     }
     return NULL;
@@ -63,13 +78,13 @@ static struct model_queue *by_name(struct model *model, struct slice name)
 static void settings_set(struct model_queue *queue, const struct queue_settings *settings)
 {
     queue->settings = *settings;
-    text_set(&queue->dead_letter, settings->dead_letter);
-    text_set(&queue->extras, settings->extras);
+    model_text_set(&queue->dead_letter, settings->dead_letter);
+    model_text_set(&queue->extras, settings->extras);
     queue->settings.dead_letter = slice_make(queue->dead_letter.bytes, queue->dead_letter.length);
     queue->settings.extras = slice_make(queue->extras.bytes, queue->extras.length);
 }
 
-static struct model_message *message_add(struct model_queue *queue)
+struct model_message *model_message_add(struct model_queue *queue)
 {
     if (queue->count == queue->capacity) {
         queue->capacity = queue->capacity * 2 + 16;
@@ -81,14 +96,14 @@ static struct model_message *message_add(struct model_queue *queue)
     return message;
 }
 
-static void message_remove(struct model_queue *queue, size_t i)
+void model_message_remove(struct model_queue *queue, size_t i)
 {
     memmove(&queue->messages[i], &queue->messages[i + 1],
             (queue->count - i - 1) * sizeof queue->messages[0]);
     queue->count--;
 }
 
-static void message_show(struct model_queue *queue, struct model_message *message)
+void model_message_show(struct model_queue *queue, struct model_message *message)
 {
     message->state = MODEL_VISIBLE;
     queue->ready = true;
@@ -101,16 +116,76 @@ static uint64_t retention_end_ms(const struct model_queue *queue, size_t i)
 
 /* ---- time ---- */
 
-static void queue_due(struct model *model, struct model_queue *queue)
+/* The message, of all queues, whose retention or lease or delay ends first; NULL = none. */
+static struct model_queue *first_due(struct model *model, bool retention, size_t *at,
+                                     uint64_t *due_ms)
 {
-    for (size_t i = queue->count; i-- > 0;) {
-        if (retention_end_ms(queue, i) <= model->now_ms)
-            message_remove(queue, i);
+    struct model_queue *first = NULL;
+    *due_ms = UINT64_MAX;
+    for (size_t q = 0; q < MODEL_QUEUES; q++) {
+        struct model_queue *queue = &model->queues[q];
+        for (size_t i = 0; queue->exists && i < queue->count; i++) {
+            uint64_t ms = retention ? retention_end_ms(queue, i) : queue->messages[i].due_ms;
+            if (ms >= *due_ms || (!retention && queue->messages[i].state == MODEL_VISIBLE))
+                continue;
+            first = queue;
+            *at = i;
+            *due_ms = ms;
+        }
     }
-    for (size_t i = 0; i < queue->count; i++) {
-        struct model_message *message = &queue->messages[i];
-        if (message->state != MODEL_VISIBLE && message->due_ms <= model->now_ms)
-            message_show(queue, message);
+    return first;
+}
+
+/* Up to `left` messages, and then all others of the same millisecond. */
+static void run_due(struct model *model, bool retention, uint32_t *left)
+{
+    uint64_t last_ms = UINT64_MAX;
+    uint64_t due_ms;
+    size_t i;
+    struct model_queue *queue;
+    while ((queue = first_due(model, retention, &i, &due_ms)) != NULL && due_ms <= model->now_ms) {
+        if (*left == 0 && due_ms != last_ms)
+            return;
+        *left -= *left > 0;
+        last_ms = due_ms;
+        if (retention)
+            model_message_remove(queue, i);
+        else
+            model_message_show(queue, &queue->messages[i]);
+        queue->ready = true;
+    }
+}
+
+uint64_t model_grave_messages(const struct model *model)
+{
+    uint64_t messages = 0;
+    for (size_t i = 0; i < model->grave_count; i++)
+        messages += model->graves[i].messages;
+    return messages;
+}
+
+static void grave_dig(struct model *model, uint64_t messages, uint64_t dedups)
+{
+    ASSERT(model->grave_count < MODEL_GRAVES);
+    model->graves[model->grave_count++] = (struct model_grave){messages, dedups};
+}
+
+static void graves_run(struct model *model)
+{
+    while (model->grave_count > 0) {
+        struct model_grave *grave = &model->graves[0];
+        if (grave->messages + grave->dedups == 0) {
+            model->grave_count--;
+            memmove(grave, grave + 1, model->grave_count * sizeof *grave);
+            continue;
+        }
+        if (model->graves_left == 0)
+            return;
+        model->graves_left--;
+        if (grave->messages > 0)
+            grave->messages--;
+        else
+            grave->dedups--;
     }
 }
 
@@ -126,10 +201,10 @@ static bool blob_used(const struct model *model, const struct model_blob *blob)
 
 static void due(struct model *model)
 {
-    for (size_t i = 0; i < MODEL_QUEUES; i++) {
-        if (model->queues[i].exists)
-            queue_due(model, &model->queues[i]);
-    }
+    run_due(model, true, &model->retention_left);
+    run_due(model, false, &model->deadlines_left);
+    model_chores(model);
+    graves_run(model);
     for (size_t i = 0; i < MODEL_BLOBS; i++) {
         struct model_blob *blob = &model->blobs[i];
         if (blob->exists && !blob_used(model, blob) && blob->created_ms + HOUR_MS <= model->now_ms)
@@ -152,13 +227,17 @@ uint64_t model_next_deadline_ms(const struct model *model)
             if (queue->messages[i].state != MODEL_VISIBLE)
                 next_ms = least(next_ms, queue->messages[i].due_ms);
         }
+        if (queue->exists)
+            next_ms = least(next_ms, model_chore_ms(queue));
     }
+    if (model->grave_count > 0)
+        next_ms = least(next_ms, model->now_ms);
     for (size_t i = 0; i < MODEL_BLOBS; i++) {
         const struct model_blob *blob = &model->blobs[i];
         if (blob->exists && !blob_used(model, blob))
             next_ms = least(next_ms, blob->created_ms + HOUR_MS);
     }
-    return next_ms;
+    return next_ms > model->now_ms ? next_ms : model->now_ms;
 }
 
 static void ready_clear(struct model *model)
@@ -171,6 +250,9 @@ void model_begin(struct model *model, uint64_t index, uint64_t now_ms)
 {
     ready_clear(model);
     model->index = index;
+    model->retention_left = model->step;
+    model->deadlines_left = model->step;
+    model->graves_left = model->step;
     model->now_ms = now_ms > model->now_ms ? now_ms : model->now_ms;
     due(model);
 }
@@ -182,7 +264,7 @@ void model_begin(struct model *model, uint64_t index, uint64_t now_ms)
                              struct body_ref body, struct core_result *result)
 #define UNUSED_BODY (void)body
 #define FIND_QUEUE(field)                                                                          \
-    struct model_queue *queue = by_id(model, command->field.queue_id);                             \
+    struct model_queue *queue = model_by_id(model, command->field.queue_id);                       \
     if (queue == NULL) {                                                                           \
         result->code = CORE_NO_QUEUE;                                                              \
         return;                                                                                    \
@@ -206,7 +288,7 @@ HANDLER(bootstrap)
 HANDLER(queue_create)
 {
     UNUSED_BODY;
-    struct model_queue *queue = by_name(model, command->queue_create.name);
+    struct model_queue *queue = model_by_name(model, command->queue_create.name);
     if (queue != NULL) {
         result->code = CORE_EXISTS;
     } else {
@@ -220,8 +302,8 @@ HANDLER(queue_create)
                                       .version = ++model->version_last,
                                       .created_ms = model->now_ms,
                                       .modified_ms = model->now_ms};
-        text_set(&queue->name, command->queue_create.name);
-        text_set(&queue->tags, command->queue_create.tags);
+        model_text_set(&queue->name, command->queue_create.name);
+        model_text_set(&queue->tags, command->queue_create.tags);
         settings_set(queue, &command->queue_create.settings);
     }
     result->queue_id = queue->queue_id;
@@ -232,7 +314,10 @@ HANDLER(queue_update)
 {
     UNUSED_BODY;
     FIND_QUEUE(queue_update)
-    if (queue->version == command->queue_update.version) {
+    if (queue->version == command->queue_update.version &&
+        queue->settings.fifo != command->queue_update.settings.fifo) {
+        result->code = CORE_INVALID;
+    } else if (queue->version == command->queue_update.version) {
         settings_set(queue, &command->queue_update.settings);
         queue->version = ++model->version_last;
         queue->modified_ms = model->now_ms;
@@ -248,7 +333,7 @@ HANDLER(queue_tag)
     UNUSED_BODY;
     FIND_QUEUE(queue_tag)
     if (queue->version == command->queue_tag.version) {
-        text_set(&queue->tags, command->queue_tag.tags);
+        model_text_set(&queue->tags, command->queue_tag.tags);
         queue->version = ++model->version_last;
     } else {
         result->code = CORE_CONFLICT;
@@ -259,7 +344,8 @@ HANDLER(queue_tag)
 
 static void queue_remove(struct model *model, struct model_queue *queue)
 {
-    free(queue->messages);
+    grave_dig(model, queue->count, queue->dedup_count);
+    queue_memory_free(queue);
     *queue = (struct model_queue){0};
     model->queues_gone++;
 }
@@ -275,67 +361,14 @@ HANDLER(queue_purge)
 {
     UNUSED_BODY;
     FIND_QUEUE(queue_purge)
+    grave_dig(model, queue->count, 0);
     queue->count = 0;
 }
 
 HANDLER(send)
 {
     FIND_QUEUE(send)
-    uint32_t delay_s = command->send.delay_s;
-    if (delay_s == CORE_DEFAULT)
-        delay_s = queue->settings.delay_s;
-    struct model_message *message = message_add(queue);
-    message->sent_ms = model->now_ms;
-    message->body = body;
-    message->state = MODEL_DELAYED;
-    message->due_ms = model->now_ms + (uint64_t)delay_s * 1000;
-    if (delay_s == 0)
-        message_show(queue, message);
-    queue->sent_total++;
-    result->seq = message->seq;
-}
-
-/* The visible message that was sent first, or `count`. */
-static size_t first_visible(const struct model_queue *queue)
-{
-    size_t i = 0;
-    while (i < queue->count && queue->messages[i].state != MODEL_VISIBLE)
-        i++;
-    return i;
-}
-
-static bool move_to_dead_letter(struct model *model, struct model_queue *queue, size_t i)
-{
-    uint32_t most = queue->settings.receive_count_max;
-    if (most == 0 || queue->messages[i].receive_count < most)
-        return false;
-    struct model_queue *target = by_name(model, queue->settings.dead_letter);
-    if (target == NULL || target == queue)
-        return false;
-    struct model_message old = queue->messages[i];
-    message_remove(queue, i);
-    struct model_message *message = message_add(target);
-    message->sent_ms = old.sent_ms;
-    message->body = old.body;
-    message_show(target, message);
-    return true;
-}
-
-static void lease(struct model *model, struct model_message *message, uint32_t visibility_s,
-                  struct core_message *out)
-{
-    message->state = MODEL_LEASED;
-    message->receive_count++;
-    message->leased_ms = model->now_ms;
-    if (message->receive_count == 1)
-        message->first_receive_ms = model->now_ms;
-    message->due_ms = model->now_ms + (uint64_t)visibility_s * 1000;
-    out->body = message->body;
-    out->seq = message->seq;
-    out->sent_ms = message->sent_ms;
-    out->first_receive_ms = message->first_receive_ms;
-    out->visible_at_ms = message->due_ms;
-    out->receive_count = message->receive_count;
+    model_send(model, queue, &command->send, body, result);
 }
 
 HANDLER(receive)
@@ -344,25 +377,23 @@ HANDLER(receive)
     FIND_QUEUE(receive)
     const struct command_receive *receive = &command->receive;
     uint32_t visibility_s = receive->visibility_s;
+    uint32_t count = 0;
     if (visibility_s == CORE_DEFAULT)
         visibility_s = queue->settings.visibility_s;
-    uint64_t bytes = 0;
-    uint32_t count = 0;
-    while (count < receive->max) {
-        size_t i = first_visible(queue);
-        if (i == queue->count)
-            break;
-        if (move_to_dead_letter(model, queue, i))
-            continue;
-        bytes += queue->messages[i].body.length;
-        if (count > 0 && receive->bytes_max > 0 && bytes > receive->bytes_max)
-            break;
-        lease(model, &queue->messages[i], visibility_s, &model->received[count++]);
+    result->messages = model->received;
+    if (queue->settings.fifo && receive->attempt_id.length > 0 &&
+        model_replay(model, queue, receive, visibility_s, &count)) {
+        result->message_count = count;
+        return;
+    }
+    if (!model_overdue(model, queue)) {
+        count = model_take(model, queue, receive, visibility_s);
+        if (queue->settings.fifo && receive->attempt_id.length > 0)
+            model_attempt_keep(model, queue, receive->attempt_id, count);
     }
     queue->received_total += count;
     if (count == 0)
         queue->empty_receives_total++;
-    result->messages = model->received;
     result->message_count = count;
 }
 
@@ -391,11 +422,15 @@ HANDLER(delete)
     size_t i = by_lease(queue, command->delete.lease);
     if (i == queue->count)
         result->code = CORE_NO_MESSAGE;
+    else if (queue->settings.fifo &&
+             is_current(&queue->messages[i], command->delete.lease) != CORE_OK)
+        result->code = CORE_EXPIRED_LEASE;
     else if (command->delete.exact &&
              queue->messages[i].receive_count != command->delete.lease.receive_count)
         result->code = CORE_STALE_LEASE;
     if (result->code == CORE_OK) {
-        message_remove(queue, i);
+        queue->ready |= queue->settings.fifo; /* the group may go on */
+        model_message_remove(queue, i);
         queue->deleted_total++;
     }
 }
@@ -412,8 +447,11 @@ HANDLER(change_visibility)
     }
     struct model_message *message = &queue->messages[i];
     result->code = is_current(message, change->lease);
-    if (result->code != CORE_OK)
+    if (result->code != CORE_OK) {
+        if (queue->settings.fifo)
+            result->code = CORE_EXPIRED_LEASE;
         return;
+    }
     uint64_t due_ms = model->now_ms + (uint64_t)change->visibility_s * 1000;
     if (due_ms > message->leased_ms + 12 * HOUR_MS) {
         result->code = CORE_INVALID;
@@ -421,21 +459,19 @@ HANDLER(change_visibility)
     }
     message->due_ms = due_ms;
     if (change->visibility_s == 0)
-        message_show(queue, message);
+        model_message_show(queue, message);
 }
 
 HANDLER(move_start)
 {
     UNUSED_BODY;
-    result->code =
-        by_id(model, command->move_start.source_queue_id) != NULL ? CORE_INVALID : CORE_NO_QUEUE;
+    model_move_start(model, &command->move_start, result);
 }
 
 HANDLER(move_cancel)
 {
     UNUSED_BODY;
-    (void)model, (void)command;
-    result->code = CORE_NO_MOVE;
+    model_move_cancel(model, &command->move_cancel, result);
 }
 
 static struct model_blob *blob_find(struct model *model, const uint8_t *sha256)
@@ -488,7 +524,7 @@ HANDLER(blob_put)
 static struct model_function *function_find(struct model *model, struct slice name)
 {
     for (size_t i = 0; i < MODEL_FUNCTIONS; i++) {
-        if (model->functions[i].exists && text_is(&model->functions[i].name, name))
+        if (model->functions[i].exists && model_text_is(&model->functions[i].name, name))
             return &model->functions[i];
     }
     return NULL;
@@ -532,10 +568,10 @@ HANDLER(function_put)
         ASSERT(i < MODEL_FUNCTIONS);
         function = &model->functions[i];
         *function = (struct model_function){.exists = true};
-        text_set(&function->name, put->name);
+        model_text_set(&function->name, put->name);
     }
     memcpy(function->code_sha256, put->code_sha256, SHA256_BYTES);
-    text_set(&function->config, put->config);
+    model_text_set(&function->config, put->config);
     function->version = ++model->version_last;
     result->version = function->version;
     if (replaces)
@@ -554,12 +590,12 @@ HANDLER(function_delete)
     function->exists = false;
     code_left(model, function->code_sha256);
     for (size_t i = 0; i < MODEL_MAPPINGS; i++) {
-        if (text_is(&model->mappings[i].function_name, command->function_delete.name))
+        if (model_text_is(&model->mappings[i].function_name, command->function_delete.name))
             model->mappings[i].exists = false;
     }
     char hidden[MODEL_TEXT + 8] = "/async/";
     memcpy(hidden + 7, function->name.bytes, function->name.length);
-    struct model_queue *queue = by_name(model, slice_of(hidden));
+    struct model_queue *queue = model_by_name(model, slice_of(hidden));
     if (queue != NULL)
         queue_remove(model, queue);
     model->catalog_changes++;
@@ -607,8 +643,9 @@ HANDLER(mapping_put)
     }
     for (size_t i = 0; i < MODEL_MAPPINGS; i++) {
         const struct model_mapping *other = &model->mappings[i];
-        if (other->exists && other != mapping && text_is(&other->queue_name, put->queue_name) &&
-            text_is(&other->function_name, put->function_name)) {
+        if (other->exists && other != mapping &&
+            model_text_is(&other->queue_name, put->queue_name) &&
+            model_text_is(&other->function_name, put->function_name)) {
             result->code = CORE_EXISTS;
             return;
         }
@@ -622,9 +659,9 @@ HANDLER(mapping_put)
         mapping->exists = true;
         memcpy(mapping->uuid, put->uuid, UUID_BYTES);
     }
-    text_set(&mapping->function_name, put->function_name);
-    text_set(&mapping->queue_name, put->queue_name);
-    text_set(&mapping->config, put->config);
+    model_text_set(&mapping->function_name, put->function_name);
+    model_text_set(&mapping->queue_name, put->queue_name);
+    model_text_set(&mapping->config, put->config);
     mapping->version = ++model->version_last;
     result->version = mapping->version;
     model->catalog_changes++;

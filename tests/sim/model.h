@@ -12,8 +12,15 @@
 #define MODEL_BLOBS     64
 #define MODEL_PIECES    8
 #define MODEL_TEXT      48
+#define MODEL_MOVES     10
+#define MODEL_GRAVES    4096
 
 enum model_state { MODEL_DELAYED, MODEL_VISIBLE, MODEL_LEASED };
+
+struct model_text {
+    char bytes[MODEL_TEXT];
+    size_t length;
+};
 
 struct model_message {
     enum model_state state;
@@ -24,11 +31,34 @@ struct model_message {
     uint64_t due_ms;
     uint32_t receive_count;
     struct body_ref body;
+    struct model_text group; /* empty = none */
+    uint64_t source_queue_id;
 };
 
-struct model_text {
-    char bytes[MODEL_TEXT];
-    size_t length;
+/* A send that is remembered. */
+struct model_dedup {
+    bool by_group;
+    struct model_text group;
+    struct model_text id;
+    uint8_t message_id[UUID_BYTES];
+    uint64_t seq;
+    uint64_t sent_ms;
+};
+
+/* A receive that is remembered. */
+struct model_attempt {
+    struct model_text id;
+    uint64_t received_ms;
+    struct core_message *messages; /* owned */
+    uint32_t count;
+};
+
+struct model_move {
+    struct move_view view;
+    uint64_t seq_max;
+    uint64_t next_ms;
+    uint64_t window_ms;
+    uint32_t window_moved;
 };
 
 struct model_queue {
@@ -51,6 +81,14 @@ struct model_queue {
     struct model_message *messages; /* in order of seq */
     size_t count;
     size_t capacity;
+    struct model_dedup *dedups; /* the oldest first */
+    size_t dedup_count;
+    size_t dedup_capacity;
+    struct model_attempt *attempts; /* the oldest first */
+    size_t attempt_count;
+    size_t attempt_capacity;
+    struct model_move moves[MODEL_MOVES]; /* the latest first */
+    size_t move_count;
 };
 
 struct model_blob {
@@ -92,11 +130,20 @@ struct model {
     struct model_function functions[MODEL_FUNCTIONS];
     struct model_mapping mappings[MODEL_MAPPINGS];
     struct core_message *received;
+    uint32_t step; /* as core_set_step; and what is left of it in this entry */
+    uint32_t retention_left;
+    uint32_t deadlines_left;
+    uint32_t graves_left;
+    struct model_grave {
+        uint64_t messages;
+        uint64_t dedups;
+    } graves[MODEL_GRAVES]; /* what is still to be dropped of purged and deleted queues */
+    size_t grave_count;
     uint64_t queues_gone; /* events since the beginning */
     uint64_t catalog_changes;
 };
 
-struct model *model_new(void);
+struct model *model_new(uint32_t step);
 void model_free(struct model *model);
 
 /* model_begin, model_apply: as core_begin and core_apply. `body` says where the bytes of a SEND or
@@ -105,7 +152,48 @@ void model_begin(struct model *model, uint64_t index, uint64_t now_ms);
 void model_apply(struct model *model, const struct command *command, struct body_ref body,
                  struct core_result *result);
 
+/* model_grave_messages: how many messages of purged and deleted queues are still held. */
+uint64_t model_grave_messages(const struct model *model);
+
 uint64_t model_next_deadline_ms(const struct model *model);
 uint64_t model_blob_bytes(const struct model_blob *blob);
+
+/* ---- what the parts of the model share ---- */
+
+#define MODEL_NONE SIZE_MAX
+
+void model_text_set(struct model_text *text, struct slice s);
+bool model_text_is(const struct model_text *text, struct slice s);
+bool model_text_same(const struct model_text *a, const struct model_text *b);
+struct model_queue *model_by_id(struct model *model, uint64_t queue_id);
+struct model_queue *model_by_name(struct model *model, struct slice name);
+struct model_message *model_message_add(struct model_queue *queue);
+void model_message_remove(struct model_queue *queue, size_t i);
+void model_message_show(struct model_queue *queue, struct model_message *message);
+
+/* model_fifo.c: which message is next, MODEL_NONE = none; of a standard queue `fair` puts quiet
+ * groups first. model_take: a receive's messages into model->received. */
+size_t model_next(const struct model_queue *queue, bool fair);
+bool model_overdue(const struct model *model, const struct model_queue *queue);
+uint32_t model_take(struct model *model, struct model_queue *queue,
+                    const struct command_receive *receive, uint32_t visibility_s);
+bool model_replay(struct model *model, struct model_queue *queue,
+                  const struct command_receive *receive, uint32_t visibility_s, uint32_t *count);
+void model_attempt_keep(struct model *model, struct model_queue *queue, struct slice id,
+                        uint32_t count);
+void model_transfer(struct model_queue *from, size_t i, struct model_queue *to, uint64_t sent_ms,
+                    uint64_t source_queue_id);
+
+/* model_dedup.c: one send. */
+void model_send(struct model *model, struct model_queue *queue, const struct command_send *send,
+                struct body_ref body, struct core_result *result);
+
+/* model_move.c */
+void model_move_start(struct model *model, const struct command_move_start *start,
+                      struct core_result *result);
+void model_move_cancel(struct model *model, const struct command_move_cancel *cancel,
+                       struct core_result *result);
+void model_chores(struct model *model);
+uint64_t model_chore_ms(const struct model_queue *queue);
 
 #endif

@@ -78,9 +78,7 @@ static void test_heap_ties(void **state)
 static uint32_t message_make(struct messages *messages, uint32_t slot, uint64_t seq)
 {
     uint32_t index = messages_take(messages);
-    message_at(messages, index)->queue_slot = slot & QUEUE_SLOT_MAX;
-    message_at(messages, index)->seq = seq;
-    message_at(messages, index)->sent_ms = seq;
+    message_place(message_at(messages, index), slot, seq, seq, (struct body_ref){0});
     return index;
 }
 

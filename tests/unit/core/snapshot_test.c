@@ -149,7 +149,7 @@ static void test_every_truncation_is_refused(void **state)
     buffer_add_byte(&bytes, 0);
     assert_int_equal(restore(buffer_slice(&bytes)), STATUS_INVALID);
     bytes.length--;
-    bytes.data[0] = 2;
+    bytes.data[0] = 3;
     assert_int_equal(restore(buffer_slice(&bytes)), STATUS_INVALID);
     buffer_free(&bytes);
 }

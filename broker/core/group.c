@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Message groups. In a FIFO queue a group's lane has all its messages in order of sending, and the
+ * group gives out nothing while one of them is in flight: that is the whole of the ordering rule.
+ * In a standard queue a group is a tenant; its lane has its visible messages, and what its count of
+ * messages in flight decides is only whether others go first (receive.c).
+ *
+ * The groups that have something to give out stand in the queue's heap of offers, by the seq of
+ * what they would give. Standard messages without a group touch nothing of this. */
+#include "broker/core/group.h"
+
+#include "broker/core/limits.h"
+#include "broker/core/state.h"
+
+#include <stdlib.h>
+
+static uint32_t index_take(struct core *core)
+{
+    if (core->free_group_count > 0)
+        return core->free_groups[--core->free_group_count];
+    if (core->group_count == core->group_capacity) {
+        ASSERT(core->group_capacity <= UINT32_MAX / 4);
+        uint32_t capacity = core->group_capacity == 0 ? 16 : core->group_capacity * 2;
+        core->groups = realloc(core->groups, capacity * sizeof core->groups[0]);
+        core->free_groups = realloc(core->free_groups, capacity * sizeof core->free_groups[0]);
+        ASSERT(core->groups != NULL);
+        ASSERT(core->free_groups != NULL);
+        core->group_capacity = capacity;
+        if (core->group_count == 0)
+            core->groups[core->group_count++] = NULL; /* 0 is no group */
+    }
+    return core->group_count++;
+}
+
+static struct group *group_add(struct core *core, struct queue *queue, struct slice id)
+{
+    struct group *group = calloc(1, sizeof *group + id.length);
+    ASSERT(group != NULL);
+    group->offer_at = POSITION_NONE;
+    group->id_length = (uint32_t)id.length;
+    memcpy(group->id, id.data, id.length);
+    lane_init(&group->lane, LANE_READY, &core->messages);
+    group->index = index_take(core);
+    core->groups[group->index] = group;
+    HASH_ADD_KEYPTR(hh, queue->groups, group->id, group->id_length, group);
+    return group;
+}
+
+uint32_t group_join(struct core *core, struct queue *queue, struct slice id)
+{
+    struct group *group;
+    if (id.length == 0)
+        return 0;
+    HASH_FIND(hh, queue->groups, id.data, id.length, group);
+    if (group == NULL)
+        group = group_add(core, queue, id);
+    group->messages++;
+    return group->index;
+}
+
+struct group *group_of(const struct core *core, const struct message *message)
+{
+    return message->group != 0 ? core->groups[message->group] : NULL;
+}
+
+struct slice group_id(const struct group *group)
+{
+    return group != NULL ? slice_make(group->id, group->id_length) : (struct slice){0};
+}
+
+void group_free(struct core *core, struct group *group)
+{
+    core->groups[group->index] = NULL;
+    core->free_groups[core->free_group_count++] = group->index;
+    lane_deinit(&group->lane);
+    free(group);
+}
+
+void group_leave(struct core *core, struct queue *queue, struct group *group)
+{
+    ASSERT(group->messages > 0);
+    if (--group->messages > 0)
+        return;
+    ASSERT(group->in_flight == 0);
+    if (group->offer_at != POSITION_NONE)
+        heap_remove(&queue->offers, group->offer_at);
+    HASH_DELETE(hh, queue->groups, group);
+    group_free(core, group);
+}
+
+uint32_t group_head(const struct core *core, const struct queue *queue, const struct group *group)
+{
+    if (!queue->view.settings.fifo)
+        return lane_least(&group->lane, &core->messages);
+    uint32_t first = group->lane.first;
+    if (group->in_flight > 0 || first == MESSAGE_NONE)
+        return MESSAGE_NONE;
+    return message_at(&core->messages, first)->state == MESSAGE_VISIBLE ? first : MESSAGE_NONE;
+}
+
+void group_follow(struct core *core, struct queue *queue, struct group *group)
+{
+    uint32_t head = group_head(core, queue, group);
+    if (head == MESSAGE_NONE) {
+        if (group->offer_at != POSITION_NONE)
+            heap_remove(&queue->offers, group->offer_at);
+        group->offer_at = POSITION_NONE;
+        return;
+    }
+    uint64_t seq = message_at(&core->messages, head)->seq;
+    if (group->offer_at == POSITION_NONE)
+        heap_push(&queue->offers, seq, 0, group->index);
+    else if (queue->offers.entries[group->offer_at].key != seq)
+        heap_set_key(&queue->offers, group->offer_at, seq);
+}
+
+struct group *group_offered(const struct core *core, const struct queue *queue)
+{
+    return queue->offers.count > 0 ? core->groups[queue->offers.entries[0].item] : NULL;
+}
+
+bool group_is_noisy(const struct queue *queue, const struct group *group)
+{
+    return group->in_flight >= NOISY_IN_FLIGHT_MIN &&
+           (uint64_t)group->in_flight * NOISY_SHARE > queue->view.in_flight;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Message groups of a queue. Private to broker/core. thread: apply. */
+#ifndef BROKER_CORE_GROUP_H
+#define BROKER_CORE_GROUP_H
+
+#include "broker/core/lane.h"
+#include "proto/base/assert.h"
+
+#define uthash_fatal(message) assert_failed(__FILE__, __LINE__, message)
+#include <uthash.h>
+
+#define POSITION_NONE UINT32_MAX
+
+/* A group is there while it has messages. */
+struct group {
+    uint32_t index;     /* in core.groups; what a message remembers */
+    uint32_t offer_at;  /* position in queue.offers; POSITION_NONE: nothing to give out */
+    uint32_t messages;  /* of it in the queue, in any state */
+    uint32_t in_flight; /* of these */
+    uint32_t number;    /* in the snapshot being written or read */
+    uint32_t id_length;
+    struct lane lane;  /* FIFO: all its messages in order; else the visible ones */
+    UT_hash_handle hh; /* of queue.groups, by id */
+    uint8_t id[];
+};
+
+struct core;
+struct queue;
+
+/* group_join: the group named `id` of the queue, made if there is none; 0 for an empty id.
+ * group_of: the one of a message; NULL = none. */
+uint32_t group_join(struct core *core, struct queue *queue, struct slice id);
+struct group *group_of(const struct core *core, const struct message *message);
+struct slice group_id(const struct group *group);
+
+/* group_leave: one message less; without any it goes. group_free: only its memory. */
+void group_leave(struct core *core, struct queue *queue, struct group *group);
+void group_free(struct core *core, struct group *group);
+
+/* group_head: the message that the group would give out next, or MESSAGE_NONE. group_follow: let
+ * its place among the queue's offers follow that. */
+uint32_t group_head(const struct core *core, const struct queue *queue, const struct group *group);
+void group_follow(struct core *core, struct queue *queue, struct group *group);
+
+/* group_offered: the group whose head was sent first, of those that have something to give out, or
+ * NULL. */
+struct group *group_offered(const struct core *core, const struct queue *queue);
+
+/* group_is_noisy: takes more than its share, so that others of a standard queue go first. */
+bool group_is_noisy(const struct queue *queue, const struct group *group);
+
+#endif
