@@ -163,6 +163,8 @@ struct segment *segments_find(const struct log *log, uint64_t index); /* NULL: n
 struct segment *segments_last(const struct log *log);
 /* segment_open_file: make sure that fd is open; 0 or an errno. */
 MUST_CHECK int segment_open_file(struct log *log, struct segment *segment);
+/* segment_close_later: in the pool, since the last close of a removed file frees its blocks. */
+void segment_close_later(struct log *log, struct segment *segment);
 /* segment_consider: remove it if nobody needs it any more. */
 void segment_consider(struct log *log, struct segment *segment);
 

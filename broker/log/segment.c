@@ -294,6 +294,23 @@ int segment_open_file(struct log *log, struct segment *segment)
     return 0;
 }
 
+static void on_file_closed(uv_fs_t *request)
+{
+    uv_fs_req_cleanup(request);
+    free(request);
+}
+
+void segment_close_later(struct log *log, struct segment *segment)
+{
+    if (segment->fd < 0)
+        return;
+    uv_fs_t *request = calloc(1, sizeof *request);
+    ASSERT(request != NULL);
+    int error = uv_fs_close(log->options.loop, request, segment->fd, on_file_closed);
+    ASSERT(error == 0);
+    segment->fd = -1;
+}
+
 /* let_go: the reads that a replaced segment waited for are over. */
 static void let_go(struct log *log, struct segment *segment)
 {
@@ -301,6 +318,7 @@ static void let_go(struct log *log, struct segment *segment)
         return;
     if (segment->fd >= 0)
         log->open_files--;
+    segment_close_later(log, segment);
     segment_free(segment);
 }
 

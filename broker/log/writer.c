@@ -274,6 +274,7 @@ static void complete_remove(struct log *log, struct op *op)
         log->spares_coming--;
         memcpy(log->spares[log->spare_count++], op->spare, NAME_BYTES);
     }
+    segment_close_later(log, op->segment);
     segment_free(op->segment);
     op->segment = NULL;
 }
