@@ -18,7 +18,7 @@ class Queues(unittest.TestCase):
         cls.sqs = harness.boto("sqs")
 
     def queue(self, **attributes):
-        name = unique("q")
+        name = unique("q") + (".fifo" if "FifoQueue" in attributes else "")
         url = self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
         self.addCleanup(self.delete_quietly, url)
         return name, url
@@ -56,6 +56,57 @@ class Queues(unittest.TestCase):
         self.assertEqual(self.count(url), (0, 1, 0))
         self.sqs.delete_message(QueueUrl=url, ReceiptHandle=got["ReceiptHandle"])
         self.assertEqual(self.count(url), (0, 0, 0))
+
+    def test_fifo(self):
+        _, url = self.queue(FifoQueue="true", ContentBasedDeduplication="true")
+        sent = [self.sqs.send_message(QueueUrl=url, MessageBody=f"{group}{n}", MessageGroupId=group)
+                for n in range(3) for group in "ab"]
+        again = self.sqs.send_message(QueueUrl=url, MessageBody="a0", MessageGroupId="a")
+        self.assertEqual(again["MessageId"], sent[0]["MessageId"])
+        numbers = [s["SequenceNumber"] for s in sent]
+        self.assertEqual(numbers, sorted(set(numbers)))
+        seen = {"a": [], "b": []}
+        while len(seen["a"]) + len(seen["b"]) < 6:
+            for got in self.receive(url, MaxNumberOfMessages=2, AttributeNames=["All"]):
+                seen[got["Attributes"]["MessageGroupId"]].append(got["Body"])
+                self.sqs.delete_message(QueueUrl=url, ReceiptHandle=got["ReceiptHandle"])
+        self.assertEqual(seen, {"a": ["a0", "a1", "a2"], "b": ["b0", "b1", "b2"]})
+        with self.assertRaises(ClientError) as caught:
+            self.sqs.send_message(QueueUrl=url, MessageBody="no group")
+        self.assertEqual(caught.exception.response["Error"]["Code"], "MissingParameter")
+
+    def test_tags_and_permissions(self):
+        _, url = self.queue()
+        self.sqs.tag_queue(QueueUrl=url, Tags={"team": "ü", "x": "1"})
+        self.sqs.untag_queue(QueueUrl=url, TagKeys=["x"])
+        self.assertEqual(self.sqs.list_queue_tags(QueueUrl=url)["Tags"], {"team": "ü"})
+        self.sqs.add_permission(QueueUrl=url, Label="l", AWSAccountIds=["123456789012"],
+                                Actions=["SendMessage"])
+        found = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])
+        statement, = json.loads(found["Attributes"]["Policy"])["Statement"]
+        self.assertEqual(statement["Principal"], {"AWS": "arn:aws:iam::123456789012:root"})
+        self.sqs.remove_permission(QueueUrl=url, Label="l")
+        found = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])
+        self.assertNotIn("Attributes", found)
+
+    def test_back_from_a_dead_letter_queue(self):
+        dead_name, dead = self.queue()
+        _, url = self.queue(RedrivePolicy=json.dumps(
+            {"deadLetterTargetArn": queue_arn(dead_name), "maxReceiveCount": 1}))
+        self.assertEqual(self.sqs.list_dead_letter_source_queues(QueueUrl=dead)["queueUrls"], [url])
+        if not hasattr(self.sqs, "start_message_move_task"):
+            self.skipTest("this boto3 is older than message move tasks")
+        self.sqs.send_message(QueueUrl=url, MessageBody="poison")
+        self.receive(url, VisibilityTimeout=0)
+        self.assertEqual(self.receive(url, WaitTimeSeconds=0), [])
+        arn = queue_arn(dead_name)
+        self.sqs.start_message_move_task(SourceArn=arn)
+        harness.wait_for(lambda: self.sqs.list_message_move_tasks(SourceArn=arn)["Results"][0][
+            "Status"] == "COMPLETED", 20, "the end of the move")
+        got, = self.receive(url)
+        self.assertEqual(got["Body"], "poison")
+        with self.assertRaises(self.sqs.exceptions.ResourceNotFoundException):
+            self.sqs.start_message_move_task(SourceArn=queue_arn(unique("none")))
 
     def test_batches(self):
         _, url = self.queue()

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import * as sdk from "@aws-sdk/client-sqs";
-import { options, queueArn, start, unique } from "./millrace.mjs";
+import { options, queueArn, start, unique, until } from "./millrace.mjs";
 
 let programs;
 let sqs;
@@ -20,7 +20,7 @@ after(async () => {
 const send = (name, input) => sqs.send(new sdk[`${name}Command`](input));
 
 async function queue(attributes = {}) {
-  const name = unique("q");
+  const name = unique("q") + (attributes.FifoQueue ? ".fifo" : "");
   const { QueueUrl } = await send("CreateQueue", { QueueName: name, Attributes: attributes });
   return { name, url: QueueUrl };
 }
@@ -76,6 +76,81 @@ test("batches", async () => {
     Entries: got.map((m, i) => ({ Id: String(i), ReceiptHandle: m.ReceiptHandle })),
   });
   assert.equal(gone.Successful.length, 10);
+});
+
+test("a FIFO queue keeps order in groups and forgets duplicates", async () => {
+  const { url } = await queue({ FifoQueue: "true", ContentBasedDeduplication: "true" });
+  const message = (group, n) => ({ MessageGroupId: group, MessageBody: `${group}${n}` });
+  const Entries = [0, 1, 2].flatMap((n) =>
+    ["a", "b"].map((group) => ({ Id: `${group}${n}`, ...message(group, n) })),
+  );
+  const { Successful } = await send("SendMessageBatch", { QueueUrl: url, Entries });
+  const again = await send("SendMessage", { QueueUrl: url, ...message("a", 0) });
+  assert.equal(again.MessageId, Successful.find((s) => s.Id === "a0").MessageId);
+  assert.match(again.SequenceNumber, /^\d{20}$/);
+  const seen = { a: [], b: [] };
+  while (seen.a.length + seen.b.length < 6) {
+    const got = await receive(url, {
+      MaxNumberOfMessages: 2,
+      MessageSystemAttributeNames: ["All"],
+    });
+    for (const m of got) {
+      seen[m.Attributes.MessageGroupId].push(m.Body);
+      await send("DeleteMessage", { QueueUrl: url, ReceiptHandle: m.ReceiptHandle });
+    }
+  }
+  assert.deepEqual(seen, { a: ["a0", "a1", "a2"], b: ["b0", "b1", "b2"] });
+  await assert.rejects(send("SendMessage", { QueueUrl: url, MessageBody: "no group" }), {
+    name: "MissingParameter",
+  });
+});
+
+test("messages go back from a dead-letter queue", async () => {
+  const dead = await queue();
+  const arn = queueArn(dead.name);
+  const { url } = await queue({
+    RedrivePolicy: JSON.stringify({ deadLetterTargetArn: arn, maxReceiveCount: 1 }),
+  });
+  const sources = await send("ListDeadLetterSourceQueues", { QueueUrl: dead.url });
+  assert.deepEqual(sources.queueUrls, [url]);
+  await send("SendMessage", { QueueUrl: url, MessageBody: "poison" });
+  await receive(url, { VisibilityTimeout: 0 });
+  assert.deepEqual(await receive(url, { WaitTimeSeconds: 0 }), []);
+  const { TaskHandle } = await send("StartMessageMoveTask", { SourceArn: arn });
+  assert.ok(TaskHandle);
+  const task = await until(
+    async () => {
+      const { Results } = await send("ListMessageMoveTasks", { SourceArn: arn });
+      return Results[0].Status === "COMPLETED" && Results[0];
+    },
+    20000,
+    "the end of the move",
+  );
+  assert.equal(task.ApproximateNumberOfMessagesMoved, 1);
+  assert.equal((await receive(url))[0].Body, "poison");
+  await assert.rejects(
+    send("StartMessageMoveTask", { SourceArn: queueArn(unique("none")) }),
+    sdk.ResourceNotFoundException,
+  );
+});
+
+test("tags and permissions", async () => {
+  const { url } = await queue();
+  await send("TagQueue", { QueueUrl: url, Tags: { team: "ü", x: "1" } });
+  await send("UntagQueue", { QueueUrl: url, TagKeys: ["x"] });
+  assert.deepEqual((await send("ListQueueTags", { QueueUrl: url })).Tags, { team: "ü" });
+  await send("AddPermission", {
+    QueueUrl: url,
+    Label: "l",
+    AWSAccountIds: ["123456789012"],
+    Actions: ["SendMessage"],
+  });
+  await send("RemovePermission", { QueueUrl: url, Label: "l" });
+  const { Attributes } = await send("GetQueueAttributes", {
+    QueueUrl: url,
+    AttributeNames: ["Policy"],
+  });
+  assert.equal(Attributes, undefined);
 });
 
 test("an empty receive has no messages", async () => {

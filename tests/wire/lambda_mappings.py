@@ -34,6 +34,22 @@ class Mappings(WireTest):
         return self.call("POST", MAPPINGS, {"EventSourceArn": queue_arn(queue),
                                             "FunctionName": function, **settings})
 
+    def test_fifo_queues(self):
+        name = unique("q") + ".fifo"
+        made = self.call("POST", "/", {"QueueName": name, "Attributes": {"FifoQueue": "true"}},
+                         {"X-Amz-Target": "AmazonSQS.CreateQueue",
+                          "Content-Type": "application/x-amz-json-1.0"})
+        self.assertEqual(made.status, 200, made.body)
+        function = self.function()
+        for settings, text in (
+                ({"BatchSize": 11, "MaximumBatchingWindowInSeconds": 1},
+                 "The maximum batch size for an Amazon SQS FIFO queue is 10."),
+                ({"MaximumBatchingWindowInSeconds": 1},
+                 "Batching window is not supported for FIFO queues")):
+            answer = self.map(name, function, **settings)
+            self.assertEqual((answer.status, answer.json()["message"]), (400, text))
+        self.assertEqual(self.map(name, function, BatchSize=10).status, 202)
+
     def test_life(self):
         queue, function = self.queue(), self.function()
         answer = self.map(queue, function, BatchSize=5, Enabled=False,

@@ -218,6 +218,21 @@ class DeadLetters(sqs_raw.Calls):
                 f"redrive allow policy. {why}"), answer.message)
         self.assertNotIn("RedriveAllowPolicy", self.attributes(url))
 
+    def test_where_a_redriven_message_came_from(self):
+        dead = make_queue()
+        url = make_queue(self.redrive(dead, 1))
+        self.ok("SendMessage", {"QueueUrl": url, "MessageBody": "poison"})
+        self.assertEqual(len(self.receive(url, VisibilityTimeout=0)), 1)
+        self.assertEqual(self.receive(url), [])
+        (message,) = self.receive(dead, AttributeNames=["All"], VisibilityTimeout=0)
+        self.assertEqual(message["Attributes"]["DeadLetterQueueSourceArn"], arn_of(url))
+        (message,) = self.receive(dead, MessageSystemAttributeNames=["DeadLetterQueueSourceArn"],
+                                  VisibilityTimeout=0)
+        self.assertEqual(message["Attributes"], {"DeadLetterQueueSourceArn": arn_of(url)})
+        self.ok("DeleteQueue", {"QueueUrl": url})
+        (message,) = self.receive(dead, AttributeNames=["All"])
+        self.assertNotIn("DeadLetterQueueSourceArn", message["Attributes"])
+
 
 class JsonTags(Tags, unittest.TestCase):
     protocol = "json"

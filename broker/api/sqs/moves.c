@@ -123,9 +123,6 @@ static void on_started(struct sqs_call *call, const struct core_result *results,
         fail_text(call, SQS_ERROR_INVALID_PARAMETER,
                   "There is already a task running. Only one active task is allowed for a source "
                   "queue arn at a given time.");
-    else if (results[0].code == CORE_INVALID)
-        fail_text(call, SQS_ERROR_UNSUPPORTED,
-                  "StartMessageMoveTask is not supported by this version.");
     else
         sqs_fail_core(call, results[0].code);
 }

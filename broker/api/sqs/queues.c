@@ -77,11 +77,6 @@ void handle_create_queue(struct sqs_call *call)
     struct sqs_error error = {0};
     if (!check_name(call, input->queue_name, attributes_ask_fifo(&input->attributes)))
         return;
-    if (attributes_ask_fifo(&input->attributes)) {
-        sqs_fail(call, (struct sqs_error){SQS_ERROR_UNSUPPORTED,
-                                          "FIFO queues are not supported by this version."});
-        return;
-    }
     if (!tags_merge(call, (struct slice){0}, &input->tags, &command.queue_create.tags, &error)) {
         sqs_fail(call, error);
         return;

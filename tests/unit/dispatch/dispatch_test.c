@@ -132,6 +132,70 @@ static void test_partial_failure_keeps_the_named_items(void **state)
     worker_leave(&worker);
 }
 
+/* What follows a failed message in its group stays with it; other groups are not held up. */
+static void test_partial_failure_keeps_the_order_of_groups(void **state)
+{
+    struct world *world = *state;
+    struct worker worker;
+    struct mapping_config config = plain;
+    char id[UUID_TEXT_LENGTH + 1];
+    char answer[256];
+    char event[8192];
+    config.report_item_failures = true;
+    uint64_t queue = world_queue_make(world, "orders", true);
+    world_function_new(world, "f");
+    for (unsigned i = 0; i < 3; i++) {
+        world_send_group(world, queue, (const char *[]){"a0", "a1", "a2"}[i], "a");
+        world_send_group(world, queue, (const char *[]){"b0", "b1", "b2"}[i], "b");
+    }
+    world_mapping_put(world, uuid, "f", "orders", 0, config);
+    worker_join(world, &worker, "w", 4);
+    until(world, worker.assigned_count == 1);
+    assigned_text(&worker, 0, event, sizeof event);
+    assert_non_null(strstr(event, "\"MessageGroupId\":\"b\""));
+    char *second = strstr(event, "\"body\":\"a1\"");
+    assert_non_null(second);
+    *second = '\0';
+    for (char *at = event; (at = strstr(at, "\"messageId\":\"")) != NULL; at++)
+        memcpy(id, at + strlen("\"messageId\":\""), UUID_TEXT_LENGTH);
+    id[UUID_TEXT_LENGTH] = '\0';
+    snprintf(answer, sizeof answer, "{\"batchItemFailures\":[{\"itemIdentifier\":\"%s\"}]}", id);
+    worker_answer(&worker, 0, MILLRACE__OUTCOME__OUTCOME_OK, answer);
+    until(world, world_usage(world, "f").invocations == 1);
+    assert_int_equal(world_queue(world, queue).in_flight, 2); /* a1 and a2 */
+    assert_int_equal(world_queue(world, queue).visible, 0);
+    worker_leave(&worker);
+}
+
+/* Messages that wait for their group are visible, but asking for them again and again is no use. */
+static void test_a_group_in_flight_is_not_asked_for(void **state)
+{
+    struct world *world = *state;
+    struct worker worker;
+    struct shard_stats before;
+    struct shard_stats after;
+    struct mapping_config config = plain;
+    config.batch_size = 1;
+    uint64_t queue = world_queue_make(world, "orders", true);
+    world_function_new(world, "f");
+    world_mapping_put(world, uuid, "f", "orders", 0, config);
+    world_send_group(world, queue, "1", "g");
+    world_send_group(world, queue, "2", "g");
+    worker_join(world, &worker, "w", 4);
+    until(world, worker.assigned_count == 1);
+    world_settle(world, 300);
+    shard_stats(world->shard, &before);
+    world_settle(world, 1000);
+    shard_stats(world->shard, &after);
+    assert_true(after.commands - before.commands < 10);
+    assert_int_equal(worker.assigned_count, 1);
+    worker_answer(&worker, 0, MILLRACE__OUTCOME__OUTCOME_OK, "null");
+    until(world, worker.assigned_count == 2);
+    worker_answer(&worker, 1, MILLRACE__OUTCOME__OUTCOME_OK, "null");
+    until(world, world_usage(world, "f").invocations == 2);
+    worker_leave(&worker);
+}
+
 static void test_partial_failure_that_is_nonsense_keeps_all(void **state)
 {
     struct world *world = *state;
@@ -759,6 +823,8 @@ int main(void)
         WORLD_TEST(test_success_deletes_and_is_counted_once),
         WORLD_TEST(test_failure_leaves_the_batch_until_its_visibility_timeout),
         WORLD_TEST(test_partial_failure_keeps_the_named_items),
+        WORLD_TEST(test_partial_failure_keeps_the_order_of_groups),
+        WORLD_TEST(test_a_group_in_flight_is_not_asked_for),
         WORLD_TEST(test_partial_failure_that_is_nonsense_keeps_all),
         WORLD_TEST(test_a_lost_worker_gives_its_batch_back_at_once),
         WORLD_TEST(test_rejected_work_is_tried_again),

@@ -109,10 +109,11 @@ static struct core_result world_call(struct world *world, const struct command *
     return done.result;
 }
 
-static uint64_t world_queue_new(struct world *world, const char *name)
+static uint64_t world_queue_make(struct world *world, const char *name, bool fifo)
 {
     struct command command = {.type = COMMAND_QUEUE_CREATE};
     async_queue_settings(&command.queue_create.settings);
+    command.queue_create.settings.fifo = fifo;
     command.queue_create.settings.visibility_s = 30;
     command.queue_create.name = slice_of(name);
     command.queue_create.tags = SLICE_LITERAL("{}");
@@ -121,9 +122,18 @@ static uint64_t world_queue_new(struct world *world, const char *name)
     return result.queue_id;
 }
 
-static void world_send(struct world *world, uint64_t queue_id, const char *body)
+static uint64_t world_queue_new(struct world *world, const char *name)
+{
+    return world_queue_make(world, name, false);
+}
+
+/* `group` NULL: to a standard queue; else the body is the deduplication id too. */
+static void world_send_group(struct world *world, uint64_t queue_id, const char *body,
+                             const char *group)
 {
     struct record record = {.sender_id = SLICE_LITERAL("000000000000"), .body = slice_of(body)};
+    record.group_id = slice_of(group);
+    record.dedup_id = group != NULL ? slice_of(body) : (struct slice){0};
     struct buffer bytes = {0};
     uuid_random(record.message_id);
     record_encode(&bytes, &record);
@@ -132,6 +142,11 @@ static void world_send(struct world *world, uint64_t queue_id, const char *body)
         .send = {.queue_id = queue_id, .delay_s = CORE_DEFAULT, .record = buffer_slice(&bytes)}};
     assert_int_equal(world_call(world, &command).code, CORE_OK);
     buffer_free(&bytes);
+}
+
+static void world_send(struct world *world, uint64_t queue_id, const char *body)
+{
+    world_send_group(world, queue_id, body, NULL);
 }
 
 static struct queue_view world_queue(struct world *world, uint64_t queue_id)
