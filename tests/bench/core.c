@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The core alone: CPU time of a send, a receive and a delete, decoding included, with so many
+ * messages in the queue. Prints one JSON object.
+ *
+ *     bench_core --messages 1000000 [--size 1024]
+ *
+ * Entries of 64 commands, as a busy shard would make; a receive takes 10 messages, and its time is
+ * given for one of them. */
+#include "broker/core/core.h"
+#include "broker/core/record.h"
+#include "proto/base/assert.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define COMMANDS 64u
+#define RECEIVED 10u
+
+struct bench {
+    struct core *core;
+    uint64_t index; /* of the last entry */
+    uint64_t now_ms;
+    uint64_t queue_id;
+    struct buffer entry;
+    struct buffer record;
+    struct core_lease *leases; /* of one round of receives */
+    uint32_t lease_count;
+};
+
+static double cpu_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void keep_leases(struct bench *b, const struct core_result *result)
+{
+    for (uint32_t i = 0; i < result->message_count; i++)
+        b->leases[b->lease_count++] =
+            (struct core_lease){result->messages[i].seq, result->messages[i].receive_count};
+}
+
+/* run_entry: what a shard does with an entry when it is committed. */
+static void run_entry(struct bench *b)
+{
+    struct slice entry = buffer_slice(&b->entry);
+    struct cursor in;
+    uint32_t count;
+    uint64_t now_ms;
+    enum status status = entry_open(entry, &in, &count, &now_ms);
+    ASSERT(status == STATUS_OK);
+    core_begin(b->core, ++b->index, now_ms);
+    for (uint32_t i = 0; i < count; i++) {
+        struct command command;
+        struct core_result result = {0};
+        status = command_decode(&in, &command);
+        ASSERT(status == STATUS_OK);
+        core_apply(b->core, &command, entry, &result);
+        ASSERT(result.code == CORE_OK);
+        if (command.type == COMMAND_QUEUE_CREATE)
+            b->queue_id = result.queue_id;
+        keep_leases(b, &result);
+    }
+}
+
+static void begin(struct bench *b)
+{
+    buffer_clear(&b->entry);
+    entry_begin(&b->entry);
+}
+
+static void create_queue(struct bench *b)
+{
+    struct command command = {.type = COMMAND_QUEUE_CREATE};
+    command.queue_create.name = slice_of("bench");
+    command.queue_create.settings = (struct queue_settings){
+        .message_bytes_max = 1u << 20, .retention_s = 1209600, .visibility_s = 600};
+    begin(b);
+    command_encode(&b->entry, &command);
+    entry_finish(&b->entry, 1, b->now_ms);
+    run_entry(b);
+}
+
+/* send_all: the entry is made once; only applying it is measured, and it is the same each time. */
+static double send_all(struct bench *b, uint64_t messages)
+{
+    struct command command = {.type = COMMAND_SEND};
+    command.send = (struct command_send){b->queue_id, 0, buffer_slice(&b->record)};
+    begin(b);
+    for (uint32_t i = 0; i < COMMANDS; i++)
+        command_encode(&b->entry, &command);
+    entry_finish(&b->entry, COMMANDS, b->now_ms);
+    double begun = cpu_s();
+    for (uint64_t sent = 0; sent < messages; sent += COMMANDS)
+        run_entry(b);
+    return cpu_s() - begun;
+}
+
+static double receive_some(struct bench *b)
+{
+    struct command command = {.type = COMMAND_RECEIVE};
+    command.receive.queue_id = b->queue_id;
+    command.receive.max = RECEIVED;
+    command.receive.visibility_s = CORE_DEFAULT;
+    begin(b);
+    for (uint32_t i = 0; i < COMMANDS; i++)
+        command_encode(&b->entry, &command);
+    entry_finish(&b->entry, COMMANDS, b->now_ms);
+    b->lease_count = 0;
+    double begun = cpu_s();
+    run_entry(b);
+    return cpu_s() - begun;
+}
+
+static double delete_some(struct bench *b)
+{
+    struct command command = {.type = COMMAND_DELETE};
+    begin(b);
+    for (uint32_t i = 0; i < b->lease_count; i++) {
+        command.delete = (struct command_delete){b->queue_id, b->leases[i], true};
+        command_encode(&b->entry, &command);
+    }
+    entry_finish(&b->entry, b->lease_count, b->now_ms);
+    double begun = cpu_s();
+    run_entry(b);
+    return cpu_s() - begun;
+}
+
+static void run(struct bench *b, uint64_t messages)
+{
+    double receive_s = 0;
+    double delete_s = 0;
+    uint64_t drained = 0;
+    create_queue(b);
+    double send_s = send_all(b, messages);
+    do {
+        receive_s += receive_some(b);
+        if (b->lease_count == 0)
+            break;
+        drained += b->lease_count;
+        delete_s += delete_some(b);
+    } while (true);
+    printf("{\"messages\": %" PRIu64 ", \"send_us\": %.3f, \"receive_us\": %.3f, "
+           "\"delete_us\": %.3f}\n",
+           drained, send_s / (double)drained * 1e6, receive_s / (double)drained * 1e6,
+           delete_s / (double)drained * 1e6);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option table[] = {
+        {"messages", required_argument, NULL, 'm'},
+        {"size", required_argument, NULL, 's'},
+        {NULL, 0, NULL, 0},
+    };
+    struct bench b = {.now_ms = 1};
+    uint64_t messages = 100000;
+    uint64_t size = 1024;
+    for (int c; (c = getopt_long(argc, argv, "", table, NULL)) != -1;) {
+        if (c == '?')
+            return EXIT_FAILURE;
+        *(c == 'm' ? &messages : &size) = strtoull(optarg, NULL, 10);
+    }
+    if (messages == 0 || messages > UINT32_MAX / 2 || size > 8192) {
+        fputs("usage: bench_core [--messages N] [--size BYTES, at most 8192]\n", stderr);
+        return EXIT_FAILURE;
+    }
+    uint8_t body[8192] = {0};
+    record_encode(&b.record, &(struct record){.body = slice_make(body, (size_t)size)});
+    b.core = core_new(NULL);
+    b.leases = calloc(COMMANDS * RECEIVED, sizeof *b.leases);
+    ASSERT(b.leases != NULL);
+    run(&b, messages);
+    core_free(b.core);
+    buffer_free(&b.entry);
+    buffer_free(&b.record);
+    free(b.leases);
+    return EXIT_SUCCESS;
+}
