@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* core_sim: the state machine against a slow model, under random entries.
  *
- *     core_sim [--seed N] [--steps M] [--mutate NAME]
+ *     core_sim [--seed N] [--steps M] [--promises-only 1] [--mutate NAME]
  *
  * Each step is one Raft entry of one to six random commands. The leader's core applies them one by
  * one, and every result, event and view is compared with the model. Half way a second core is
@@ -13,6 +13,7 @@
  *
  * A mutation falsifies what the core is fed or what is observed of it. Each must make the run fail,
  * or the comparison is blind to that kind of error. */
+#include "tests/sim/checker.h"
 #include "tests/sim/compare.h"
 #include "tests/sim/generate.h"
 
@@ -37,7 +38,12 @@ enum mutation {
     MUTATE_ALTER_RESULT,
     MUTATE_LONGER_LEASE,
     MUTATE_LOSE_RELEASE,
-    MUTATE_SKIP_ENTRY
+    MUTATE_SKIP_ENTRY,
+    MUTATE_LOSE_MOVE,
+    MUTATE_DROP_DEDUP,
+    MUTATE_DELIVER_BLOCKED,
+    MUTATE_REORDER_GROUP,
+    MUTATE_EARLY_AGAIN
 };
 static const struct {
     const char *name;
@@ -48,18 +54,26 @@ static const struct {
     {"longer-lease", MUTATE_LONGER_LEASE}, /* one RECEIVE leases for a second longer */
     {"lose-release", MUTATE_LOSE_RELEASE}, /* one body_release is not seen */
     {"skip-entry", MUTATE_SKIP_ENTRY},     /* the replica misses the commands of one entry */
+    {"lose-move", MUTATE_LOSE_MOVE},       /* the core never sees one MOVE_START */
+    {"drop-dedup", MUTATE_DROP_DEDUP},     /* one duplicate is sent under another id */
+    /* the core forgets what a FIFO queue has in flight before a receive */
+    {"deliver-blocked", MUTATE_DELIVER_BLOCKED},
+    {"reorder-group", MUTATE_REORDER_GROUP}, /* two messages of a group change places */
+    {"early-again", MUTATE_EARLY_AGAIN}, /* what is in flight becomes visible before a receive */
 };
 
 struct options {
     uint64_t seed;
     uint32_t steps;
     enum mutation mutation;
+    bool promises_only; /* the model does not judge */
 };
 
 struct sim {
     struct options options;
     uint32_t step;
     struct model *model;
+    struct checker *checker;
     struct generator generator;
     struct observed observed;
     struct core *leader;
@@ -78,7 +92,7 @@ __attribute__((noreturn)) static void fail(const struct sim *sim, const char *wh
 
 static void expect(const struct sim *sim, const char *wrong)
 {
-    if (wrong != NULL)
+    if (wrong != NULL && !sim->options.promises_only)
         fail(sim, wrong);
 }
 
@@ -100,6 +114,12 @@ static bool mutate(struct sim *sim, enum mutation mutation)
     return true;
 }
 
+/* The same, but every time: not every chance will show. */
+static bool mutate_for_good(const struct sim *sim, enum mutation mutation)
+{
+    return sim->options.mutation == mutation && sim->step >= 100;
+}
+
 /* What the core is fed instead of `command`. */
 static struct command mutate_command(struct sim *sim, struct command command,
                                      const struct core_result *expected)
@@ -107,10 +127,58 @@ static struct command mutate_command(struct sim *sim, struct command command,
     if (command.type == COMMAND_DELETE && expected->code == CORE_OK &&
         mutate(sim, MUTATE_DROP_DELETE))
         return (struct command){.type = COMMAND_TICK};
+    if (command.type == COMMAND_MOVE_START && expected->code == CORE_OK &&
+        mutate(sim, MUTATE_LOSE_MOVE))
+        return (struct command){.type = COMMAND_TICK};
     bool leases = command.type == COMMAND_RECEIVE && expected->message_count > 0;
     if (leases && command.receive.visibility_s < 100 && mutate(sim, MUTATE_LONGER_LEASE))
         command.receive.visibility_s++;
     return command;
+}
+
+/* Another dedup id in the bytes of a duplicate. A second call undoes it. */
+static void alter_id(const struct command *command)
+{
+    uint8_t *record = (uint8_t *)(uintptr_t)command->send.record.data;
+    record[76 + bytes_get_u32(record + 52) + bytes_get_u32(record + 60)] ^= 1;
+}
+
+/* Something that is in flight, if the queue is of this type and there is any. */
+static bool with_leases(const struct sim *sim, uint64_t queue_id, bool fifo,
+                        struct core_lease *lease)
+{
+    for (size_t q = 0; q < MODEL_QUEUES; q++) {
+        const struct model_queue *queue = &sim->model->queues[q];
+        if (!queue->exists || queue->queue_id != queue_id || queue->settings.fifo != fifo)
+            continue;
+        for (size_t i = 0; i < queue->count; i++) {
+            const struct model_message *message = &queue->messages[i];
+            if (message->state != MODEL_LEASED || message->due_ms < sim->model->now_ms + 2000)
+                continue;
+            *lease = (struct core_lease){message->seq, message->receive_count};
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What is in flight is deleted (FIFO: its group goes on) or made visible behind everyone's back. */
+static void mutate_lease(struct sim *sim, const struct command *command, struct slice entry)
+{
+    bool fifo = sim->options.mutation == MUTATE_DELIVER_BLOCKED;
+    struct command change = {.type = fifo ? COMMAND_DELETE : COMMAND_CHANGE_VISIBILITY};
+    struct core_lease lease;
+    struct core_result ignored;
+    if (command->type != COMMAND_RECEIVE || command->receive.attempt_id.length > 0 ||
+        !with_leases(sim, command->receive.queue_id, fifo, &lease) ||
+        !mutate_for_good(sim, fifo ? MUTATE_DELIVER_BLOCKED : MUTATE_EARLY_AGAIN))
+        return;
+    if (fifo)
+        change.delete = (struct command_delete){command->receive.queue_id, lease, false};
+    else
+        change.change_visibility =
+            (struct command_change_visibility){command->receive.queue_id, lease, 0};
+    core_apply(sim->leader, &change, entry, &ignored);
 }
 
 /* What is seen instead of the core's result. */
@@ -119,11 +187,20 @@ static void mutate_result(struct sim *sim, const struct core_result *result,
 {
     static struct core_message altered[10000];
     *seen = *result;
-    if (result->message_count == 0 || !mutate(sim, MUTATE_ALTER_RESULT))
+    if (result->message_count == 0)
         return;
     memcpy(altered, result->messages, result->message_count * sizeof altered[0]);
-    altered[0].receive_count++;
     seen->messages = altered;
+    if (mutate(sim, MUTATE_ALTER_RESULT))
+        altered[0].receive_count++;
+    /* Three in a row: of a FIFO queue, two of them are of one group. */
+    if (result->message_count >= 3 && altered[0].receive_count == 1 &&
+        altered[1].receive_count == 1 && altered[2].receive_count == 1 &&
+        mutate_for_good(sim, MUTATE_REORDER_GROUP)) {
+        struct core_message first = altered[0];
+        altered[0] = altered[2];
+        altered[2] = first;
+    }
 }
 
 /* ---- a step ---- */
@@ -153,6 +230,7 @@ static void make_entry(struct sim *sim, struct buffer *out)
         command_encode(out, &command);
     }
     uint64_t now_ms = sim->model->now_ms + generate_time_step_ms(&sim->generator);
+    now_ms += now_ms == 0; /* 0 means "none" in some views */
     /* A new leader's clock may be behind. */
     if (random_chance(&sim->random, 2) && now_ms > 5000)
         now_ms -= random_below(&sim->random, 5000);
@@ -164,13 +242,24 @@ static void apply_one(struct sim *sim, const struct command *command, struct sli
     struct core_result expected;
     struct core_result result;
     struct core_result seen;
+    mutate_lease(sim, command, entry);
     model_apply(sim->model, command, body_of(sim, command, entry), &expected);
+    bool altered =
+        command->type == COMMAND_SEND && expected.duplicate && mutate(sim, MUTATE_DROP_DEDUP);
+    if (altered)
+        alter_id(command);
     struct command fed = mutate_command(sim, *command, &expected);
     if (mutate(sim, MUTATE_LOSE_RELEASE))
         sim->observed.lose_release = true;
     sim->observed.ready_count = 0;
     core_apply(sim->leader, &fed, entry, &result);
+    if (altered)
+        alter_id(command);
     mutate_result(sim, &result, &seen);
+    const char *broken = checker_see(sim->checker, command, body_of(sim, command, entry), &seen,
+                                     core_now_ms(sim->leader));
+    if (broken != NULL)
+        fail(sim, broken);
     expect(sim, compare_result(&seen, &expected));
     expect(sim, compare_ready(&sim->observed, sim->model));
     if (command->type == COMMAND_RECEIVE)
@@ -210,7 +299,7 @@ static void follow_entry(struct sim *sim, uint64_t index, struct slice entry)
         fail(sim, "the replica refused an entry");
     buffer_free(&nothing);
     if (core_digest(sim->replica) != core_digest(sim->leader))
-        fail(sim, "the replica's digest differs");
+        expect(sim, "the replica's digest differs");
 }
 
 static void replica_begin(struct sim *sim)
@@ -224,7 +313,7 @@ static void replica_begin(struct sim *sim)
     buffer_free(&snapshot);
     core_check(sim->replica);
     if (core_digest(sim->replica) != core_digest(sim->leader))
-        fail(sim, "the restored core's digest differs");
+        expect(sim, "the restored core's digest differs");
 }
 
 static void run_step(struct sim *sim)
@@ -253,7 +342,7 @@ static void replay_all(struct sim *sim)
     }
     core_check(core);
     if (core_digest(core) != core_digest(sim->leader))
-        fail(sim, "the replayed core's digest differs");
+        expect(sim, "the replayed core's digest differs");
     core_free(core);
 }
 
@@ -265,6 +354,7 @@ static void run(struct options options)
     struct sim sim = {.options = options, .random = {options.seed}};
     struct core_events events = observed_events(&sim.observed);
     sim.model = model_new(step_of(&sim));
+    sim.checker = checker_new();
     sim.generator = (struct generator){
         .random = {~options.seed}, .model = sim.model, .crowded = options.seed % 4 == 3};
     sim.leader = core_new(&events);
@@ -280,6 +370,7 @@ static void run(struct options options)
     core_free(sim.leader);
     core_free(sim.replica);
     model_free(sim.model);
+    checker_free(sim.checker);
     buffer_free(&sim.entries);
 }
 
@@ -358,6 +449,8 @@ static bool parse(int argc, char **argv, struct options *options, bool *seeded)
         else if (strcmp(argv[i], "--steps") == 0 && parse_number(argv[i + 1], &number) &&
                  number <= 100000000)
             options->steps = (uint32_t)number;
+        else if (strcmp(argv[i], "--promises-only") == 0 && parse_number(argv[i + 1], &number))
+            options->promises_only = number != 0;
         else if (strcmp(argv[i], "--mutate") != 0 ||
                  !parse_mutation(argv[i + 1], &options->mutation))
             return false;
@@ -370,7 +463,8 @@ int main(int argc, char **argv)
     struct options options = {.seed = 1, .steps = STEPS_DEFAULT};
     bool seeded = false;
     if (!parse(argc, argv, &options, &seeded)) {
-        fprintf(stderr, "usage: core_sim [--seed N] [--steps M] [--mutate NAME]\nmutations:");
+        fprintf(stderr, "usage: core_sim [--seed N] [--steps M] [--promises-only 1] "
+                        "[--mutate NAME]\nmutations:");
         for (size_t i = 0; i < ARRAY_COUNT(mutations); i++)
             fprintf(stderr, " %s", mutations[i].name);
         fprintf(stderr, "\n");

@@ -247,6 +247,8 @@ static void on_put(struct lambda_call *call, const struct core_result *results, 
                                     .queue_name = change->queue_name};
         memcpy(view.uuid, change->uuid, UUID_BYTES);
         answer_mapping(call, 202, &view, &change->config, created ? "Creating" : "Updating");
+    } else if (results[0].code == CORE_EXISTS && !check_unique(call, change)) {
+        call_refuse(call); /* another was created at the same time */
     } else if (created || ++change->attempts == ATTEMPTS_MAX) {
         call_fail(call, LAMBDA_CONFLICT, "The mapping is being changed by others. Try again.");
     } else if (prepare_update(call)) {
