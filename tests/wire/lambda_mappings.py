@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Event source mappings over the wire: states, limits, errors."""
+import concurrent.futures
 import pathlib
 import sys
 import unittest
@@ -103,6 +104,12 @@ class Mappings(WireTest):
             f'An event source mapping with SQS arn (" {queue_arn(queue)} ") and function '
             f'(" {function} ") already exists. Please update or delete the existing mapping with '
             f'UUID {first["UUID"]}')
+
+    def test_one_mapping_of_many_at_once(self):
+        queue, function = self.queue(), self.function()
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: self.map(queue, function), range(8)))
+        self.assertEqual(sorted(answer.status for answer in answers), [202] + [409] * 7)
 
     def test_visibility_must_cover_the_timeout(self):
         queue, function = self.queue(VisibilityTimeout="5"), self.function(Timeout=6)
