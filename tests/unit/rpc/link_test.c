@@ -212,7 +212,7 @@ static void test_close_flushes(void **state)
     struct world *w = *state;
     pair(w);
     for (uint64_t i = 1; i <= 3; i++)
-        assert_int_equal(send_piece(w->client.link, 5 << 20), STATUS_OK);
+        assert_int_equal(send_piece(w->client.link, 2 << 20), STATUS_OK);
     assert_int_equal(send_heartbeat(w->client.link, 1), STATUS_OK);
     assert_int_equal(send_heartbeat(w->server.link, 1), STATUS_OK); /* unread when we close */
     link_close(w->client.link);
