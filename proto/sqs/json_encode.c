@@ -82,28 +82,21 @@ static void write_elements(struct buffer *out, enum sqs_shape element, const str
     buffer_add_byte(out, keyed ? '}' : ']');
 }
 
-static bool to_be_written(const struct sqs_member *member, const void *field)
+/* to_be_written: what was given; of a result's lists those that are required or not empty. */
+static bool to_be_written(const struct sqs_member *member, const void *object)
 {
     switch (member->kind) {
     case SQS_KIND_KEY:
         return false;
-    case SQS_KIND_TEXT:
-    case SQS_KIND_BLOB:
-        return ((const struct slice *)field)->data != NULL;
-    case SQS_KIND_NUMBER:
-        return ((const struct sqs_number *)field)->given;
-    case SQS_KIND_LONG:
-        return ((const struct sqs_long *)field)->given;
-    case SQS_KIND_BOOL:
-        return true;
     case SQS_KIND_TEXTS:
     case SQS_KIND_MAP:
     case SQS_KIND_TAGS:
     case SQS_KIND_STRUCTS:
     case SQS_KIND_STRUCT_MAP:
-        return member->required || ((const struct sqs_list *)field)->count > 0;
+        return member->required || ((const struct sqs_list *)sqs_field(member, object))->count > 0;
+    default:
+        return sqs_given(member, object);
     }
-    return false;
 }
 
 static void write_value(struct buffer *out, const struct sqs_member *member, const void *field)
@@ -151,7 +144,7 @@ void sqs_json_write(struct buffer *out, enum sqs_shape shape, const void *object
     for (size_t i = 0; i < row->member_count; i++) {
         const struct sqs_member *member = &row->members[i];
         const void *field = sqs_field(member, object);
-        if (!to_be_written(member, field))
+        if (!to_be_written(member, object))
             continue;
         buffer_add_text(out, first ? "\"" : ",\"");
         buffer_add_text(out, member->json_name);

@@ -62,7 +62,7 @@ bool sqs_action_find(struct slice name, enum sqs_action *out)
     return false;
 }
 
-static bool present(const struct sqs_member *member, const void *object)
+bool sqs_given(const struct sqs_member *member, const void *object)
 {
     const void *field = sqs_field(member, object);
     switch (member->kind) {
@@ -107,7 +107,7 @@ const char *sqs_missing(enum sqs_protocol protocol, enum sqs_shape shape, const 
     const struct sqs_shape_row *row = &sqs_shapes[shape];
     for (size_t i = 0; i < row->member_count; i++) {
         const struct sqs_member *member = &row->members[i];
-        if (member->required && !present(member, object))
+        if (member->required && !sqs_given(member, object))
             return protocol == SQS_JSON ? member->json_name : member->query_name;
     }
     for (size_t i = 0; i < row->member_count; i++) {

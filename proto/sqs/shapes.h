@@ -112,6 +112,10 @@ extern const struct sqs_action_row sqs_actions[SQS_ACTION_COUNT];
 /* sqs_action_find: the action of that name (case-sensitive); false if SQS has none. */
 bool sqs_action_find(struct slice name, enum sqs_action *out);
 
+/* sqs_given: the request or result in `object` has a value for `member`; a list is given when it
+ * was in the request, even if it is empty. */
+bool sqs_given(const struct sqs_member *member, const void *object);
+
 /* sqs_field: where `member` is in the struct `object` of its shape. */
 static inline void *sqs_field(const struct sqs_member *member, const void *object)
 {
