@@ -12,6 +12,7 @@
  *
  * Frames come from outside. Whatever does not decode, comes out of order or asks for too much ends
  * the session; a type that this version does not know is skipped, so that versions can be mixed.
+ * What a worker calls itself is shown in /status, /metrics and traces, so it is made plain ASCII.
  *
  *   I1  only a welcomed session that has not ended or begun to drain is given work
  *   I2  `ended` is set before its assignments are lost, so that none is placed there meanwhile
@@ -28,6 +29,9 @@
 
 #define PROTOCOL        1u
 #define WORKER_TEXT_MAX 256u /* id, version, host, isolation, a runtime's name */
+/* Of a result; generous, because what a function may answer is the worker's to judge. */
+#define RESULT_PAYLOAD_BYTES_MAX ((6u << 20) + 65536u)
+#define RESULT_TAIL_BYTES_MAX    16384u /* goes into a header of Invoke's answer */
 
 /* One piece of code on its way from the log to a worker. */
 struct code_read {
@@ -159,7 +163,11 @@ static char *session_text(const char *text)
 {
     struct slice whole = slice_of(text);
     whole.length = whole.length > WORKER_TEXT_MAX ? WORKER_TEXT_MAX : whole.length;
-    return text_new(whole);
+    char *copy = text_new(whole);
+    for (char *at = copy; *at != '\0'; at++)
+        if (*at < ' ' || *at > '~')
+            *at = '?';
+    return copy;
 }
 
 static void session_greet(struct session *session, const Millrace__Hello *hello)
@@ -233,7 +241,11 @@ static void on_result(struct session *session, struct slice payload)
         session_end(session, "malformed result");
         return;
     }
-    assignment_result(session, result);
+    if (result->payload.len > RESULT_PAYLOAD_BYTES_MAX ||
+        result->log_tail.len > RESULT_TAIL_BYTES_MAX)
+        session_end(session, "a result that is too large");
+    else
+        assignment_result(session, result);
     millrace__result__free_unpacked(result, NULL);
 }
 

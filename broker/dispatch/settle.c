@@ -142,17 +142,20 @@ void settle_give_back(const struct batch *batch, uint32_t from)
 
 /* ---- usage ---- */
 
-static struct usage usage_of(const Millrace__Result *result, uint64_t memory_mb)
+/* A worker's nonsense must not become a bill: nothing runs past the guard. */
+static struct usage usage_of(const struct assignment *assignment, const Millrace__Result *result)
 {
-    struct usage usage = {.invocations = 1,
+    uint64_t longest_ms = assignment->timeout_ms + GUARD_MS;
+    uint64_t billed_ms = result->billed_ms < longest_ms ? result->billed_ms : longest_ms;
+    uint64_t duration_us =
+        result->duration_us / 1000 < longest_ms ? result->duration_us : longest_ms * 1000;
+    return (struct usage){.invocations = 1,
                           .errors = result->outcome != MILLRACE__OUTCOME__OUTCOME_OK,
                           .timeouts = result->outcome == MILLRACE__OUTCOME__OUTCOME_TIMEOUT,
                           .cold_starts = result->cold_start ? 1 : 0,
-                          .duration_us = result->duration_us,
-                          .billed_ms = result->billed_ms};
-    if (__builtin_mul_overflow(result->billed_ms, memory_mb, &usage.billed_mb_ms))
-        usage.billed_mb_ms = 0; /* a worker's nonsense must not become a bill */
-    return usage;
+                          .duration_us = duration_us,
+                          .billed_ms = billed_ms,
+                          .billed_mb_ms = billed_ms * (assignment->memory_bytes >> 20)};
 }
 
 static void settlement_usage(struct settlement *settlement, const char *function,
@@ -166,8 +169,7 @@ static void settlement_usage(struct settlement *settlement, const char *function
 void settle_run(const struct assignment *assignment, const Millrace__Result *result)
 {
     struct settlement settlement = {.dispatch = assignment->dispatch};
-    settlement_usage(&settlement, assignment->function->name,
-                     usage_of(result, assignment->memory_bytes >> 20));
+    settlement_usage(&settlement, assignment->function->name, usage_of(assignment, result));
     settlement_submit(&settlement);
 }
 
@@ -212,7 +214,7 @@ void settle_batch(struct batch *batch, const Millrace__Result *result)
     struct settlement settlement = {.dispatch = batch->dispatch};
     bool failed = result->outcome != MILLRACE__OUTCOME__OUTCOME_OK;
     settlement_usage(&settlement, batch->source->function->name,
-                     usage_of(result, batch->assignment->memory_bytes >> 20));
+                     usage_of(batch->assignment, result));
     batch->source->last_result = failed ? "PROBLEM: Function call failed" : "OK";
     if (batch->source->kind == SOURCE_ASYNC)
         async_settle(&settlement, batch, failed);

@@ -691,6 +691,45 @@ static void test_hostile_workers_are_sent_away(void **state)
     worker_leave(&worker);
 }
 
+/* What a worker calls itself ends up in JSON and in metrics, which have to stay valid. */
+static void test_a_hostile_name_is_made_plain(void **state)
+{
+    struct world *world = *state;
+    struct worker worker;
+    struct dispatch_worker_view view;
+    size_t position = 0;
+    worker_join(world, &worker, "w\xff\n\xc3", 4);
+    assert_true(dispatch_worker_next(world->dispatch, &position, &view));
+    assert_string_equal(view.worker_id, "w???");
+    worker_leave(&worker);
+}
+
+static void test_impossible_results_are_not_believed(void **state)
+{
+    struct world *world = *state;
+    struct worker worker;
+    struct answer answer;
+    Millrace__Result result = MILLRACE__RESULT__INIT;
+    world_function_new(world, "f");
+    worker_join(world, &worker, "w", 4);
+    invoke(world, &answer, "f");
+    until(world, worker.assigned_count == 1);
+    result.lease_id = worker.assigned[0]->lease_id;
+    result.duration_us = result.billed_ms = UINT64_MAX / 256;
+    result.payload = (ProtobufCBinaryData){2, (uint8_t *)(uintptr_t) "{}"};
+    worker_say(&worker, MILLRACE__TYPE__TYPE_RESULT, &result.base);
+    until(world, answer.yes && world_usage(world, "f").invocations == 1);
+    assert_true(world_usage(world, "f").billed_ms < 60000);
+    assert_true(world_usage(world, "f").duration_us < 60000000);
+    struct buffer big = {0};
+    memset(buffer_reserve(&big, 7u << 20), 'x', 7u << 20);
+    result.payload = (ProtobufCBinaryData){7u << 20, big.data};
+    worker_say(&worker, MILLRACE__TYPE__TYPE_RESULT, &result.base);
+    until(world, worker.ended);
+    buffer_free(&big);
+    worker_leave(&worker);
+}
+
 static void test_a_worker_that_reconnects_replaces_itself(void **state)
 {
     struct world *world = *state;
@@ -843,6 +882,8 @@ int main(void)
         WORLD_TEST(test_too_many_callers_are_throttled),
         WORLD_TEST(test_code_is_served_in_pieces),
         WORLD_TEST(test_hostile_workers_are_sent_away),
+        WORLD_TEST(test_a_hostile_name_is_made_plain),
+        WORLD_TEST(test_impossible_results_are_not_believed),
         WORLD_TEST(test_a_worker_that_reconnects_replaces_itself),
         WORLD_TEST(test_a_draining_worker_gets_nothing),
         WORLD_TEST(test_a_silent_worker_loses_its_work),
