@@ -378,6 +378,7 @@ void connection_open(struct http_server *server, int fd)
     c->timer.data = c;
     c->handles_open = 2;
     reader_init(&c->reader, &server->limits, &server->handler, c, c->peer);
+    c->reader.body_bytes_all = &server->body_bytes_all;
     if (rc != 0) {
         close(fd);
         connection_close(c);

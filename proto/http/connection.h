@@ -18,6 +18,7 @@ struct http_server {
     struct http_handler handler;
     struct connection_list connections;
     unsigned connection_count;
+    size_t body_bytes_all; /* of large bodies that are being received or handled */
     uv_poll_t listener;
     uv_timer_t backoff; /* runs while accepting rests; lives until http_server_close */
     int fd;             /* listening, or -1 */

@@ -18,7 +18,10 @@
  * I3  Memory for a body is never more than BODY_AHEAD_BYTES, or half of what has arrived, ahead of
  *     what has arrived: a declared length alone costs nothing.
  * I4  What a chunked body may cost on the wire is bounded by what it delivers (see
- *     overhead_bounded): endless chunk extensions, trailers and one-byte chunks end. */
+ *     overhead_bounded): endless chunk extensions, trailers and one-byte chunks end.
+ * I5  The large bodies of all connections together stay within limits->body_bytes_all_max, until
+ *     they are answered. Small ones are not counted, so that many uploads at once (or clients that
+ *     stall in the middle of one) do not keep others from working. */
 #include "proto/http/reader.h"
 
 #include "proto/base/assert.h"
@@ -83,13 +86,35 @@ static int on_header_value_complete(llhttp_t *parser)
     return 0;
 }
 
+/* Whether a body of `length` may be held beside those of the other connections. */
+static bool body_has_room(const struct reader *r, uint64_t length)
+{
+    size_t max = r->limits->body_bytes_all_max;
+    if (r->body_bytes_all == NULL || max == 0 || length <= HTTP_BODY_SMALL_BYTES)
+        return true;
+    size_t others = *r->body_bytes_all - r->body_counted;
+    return others <= max && length <= max - others;
+}
+
+static void body_count(struct reader *r, size_t length)
+{
+    if (r->body_bytes_all == NULL)
+        return;
+    *r->body_bytes_all += length - r->body_counted;
+    r->body_counted = length;
+}
+
 static int take_body(struct reader *r, const char *at, size_t length)
 {
     if (length > r->body_bytes_max - r->body.length) {
         r->too_large = true;
         return STOP_PARSING;
     }
+    if (!body_has_room(r, r->body.length + length))
+        return refuse(r, 503);
     buffer_add(&r->body, at, length); /* I2 */
+    if (r->body.length > HTTP_BODY_SMALL_BYTES)
+        body_count(r, r->body.length); /* I5 */
     return 0;
 }
 
@@ -245,6 +270,8 @@ static int on_headers_complete(llhttp_t *parser)
         r->too_large = true;
         return STOP_PARSING;
     }
+    if (has_length && !body_has_room(r, parser->content_length))
+        return refuse(r, 503);
     if (has_length && parser->content_length > 0) /* I3 */
         buffer_reserve(&r->body, parser->content_length < BODY_AHEAD_BYTES
                                      ? (size_t)parser->content_length
@@ -388,12 +415,15 @@ void reader_reset(struct reader *r)
         free(r->request);
     }
     buffer_free(&r->body);
+    body_count(r, 0);
+    size_t *body_bytes_all = r->body_bytes_all;
     struct buffer head = r->head;
     if (head.capacity > HEAD_KEPT_BYTES)
         buffer_free(&head);
     buffer_clear(&head);
     reader_init(r, r->limits, r->handler, r->connection, r->peer);
     r->head = head;
+    r->body_bytes_all = body_bytes_all;
 }
 
 void reader_deinit(struct reader *r)

@@ -39,9 +39,12 @@ struct reader {
     bool in_value;      /* the parser is in, or just behind, a header's value */
     struct buffer head; /* target, name, value, name, value, ... without separators */
     struct buffer body;
+    size_t body_counted;    /* of `body`, in *body_bytes_all */
+    size_t *body_bytes_all; /* of all connections of a server; NULL: not counted */
 };
 
-/* reader_init: `limits`, `handler` and `peer` are borrowed for the reader's life. */
+/* reader_init: `limits`, `handler` and `peer` are borrowed for the reader's life, and so is what
+ * `body_bytes_all` is set to afterwards. */
 void reader_init(struct reader *r, const struct http_limits *limits,
                  const struct http_handler *handler, struct http_connection *connection,
                  const char *peer);

@@ -28,7 +28,8 @@
 const struct http_limits http_limits_default = {.header_bytes_max = 64u << 10,
                                                 .connections_max = 20000,
                                                 .header_timeout_ms = 30000,
-                                                .idle_timeout_ms = 75000};
+                                                .idle_timeout_ms = 75000,
+                                                .body_bytes_all_max = (size_t)512 << 20};
 
 /* The end. */
 

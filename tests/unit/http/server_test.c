@@ -205,6 +205,53 @@ static void test_large_body(void **state)
     client_close(&c);
 }
 
+static struct client post(struct world *w, const char *head, size_t length)
+{
+    char *body = calloc(1, length);
+    struct client c = client_connect(w);
+    client_say(w, &c, head);
+    if (!c.ended)
+        client_send(w, &c, body, length);
+    free(body);
+    return c;
+}
+
+/* One that stalls in the middle of a large body takes room from other large ones only, and gives it
+ * back when it was answered or has gone. */
+static void test_large_bodies_share_a_budget(void **state)
+{
+    struct world *w = *state;
+    w->limits.body_bytes_all_max = 300000;
+    serve(w);
+    static const char large[] = "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 200000\r\n\r\n";
+    static const char small[] = "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n";
+    static const char chunked[] =
+        "POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n30d40\r\n";
+    for (int round = 0; round < 2; round++) {
+        struct client first = post(w, large, 199999);
+        for (int i = 0; i < 50; i++)
+            world_turn(w);
+        struct client other = exchange(w, large, sizeof large - 1);
+        assert_int_equal(client_status(&other), 503);
+        client_close(&other);
+        other = post(w, chunked, 200000);
+        WAIT_FOR(w, &other, other.ended || answers_in(&other.in, false) > 0);
+        assert_int_equal(client_status(&other), 503);
+        client_close(&other);
+        other = post(w, small, 60000);
+        WAIT_FOR(w, &other, answers_in(&other.in, false) > 0);
+        assert_int_equal(client_status(&other), 200);
+        client_close(&other);
+        if (round == 0) {
+            client_say(w, &first, "x");
+            WAIT_FOR(w, &first, answers_in(&first.in, false) > 0);
+            assert_int_equal(client_status(&first), 200);
+        }
+        client_close(&first);
+        WAIT_FOR(w, NULL, http_server_connections(w->server) == 0);
+    }
+}
+
 static void test_head_and_targets(void **state)
 {
     struct world *w = *state;
@@ -741,6 +788,7 @@ int main(void)
         WITH(test_get),
         WITH(test_split_anywhere),
         WITH(test_large_body),
+        WITH(test_large_bodies_share_a_budget),
         WITH(test_head_and_targets),
         WITH(test_keep_alive),
         WITH(test_pipelining),
