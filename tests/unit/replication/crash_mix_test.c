@@ -39,7 +39,8 @@
 #define TEXT_ROOM     (72u << 10)
 #define SEGMENT_BYTES (256u << 10)
 #define TAKE_MAX      10u
-#define BRIEF_S       60u /* the least retention there is */
+#define FLOOD         12000u /* more than one entry drops of a purged queue */
+#define BRIEF_S       60u    /* the least retention there is */
 
 /* Queues between which messages wander are one family: they are purged together. */
 enum family { FAST, WORK, SLOW, FIFO, BRIEF };
@@ -68,7 +69,8 @@ enum {
 struct fact {
     uint8_t bits;
     uint8_t family;
-    uint16_t seen;
+    bool tiny;
+    uint8_t seen;
     uint32_t sent_s; /* when the sending began */
 };
 struct ledger {
@@ -209,7 +211,7 @@ static struct slice text_of(uint32_t number, char *text)
 {
     uint32_t seed = number * 2654435761u;
     uint32_t kind = draw(&seed, 100);
-    uint32_t room = kind < 80 ? 700 : kind < 98 ? 9000 : 66000;
+    uint32_t room = ledger->facts[number].tiny ? 20 : kind < 80 ? 700 : kind < 98 ? 9000 : 66000;
     uint32_t used = (uint32_t)snprintf(text, TEXT_ROOM, "%u ", number);
     uint32_t length = used + draw(&seed, room);
     for (uint32_t i = used; i < length; i++)
@@ -461,6 +463,47 @@ static void step_purge(struct step *step)
     shard_call(node->shard, &step->call);
 }
 
+static bool may_purge(const struct node *node, int q)
+{
+    return node->purges_begun[queues[q].family] == node->purges_done[queues[q].family];
+}
+
+static void on_flooded(struct shard_call *call, enum status status,
+                       const struct core_result *results, uint32_t count)
+{
+    struct step *step = call->data;
+    CHECK(status == STATUS_OK && count == FLOOD, "%s", status_text(status));
+    for (uint32_t i = 0; i < count; i++) {
+        CHECK(results[i].code == CORE_OK, "send: %d", results[i].code);
+        bool beside = step->node->purges_begun[FAST] != step->purges_done[FAST];
+        struct fact *fact = &ledger->facts[step->numbers[0] + i];
+        fact->bits = (uint8_t)(fact->bits | SENT | (beside ? UNSURE : 0));
+    }
+    ledger->sends += count;
+    step->queue = 0;
+    if (may_purge(step->node, 0))
+        step_purge(step);
+    else
+        step_next(step);
+}
+
+/* So many that dropping them takes several entries. */
+static void step_flood(struct step *step)
+{
+    struct node *node = step->node;
+    begin(step, on_flooded);
+    memcpy(step->purges_done, node->purges_done, sizeof node->purges_done);
+    step->numbers[0] = ledger->next;
+    for (uint32_t i = 0; i < FLOOD; i++) {
+        uint32_t number = ledger->next++;
+        CHECK(number < NUMBERS, "too many");
+        ledger->facts[number] =
+            (struct fact){.bits = BEGUN, .family = FAST, .tiny = true, .sent_s = now_s()};
+        add_send(&step->call, node->ids[0], number, 0);
+    }
+    shard_call(node->shard, &step->call);
+}
+
 static void on_moving(struct shard_call *call, enum status status,
                       const struct core_result *results, uint32_t count)
 {
@@ -492,13 +535,16 @@ static void step_next(struct step *step)
     shard_stats(node->shard, &stats);
     ledger->snapshots = stats.snapshots;
     for (int q = 0; q < QUEUES; q++) {
-        enum family family = queues[q].family;
         if (queues[q].purge_in > 0 && draw(&node->seed, queues[q].purge_in) == 0 &&
-            node->purges_begun[family] == node->purges_done[family]) {
+            may_purge(node, q)) {
             step->queue = q;
             step_purge(step);
             return;
         }
+    }
+    if (draw(&node->seed, 1500) == 0) {
+        step_flood(step);
+        return;
     }
     uint32_t choice = draw(&node->seed, 100);
     if (choice < 40)
