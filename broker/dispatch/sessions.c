@@ -28,7 +28,8 @@
 #include <utlist.h>
 
 #define PROTOCOL        1u
-#define WORKER_TEXT_MAX 256u /* id, version, host, isolation, a runtime's name */
+#define HELLO_BYTES_MAX 65536u /* what a connection that has not said who it is may send */
+#define WORKER_TEXT_MAX 256u   /* id, version, host, isolation, a runtime's name */
 /* Of a result; generous, because what a function may answer is the worker's to judge. */
 #define RESULT_PAYLOAD_BYTES_MAX ((6u << 20) + 65536u)
 #define RESULT_TAIL_BYTES_MAX    16384u /* goes into a header of Invoke's answer */
@@ -173,6 +174,7 @@ static char *session_text(const char *text)
 static void session_greet(struct session *session, const Millrace__Hello *hello)
 {
     session->greeted = true;
+    link_frame_max(session->link, FRAME_BYTES_MAX);
     session->worker_id = session_text(hello->worker_id);
     session->host = session_text(hello->host);
     session->version = session_text(hello->version);
@@ -405,6 +407,7 @@ void session_accepted(struct link *link, void *data)
     dispatch->session_count++;
     dispatch_operation_begin(dispatch);
     link_start(link, &session_handler, session);
+    link_frame_max(link, HELLO_BYTES_MAX);
     if (dispatch->closing || dispatch->session_count > SESSIONS_MAX)
         session_refuse(session, dispatch->closing ? "the broker is shutting down"
                                                   : "too many workers are connected");

@@ -45,8 +45,9 @@ struct http_limits {
     uint32_t header_timeout_ms; /* for a request to arrive once it has begun, and 1 s more for each
                                    32 kB of body that have arrived: 408 */
     uint32_t idle_timeout_ms;   /* between requests; 0 = none */
-    size_t body_bytes_all_max;  /* of all requests together, those up to HTTP_BODY_SMALL_BYTES not
-                                   counted: a body that goes beyond is answered with 503; 0 = none */
+    size_t body_bytes_all_max;  /* of all requests that are received or handled, small bodies (up
+                                   to HTTP_BODY_SMALL_BYTES) not counted: a body that goes beyond
+                                   is answered with 503; 0 = none */
 };
 #define HTTP_BODY_SMALL_BYTES (64u << 10)
 extern const struct http_limits http_limits_default; /* 64 KiB, 20000, 30 s, 75 s, 512 MiB */

@@ -21,6 +21,7 @@ struct link {
     const struct link_handler *handler;
     void *data;
     struct link_listener *listener; /* NULL for an outgoing link */
+    uint32_t frame_bytes_max;       /* of frames that come in */
     struct buffer in;
     struct buffer queued;  /* frames that wait for the write in flight */
     struct buffer writing; /* frames of the write in flight */

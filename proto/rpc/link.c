@@ -18,6 +18,7 @@
  * I2  on_frame runs only in OPEN; on_closed runs exactly once for a link that was opened, from the
  *     loop and never from within a call into this file. */
 #include "proto/base/assert.h"
+#include "proto/base/bytes.h"
 #include "proto/rpc/endpoint.h"
 
 #include <arpa/inet.h>
@@ -40,6 +41,7 @@ struct link *link_new(uv_loop_t *loop)
     link->tcp.data = link;
     link->timer.data = link;
     link->handles_open = 2;
+    link->frame_bytes_max = FRAME_BYTES_MAX;
     return link;
 }
 
@@ -170,6 +172,12 @@ static void allocate(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
     *out = uv_buf_init((char *)buffer_reserve(&link->in, READ_BYTES), READ_BYTES);
 }
 
+/* The length is a frame's first field; it is judged before the rest has come. */
+static bool frame_fits(const struct link *link, struct slice in)
+{
+    return in.length < FRAME_HEADER_BYTES || bytes_get_u32(in.data) <= link->frame_bytes_max;
+}
+
 static void frames_came(struct link *link)
 {
     struct slice rest = buffer_slice(&link->in);
@@ -179,6 +187,8 @@ static void frames_came(struct link *link)
         struct slice payload;
         size_t used;
         status = frame_decode(rest, &type, &payload, &used);
+        if ((status == STATUS_OK || status == STATUS_NOT_FOUND) && !frame_fits(link, rest))
+            status = STATUS_TOO_LARGE;
         if (status != STATUS_OK)
             break;
         link->handler->on_frame(link, link->data, type, payload);
@@ -247,6 +257,11 @@ void link_start(struct link *link, const struct link_handler *handler, void *dat
     ASSERT(link->handler == NULL);
     link->handler = handler;
     link->data = data;
+}
+
+void link_frame_max(struct link *link, uint32_t bytes)
+{
+    link->frame_bytes_max = bytes;
 }
 
 void link_set_data(struct link *link, void *data)

@@ -58,6 +58,10 @@ MUST_CHECK enum status link_send(struct link *link, uint16_t type, const Protobu
 /* link_close: flush what is queued (for at most a second), then close; on_closed follows. */
 void link_close(struct link *link);
 
+/* link_frame_max: frames with a payload above `bytes` end the link as TOO_LARGE, as soon as their
+ * header is here, so that a stranger cannot make this end hold much. FRAME_BYTES_MAX until set. */
+void link_frame_max(struct link *link, uint32_t bytes);
+
 void link_set_data(struct link *link, void *data);
 const char *link_peer(const struct link *link);
 

@@ -704,6 +704,27 @@ static void test_a_hostile_name_is_made_plain(void **state)
     worker_leave(&worker);
 }
 
+/* A stranger cannot make the broker hold a large frame: its header alone ends the link. */
+static void test_a_greeting_is_short(void **state)
+{
+    struct world *world = *state;
+    struct worker worker;
+    struct buffer id = {0};
+    memset(buffer_reserve(&id, 70000), 'x', 70000);
+    buffer_added(&id, 70000);
+    Millrace__Hello hello = MILLRACE__HELLO__INIT;
+    hello.protocol = 1;
+    hello.concurrency_max = 1;
+    hello.worker_id = (char *)(uintptr_t) "w";
+    hello.host = (char *)(uintptr_t)buffer_c_string(&id);
+    worker_dial(world, &worker);
+    worker_say(&worker, MILLRACE__TYPE__TYPE_HELLO, &hello.base);
+    until(world, worker.ended);
+    assert_false(worker.welcomed);
+    buffer_free(&id);
+    worker_leave(&worker);
+}
+
 static void test_impossible_results_are_not_believed(void **state)
 {
     struct world *world = *state;
@@ -883,6 +904,7 @@ int main(void)
         WORLD_TEST(test_code_is_served_in_pieces),
         WORLD_TEST(test_hostile_workers_are_sent_away),
         WORLD_TEST(test_a_hostile_name_is_made_plain),
+        WORLD_TEST(test_a_greeting_is_short),
         WORLD_TEST(test_impossible_results_are_not_believed),
         WORLD_TEST(test_a_worker_that_reconnects_replaces_itself),
         WORLD_TEST(test_a_draining_worker_gets_nothing),
