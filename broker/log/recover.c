@@ -146,8 +146,9 @@ static enum status scan_last(struct log *log, const struct found *file, struct s
     segment_count_blocks(segment);
     segment->size = (uint32_t)file->bytes;
     segment->file_bytes = file->bytes;
+    /* Also after a clean stop: a recycled file has bytes of its earlier use behind the end. */
     if (torn)
-        trace_info("log", "torn-end-cut", "file=\"%s/segments/%s\" at=%u", log->dir, file->name,
+        trace_info("log", "end-cleared", "file=\"%s/segments/%s\" at=%u", log->dir, file->name,
                    segment->end);
     code = torn || segment->size < log->options.segment_bytes ? make_blank(log, file, segment) : 0;
     return code != 0 ? failed(log, file->name, code, error) : STATUS_OK;
