@@ -844,8 +844,8 @@ static void what_was_promised_holds(void **state)
     snprintf(base, sizeof base, "%s/millrace-mix-XXXXXX",
              getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp");
     assert_non_null(mkdtemp(base));
-    int count = rounds != NULL ? atoi(rounds) : ROUNDS;
-    for (int round = 0; round < count && ledger->next < NUMBERS / 2; round++)
+    unsigned long count = rounds != NULL ? strtoul(rounds, NULL, 10) : ROUNDS;
+    for (unsigned long round = 0; round < count && ledger->next < NUMBERS / 2; round++)
         one_round(base, &seed);
     remove_tree(base);
     munmap(ledger, sizeof *ledger);
