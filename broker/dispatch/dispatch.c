@@ -91,8 +91,10 @@ static void tick_sources(struct dispatch *dispatch)
     DL_FOREACH(dispatch->sources, source)
     {
         struct queue_view view;
-        if (source_measure(source, &view))
+        if (source_measure(source, &view)) {
             source->hinted = true;
+            source->fruitless &= source->leasing + source->running > 0; /* try again now and then */
+        }
     }
     dispatch_pump_soon(dispatch);
 }
