@@ -263,6 +263,48 @@ static void sends_and_receives(void **state)
     close_shard(b);
 }
 
+struct late_receive {
+    struct bench *b;
+    struct shard_receive receive;
+    struct answer answer;
+    uint64_t queue_id;
+};
+
+static void receive_in_timer(uv_timer_t *timer)
+{
+    struct late_receive *late = timer->data;
+    start_receive(late->b, &late->receive, &late->answer, late->queue_id, 0, CORE_DEFAULT);
+}
+
+/* A long poll of another queue ends in the very turn in which a timer begins a receive: what is
+ * visible must be found all the same. */
+static void a_receive_begun_in_a_timer_is_looked_at(void **state)
+{
+    struct bench *b = *state;
+    struct shard_receive other;
+    struct answer other_answer;
+    struct late_receive late = {.b = b};
+    uv_timer_t timer;
+    open_shard(b);
+    uint64_t empty = make_queue(b, "empty");
+    late.queue_id = make_queue(b, "orders");
+    send_text(b, late.queue_id, "one");
+    start_receive(b, &other, &other_answer, empty, 60, CORE_DEFAULT);
+    for (int i = 0; i < 5; i++)
+        uv_run(&b->loop, UV_RUN_NOWAIT); /* its timer is set */
+    timer.data = &late;
+    uv_timer_init(&b->loop, &timer);
+    uv_update_time(&b->loop);
+    uv_timer_start(&timer, receive_in_timer, 20, 0);
+    usleep(150000); /* both are due at once, ours first */
+    wait_for(b, &other_answer.done);
+    wait_for(b, &late.answer.done);
+    assert_int_equal(other_answer.result.message_count, 0);
+    assert_int_equal(late.answer.result.message_count, 1);
+    uv_close((uv_handle_t *)&timer, NULL);
+    close_shard(b);
+}
+
 static void on_read(struct shard_read *read, enum status status)
 {
     assert_int_equal(status, STATUS_OK);
@@ -675,6 +717,7 @@ int main(void)
 #define SHARD_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         SHARD_TEST(sends_and_receives),
+        SHARD_TEST(a_receive_begun_in_a_timer_is_looked_at),
         SHARD_TEST(keeps_everything_across_a_restart),
         SHARD_TEST(serves_a_waiting_receive_in_the_same_entry),
         SHARD_TEST(an_empty_receive_costs_no_entry),
