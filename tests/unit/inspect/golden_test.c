@@ -146,10 +146,7 @@ static void every_version_is_read(void **state)
     int version = 1;
     for (; has_version(version); version++)
         check_version(version);
-    if (version == 1) {
-        print_message("skipped: no version has been released, so there is no folder yet\n");
-        skip();
-    }
+    assert_true(version > 1); /* at least the first one is there */
 }
 
 int main(void)
