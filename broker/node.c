@@ -247,7 +247,7 @@ static int open_shard(struct node *node)
                                     .node_id = node->options->node_id,
                                     .address = node->options->peer,
                                     .disk_reserve_bytes = DISK_RESERVE_BYTES,
-                                    .ready_changed = on_ready_changed,
+                                    .leading_changed = on_ready_changed,
                                     .catalog_changed = on_catalog_changed,
                                     .queue_ready = on_queue_ready,
                                     .data = node};

@@ -22,6 +22,10 @@ static const struct field bootstrap_fields[] = {
     FIELD(BYTES16, C, bootstrap.cluster_id),
     FIELD(BYTES32, C, bootstrap.secret),
 };
+static const struct field origin_fields[] = {
+    FIELD(U64, C, origin.node_id), FIELD(U64, C, origin.boot),   FIELD(U64, C, origin.seq),
+    FIELD(U64, C, origin.term),    FIELD(U64, C, origin.commit), FIELD(U32, C, origin.count),
+};
 static const struct field queue_create_fields[] = {
     FIELD_IN(SLICE, C, queue_create.name, 1, UINT32_MAX),
     FIELDS_SETTINGS(C, queue_create.settings),
@@ -121,6 +125,7 @@ struct format {
 static const struct format formats[] = {
     [COMMAND_TICK] = {"TICK", NULL, 0},
     FORMAT(BOOTSTRAP, bootstrap),
+    FORMAT(ORIGIN, origin),
     FORMAT(QUEUE_CREATE, queue_create),
     FORMAT(QUEUE_UPDATE, queue_update),
     FORMAT(QUEUE_DELETE, queue_delete),

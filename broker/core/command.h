@@ -41,6 +41,17 @@ struct command_bootstrap {
     uint8_t cluster_id[UUID_BYTES];
     uint8_t secret[32]; /* keys receipt handles */
 };
+/* Changes nothing in the state. count 0: at the head of an entry, who built it; else: the next
+ * `count` commands were sent by `node_id`, which finds its call by (boot, seq).
+ * docs/replication.md. */
+struct command_origin {
+    uint64_t node_id;
+    uint64_t boot; /* random, of the node's process */
+    uint64_t seq;
+    uint64_t term;   /* in which the entry was proposed */
+    uint64_t commit; /* everything up to here was committed then */
+    uint32_t count;
+};
 struct command_queue_create {
     struct slice name; /* validated by the API; the core only refuses a taken one */
     struct queue_settings settings;

@@ -170,6 +170,13 @@ static void apply_bootstrap(struct core *core, const struct command *command, st
     bootstrap(core, command);
 }
 
+/* For replicas, not for the state. */
+static void apply_origin(struct core *core, const struct command *command, struct slice entry,
+                         struct core_result *result)
+{
+    (void)core, (void)command, (void)entry, (void)result;
+}
+
 /* APPLY: the row's function for a command that stores no bytes of the entry. */
 #define APPLY(name)                                                                                \
     static void apply_##name(struct core *core, const struct command *command, struct slice entry, \

@@ -97,6 +97,8 @@ struct log {
     size_t segment_capacity;
     uint64_t next_index;
     uint64_t durable_index;
+    uint32_t cuts;       /* queued or under way */
+    uint64_t cut_floor;  /* the lowest index that one of them cuts off; UINT64_MAX */
     uint64_t done_index; /* log_prefix_done */
     uint64_t read_clock;
     uint32_t open_files;

@@ -135,6 +135,7 @@ enum status log_open(struct log **out, const struct log_options *options, const 
     log->options.dir = log->dir;
     log->dir_fd = log->segments_fd = log->snapshots_fd = -1;
     log->next_index = 1;
+    log->cut_floor = UINT64_MAX;
     enum status status = recover(log, error);
     if (status != STATUS_OK) {
         free_log(log);
@@ -341,6 +342,10 @@ void log_truncate(struct log *log, uint64_t index)
         op.offset = last->end;
     }
     writer_add(log, op);
+    log->cuts++;
+    log->cut_floor = index < log->cut_floor ? index : log->cut_floor;
+    if (log->durable_index >= index)
+        log->durable_index = index - 1;
     if (op.segment != NULL)
         seal(log, last);
     log->next_index = index;

@@ -246,7 +246,8 @@ static void complete_open(struct log *log, struct op *op)
 
 static void complete_write(struct log *log, struct op *op)
 {
-    if (!log->failed)
+    /* What was written before a cut that is still to come is not what will be there. */
+    if (!log->failed && op->entry.index < log->cut_floor)
         log->durable_index = op->entry.index;
     if (op->append != NULL)
         op->append->done(op->append, log->failed ? STATUS_IO_ERROR : STATUS_OK);
@@ -264,6 +265,8 @@ static void complete_cut(struct log *log, struct op *op)
 {
     if (log->durable_index >= op->entry.index)
         log->durable_index = op->entry.index - 1;
+    if (--log->cuts == 0)
+        log->cut_floor = UINT64_MAX;
 }
 
 static void complete_remove(struct log *log, struct op *op)

@@ -41,7 +41,8 @@ struct peer_handler {
     /* message: borrowed for the duration of the call. */
     void (*message)(void *data, uint64_t node_id, struct slice message);
     /* connection: messages can be sent to the node from now on, or no more (and what was sent may
-     * be lost). Told for every change after peers_handle; ask peers_connected for the state then. */
+     * be lost). Told for every change after peers_handle; ask peers_connected for the state then.
+     */
     void (*connection)(void *data, uint64_t node_id, bool up);
     void *data;
 };

@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The batcher: calls in, Raft entries out, results back.
  *
- * Calls queue up during a turn of the loop; at its end they become one entry, if none is in flight.
- * While one is, they wait for it, so a batch grows as large as the disk is slow, and an idle shard
- * adds no delay. A second entry goes into flight only when a full one has gathered: it lets the log
- * begin the next write without waiting for a turn of the loop, and small ones would only cost
- * syncs. When snapshots do not keep up, entries are spaced (snapshot.c).
+ * Calls queue up during a turn of the loop. On the leader they become one entry at its end, if none
+ * is in flight; while one is, they wait for it, so a batch grows as large as the disk is slow, and
+ * an idle shard adds no delay. A second entry goes into flight only when a full one has gathered:
+ * it lets the log begin the next write without waiting for a turn of the loop, and small ones would
+ * only cost syncs. When snapshots do not keep up, entries are spaced (snapshot.c). On other nodes
+ * they go to the leader (forward.c).
  *
- * When Raft commits an entry that this node proposed, the commands are applied call by call, and
- * each call is answered at once, since a result's messages are only valid until the next command.
+ * Every entry begins with an ORIGIN that says who built it. When one is applied, its commands are
+ * applied call by call, and each call of this node is answered at once, since a result's messages
+ * are only valid until the next command. That is the same on the leader and on a node that sent its
+ * calls there, and also on one that has lost its leadership meanwhile.
  *
- * I1  An entry's calls are answered exactly once: when it is applied (OK), or when the library says
- *     that leadership was lost (CLOSED: the entry may still commit).
- * I2  The entries in flight stand in the order of their indexes, so the one being applied is the
- *     first or none of ours.
- * I3  Commands are decoded before they are proposed: what is in the log must never fail to decode,
- *     since that stops a node for good. */
+ * I1  A call is answered exactly once: when its commands are applied (OK); when they are proven
+ * never to be (after its deadline: NOT_LEADER; before that it is tried again); or at its deadline,
+ * when nothing is proven (CLOSED). I2  What becomes of an entry is known when it is applied, or
+ * when one of a later term is: leaders of later terms put nothing of older terms behind their own
+ * (Raft, 5.4.3). I3  Commands are decoded before they are proposed: what is in the log must never
+ * fail to decode, since that stops a node for good. I4  A RECEIVE that this node asked for and has
+ * no taker any more gives its messages back. */
 #include "broker/replication/internal.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
@@ -30,10 +34,26 @@ void shard_call_add(struct shard_call *call, const struct command *command)
     call->count++;
 }
 
-static void refuse(struct shard *shard, struct shard_call *call, enum status status)
+static void answer(struct shard *shard, struct shard_call *call, enum status status,
+                   const struct core_result *results, uint32_t count)
+{
+    shard->batch.flight_calls--;
+    shard->batch.flight_bytes -= call->bytes;
+    buffer_free(&call->commands);
+    call->done(call, status, results, count);
+}
+
+/* refuse_new: it was not admitted, so it is in no count. */
+static void refuse_new(struct shard *shard, struct shard_call *call, enum status status)
+{
+    shard->batch.flight_calls++;
+    call->bytes = 0;
+    batch_refuse(shard, call, status);
+}
+
+void batch_refuse(struct shard *shard, struct shard_call *call, enum status status)
 {
     call->refusal = status;
-    buffer_free(&call->commands);
     call_list_add(&shard->batch.refused, call);
     shard_wake(shard);
 }
@@ -49,16 +69,26 @@ static bool decodes(const struct shard_call *call)
     return call->count > 0 && cursor_left(&in) == 0;
 }
 
+/* room_on_disks: a majority of the voters has it, and this node among them. */
+static bool room_on_disks(const struct shard *shard)
+{
+    size_t low = shard->disk_low ? 1 : 0;
+    for (size_t i = 0; i < shard->links.count; i++)
+        low += shard->links.list[i]->disk_low ? 1 : 0;
+    return !shard->disk_low && (low == 0 || low < (shard->links.count + 2) / 2);
+}
+
 static enum status admit(const struct shard *shard, const struct shard_call *call)
 {
     const struct batch *b = &shard->batch;
-    if (shard->stage != STAGE_READY)
+    bool open = shard_in_company(shard) && shard->stage != STAGE_OPENING;
+    if (shard->stage == STAGE_CLOSING || (!open && shard->stage != STAGE_READY))
         return STATUS_NOT_LEADER;
     if (call->commands.length > CALL_BYTES_MAX)
         return STATUS_TOO_LARGE;
     if (!decodes(call)) /* I3 */
         return STATUS_INVALID;
-    if (call->grows && shard->disk_low)
+    if (call->grows && shard_leading(shard) && !room_on_disks(shard))
         return STATUS_DISK_FULL;
     if (call->grows && snapshots_full(shard))
         return STATUS_BUSY;
@@ -73,28 +103,83 @@ void shard_call(struct shard *shard, struct shard_call *call)
     if (status == STATUS_OK)
         batch_add(shard, call);
     else
-        refuse(shard, call, status);
+        refuse_new(shard, call, status);
+}
+
+static void count_in(struct shard *shard, struct shard_call *call)
+{
+    call->bytes = call->commands.length;
+    call->deadline_ms = uv_now(shard->options.loop) + CALL_DEADLINE_MS;
+    shard->batch.flight_bytes += call->bytes;
+    shard->batch.flight_calls++;
 }
 
 void batch_add(struct shard *shard, struct shard_call *call)
 {
-    struct batch *b = &shard->batch;
-    b->pending_bytes += call->commands.length;
-    b->flight_bytes += call->commands.length;
-    b->flight_calls++;
-    call_list_add(&b->pending, call);
+    count_in(shard, call);
+    batch_retry(shard, call);
+}
+
+void batch_add_first(struct shard *shard, struct shard_call *call)
+{
+    struct call_list rest = shard->batch.pending;
+    count_in(shard, call);
+    shard->batch.pending = (struct call_list){0};
+    batch_retry(shard, call);
+    call->next = rest.first;
+    if (rest.last != NULL)
+        shard->batch.pending.last = rest.last;
+}
+
+void batch_serve(struct shard *shard, struct call_list *calls, struct shard_call *call)
+{
+    count_in(shard, call);
+    call_list_add(calls, call);
+}
+
+void batch_retry(struct shard *shard, struct shard_call *call)
+{
+    shard->batch.pending_bytes += call->commands.length;
+    call_list_add(&shard->batch.pending, call);
     shard_wake(shard);
 }
 
-void batch_refuse_all(struct shard *shard, enum status status)
+/* refuse_where: those of the pending calls that `where` picks. */
+static void refuse_where(struct shard *shard, enum status status,
+                         bool (*where)(const struct shard_call *call, uint64_t now_ms),
+                         uint64_t now_ms)
 {
-    struct batch *b = &shard->batch;
-    for (struct shard_call *call; (call = call_list_take(&b->pending)) != NULL;) {
-        b->flight_bytes -= call->commands.length;
-        b->flight_calls--;
-        refuse(shard, call, status);
+    struct call_list list = shard->batch.pending;
+    shard->batch.pending = (struct call_list){0};
+    shard->batch.pending_bytes = 0;
+    for (struct shard_call *call; (call = call_list_take(&list)) != NULL;) {
+        if (where(call, now_ms))
+            batch_refuse(shard, call, status);
+        else
+            batch_retry(shard, call);
     }
-    b->pending_bytes = 0;
+}
+
+static bool any(const struct shard_call *call, uint64_t now_ms)
+{
+    (void)call, (void)now_ms;
+    return true;
+}
+
+static bool of_other(const struct shard_call *call, uint64_t now_ms)
+{
+    (void)now_ms;
+    return call->of_other;
+}
+
+static bool too_late(const struct shard_call *call, uint64_t now_ms)
+{
+    return call->deadline_ms <= now_ms;
+}
+
+void batch_refuse_pending(struct shard *shard, enum status status, bool all)
+{
+    refuse_where(shard, status, all ? any : of_other, 0);
 }
 
 void batch_deliver(struct shard *shard)
@@ -102,10 +187,10 @@ void batch_deliver(struct shard *shard)
     struct call_list list = shard->batch.refused;
     shard->batch.refused = (struct call_list){0};
     for (struct shard_call *call; (call = call_list_take(&list)) != NULL;)
-        call->done(call, call->refusal, NULL, 0);
+        answer(shard, call, call->refusal, NULL, 0);
 }
 
-/* ---- proposing ---- */
+/* ---- entries ---- */
 
 static void forget_entry(struct shard *shard, struct entry *entry)
 {
@@ -119,30 +204,115 @@ static void forget_entry(struct shard *shard, struct entry *entry)
     *at = entry->next;
     if (b->last == entry)
         b->last = previous;
-    b->in_flight--;
-    b->flight_bytes -= entry->bytes;
+    ASSERT(entry->calls.first == NULL);
+    free(entry);
 }
 
-static void refuse_calls(struct shard *shard, struct entry *entry, enum status status)
+static void forget_if_done(struct shard *shard, struct entry *entry)
+{
+    if (entry->settled && !entry->in_raft)
+        forget_entry(shard, entry);
+}
+
+/* A call that was answered before its entry's fate was known leaves this in its place. */
+static void on_abandoned(struct shard_call *call, enum status status,
+                         const struct core_result *results, uint32_t count)
+{
+    (void)status, (void)results, (void)count;
+    free(call);
+}
+
+/* fail_calls: give up on all calls of an entry. */
+static void fail_calls(struct shard *shard, struct entry *entry, enum status status)
+{
+    for (struct shard_call *call; (call = call_list_take(&entry->calls)) != NULL;)
+        batch_refuse(shard, call, status);
+    entry->settled = true;
+}
+
+/* retry_calls: they never happened: those of this node are pending again, other nodes look after
+ * theirs by the same proof. */
+static void retry_calls(struct shard *shard, struct entry *entry)
 {
     for (struct shard_call *call; (call = call_list_take(&entry->calls)) != NULL;) {
-        shard->batch.flight_calls--;
-        refuse(shard, call, status);
+        if (call->of_other)
+            batch_refuse(shard, call, STATUS_CLOSED);
+        else
+            batch_retry(shard, call);
     }
+    entry->settled = true;
 }
 
-static void on_applied(struct raft_apply *request, int status, void *result)
+static void on_raft_done(struct raft_apply *request, int status, void *result)
 {
     struct entry *entry = CONTAINER_OF(request, struct entry, request);
     struct shard *shard = entry->shard;
     (void)result;
-    forget_entry(shard, entry);
-    if (status != 0) /* I1: leadership lost, or closing; outcome unknown */
-        refuse_calls(shard, entry, STATUS_CLOSED);
-    ASSERT(entry->calls.first == NULL);
-    free(entry);
+    entry->in_raft = false;
+    shard->batch.in_flight--;
+    /* Leadership was lost: the entry may still be committed, and I2 will tell; but not to one who
+     * is closing, or has nobody to tell it. */
+    if (status != 0 && !entry->settled &&
+        (shard->stage == STAGE_CLOSING || !shard_in_company(shard)))
+        fail_calls(shard, entry, STATUS_CLOSED);
+    forget_if_done(shard, entry);
     shard_wake(shard);
 }
+
+void batch_overtaken(struct shard *shard, uint64_t term)
+{
+    for (struct entry *entry = shard->batch.first; entry != NULL;) {
+        struct entry *next = entry->next;
+        if (entry->term < term && !entry->settled) {
+            retry_calls(shard, entry);
+            forget_if_done(shard, entry);
+        }
+        entry = next;
+    }
+}
+
+void batch_give_up(struct shard *shard)
+{
+    for (struct entry *entry = shard->batch.first; entry != NULL;) {
+        struct entry *next = entry->next;
+        if (!entry->settled && !entry->in_raft) {
+            fail_calls(shard, entry, STATUS_CLOSED);
+            forget_if_done(shard, entry);
+        }
+        entry = next;
+    }
+}
+
+/* abandon: answer the calls of an entry that are past their deadline; each leaves a stand-in. */
+static void abandon(struct shard *shard, struct entry *entry, uint64_t now_ms)
+{
+    struct call_list list = entry->calls;
+    entry->calls = (struct call_list){0};
+    for (struct shard_call *call; (call = call_list_take(&list)) != NULL;) {
+        if (call->deadline_ms > now_ms || call->of_other) {
+            call_list_add(&entry->calls, call);
+            continue;
+        }
+        struct shard_call *stand_in = calloc(1, sizeof *stand_in);
+        ASSERT(stand_in != NULL);
+        *stand_in = (struct shard_call){.count = call->count,
+                                        .done = on_abandoned,
+                                        .of_other = true,
+                                        .deadline_ms = UINT64_MAX};
+        shard->batch.flight_calls++;
+        call_list_add(&entry->calls, stand_in);
+        batch_refuse(shard, call, STATUS_CLOSED);
+    }
+}
+
+void batch_expire(struct shard *shard, uint64_t now_ms)
+{
+    refuse_where(shard, STATUS_NOT_LEADER, too_late, now_ms);
+    for (struct entry *entry = shard->batch.first; entry != NULL; entry = entry->next)
+        abandon(shard, entry, now_ms);
+}
+
+/* ---- proposing ---- */
 
 static struct entry *gather(struct shard *shard)
 {
@@ -150,6 +320,8 @@ static struct entry *gather(struct shard *shard)
     struct entry *entry = calloc(1, sizeof *entry);
     ASSERT(entry != NULL);
     entry->shard = shard;
+    entry->seq = ++shard->forward.seq;
+    entry->term = shard->raft.current_term;
     size_t bytes = ENTRY_HEADER_BYTES;
     while (b->pending.first != NULL) {
         size_t more = b->pending.first->commands.length;
@@ -162,28 +334,51 @@ static struct entry *gather(struct shard *shard)
     return entry;
 }
 
-/* build: the payload of the entry, from the allocator of the library, which keeps it. */
+static void add_origin(struct shard *shard, const struct entry *entry, struct buffer *out)
+{
+    struct command command = {.type = COMMAND_ORIGIN};
+    command.origin = (struct command_origin){.node_id = shard->options.node_id,
+                                             .boot = shard->forward.boot,
+                                             .seq = entry->seq,
+                                             .term = entry->term,
+                                             .commit = shard->raft.commit_index};
+    command_encode(out, &command);
+}
+
+/* build: the payload of the entry, from the allocator of the library, which keeps it. Where the
+ * fate of an entry may be learnt by another leader's word, calls keep their commands, to try again.
+ */
 static struct raft_buffer build(struct shard *shard, struct entry *entry)
 {
     struct batch *b = &shard->batch;
-    uint32_t count = 0;
+    uint32_t count = 1;
     buffer_clear(&b->scratch);
     entry_begin(&b->scratch);
+    add_origin(shard, entry, &b->scratch);
     for (struct shard_call *call = entry->calls.first; call != NULL; call = call->next) {
         buffer_add_slice(&b->scratch, buffer_slice(&call->commands));
-        entry->bytes += call->commands.length;
         count += call->count;
-        buffer_free(&call->commands);
+        if (!shard_in_company(shard) || call->of_other)
+            buffer_free(&call->commands);
     }
-    entry_finish(&b->scratch, count, clock_now_ms());
+    entry_finish(&b->scratch, count, time_now_ms(shard));
     struct raft_buffer out = {raft_malloc(b->scratch.length), b->scratch.length};
     ASSERT(out.base != NULL);
     memcpy(out.base, b->scratch.data, out.len);
     if (b->scratch.capacity > 4 * (size_t)ENTRY_BYTES_GOOD)
         buffer_free(&b->scratch);
     shard->entries++;
-    shard->commands += count;
+    shard->commands += count - 1;
     return out;
+}
+
+static void add_entry(struct batch *b, struct entry *entry)
+{
+    if (b->last != NULL)
+        b->last->next = entry;
+    else
+        b->first = entry;
+    b->last = entry;
 }
 
 static void propose_one(struct shard *shard)
@@ -192,22 +387,21 @@ static void propose_one(struct shard *shard)
     struct entry *entry = gather(shard);
     wait_serve(shard, &entry->calls);
     struct raft_buffer payload = build(shard, entry);
-    /* Exactly one entry a request: with more, the library answers when the first is applied. */
-    int rv = raft_apply(&shard->raft, &entry->request, &payload, 1, on_applied);
-    if (rv != 0) {
-        raft_free(payload.base);
-        b->flight_bytes -= entry->bytes;
-        refuse_calls(shard, entry, rv == RAFT_NOTLEADER ? STATUS_NOT_LEADER : STATUS_BUSY);
-        free(entry);
-        return;
-    }
-    if (b->last != NULL)
-        b->last->next = entry;
-    else
-        b->first = entry;
-    b->last = entry;
+    add_entry(b, entry);
+    entry->in_raft = true;
     b->in_flight++;
     shard->proposed_ms = uv_now(shard->options.loop);
+    /* Exactly one entry a request: with more, the library answers when the first is applied. */
+    int rv = raft_apply(&shard->raft, &entry->request, &payload, 1, on_raft_done);
+    if (rv == 0) {
+        shard_settle(shard);
+        return;
+    }
+    raft_free(payload.base);
+    entry->in_raft = false;
+    b->in_flight--;
+    fail_calls(shard, entry, rv == RAFT_NOTLEADER ? STATUS_NOT_LEADER : STATUS_BUSY);
+    forget_entry(shard, entry);
 }
 
 static void on_pace_timer(uv_timer_t *timer)
@@ -227,7 +421,8 @@ static bool paced(struct shard *shard)
 void batch_propose(struct shard *shard)
 {
     struct batch *b = &shard->batch;
-    while (b->pending.first != NULL &&
+    while (b->pending.first != NULL && raft_state(&shard->raft) == RAFT_LEADER &&
+           !members_hands_over(shard) &&
            (b->in_flight == 0 ||
             (b->in_flight < ENTRIES_IN_FLIGHT && b->pending_bytes >= ENTRY_BYTES_GOOD)) &&
            !paced(shard))
@@ -247,11 +442,23 @@ static void keep_messages(struct batch *b, struct core_result *result)
     result->messages = (const struct core_message *)(uintptr_t)offset;
 }
 
-static void apply_call(struct shard *shard, struct shard_call *call, struct cursor *in,
-                       struct slice payload)
+/* apply_one: the next command; for one whose results nobody takes. I4 */
+static void apply_one(struct shard *shard, struct cursor *in, struct slice payload, bool give_back)
+{
+    struct command command;
+    struct core_result result = {0};
+    enum status status = command_decode(in, &command);
+    ASSERT(status == STATUS_OK); /* I3 */
+    core_apply(shard->core, &command, payload, &result);
+    if (give_back && command.type == COMMAND_RECEIVE)
+        wait_give_back(shard, command.receive.queue_id, &result);
+}
+
+/* apply_commands: `count` of them; their results stay valid until the core is called again. */
+static const struct core_result *apply_commands(struct shard *shard, struct cursor *in,
+                                                uint32_t count, struct slice payload)
 {
     struct batch *b = &shard->batch;
-    uint32_t count = call->count;
     buffer_clear(&b->results);
     buffer_clear(&b->messages);
     struct core_result *results = (void *)buffer_reserve(&b->results, count * sizeof *results);
@@ -268,25 +475,118 @@ static void apply_call(struct shard *shard, struct shard_call *call, struct curs
         if (results[i].message_count > 0)
             results[i].messages = (const void *)(b->messages.data + (uintptr_t)results[i].messages);
     }
-    b->flight_calls--;
-    call->done(call, STATUS_OK, results, count);
+    return results;
 }
 
-bool batch_apply(struct shard *shard, uint64_t index, struct slice payload)
+/* apply_own: an entry that this node built. */
+static void apply_own(struct shard *shard, struct entry *entry, struct cursor *in,
+                      struct slice payload)
 {
-    struct entry *entry = shard->batch.first;
+    for (struct shard_call *call; (call = call_list_take(&entry->calls)) != NULL;) {
+        if (call->done == on_abandoned) {
+            for (uint32_t i = 0; i < call->count; i++)
+                apply_one(shard, in, payload, true);
+            answer(shard, call, STATUS_OK, NULL, 0);
+            continue;
+        }
+        const struct core_result *results = apply_commands(shard, in, call->count, payload);
+        answer(shard, call, STATUS_OK, results, call->count);
+    }
+    ASSERT(cursor_left(in) == 0);
+    entry->settled = true;
+    forget_if_done(shard, entry);
+}
+
+/* apply_returned: commands of this node that came back through another's entry. */
+static uint32_t apply_returned(struct shard *shard, const struct command_origin *origin,
+                               struct cursor *in, uint32_t left, struct slice payload)
+{
+    struct shard_call *call = forward_take(shard, origin->seq);
+    uint32_t count = origin->count < left ? origin->count : left;
+    if (call != NULL) {
+        ASSERT(call->count == count);
+        const struct core_result *results = apply_commands(shard, in, count, payload);
+        answer(shard, call, STATUS_OK, results, count);
+        return count;
+    }
+    if (count == 1 && forward_wait_is_here(shard, origin->seq)) {
+        forward_wait_applied(shard, origin->seq, apply_commands(shard, in, 1, payload));
+        return 1;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        apply_one(shard, in, payload, true);
+    return count;
+}
+
+/* apply_others: an entry that another node built, or an earlier process. */
+static void apply_others(struct shard *shard, struct cursor *in, uint32_t count,
+                         struct slice payload)
+{
+    while (count > 0) {
+        struct cursor ahead = *in;
+        struct command command;
+        enum status status = command_decode(&ahead, &command);
+        if (status != STATUS_OK)
+            shard_fatal(shard, "an entry of the log does not decode: it was written by another "
+                               "program or a later version");
+        count--;
+        if (command.type == COMMAND_ORIGIN && command.origin.count > 0 &&
+            command.origin.node_id == shard->options.node_id &&
+            command.origin.boot == shard->forward.boot) {
+            *in = ahead;
+            count -= apply_returned(shard, &command.origin, in, count, payload);
+        } else {
+            struct core_result result = {0};
+            *in = ahead;
+            core_apply(shard->core, &command, payload, &result);
+        }
+    }
+}
+
+static struct entry *own_entry(struct shard *shard, const struct command_origin *origin)
+{
+    if (origin->node_id != shard->options.node_id || origin->boot != shard->forward.boot)
+        return NULL;
+    for (struct entry *entry = shard->batch.first; entry != NULL; entry = entry->next) {
+        if (entry->seq == origin->seq)
+            return entry->settled ? NULL : entry;
+    }
+    return NULL;
+}
+
+void batch_apply(struct shard *shard, uint64_t index, struct slice payload)
+{
     struct cursor in;
     uint32_t count;
     uint64_t now_ms;
-    if (entry == NULL || entry->request.index != index) /* I2 */
-        return false;
-    enum status status = entry_open(payload, &in, &count, &now_ms);
-    ASSERT(status == STATUS_OK);
+    struct command head = {0};
+    if (entry_open(payload, &in, &count, &now_ms) != STATUS_OK)
+        shard_fatal(shard, "an entry of the log has no header of ours: it was written by another "
+                           "program or a later version");
     core_begin(shard->core, index, now_ms);
-    for (struct shard_call *call; (call = call_list_take(&entry->calls)) != NULL;)
-        apply_call(shard, call, &in, payload);
-    ASSERT(cursor_left(&in) == 0);
-    return true;
+    struct cursor ahead = in;
+    bool has_origin = count > 0 && command_decode(&ahead, &head) == STATUS_OK &&
+                      head.type == COMMAND_ORIGIN && head.origin.count == 0;
+    struct entry *entry = has_origin ? own_entry(shard, &head.origin) : NULL;
+    if (entry != NULL) {
+        in = ahead;
+        apply_own(shard, entry, &in, payload);
+    } else {
+        apply_others(shard, &in, count, payload);
+    }
+    if (has_origin && head.origin.term > shard->forward.applied_term)
+        shard->forward.applied_term = head.origin.term;
+}
+
+uint64_t batch_commit_in(struct slice payload)
+{
+    struct cursor in;
+    uint32_t count;
+    uint64_t now_ms;
+    struct command head;
+    bool good = entry_open(payload, &in, &count, &now_ms) == STATUS_OK && count > 0 &&
+                command_decode(&in, &head) == STATUS_OK && head.type == COMMAND_ORIGIN;
+    return good ? head.origin.commit : 0;
 }
 
 void batch_free(struct shard *shard)

@@ -35,6 +35,33 @@ static bool decode_server(struct cursor *in, struct raft_configuration *out)
     return raft_configuration_add(out, id, text, role) == 0;
 }
 
+static bool entry_server(struct cursor *in, struct raft_configuration *out)
+{
+    uint64_t id = cursor_u64(in);
+    const char *address = (const char *)in->at;
+    size_t length = strnlen(address, cursor_left(in));
+    (void)cursor_take(in, length + 1); /* bad, if there is no NUL */
+    int role = cursor_u8(in);
+    return !in->bad && id > 0 && role <= RAFT_SPARE && length <= ADDRESS_BYTES_MAX &&
+           raft_configuration_add(out, id, address, role) == 0;
+}
+
+enum status configuration_from_entry(struct slice in, struct raft_configuration *out)
+{
+    struct cursor cursor = cursor_of(in);
+    bool good = cursor_u8(&cursor) == 1;
+    uint64_t count = cursor_u64(&cursor);
+    raft_configuration_init(out);
+    good = good && !cursor.bad && count > 0 && count <= SERVERS_MAX;
+    for (uint64_t i = 0; i < count && good; i++)
+        good = entry_server(&cursor, out);
+    if (good)
+        return STATUS_OK;
+    raft_configuration_close(out);
+    raft_configuration_init(out);
+    return STATUS_INVALID;
+}
+
 enum status configuration_decode(struct slice in, struct raft_configuration *out)
 {
     struct cursor cursor = cursor_of(in);

@@ -13,4 +13,8 @@
 void configuration_encode(struct buffer *out, const struct raft_configuration *in);
 MUST_CHECK enum status configuration_decode(struct slice in, struct raft_configuration *out);
 
+/* configuration_from_entry: as the library writes it into a RAFT_CHANGE entry (configuration.c of
+ * 0.15): u8 1, u64 count; each: u64 id, address and its NUL, u8 role. As above. */
+MUST_CHECK enum status configuration_from_entry(struct slice in, struct raft_configuration *out);
+
 #endif

@@ -6,6 +6,7 @@
 
 #include "broker/replication/raft_disk.h"
 #include "broker/replication/shard.h"
+#include "broker/replication/wire.h"
 
 #define ENTRY_BYTES_GOOD  (256u << 10) /* a batch is closed at this, unless one call is bigger */
 #define CALL_BYTES_MAX    (16u << 20)
@@ -13,8 +14,17 @@
 #define FLIGHT_CALLS_MAX  100000u
 #define ENTRIES_IN_FLIGHT 2u
 #define WAITING_MAX       100000u
+#define CALL_DEADLINE_MS                                                                           \
+    10000u /* where there are other nodes; then a call ends, one way or another */
+/* Raft's timing: docs/replication.md. One voter needs no hurry. */
+#define HEARTBEAT_MS      50u
+#define HEARTBEAT_LONE_MS 100u
+#define ELECTION_MS       500u
 #define SNAPSHOT_TRAILING 16u
-#define ENTRY_OVERHEAD    256u /* what the library keeps in memory for each entry, about */
+/* Entries kept behind a snapshot for members that lag, at most; and payloads kept in memory. */
+#define TRAILING_MAX   32768u
+#define HOT_BYTES      (8u << 20)
+#define ENTRY_OVERHEAD 256u /* what the library keeps in memory for each entry, about */
 /* Of log between two snapshots: at least, and at most; and of memory; see snapshot.c. */
 #define SNAPSHOT_BYTES            (UINT64_C(64) << 20)
 #define SNAPSHOT_BYTES_MAX        (UINT64_C(2) << 30)
@@ -30,7 +40,7 @@
 #define NO_SLOT            SIZE_MAX
 
 /* OPENING -> FOLLOWING -> BARRIER -> FOUNDING (only once) -> READY, and back to FOLLOWING whenever
- * leadership is lost; CLOSING from any of them. */
+ * leadership is lost; CLOSING from any of them. BARRIER and later: this node leads. */
 enum stage {
     STAGE_OPENING,
     STAGE_FOLLOWING,
@@ -45,12 +55,15 @@ struct call_list {
     struct shard_call *last;
 };
 
-/* One Raft entry that this node proposed. */
+/* One Raft entry that this node proposed, until its fate is known. */
 struct entry {
     struct raft_apply request;
     struct shard *shard;
+    uint64_t seq;  /* with the boot: what its ORIGIN says */
+    uint64_t term; /* in which it was proposed */
     struct call_list calls;
-    size_t bytes; /* of its calls, for the bound */
+    bool in_raft; /* the library has the request */
+    bool settled; /* its calls are answered, or went back to the pending ones */
     struct entry *next;
 };
 
@@ -58,9 +71,9 @@ struct batch {
     struct call_list pending;
     size_t pending_bytes;
     struct call_list refused; /* answered at the end of this turn of the loop */
-    struct entry *first;      /* in flight, in the order of their indexes */
+    struct entry *first;      /* in flight or of unknown fate, in the order of their indexes */
     struct entry *last;
-    uint32_t in_flight;
+    uint32_t in_flight;  /* that the library has */
     size_t flight_bytes; /* of all calls not yet answered */
     uint32_t flight_calls;
     struct buffer scratch;  /* the entry being built */
@@ -79,6 +92,87 @@ struct waits {
     struct buffer touched; /* u64 ids of queues to look at */
 };
 
+/* ---- other nodes ---- */
+
+/* Which of the latest sequence numbers of one process of another node were taken. */
+#define TAKEN_WINDOW 65536u
+struct taken {
+    uint64_t boot;
+    uint64_t term;
+    uint64_t highest;
+    uint64_t bits[TAKEN_WINDOW / 64];
+};
+
+/* One message on its way. */
+struct outgoing;
+
+/* What is known of one other member. */
+struct link {
+    uint64_t node_id;
+    char *address; /* as in the configuration; "" = not a member */
+    bool up;
+    struct outgoing *first; /* in order; the first may be waiting for the disk */
+    struct outgoing *last;
+    struct outgoing *handed; /* given to the network */
+    /* As leader, in `term`: what it was sent. */
+    uint64_t term;
+    uint64_t sent_index;       /* the last entry it was sent */
+    uint64_t sent_term;        /* of that entry */
+    uint64_t sent_commit;      /* that it was told */
+    uint64_t next_index;       /* a message was clipped: what comes next; 0 = nothing to mend */
+    bool disk_low;             /* it said so */
+    struct taken *taken;       /* calls */
+    struct buffer refused;     /* verdicts to be sent at the end of the turn */
+    struct buffer waits_ended; /* likewise */
+};
+
+struct links {
+    struct link *list[SHARD_MEMBERS_MAX];
+    size_t count;
+    uint64_t configuration_index; /* that the addresses are from; and whether it is committed */
+    uint64_t uncommitted_index;
+    unsigned servers;
+};
+
+/* guard.c: what the library should know and does not. */
+struct guard {
+    uint64_t verified_term; /* up to verified_index the log is that of this term's leader */
+    uint64_t verified_index;
+    uint64_t configuration_index; /* of the bytes below */
+    struct buffer configuration;  /* the last one that is committed */
+    uint64_t heard_ms;            /* when the leader was heard last */
+    bool frozen;                  /* a snapshot is being taken over: nothing may change meanwhile */
+    bool vote_again;              /* votes were not asked for, since entries were not on disk yet */
+};
+
+/* forward.c: calls that are at the leader. */
+struct sent_call;
+struct away_receive;
+struct proxy;
+struct forward {
+    uint64_t boot;
+    uint64_t seq;
+    struct sent_call *calls;       /* by seq */
+    struct away_receive *receives; /* by seq */
+    struct proxy *proxies;         /* of receives that wait at other nodes, by node, boot and seq */
+    struct buffer cancels;         /* u64 */
+    uint64_t leader;               /* to whom all of that was sent, and in which term */
+    uint64_t term;
+    uint64_t hold_until_ms; /* it refused: send nothing before */
+    struct shard_sync *syncs;
+    uint64_t sync_number;
+    uint64_t applied_term; /* of the latest entry that was applied */
+    uint64_t known_commit; /* that the leader told of */
+    uint64_t swept_ms;
+};
+
+/* time.c */
+struct cluster_time {
+    bool known;
+    int64_t offset_ms;    /* cluster time less steady time */
+    uint64_t moved_at_ms; /* steady */
+};
+
 struct shard {
     struct shard_options options;
     struct core *core;
@@ -86,11 +180,18 @@ struct shard {
     struct raft_disk disk;
     struct raft raft;
     struct raft_fsm fsm;
-    struct raft_barrier barrier;
     enum stage stage;
     struct batch batch;
     struct waits waits;
-    struct shard_call founding;
+    struct links links;
+    struct guard guard;
+    struct forward forward;
+    struct cluster_time time;
+    struct shard_read *late_reads; /* of what is not on this disk yet */
+    struct change *change;         /* of the members, under way: members.c */
+    struct change *refused_changes;
+    uint64_t leading_term; /* in which this node began to lead last */
+    bool at_home;          /* receives that waited at another leader are here */
     struct shard_call tick;
     bool ticking; /* a TICK is in flight */
     struct snapshots {
@@ -101,11 +202,14 @@ struct shard {
         struct unstored covered; /* of those, by the snapshot being made */
         struct unstored failed;  /* what was held when one failed */
         uint64_t bodies;         /* that the core refers to */
+        uint64_t given_back;     /* payloads up to here may read as zeros */
+        uint64_t hot_bytes;      /* of applied payloads behind that */
         bool making;
+        bool wanted; /* by a member that lags */
         struct buffer scratch;
     } snapshots;
     uint64_t proposed_ms; /* when an entry was proposed last */
-    bool told_ready;
+    bool told_leading;
     bool catalog_changed;
     struct buffer ready_queues; /* u64 ids, from the core's events */
 
@@ -116,7 +220,8 @@ struct shard {
     uv_timer_t wait_timer;
     uv_timer_t disk_timer;
     uv_timer_t pace_timer;
-    uint64_t tick_at_ms; /* what tick_timer is set for */
+    uv_timer_t sweep_timer; /* of deadlines of calls, where there are other nodes */
+    uint64_t tick_at_ms;    /* what tick_timer is set for */
     unsigned handles;
     uint64_t disk_free_bytes;
     uint64_t unchecked_bytes; /* of log since that was looked up */
@@ -134,16 +239,29 @@ void shard_wake(struct shard *shard);
 void shard_note_ready(struct shard *shard, uint64_t queue_id);
 /* shard_fatal: trace and end the process. */
 __attribute__((noreturn)) void shard_fatal(struct shard *shard, const char *sentence);
+/* shard_in_company: there are other nodes, or may be. shard_leading: since the election, whether or
+ * not it may answer yet. shard_settle: after each call to the library. */
+static inline bool shard_in_company(const struct shard *shard)
+{
+    return shard->options.peers != NULL;
+}
+static inline bool shard_leading(const struct shard *shard)
+{
+    return shard->stage >= STAGE_BARRIER && shard->stage <= STAGE_READY;
+}
+void shard_settle(struct shard *shard);
 
 /* ---- snapshot.c ---- */
 /* snapshots_init: the library's calls and the log's; before raft_init. */
 void snapshots_init(struct shard *shard);
 void snapshots_free(struct shard *shard);
-/* snapshots_note_entry: an entry was applied, and the library keeps it. What can be given back of
- * its memory is: the library must not read it again. snapshots_note_replayed: one that it has not.
- */
+/* snapshots_note_entry: an entry was applied, and the library keeps it. Payloads that are no longer
+ * hot are given back: they must not be read again (snapshots_hot). snapshots_note_replayed: one
+ * that the library has not. */
 void snapshots_note_entry(struct shard *shard, const struct raft_buffer *payload);
 void snapshots_note_replayed(struct shard *shard, size_t length);
+/* snapshots_hot: append a body to `out` if its entry is in memory. */
+bool snapshots_hot(const struct shard *shard, struct body_ref ref, struct buffer *out);
 /* snapshots_pace_ms: so long the next entry should wait; snapshots_full: no more sends. */
 uint64_t snapshots_pace_ms(const struct shard *shard);
 bool snapshots_full(const struct shard *shard);
@@ -151,11 +269,26 @@ bool snapshots_full(const struct shard *shard);
 /* ---- batch.c ---- */
 /* batch_add: queue a call without the checks that shard_call makes. */
 void batch_add(struct shard *shard, struct shard_call *call);
+/* batch_add_first: before all others that are not proposed yet. */
+void batch_add_first(struct shard *shard, struct shard_call *call);
+/* batch_serve: in the entry that is being built. */
+void batch_serve(struct shard *shard, struct call_list *calls, struct shard_call *call);
 void batch_propose(struct shard *shard);
-/* batch_apply: if this node proposed entry `index`, apply it and answer its calls; else false. */
-bool batch_apply(struct shard *shard, uint64_t index, struct slice payload);
-/* batch_refuse_all: what is not proposed yet is answered with `status`. */
-void batch_refuse_all(struct shard *shard, enum status status);
+/* batch_apply: apply an entry; calls of this node in it are answered. */
+void batch_apply(struct shard *shard, uint64_t index, struct slice payload);
+/* batch_refuse: answer a call at the end of the turn. */
+void batch_refuse(struct shard *shard, struct shard_call *call, enum status status);
+/* batch_refuse_pending: those that are not proposed yet; `all`, or only those of other nodes. */
+void batch_refuse_pending(struct shard *shard, enum status status, bool all);
+/* batch_retry: calls that are proven not to have happened are pending again. */
+void batch_retry(struct shard *shard, struct shard_call *call);
+/* batch_overtaken: entries of terms before `term` that are not applied yet never will be.
+ * batch_give_up: nobody will know. batch_expire: answer what is past its deadline. */
+void batch_overtaken(struct shard *shard, uint64_t term);
+void batch_give_up(struct shard *shard);
+void batch_expire(struct shard *shard, uint64_t now_ms);
+/* batch_commit_in: struct raft_disk.commit_in. */
+uint64_t batch_commit_in(struct slice payload);
 void batch_deliver(struct shard *shard);
 void batch_free(struct shard *shard);
 
@@ -166,7 +299,15 @@ void wait_ready(struct shard *shard, uint64_t queue_id);
 void wait_pump(struct shard *shard);
 /* wait_serve: append receives that the commands of `calls` can serve to `calls`. */
 void wait_serve(struct shard *shard, struct call_list *calls);
+/* wait_park: let a receive wait here. wait_finish: answer it at the end of the turn. */
+void wait_park(struct shard *shard, struct shard_receive *receive);
+void wait_finish(struct shard *shard, struct shard_receive *receive, enum status status,
+                 enum core_code code);
+/* wait_send_away: this node does not lead any more; those parked here wait at the new leader. */
+void wait_send_away(struct shard *shard);
 void wait_finish_all(struct shard *shard, enum status status);
+/* wait_give_back: messages were leased for a consumer that has gone. */
+void wait_give_back(struct shard *shard, uint64_t queue_id, const struct core_result *result);
 void wait_deliver(struct shard *shard);
 void wait_arm(struct shard *shard);
 void wait_on_timer(uv_timer_t *timer);
@@ -174,6 +315,100 @@ uint64_t wait_count(const struct shard *shard);
 /* wait_asked: how many messages the receives in flight for this queue ask for. */
 uint64_t wait_asked(const struct shard *shard, uint64_t queue_id);
 void wait_free(struct shard *shard);
+
+/* ---- link.c ---- */
+void links_open(struct shard *shard);
+void links_close(struct shard *shard);
+void links_free(struct shard *shard);
+/* links_quiet: nothing is on its way. */
+bool links_quiet(const struct shard *shard);
+/* links_update: the members are others now. */
+void links_update(struct shard *shard);
+struct link *links_find(struct shard *shard, uint64_t node_id);
+/* links_send: one message; `bytes` is moved. link_send_parts: what `hold` says is alive until done;
+ * see outgoing.h. */
+void links_send(struct shard *shard, struct link *link, struct buffer *bytes);
+/* links_pinned: entries from this index on may still be read for the network. */
+uint64_t links_pinned(const struct shard *shard);
+/* links_room: less than this is on its way there. */
+bool links_room(const struct link *link, size_t bytes);
+
+/* ---- raft_net.c ---- */
+void raft_net_init(struct shard *shard);
+/* raft_net_receive: a message of Raft's. */
+void raft_net_receive(struct shard *shard, struct link *link, const struct wire *wire);
+/* raft_net_tell_commit: followers that do not know the commit index yet hear of it. */
+void raft_net_tell_commit(struct shard *shard);
+
+/* ---- guard.c ---- */
+/* guard_entry: as the library has it in memory; NULL = not there. guard_term: 0 = not known. */
+const struct raft_entry *guard_entry(const struct raft *raft, uint64_t index);
+uint64_t guard_term(const struct raft *raft, uint64_t index);
+uint64_t guard_last_index(const struct raft *raft);
+/* guard_receive: give a message to the library. false: it was dropped, and the caller frees it. */
+bool guard_receive(struct shard *shard, struct raft_message *message);
+/* guard_appended: tell the library that entries are on disk. */
+void guard_appended(struct shard *shard, struct raft_io_append *request, raft_io_append_cb cb,
+                    int status, uint64_t first_index, const struct raft_entry *entries, unsigned n);
+/* guard_acknowledged: what a follower may say it has, of what the library wants it to say. */
+uint64_t guard_acknowledged(const struct shard *shard, uint64_t last_index);
+void guard_tick(struct shard *shard);
+void guard_settle(struct shard *shard);
+/* guard_leader_gone: the connection to it ended: do not wait for the timeout. */
+void guard_leader_gone(struct shard *shard);
+void guard_free(struct shard *shard);
+
+/* ---- forward.c ---- */
+void forward_init(struct shard *shard);
+/* forward_pump: send what is to be sent to the leader. */
+void forward_pump(struct shard *shard);
+void forward_receive(struct shard *shard, struct link *link, const struct wire *wire);
+/* forward_take: the call of this node that the commands behind an ORIGIN belong to; NULL = none
+ * (any more). */
+struct shard_call *forward_take(struct shard *shard, uint64_t seq);
+void forward_overtaken(struct shard *shard, uint64_t term);
+void forward_give_up(struct shard *shard);
+void forward_expire(struct shard *shard, uint64_t now_ms);
+/* forward_resend: the connection to the leader is new. */
+void forward_resend(struct shard *shard);
+void forward_finish_syncs(struct shard *shard, enum status status);
+void forward_check_syncs(struct shard *shard);
+void forward_close(struct shard *shard);
+/* forward_encode_origin: what stands before commands that another node waits for. */
+void forward_encode_origin(struct buffer *out, const struct shard_origin *origin, uint64_t term,
+                           uint32_t count);
+
+/* ---- forward_wait.c ---- */
+void forward_wait_add(struct shard *shard, struct shard_receive *receive);
+void forward_wait_cancel(struct shard *shard, struct shard_receive *receive);
+/* forward_wait_is_here: somebody still waits for it. forward_wait_applied: the log has its RECEIVE.
+ */
+bool forward_wait_is_here(const struct shard *shard, uint64_t seq);
+void forward_wait_applied(struct shard *shard, uint64_t seq, const struct core_result *result);
+/* forward_wait_home: this node leads now. */
+void forward_wait_home(struct shard *shard);
+/* forward_wait_send: what the leader has not been told. forward_wait_unsend: it may not know. */
+void forward_wait_send(struct shard *shard, struct link *leader);
+void forward_wait_unsend(struct shard *shard);
+void forward_wait_receive(struct shard *shard, struct link *link, const struct wire *wire);
+void forward_wait_finish_all(struct shard *shard, enum status status);
+void forward_wait_expire(struct shard *shard, uint64_t now_ms);
+/* forward_wait_gone: a node can no longer be reached. */
+void forward_wait_gone(struct shard *shard, uint64_t node_id);
+uint64_t forward_wait_count(const struct shard *shard);
+
+/* ---- time.c ---- */
+/* time_heard: the leader's clock showed this. time_lead: this node's counts from now on. */
+void time_heard(struct shard *shard, uint64_t now_ms);
+void time_lead(struct shard *shard);
+uint64_t time_now_ms(struct shard *shard);
+
+/* ---- members.c ---- */
+void members_settle(struct shard *shard);
+void members_deliver(struct shard *shard);
+void members_abort(struct shard *shard, enum status status);
+/* members_hands_over: calls wait, since another node is about to lead. */
+bool members_hands_over(const struct shard *shard);
 
 static inline void call_list_add(struct call_list *list, struct shard_call *call)
 {

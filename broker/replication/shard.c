@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One shard's life: recovery, leading, applying, closing.
  *
- *     shard_open: the log recovers; the library loads snapshot and entries and restores the core;
- *     with one voter it leads at once, and has applied everything, before shard_open returns.
- *     Each turn of the loop ends in shard_flush (prepare and check handles): look at the library's
- *     state, wake waiting receives, close the batch, deliver refusals, set timers.
+ *     shard_open: the log recovers; what is known to be committed goes into the core, the library
+ * gets the rest (raft_load.c). With one voter it leads at once. Each turn of the loop ends in flush
+ * (prepare and check handles): look at the library's state, wake waiting receives, close the batch
+ * or send calls to the leader, tell followers of commits, deliver refusals, set timers.
  *
  *     FOLLOWING --leads--> BARRIER --applied--> FOUNDING (first start ever) --applied--> READY
  *
- * What the library (0.15) gets wrong or leaves to its user, and what is done about it here:
- *   - It appends nothing of its own on becoming leader, and may commit entries of older terms by
- *     counting replicas (Raft, section 5.4.2): a barrier is proposed at once, and nothing is
- * answered before it is applied.
+ * What the library (0.15) leaves to its user is done here; what it gets wrong between nodes is in
+ * guard.c:
+ *   - It appends nothing of its own on becoming leader: a TICK is proposed at once, and nothing is
+ *     answered before it is applied. It also proves to all nodes what became of older entries.
  *   - It tells nobody when its state changes, and UNAVAILABLE is final: looked at every turn; the
  *     process ends.
  *   - The index of the entry being applied is not passed: it is raft_last_applied() + 1.
- *   - LEADERSHIPLOST means that the outcome is unknown: CLOSED, never "not done".
+ *   - LEADERSHIPLOST means that the outcome is unknown, never "not done": batch.c.
  *   - A snapshot is triggered by a count of entries: here by bytes (snapshot.c), by setting the
  *     threshold to 1 when it is due, which takes effect after the entry at hand. While one is under
  *     way no other is begun.
@@ -34,8 +34,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define HEARTBEAT_MS     100u
-#define ELECTION_MS      1000u
+#define TICK_MS          25u /* of the library, where there are other nodes */
+#define SWEEP_MS         100u
+#define LAG_MAX          4096u /* entries; a follower that lacks more is not ready */
 #define DISK_CHECK_MS    1000u
 #define DISK_CHECK_PART  8u     /* and when this part of the reserve has been written since */
 #define TICK_AT_LEAST_MS 5u     /* deadlines closer than this run together */
@@ -99,13 +100,6 @@ static void on_catalog_changed(void *data)
 
 /* ---- the library's state machine ---- */
 
-static void apply(struct shard *shard, uint64_t index, struct slice payload)
-{
-    if (core_apply_entry(shard->core, index, payload) != STATUS_OK)
-        shard_fatal(shard, "an entry of the log does not decode: it was written by another program "
-                           "or a later version");
-}
-
 static void check_disk(struct shard *shard)
 {
     shard->unchecked_bytes = 0;
@@ -138,8 +132,7 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
     uint64_t index = raft_last_applied(&shard->raft) + 1;
     struct slice payload = slice_make(buf->base, buf->len);
     *result = NULL;
-    if (!batch_apply(shard, index, payload))
-        apply(shard, index, payload);
+    batch_apply(shard, index, payload);
     note_growth(shard, buf->len);
     snapshots_note_entry(shard, buf);
     return 0;
@@ -149,19 +142,50 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
 static void recover_apply(void *data, uint64_t index, struct slice payload)
 {
     struct shard *shard = data;
-    apply(shard, index, payload);
+    if (core_apply_entry(shard->core, index, payload) != STATUS_OK)
+        shard_fatal(shard, "an entry of the log does not decode: it was written by another program "
+                           "or a later version");
     snapshots_note_replayed(shard, payload.length);
 }
 
 /* ---- leading ---- */
 
+/* What a new leader proposes before all else. */
+struct first_call {
+    struct shard_call call;
+    struct shard *shard;
+    uint64_t term;
+};
+
+static void propose_first(struct shard *shard, const struct command *command, shard_call_cb done)
+{
+    struct first_call *first = calloc(1, sizeof *first);
+    ASSERT(first != NULL);
+    first->shard = shard;
+    first->term = shard->leading_term;
+    first->call.done = done;
+    shard_call_add(&first->call, command);
+    batch_add_first(shard, &first->call);
+}
+
+/* first_ended: true if it did what it was for. */
+static bool first_ended(struct shard_call *call, enum status status, enum stage stage)
+{
+    struct first_call *first = CONTAINER_OF(call, struct first_call, call);
+    struct shard *shard = first->shard;
+    bool good = status == STATUS_OK && shard->stage == stage && first->term == shard->leading_term;
+    shard_wake(shard);
+    free(first);
+    return good;
+}
+
 static void on_founded(struct shard_call *call, enum status status,
                        const struct core_result *results, uint32_t count)
 {
-    struct shard *shard = CONTAINER_OF(call, struct shard, founding);
+    struct shard *shard = CONTAINER_OF(call, struct first_call, call)->shard;
     (void)results;
     (void)count;
-    if (shard->stage == STAGE_FOUNDING && status == STATUS_OK)
+    if (first_ended(call, status, STAGE_FOUNDING))
         shard->stage = STAGE_READY;
 }
 
@@ -171,19 +195,19 @@ static void found(struct shard *shard)
     uuid_random(command.bootstrap.cluster_id);
     clock_random(command.bootstrap.secret, sizeof command.bootstrap.secret);
     shard->stage = STAGE_FOUNDING;
-    shard->founding = (struct shard_call){.done = on_founded};
-    shard_call_add(&shard->founding, &command);
-    batch_add(shard, &shard->founding);
+    propose_first(shard, &command, on_founded);
 }
 
-static void on_barrier(struct raft_barrier *barrier, int status)
+static void on_barrier(struct shard_call *call, enum status status,
+                       const struct core_result *results, uint32_t count)
 {
-    struct shard *shard = barrier->data;
+    struct shard *shard = CONTAINER_OF(call, struct first_call, call)->shard;
     uint8_t cluster_id[UUID_BYTES];
     uint8_t secret[32];
-    if (shard->stage != STAGE_BARRIER || status != 0)
+    (void)results;
+    (void)count;
+    if (!first_ended(call, status, STAGE_BARRIER))
         return;
-    shard_wake(shard);
     if (core_bootstrapped(shard->core, cluster_id, secret))
         shard->stage = STAGE_READY;
     else
@@ -192,16 +216,18 @@ static void on_barrier(struct raft_barrier *barrier, int status)
 
 static void begin_leading(struct shard *shard)
 {
-    shard->barrier = (struct raft_barrier){.data = shard};
-    if (raft_barrier(&shard->raft, &shard->barrier, on_barrier) == 0)
-        shard->stage = STAGE_BARRIER;
+    struct command command = {.type = COMMAND_TICK};
+    shard->stage = STAGE_BARRIER;
+    shard->leading_term = shard->raft.current_term;
+    time_lead(shard);
+    propose_first(shard, &command, on_barrier);
 }
 
 static void stop_leading(struct shard *shard)
 {
     shard->stage = STAGE_FOLLOWING;
-    wait_finish_all(shard, STATUS_NOT_LEADER);
-    batch_refuse_all(shard, STATUS_NOT_LEADER);
+    wait_send_away(shard);
+    batch_refuse_pending(shard, STATUS_NOT_LEADER, !shard_in_company(shard));
 }
 
 /* watch: the library says nothing when its state changes. */
@@ -212,20 +238,24 @@ static void watch(struct shard *shard)
         shard_fatal(shard, "the Raft library gave up (a failed write, or a conflict in the log)");
     if (state == RAFT_LEADER && shard->stage == STAGE_FOLLOWING)
         begin_leading(shard);
-    else if (state != RAFT_LEADER && shard->stage > STAGE_FOLLOWING)
+    else if (shard_leading(shard) &&
+             (state != RAFT_LEADER || shard->raft.current_term != shard->leading_term))
         stop_leading(shard);
+    if (shard->stage == STAGE_READY && !shard->at_home)
+        forward_wait_home(shard);
+    shard->at_home = shard->stage == STAGE_READY;
 }
 
-static void tell_ready(struct shard *shard)
+static void tell_leading(struct shard *shard)
 {
-    bool ready = shard->stage == STAGE_READY;
-    if (ready == shard->told_ready)
+    bool leads = shard->stage == STAGE_READY;
+    if (leads == shard->told_leading)
         return;
-    shard->told_ready = ready;
-    trace_info("shard", ready ? "ready" : "not-ready", "dir=\"%s\" term=%llu applied=%llu",
+    shard->told_leading = leads;
+    trace_info("shard", leads ? "leads" : "follows", "dir=\"%s\" term=%llu applied=%llu",
                shard->options.dir, shard->raft.current_term, raft_last_applied(&shard->raft));
-    if (shard->options.ready_changed != NULL)
-        shard->options.ready_changed(shard->options.data, ready);
+    if (shard->options.leading_changed != NULL)
+        shard->options.leading_changed(shard->options.data, leads);
 }
 
 /* ---- telling the owner ---- */
@@ -291,19 +321,24 @@ static void on_ticked(struct shard_call *call, enum status status,
     shard->tick_at_ms = 0;
 }
 
+static void propose_tick(struct shard *shard)
+{
+    struct command command = {.type = COMMAND_TICK};
+    if (shard->stage != STAGE_READY || shard->ticking)
+        return;
+    shard->ticking = true;
+    shard->tick = (struct shard_call){.done = on_ticked};
+    shard_call_add(&shard->tick, &command);
+    batch_add(shard, &shard->tick);
+}
+
 static void on_tick_timer(uv_timer_t *timer)
 {
     struct shard *shard = timer->data;
     shard->tick_at_ms = 0;
     shard_wake(shard);
-    if (shard->stage != STAGE_READY || shard->ticking ||
-        core_next_deadline_ms(shard->core) > clock_now_ms())
-        return;
-    struct command command = {.type = COMMAND_TICK};
-    shard->ticking = true;
-    shard->tick = (struct shard_call){.done = on_ticked};
-    shard_call_add(&shard->tick, &command);
-    batch_add(shard, &shard->tick);
+    if (core_next_deadline_ms(shard->core) <= time_now_ms(shard))
+        propose_tick(shard);
 }
 
 static void arm_tick(struct shard *shard)
@@ -312,7 +347,7 @@ static void arm_tick(struct shard *shard)
     if (shard->stage != STAGE_READY || shard->ticking || deadline_ms == UINT64_MAX ||
         deadline_ms == shard->tick_at_ms)
         return;
-    uint64_t now_ms = clock_now_ms();
+    uint64_t now_ms = time_now_ms(shard);
     uint64_t delay_ms = deadline_ms > now_ms ? deadline_ms - now_ms : 0;
     if (delay_ms < TICK_AT_LEAST_MS)
         delay_ms = TICK_AT_LEAST_MS;
@@ -326,6 +361,20 @@ static void arm_tick(struct shard *shard)
 /* ---- a turn of the loop ---- */
 
 static void begin_close(struct shard *shard);
+static void begin_late_reads(struct shard *shard);
+static void fail_late_reads(struct shard *shard);
+
+/* look_around: what other nodes and the log have made known. */
+static void look_around(struct shard *shard)
+{
+    links_update(shard);
+    batch_overtaken(shard, shard->forward.applied_term);
+    forward_overtaken(shard, shard->forward.applied_term);
+    members_settle(shard);
+    forward_check_syncs(shard);
+    if (shard->snapshots.wanted && !shard->snapshots.making)
+        propose_tick(shard); /* it is begun behind an entry */
+}
 
 static void flush(struct shard *shard)
 {
@@ -337,16 +386,39 @@ static void flush(struct shard *shard)
     if (shard->stage == STAGE_CLOSING)
         return;
     watch(shard);
+    if (shard_in_company(shard))
+        look_around(shard);
     wait_pump(shard);
     tell_queues(shard);
     wait_pump(shard); /* for the receives that the owner has begun just now */
     batch_propose(shard);
-    tell_ready(shard);
+    forward_pump(shard);
+    raft_net_tell_commit(shard);
+    tell_leading(shard);
     tell_catalog(shard);
     batch_deliver(shard);
     wait_deliver(shard);
+    members_deliver(shard);
     wait_arm(shard);
     arm_tick(shard);
+}
+
+void shard_settle(struct shard *shard)
+{
+    if (shard->stage != STAGE_CLOSING && shard->stage != STAGE_OPENING)
+        guard_settle(shard);
+    shard_wake(shard);
+}
+
+/* on_sweep: what is past its deadline, where answers depend on others. */
+static void on_sweep(uv_timer_t *timer)
+{
+    struct shard *shard = timer->data;
+    uint64_t now_ms = uv_now(shard->options.loop);
+    batch_expire(shard, now_ms);
+    forward_expire(shard, now_ms);
+    forward_wait_expire(shard, now_ms);
+    shard_wake(shard); /* also for what was held back a little */
 }
 
 static void on_prepare(uv_prepare_t *handle)
@@ -383,6 +455,9 @@ static void on_handle_closed(uv_handle_t *handle)
     batch_deliver(shard);
     wait_pump(shard);
     wait_deliver(shard);
+    members_deliver(shard);
+    links_free(shard);
+    guard_free(shard);
     core_free(shard->core);
     batch_free(shard);
     wait_free(shard);
@@ -402,7 +477,7 @@ static void on_raft_closed(struct raft *raft)
         (uv_handle_t *)&shard->prepare,    (uv_handle_t *)&shard->check,
         (uv_handle_t *)&shard->idle,       (uv_handle_t *)&shard->tick_timer,
         (uv_handle_t *)&shard->wait_timer, (uv_handle_t *)&shard->disk_timer,
-        (uv_handle_t *)&shard->pace_timer,
+        (uv_handle_t *)&shard->pace_timer, (uv_handle_t *)&shard->sweep_timer,
     };
     for (size_t i = 0; i < ARRAY_COUNT(handles); i++)
         uv_close(handles[i], on_handle_closed);
@@ -411,13 +486,19 @@ static void on_raft_closed(struct raft *raft)
 static void begin_close(struct shard *shard)
 {
     wait_finish_all(shard, STATUS_CLOSED);
-    batch_refuse_all(shard, STATUS_CLOSED);
+    forward_close(shard);
+    batch_refuse_pending(shard, STATUS_CLOSED, true);
+    members_abort(shard, STATUS_CLOSED);
     shard->stage = STAGE_CLOSING;
+    batch_give_up(shard);
+    fail_late_reads(shard);
+    links_close(shard);
     shard->log = NULL;
     uv_timer_stop(&shard->tick_timer);
     uv_timer_stop(&shard->wait_timer);
     uv_timer_stop(&shard->disk_timer);
     uv_timer_stop(&shard->pace_timer);
+    uv_timer_stop(&shard->sweep_timer);
     raft_close(&shard->raft, on_raft_closed);
 }
 
@@ -446,10 +527,11 @@ static void init_handles(struct shard *shard)
     uv_timer_init(loop, &shard->wait_timer);
     uv_timer_init(loop, &shard->disk_timer);
     uv_timer_init(loop, &shard->pace_timer);
-    shard->handles = 7;
+    uv_timer_init(loop, &shard->sweep_timer);
+    shard->handles = 8;
     shard->prepare.data = shard->check.data = shard->idle.data = shard;
     shard->tick_timer.data = shard->wait_timer.data = shard->disk_timer.data = shard;
-    shard->pace_timer.data = shard;
+    shard->pace_timer.data = shard->sweep_timer.data = shard;
 }
 
 static struct shard *make(const struct shard_options *options)
@@ -469,34 +551,76 @@ static struct shard *make(const struct shard_options *options)
                                  on_queue_ready, on_queue_gone, on_catalog_changed};
     shard->core = core_new(&events);
     shard->fsm = (struct raft_fsm){.version = 1, .data = shard, .apply = fsm_apply};
+    forward_init(shard);
     return shard;
 }
 
+static int add_members(const struct shard_options *options, struct raft_configuration *out)
+{
+    int rv = 0;
+    if (options->member_count == 0)
+        return raft_configuration_add(out, options->node_id, options->address, RAFT_VOTER);
+    for (size_t i = 0; i < options->member_count && rv == 0; i++)
+        rv = raft_configuration_add(out, options->members[i].id, options->members[i].address,
+                                    RAFT_VOTER);
+    return rv;
+}
+
+/* bootstrap: the same first entry on all nodes of a new group. */
 static int bootstrap(struct shard *shard)
 {
     struct raft_configuration configuration;
-    if (log_last_index(shard->log) > 0 || log_snapshot_index(shard->log) > 0)
+    if (log_last_index(shard->log) > 0 || log_snapshot_index(shard->log) > 0 || shard->options.join)
         return 0;
     raft_configuration_init(&configuration);
-    int rv = raft_configuration_add(&configuration, shard->options.node_id, shard->options.address,
-                                    RAFT_VOTER);
+    int rv = add_members(&shard->options, &configuration);
     if (rv == 0)
         rv = raft_bootstrap(&shard->raft, &configuration);
     raft_configuration_close(&configuration);
     return rv;
 }
 
+static void on_appended(void *data, struct raft_io_append *request, raft_io_append_cb cb,
+                        int status, uint64_t first_index, const struct raft_entry *entries,
+                        unsigned n)
+{
+    struct shard *shard = data;
+    guard_appended(shard, request, cb, status, first_index, entries, n);
+    begin_late_reads(shard);
+}
+
+static void on_ticked_library(void *data)
+{
+    guard_tick(data);
+}
+
+static bool nothing_on_its_way(void *data)
+{
+    return links_quiet(data);
+}
+
+static void connect_disk(struct shard *shard)
+{
+    shard->disk.apply = recover_apply;
+    shard->disk.commit_in = batch_commit_in;
+    shard->disk.appended = on_appended;
+    shard->disk.ticked = on_ticked_library;
+    shard->disk.idle = nothing_on_its_way;
+    shard->disk.tick_ms = shard_in_company(shard) ? TICK_MS : 0;
+    snapshots_init(shard);
+    raft_net_init(shard);
+}
+
 static int start_raft(struct shard *shard)
 {
     struct raft *raft = &shard->raft;
     raft_disk_init(&shard->disk, shard->options.loop, shard->log);
-    shard->disk.apply = recover_apply;
-    snapshots_init(shard);
+    connect_disk(shard);
     int rv = raft_init(raft, &shard->disk.io, &shard->fsm, shard->options.node_id,
                        shard->options.address);
     ASSERT(rv == 0); /* fails for lack of memory only */
     raft->data = shard;
-    raft_set_heartbeat_timeout(raft, HEARTBEAT_MS);
+    raft_set_heartbeat_timeout(raft, shard_in_company(shard) ? HEARTBEAT_MS : HEARTBEAT_LONE_MS);
     raft_set_election_timeout(raft, ELECTION_MS);
     raft_set_pre_vote(raft, true);
     raft_set_snapshot_threshold(raft, UINT32_MAX);
@@ -551,6 +675,8 @@ static void start_handles(struct shard *shard)
     uv_prepare_start(&shard->prepare, on_prepare);
     uv_check_start(&shard->check, on_check);
     uv_timer_start(&shard->disk_timer, on_disk_timer, DISK_CHECK_MS, DISK_CHECK_MS);
+    if (shard_in_company(shard))
+        uv_timer_start(&shard->sweep_timer, on_sweep, SWEEP_MS, SWEEP_MS);
     on_disk_timer(&shard->disk_timer);
 }
 
@@ -560,6 +686,7 @@ enum status shard_open(struct shard **out, const struct shard_options *options, 
     struct log_options log_options = {.loop = options->loop,
                                       .dir = shard->options.dir,
                                       .node_id = options->node_id,
+                                      .shard_id = options->shard_id,
                                       .segment_bytes = options->segment_bytes};
     ASSERT(options->node_id > 0);
     enum status status = log_open(&shard->log, &log_options, error);
@@ -579,6 +706,10 @@ enum status shard_open(struct shard **out, const struct shard_options *options, 
     }
     log_reclaim_begin(shard->log);
     shard->stage = STAGE_FOLLOWING;
+    links_open(shard);
+    if (shard_in_company(shard))
+        links_update(shard);
+    shard_settle(shard);
     start_handles(shard);
     shard_wake(shard);
     *out = shard;
@@ -587,9 +718,30 @@ enum status shard_open(struct shard **out, const struct shard_options *options, 
 
 /* ---- reading and seeing inside ---- */
 
+bool shard_leads(const struct shard *shard)
+{
+    return shard->told_leading;
+}
+
+uint64_t shard_leader(const struct shard *shard)
+{
+    const struct raft *raft = &shard->raft;
+    if (raft->state == RAFT_LEADER)
+        return raft->id;
+    return raft->state == RAFT_FOLLOWER ? raft->follower_state.current_leader.id : 0;
+}
+
 bool shard_ready(const struct shard *shard)
 {
-    return shard->stage == STAGE_READY;
+    uint8_t cluster_id[UUID_BYTES];
+    uint8_t secret[32];
+    uint64_t leader = shard_leader(shard);
+    if (shard->stage == STAGE_READY)
+        return true;
+    return shard->stage == STAGE_FOLLOWING && shard_in_company(shard) && leader != 0 &&
+           leader != shard->options.node_id && peers_connected(shard->options.peers, leader) &&
+           core_bootstrapped(shard->core, cluster_id, secret) &&
+           shard->forward.known_commit <= shard->raft.last_applied + LAG_MAX;
 }
 
 const struct core *shard_core(const struct shard *shard)
@@ -599,7 +751,8 @@ const struct core *shard_core(const struct shard *shard)
 
 bool shard_read_now(struct shard *shard, struct body_ref ref, struct buffer *out)
 {
-    return shard->log != NULL && log_read_now(shard->log, ref, out);
+    return snapshots_hot(shard, ref, out) ||
+           (shard->log != NULL && log_read_now(shard->log, ref, out));
 }
 
 static void on_read(struct log_read *done, enum status status)
@@ -611,7 +764,7 @@ static void on_read(struct log_read *done, enum status status)
     read->done(read, status);
 }
 
-void shard_read(struct shard *shard, struct shard_read *read)
+static void begin_read(struct shard *shard, struct shard_read *read)
 {
     struct log_read *inner = calloc(1, sizeof *inner);
     ASSERT(inner != NULL);
@@ -623,6 +776,50 @@ void shard_read(struct shard *shard, struct shard_read *read)
     inner->data = read;
     read->private_state = inner;
     log_read(shard->log, inner);
+}
+
+/* is_late: an entry may be committed, and applied, before it is on this disk. */
+static bool is_late(const struct shard *shard, const struct shard_read *read)
+{
+    for (size_t i = 0; i < read->count; i++) {
+        if (read->refs[i].index > log_durable_index(shard->log) &&
+            read->refs[i].index <= log_last_index(shard->log))
+            return true;
+    }
+    return false;
+}
+
+void shard_read(struct shard *shard, struct shard_read *read)
+{
+    ASSERT(shard->log != NULL);
+    if (!is_late(shard, read)) {
+        begin_read(shard, read);
+        return;
+    }
+    read->next = shard->late_reads;
+    shard->late_reads = read;
+}
+
+static void begin_late_reads(struct shard *shard)
+{
+    struct shard_read *list = shard->late_reads;
+    shard->late_reads = NULL;
+    while (list != NULL) {
+        struct shard_read *read = list;
+        list = list->next;
+        shard_read(shard, read);
+    }
+}
+
+static void fail_late_reads(struct shard *shard)
+{
+    struct shard_read *list = shard->late_reads;
+    shard->late_reads = NULL;
+    while (list != NULL) {
+        struct shard_read *read = list;
+        list = list->next;
+        read->done(read, STATUS_CLOSED);
+    }
 }
 
 void shard_stats(const struct shard *shard, struct shard_stats *out)

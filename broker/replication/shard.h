@@ -1,34 +1,54 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One shard: a Raft group that replicates one core, as its users see it.
  *
- * Nothing is answered before it is committed, on disk and applied. Commands from all callers that
- * arrive while a batch is being written go into the next entry (group commit; no added delay when
- * idle). A waiting receive is served in the same entry as the send that satisfies it.
- * thread: loop. Callbacks never run before the call that started them has returned. */
+ * Nothing is answered before it is committed, on disk at a majority, and applied here. Commands
+ * from all callers that arrive while a batch is being written go into the next entry (group commit;
+ * no added delay when idle). A waiting receive is served in the same entry as the send that
+ * satisfies it. Calls and receives work on every replica: one that does not lead sends them to the
+ * leader, and sends them again when the leader changes, without doing anything twice
+ * (docs/replication.md). thread: loop. Callbacks never run before the call that started them has
+ * returned. */
 #ifndef BROKER_REPLICATION_SHARD_H
 #define BROKER_REPLICATION_SHARD_H
 
 #include "broker/core/core.h"
 
+#include "broker/peer/peers.h"
+
 #include <uv.h>
+
+#define SHARD_MEMBERS_MAX 64u
 
 struct shard;
 
+struct shard_member {
+    uint64_t id;
+    const char *address; /* HOST:PORT of its peer port */
+};
+
 struct shard_options {
     uv_loop_t *loop;
-    const char *dir;         /* this shard's folder; made if it is missing */
-    uint64_t node_id;        /* the Raft id of this node: > 0 */
-    const char *address;     /* the peer address of this node, as other nodes would dial it */
+    const char *dir;     /* this shard's folder; made if it is missing */
+    uint64_t node_id;    /* the Raft id of this node: > 0 */
+    const char *address; /* the peer address of this node, as other nodes would dial it */
+    uint16_t shard_id;   /* the channel on which replicas talk */
+    struct peers *peers; /* how to reach the others; NULL: there are none */
+    /* The voters of a new group, this node among them: the same list on all of them. Only looked at
+     * when the folder is empty; none: this node alone. */
+    const struct shard_member *members;
+    size_t member_count;
+    bool join; /* the folder may be empty: wait to be added to a group (shard_member_add) */
     uint32_t segment_bytes;  /* size of a log segment; 0 = 16 MiB */
     uint64_t snapshot_bytes; /* log between two snapshots, at least; 0 = 64 MiB */
     uint64_t
         disk_reserve_bytes; /* sends are refused while less than this is free; default 256 MiB */
-    /* ready: this node leads, and everything older than its term is applied. Called again with
-     * false when that ends. */
-    void (*ready_changed)(void *data, bool ready);
-    /* catalog_changed: a function or mapping was put or deleted (only while ready). */
+    /* leading_changed: this node leads, and everything older than its term is applied. Called again
+     * with false when that ends. */
+    void (*leading_changed)(void *data, bool leads);
+    /* catalog_changed: a function or mapping was put or deleted (only while leading). */
     void (*catalog_changed)(void *data);
-    /* queue_ready: a message of this queue is visible, and no waiting receive took it. */
+    /* queue_ready: a message of this queue is visible, and no waiting receive took it (only while
+     * leading). */
     void (*queue_ready)(void *data, uint64_t queue_id);
     void *data;
 };
@@ -43,7 +63,18 @@ MUST_CHECK enum status shard_open(struct shard **out, const struct shard_options
  * back. The shard's memory is gone when `closed` runs. */
 void shard_close(struct shard *shard, void (*closed)(void *data), void *data);
 
+/* shard_leads: as leading_changed told last. shard_leader: the node that leads, as far as is known
+ * here; 0 = none. */
+bool shard_leads(const struct shard *shard);
+uint64_t shard_leader(const struct shard *shard);
+
+/* shard_ready: calls are likely to be answered soon: this node leads, or follows a leader that it
+ * can reach and is not far behind. */
 bool shard_ready(const struct shard *shard);
+
+/* shard_now_ms: cluster time (docs/replication.md, "Time"): what the next entry would be stamped
+ * with. */
+uint64_t shard_now_ms(const struct shard *shard);
 
 /* shard_core: the applied state, for reading. Valid until control returns to the loop. */
 const struct core *shard_core(const struct shard *shard);
@@ -52,9 +83,9 @@ const struct core *shard_core(const struct shard *shard);
 
 struct shard_call;
 /* results: `count` of them when status is OK, borrowed for the duration of the callback; else NULL.
- * status: OK; NOT_LEADER, BUSY (too much in flight), DISK_FULL (sends only), INVALID or TOO_LARGE
- * (commands that do not decode, or more than 16 MiB of them): not done; CLOSED: the outcome is
- * unknown. */
+ * status: OK; NOT_LEADER (no leader took it in time), BUSY (too much in flight), DISK_FULL (sends
+ * only), INVALID or TOO_LARGE (commands that do not decode, or more than 16 MiB of them): not done,
+ * and never will be; CLOSED: the outcome is unknown. */
 typedef void (*shard_call_cb)(struct shard_call *call, enum status status,
                               const struct core_result *results, uint32_t count);
 
@@ -66,8 +97,12 @@ struct shard_call {
     bool grows; /* stores bodies: refused when the disk is nearly full */
     shard_call_cb done;
     void *data;
-    struct shard_call *next; /* private */
-    enum status refusal;     /* private */
+    /* private */
+    struct shard_call *next;
+    enum status refusal;
+    uint64_t deadline_ms;
+    size_t bytes;
+    bool of_other; /* sent here by another node */
 };
 void shard_call(struct shard *shard, struct shard_call *call);
 
@@ -91,6 +126,12 @@ struct shard_receive {
     bool proposed;
     bool finishing;
     bool repeated; /* it was asked whether it repeats an earlier attempt */
+    bool away;     /* it waits at the leader, another node */
+    struct shard_origin {
+        uint64_t node_id; /* 0: received here */
+        uint64_t boot;
+        uint64_t seq;
+    } origin;
     enum status status;
     enum core_code code;
     uint64_t deadline_ms;
@@ -106,6 +147,57 @@ void shard_receive(struct shard *shard, struct shard_receive *receive);
  * were being leased meanwhile are made visible again by the shard. */
 void shard_receive_cancel(struct shard *shard, struct shard_receive *receive);
 
+/* ---- seeing what others have written ---- */
+
+/* A read that has to see all that was answered, on any node, before it was asked for. The caller's
+ * memory, alive until `done`. */
+struct shard_sync {
+    void (*done)(struct shard_sync *sync, enum status status); /* OK; NOT_LEADER, CLOSED */
+    void *data;
+    /* private */
+    struct shard_sync *next;
+    uint64_t number; /* of the question; 0: not asked yet */
+    uint64_t index;  /* to be applied; 0: not known yet */
+    uint64_t term;
+    uint64_t deadline_ms;
+};
+void shard_sync(struct shard *shard, struct shard_sync *sync);
+
+/* ---- members ---- */
+
+enum shard_role { SHARD_LEARNER, SHARD_VOTER, SHARD_SPARE }; /* as in raft.h */
+
+struct shard_member_view {
+    uint64_t id;
+    const char *address; /* borrowed until control returns to the loop */
+    enum shard_role role;
+    bool connected;
+    bool leads;
+    uint64_t match_index; /* on the leader: what it is known to have; else 0 */
+};
+/* shard_members: at most SHARD_MEMBERS_MAX; how many. */
+size_t shard_members(const struct shard *shard, struct shard_member_view *out);
+
+struct shard_change;
+typedef void (*shard_change_cb)(struct shard_change *change, enum status status);
+/* A change of the members, or a planned handover. The caller's memory, alive until `done`:
+ * OK; NOT_LEADER: only the leader does it, and it may have lost its place with the outcome unknown;
+ * BUSY: another change is under way; NOT_FOUND, EXISTS, INVALID; TIMEOUT. */
+struct shard_change {
+    shard_change_cb done;
+    void *data;
+    void *private_state;
+};
+/* shard_member_add: as a learner, which gets the log and has no vote. shard_member_promote: a
+ * learner that has caught up becomes a voter. shard_member_remove: for good; its id is not used
+ * again. shard_transfer: let `node_id` lead (0: whoever is fit); calls wait meanwhile, none is
+ * refused. */
+void shard_member_add(struct shard *shard, struct shard_change *change, uint64_t node_id,
+                      const char *address);
+void shard_member_promote(struct shard *shard, struct shard_change *change, uint64_t node_id);
+void shard_member_remove(struct shard *shard, struct shard_change *change, uint64_t node_id);
+void shard_transfer(struct shard *shard, struct shard_change *change, uint64_t node_id);
+
 /* ---- bodies ---- */
 
 /* shard_read_now: append the body to `out` if that needs no waiting for the disk; else false. */
@@ -119,7 +211,9 @@ struct shard_read {
     struct buffer out;  /* the bodies, one after the other; the caller frees it */
     shard_read_cb done; /* CORRUPT or IO_ERROR: a body could not be read */
     void *data;
+    /* private */
     void *private_state;
+    struct shard_read *next;
 };
 /* shard_read: the same from a pool thread. Bodies stay readable for calls begun while the message
  * was still referenced by the core. */

@@ -11,13 +11,13 @@
  * part is written. As a queue is drained the state shrinks, so that the last entries of a drain
  * bring snapshots often enough to let the segments go. Two gigabytes are replayed in seconds.
  *
- * The library keeps every entry since the last stored snapshot in memory, bodies and all, to send
- * it to followers. Where there are none it never looks at an entry again once that is applied. So
- * the pages that lie inside such a payload are given back to the system (they read as zeros from
- * then on); the log has the entry. What stays is the edges and small payloads: those are counted,
- * and bring a snapshot by themselves: an eighth of the state's bytes, 32 MiB to 128 MiB. Whoever
- * makes this node send entries to others must fetch them from the log instead: raft_disk.c refuses
- * to send.
+ * The library keeps every entry since the last stored snapshot in memory, bodies and all. Those of
+ * the latest HOT_BYTES stay there: messages are mostly received soon after they were sent, and are
+ * read from there without a system call (shard_read_now); and followers are sent them. Behind that,
+ * the pages that lie inside a payload are given back to the system (they read as zeros from then
+ * on) once it is applied, on this disk, and not on its way to anyone; whoever needs it reads the
+ * log. What stays is the edges and small payloads: those are counted, and bring a snapshot by
+ * themselves: an eighth of the state's bytes, 32 MiB to 128 MiB.
  *
  * While a snapshot is written log goes on gathering. From 6 GiB of log, or 384 MiB of memory, that
  * no stored snapshot covers, entries are spaced, which slows callers down without stopping anybody;
@@ -36,6 +36,7 @@
 #define TOKEN_BYTES   1u
 #define MESSAGE_BYTES 52u /* of a message in the state, about; the rest of it is little */
 #define RETRY_SHARE   4u
+#define PAGE_BYTES    4096u /* of a payload that was given back, about */
 
 /* ---- when ---- */
 
@@ -58,6 +59,8 @@ static struct unstored due(const struct shard *shard)
 static bool is_due(const struct shard *shard)
 {
     const struct snapshots *s = &shard->snapshots;
+    if (s->wanted)
+        return true;
     struct unstored limit = due(shard);
     if (s->failed.log_bytes > 0) { /* again, but not at once */
         limit.log_bytes = s->failed.log_bytes + limit.log_bytes / RETRY_SHARE;
@@ -83,16 +86,51 @@ static size_t give_back(const struct raft_buffer *payload)
     return payload->len - (end - begin);
 }
 
-static bool alone(const struct shard *shard)
+/* next_cold: the payload behind those that were given back, if it may follow them. */
+static const struct raft_entry *next_cold(const struct shard *shard)
 {
-    return shard->raft.configuration.n == 1;
+    const struct snapshots *s = &shard->snapshots;
+    uint64_t index = s->given_back + 1;
+    bool needed = index > shard->raft.last_applied || index >= links_pinned(shard) ||
+                  index > log_durable_index(shard->log);
+    return needed ? NULL : guard_entry(&shard->raft, index);
+}
+
+/* cool_down: give back what is no longer hot. */
+static void cool_down(struct shard *shard)
+{
+    struct snapshots *s = &shard->snapshots;
+    if (s->given_back < shard->raft.log.offset)
+        s->given_back = shard->raft.log.offset; /* gone with a snapshot */
+    while (s->hot_bytes > HOT_BYTES) {
+        const struct raft_entry *entry = next_cold(shard);
+        if (entry == NULL)
+            return;
+        s->given_back++;
+        if (entry->type != RAFT_COMMAND)
+            continue;
+        s->hot_bytes -= entry->buf.len < s->hot_bytes ? entry->buf.len : s->hot_bytes;
+        s->held.memory_bytes -= entry->buf.len - give_back(&entry->buf);
+    }
 }
 
 void snapshots_note_entry(struct shard *shard, const struct raft_buffer *payload)
 {
-    size_t left = alone(shard) ? give_back(payload) : payload->len;
-    shard->snapshots.held.memory_bytes += left + ENTRY_OVERHEAD;
+    shard->snapshots.hot_bytes += payload->len;
+    shard->snapshots.held.memory_bytes += payload->len + ENTRY_OVERHEAD;
+    cool_down(shard);
     snapshots_note_replayed(shard, payload->len);
+}
+
+bool snapshots_hot(const struct shard *shard, struct body_ref ref, struct buffer *out)
+{
+    const struct raft_entry *entry = NULL;
+    if (ref.index > shard->snapshots.given_back && shard->log != NULL)
+        entry = guard_entry(&shard->raft, ref.index);
+    if (entry == NULL || (uint64_t)ref.offset + ref.length > entry->buf.len)
+        return false;
+    buffer_add(out, (const uint8_t *)entry->buf.base + ref.offset, ref.length);
+    return true;
 }
 
 void snapshots_note_replayed(struct shard *shard, size_t length)
@@ -126,6 +164,7 @@ static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
     struct shard *shard = fsm->data;
     struct snapshots *s = &shard->snapshots;
     raft_set_snapshot_threshold(&shard->raft, UINT32_MAX);
+    s->wanted = false;
     *bufs = raft_calloc(1, sizeof **bufs);
     ASSERT(*bufs != NULL);
     **bufs = (struct raft_buffer){raft_calloc(1, TOKEN_BYTES), TOKEN_BYTES};
@@ -150,6 +189,54 @@ static void make_state(void *data, struct snapshot_sink *sink)
     core_snapshot_stream(shard->core, &shard->snapshots.scratch, take_piece, sink);
 }
 
+/* recount: what the library has in memory, now that it has let go of what the snapshot covers. */
+static void recount(struct shard *shard)
+{
+    const struct raft *raft = &shard->raft;
+    struct snapshots *s = &shard->snapshots;
+    s->held.memory_bytes = s->hot_bytes = 0;
+    for (uint64_t i = raft->log.offset + 1; i <= raft->last_applied; i++) {
+        const struct raft_entry *entry = guard_entry(raft, i);
+        size_t length = entry != NULL ? entry->buf.len : 0;
+        bool hot = i > s->given_back;
+        s->hot_bytes += hot ? length : 0;
+        s->held.memory_bytes += ENTRY_OVERHEAD;
+        s->held.memory_bytes += hot || length < PAGE_BYTES ? length : PAGE_BYTES;
+    }
+}
+
+/* trailing: entries behind the snapshot that members lack, up to a bound; they lag a little, or are
+ * taking over a snapshot that is no longer the newest. */
+static unsigned trailing(void *data)
+{
+    struct shard *shard = data;
+    struct raft *raft = &shard->raft;
+    uint64_t least = raft->last_applied;
+    for (unsigned i = 0; i < raft->configuration.n && raft->state == RAFT_LEADER; i++) {
+        uint64_t match = raft->leader_state.progress[i].match_index;
+        if (raft->configuration.servers[i].role != RAFT_SPARE && match < least)
+            least = match;
+    }
+    uint64_t lag = raft->last_applied - least;
+    unsigned kept = lag > TRAILING_MAX ? TRAILING_MAX : (unsigned)lag;
+    kept = kept > SNAPSHOT_TRAILING ? kept : SNAPSHOT_TRAILING;
+    raft_set_snapshot_trailing(raft, kept);
+    return kept;
+}
+
+static struct slice members(void *data)
+{
+    struct shard *shard = data;
+    return buffer_slice(&shard->guard.configuration);
+}
+
+static void on_wanted(void *data)
+{
+    struct shard *shard = data;
+    shard->snapshots.wanted = true;
+    shard_wake(shard);
+}
+
 static void on_ended(void *data, enum status status)
 {
     struct shard *shard = data;
@@ -158,7 +245,7 @@ static void on_ended(void *data, enum status status)
     buffer_free(&s->scratch);
     if (status == STATUS_OK) {
         s->held.log_bytes -= s->covered.log_bytes;
-        s->held.memory_bytes -= s->covered.memory_bytes;
+        recount(shard);
         s->failed = (struct unstored){0};
         return;
     }
@@ -190,6 +277,9 @@ void snapshots_init(struct shard *shard)
     shard->disk.make_state = make_state;
     shard->disk.restore_state = restore_state;
     shard->disk.snapshot_ended = on_ended;
+    shard->disk.snapshot_trailing = trailing;
+    shard->disk.snapshot_members = members;
+    shard->disk.snapshot_wanted = on_wanted;
     shard->disk.data = shard;
 }
 

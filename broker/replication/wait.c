@@ -4,6 +4,8 @@
  *     shard_receive -> PARKED -> PROPOSED -> done
  *                        ^          |  came back empty, and there is time left
  *                        +----------+
+ * On a node that does not lead they wait at the leader (forward_wait.c), which has a proxy here for
+ * each: a receive with an `origin`, whose messages go to that node through the log.
  * Each queue has its parked receives in the order of arrival. They are proposed
  *   - in the very entry that carries a send to their queue (wait_serve), so that a message is
  * stored and leased in one commit;
@@ -157,8 +159,8 @@ static void unpark(struct shard *shard, struct wait_queue *queue, struct shard_r
     heap_remove(&shard->waits, receive);
 }
 
-static void finish(struct shard *shard, struct shard_receive *receive, enum status status,
-                   enum core_code code)
+void wait_finish(struct shard *shard, struct shard_receive *receive, enum status status,
+                 enum core_code code)
 {
     struct waits *w = &shard->waits;
     receive->finishing = true;
@@ -209,10 +211,9 @@ static void on_given_back(struct shard_call *call, enum status status,
     free(call);
 }
 
-/* give_back: messages were leased for a consumer that has gone. */
-static void give_back(struct shard *shard, uint64_t queue_id, const struct core_result *result)
+void wait_give_back(struct shard *shard, uint64_t queue_id, const struct core_result *result)
 {
-    if (result->message_count == 0)
+    if (result->code != CORE_OK || result->message_count == 0)
         return;
     struct shard_call *call = calloc(1, sizeof *call);
     ASSERT(call != NULL);
@@ -235,25 +236,29 @@ static void on_received(struct shard_call *call, enum status status,
     struct shard_receive *receive = CONTAINER_OF(call, struct shard_receive, call);
     struct shard *shard = receive->shard;
     struct wait_queue *queue = find(shard, receive->command.queue_id);
+    const struct core_result *result = count > 0 ? &results[count - 1] : NULL;
     ASSERT(queue != NULL);
-    ASSERT(count <= 1);
     queue->asked -= receive->command.max;
     queue->proposed--;
     receive->proposed = false;
     wait_touch(shard, queue->queue_id); /* pump again, or drop it */
-    bool empty = status == STATUS_OK && results->code == CORE_OK && results->message_count == 0;
+    bool empty = status == STATUS_OK && result->code == CORE_OK && result->message_count == 0;
+    bool in_time = receive->deadline_ms > uv_now(shard->options.loop);
     queue->fruitless |= empty;
     if (!empty)
         shard_note_ready(shard, queue->queue_id); /* there may be more than it took */
     if (receive->cancelled) {
-        if (status == STATUS_OK)
-            give_back(shard, queue->queue_id, results);
+        if (status == STATUS_OK && receive->origin.node_id == 0)
+            wait_give_back(shard, queue->queue_id, result); /* a proxy's messages are its node's */
         receive->done(receive, STATUS_CANCELLED, NULL);
-    } else if (empty && receive->deadline_ms > uv_now(shard->options.loop) &&
-               shard->stage == STAGE_READY) {
+    } else if (empty && in_time && shard->stage == STAGE_READY) {
         park(shard, queue, receive, true);
+    } else if (empty && in_time && receive->origin.node_id == 0 && shard_in_company(shard)) {
+        forward_wait_add(shard, receive);
+    } else if (empty && in_time) {
+        receive->done(receive, STATUS_NOT_LEADER, NULL);
     } else {
-        receive->done(receive, status, results);
+        receive->done(receive, status, result);
     }
 }
 
@@ -266,6 +271,12 @@ static struct shard_call *prepare(struct shard *shard, struct wait_queue *queue,
     unpark(shard, queue, receive);
     receive->proposed = true;
     receive->call = (struct shard_call){.done = on_received};
+    if (receive->origin.node_id > 0) {
+        receive->call.of_other = true;
+        receive->call.count = 1;
+        forward_encode_origin(&receive->call.commands, &receive->origin, shard->raft.current_term,
+                              1);
+    }
     shard_call_add(&receive->call, &command);
     queue->asked += receive->command.max;
     queue->proposed++;
@@ -277,7 +288,7 @@ static void finish_parked(struct shard *shard, struct wait_queue *queue, enum st
 {
     for (struct shard_receive *receive; (receive = queue->first) != NULL;) {
         unpark(shard, queue, receive);
-        finish(shard, receive, status, code);
+        wait_finish(shard, receive, status, code);
     }
 }
 
@@ -303,7 +314,7 @@ static void pump(struct shard *shard, struct wait_queue *queue)
         return;
     }
     propose_repetitions(shard, queue);
-    bool due = core_next_deadline_ms(shard->core) <= clock_now_ms();
+    bool due = core_next_deadline_ms(shard->core) <= time_now_ms(shard);
     uint64_t visible = queue->fruitless ? 0 : view.visible;
     while (queue->first != NULL && (visible > queue->asked || (due && queue->asked == 0)))
         batch_add(shard, prepare(shard, queue, queue->first));
@@ -311,7 +322,7 @@ static void pump(struct shard *shard, struct wait_queue *queue)
         struct shard_receive *next = receive->next;
         if (receive->deadline_ms <= now_ms) {
             unpark(shard, queue, receive);
-            finish(shard, receive, STATUS_OK, CORE_OK);
+            wait_finish(shard, receive, STATUS_OK, CORE_OK);
         }
         receive = next;
     }
@@ -367,16 +378,12 @@ static uint64_t makes_visible(const struct shard *shard, const struct command *c
 
 static void serve(struct shard *shard, struct wait_queue *queue, struct call_list *calls)
 {
-    struct batch *b = &shard->batch;
     struct queue_view view;
     uint64_t visible = queue->arriving;
     if (!queue->fruitless && core_queue_by_id(shard->core, queue->queue_id, &view))
         visible += view.visible;
     while (queue->first != NULL && visible > queue->asked) {
-        struct shard_call *call = prepare(shard, queue, queue->first);
-        b->flight_bytes += call->commands.length;
-        b->flight_calls++;
-        call_list_add(calls, call);
+        batch_serve(shard, calls, prepare(shard, queue, queue->first));
     }
     queue->arriving = 0;
 }
@@ -415,26 +422,37 @@ void wait_serve(struct shard *shard, struct call_list *calls)
 
 /* ---- from outside ---- */
 
+void wait_park(struct shard *shard, struct shard_receive *receive)
+{
+    struct wait_queue *queue = find_or_make(shard, receive->command.queue_id);
+    park(shard, queue, receive, false);
+    wait_touch(shard, queue->queue_id);
+}
+
 void shard_receive(struct shard *shard, struct shard_receive *receive)
 {
     struct queue_view view;
+    uint64_t waiting =
+        shard->waits.heap_count + shard->batch.flight_calls + forward_wait_count(shard);
+    bool company = shard_in_company(shard) && shard->stage != STAGE_CLOSING;
     ASSERT(receive->command.max > 0);
     receive->cancelled = receive->proposed = receive->finishing = receive->repeated = false;
+    receive->away = false;
     receive->shard = shard;
     receive->heap_slot = NO_SLOT;
     receive->deadline_ms = uv_now(shard->options.loop) + receive->wait_ms;
     receive->next = receive->previous = NULL;
-    if (shard->stage != STAGE_READY) {
-        finish(shard, receive, STATUS_NOT_LEADER, CORE_OK);
-    } else if (shard->waits.heap_count + shard->batch.flight_calls >= WAITING_MAX) {
-        finish(shard, receive, STATUS_BUSY, CORE_OK);
-    } else if (!core_queue_by_id(shard->core, receive->command.queue_id, &view)) {
-        finish(shard, receive, STATUS_OK, CORE_NO_QUEUE);
-    } else {
-        struct wait_queue *queue = find_or_make(shard, receive->command.queue_id);
-        park(shard, queue, receive, false);
-        wait_touch(shard, queue->queue_id);
-    }
+    if (!company && shard->stage != STAGE_READY)
+        wait_finish(shard, receive, STATUS_NOT_LEADER, CORE_OK);
+    else if (waiting >= WAITING_MAX)
+        wait_finish(shard, receive, STATUS_BUSY, CORE_OK);
+    else if (!shard_leading(shard))
+        forward_wait_add(shard, receive);
+    else if (shard->stage == STAGE_READY &&
+             !core_queue_by_id(shard->core, receive->command.queue_id, &view))
+        wait_finish(shard, receive, STATUS_OK, CORE_NO_QUEUE);
+    else
+        wait_park(shard, receive);
 }
 
 void shard_receive_cancel(struct shard *shard, struct shard_receive *receive)
@@ -442,11 +460,15 @@ void shard_receive_cancel(struct shard *shard, struct shard_receive *receive)
     receive->cancelled = true;
     if (receive->proposed || receive->finishing)
         return; /* on_received or wait_deliver sees it */
+    if (receive->away) {
+        forward_wait_cancel(shard, receive);
+        return;
+    }
     struct wait_queue *queue = find(shard, receive->command.queue_id);
     ASSERT(queue != NULL);
     unpark(shard, queue, receive);
     wait_touch(shard, queue->queue_id);
-    finish(shard, receive, STATUS_CANCELLED, CORE_OK);
+    wait_finish(shard, receive, STATUS_CANCELLED, CORE_OK);
 }
 
 void wait_finish_all(struct shard *shard, enum status status)
@@ -456,6 +478,28 @@ void wait_finish_all(struct shard *shard, enum status status)
     HASH_ITER(hh, shard->waits.queues, queue, next)
     {
         finish_parked(shard, queue, status, CORE_OK);
+        drop_if_unused(shard, queue);
+    }
+}
+
+static void send_away(struct shard *shard, struct wait_queue *queue)
+{
+    for (struct shard_receive *receive; (receive = queue->first) != NULL;) {
+        unpark(shard, queue, receive);
+        if (receive->origin.node_id == 0)
+            forward_wait_add(shard, receive);
+        else
+            wait_finish(shard, receive, STATUS_NOT_LEADER, CORE_OK);
+    }
+}
+
+void wait_send_away(struct shard *shard)
+{
+    struct wait_queue *queue;
+    struct wait_queue *next;
+    HASH_ITER(hh, shard->waits.queues, queue, next)
+    {
+        send_away(shard, queue);
         drop_if_unused(shard, queue);
     }
 }

@@ -20,6 +20,13 @@ uint64_t clock_monotonic_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+uint64_t clock_steady_ms(void)
+{
+    struct timespec now;
+    ASSERT(clock_gettime(CLOCK_BOOTTIME, &now) == 0);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 void clock_random(void *out, size_t length)
 {
     uint8_t *at = out;

@@ -13,6 +13,10 @@ uint64_t clock_now_ms(void);
 /* clock_monotonic_ns: for measuring spans; never goes back. thread: any. */
 uint64_t clock_monotonic_ns(void);
 
+/* clock_steady_ms: never goes back, and goes on while the machine sleeps; since some start. For
+ * spans that others may rely on. thread: any. */
+uint64_t clock_steady_ms(void);
+
 /* clock_random: fill with bytes from the kernel; aborts if there are none. thread: any. */
 void clock_random(void *out, size_t length);
 

@@ -127,7 +127,7 @@ static void open_shard(struct bench *b)
                                               .dir = b->options.dir,
                                               .node_id = 1,
                                               .address = "127.0.0.1:1",
-                                              .ready_changed = on_ready,
+                                              .leading_changed = on_ready,
                                               .data = b};
     if (shard_open(&b->shard, &b->shard_options, &error) != STATUS_OK)
         give_up("cannot open %s: %s", b->options.dir, error);

@@ -679,6 +679,13 @@ HANDLER(mapping_delete)
     model->catalog_changes++;
 }
 
+/* Says who waits for results: nothing to the state. */
+HANDLER(origin)
+{
+    (void)model, (void)command, (void)result;
+    UNUSED_BODY;
+}
+
 typedef void (*handler_fn)(struct model *model, const struct command *command, struct body_ref body,
                            struct core_result *result);
 static const handler_fn handlers[] = {

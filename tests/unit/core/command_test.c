@@ -27,6 +27,7 @@ static size_t samples(struct command out[32])
 #define ADD(...) out[count++] = (struct command){__VA_ARGS__}
     ADD(.type = COMMAND_TICK);
     ADD(.type = COMMAND_BOOTSTRAP, .bootstrap = {{1, 2, 3}, {4, 5, 6}});
+    ADD(.type = COMMAND_ORIGIN, .origin = {1, UINT64_MAX, 3, 4, 5, 6});
     ADD(.type = COMMAND_QUEUE_CREATE, .queue_create = {TEXT("orders"), settings(), TEXT("{t}")});
     ADD(.type = COMMAND_QUEUE_UPDATE, .queue_update = {1, UINT64_MAX, settings()});
     ADD(.type = COMMAND_QUEUE_DELETE, .queue_delete = {2});
@@ -90,8 +91,8 @@ static void test_fields_arrive(void **state)
     struct command read;
     struct buffer bytes = {0};
     samples(commands);
-    command_encode(&bytes, &commands[2]);
-    command_encode(&bytes, &commands[9]);
+    command_encode(&bytes, &commands[3]);
+    command_encode(&bytes, &commands[10]);
     struct cursor in = cursor_of(buffer_slice(&bytes));
     assert_int_equal(command_decode(&in, &read), STATUS_OK);
     assert_true(slice_is(read.queue_create.name, "orders"));
@@ -164,9 +165,9 @@ static void test_values_out_of_range(void **state)
     (void)state;
     struct command commands[32];
     samples(commands);
-    const struct command *create = &commands[2];
-    const struct command *send_command = &commands[7];
-    const struct command *receive_command = &commands[8];
+    const struct command *create = &commands[3];
+    const struct command *send_command = &commands[8];
+    const struct command *receive_command = &commands[9];
     size_t settings_at = 8 + 4 + strlen("orders");
     assert_int_equal(decode_with(create, settings_at, 900), STATUS_OK);
     assert_int_equal(decode_with(create, settings_at, 901), STATUS_INVALID); /* delay */

@@ -344,7 +344,7 @@ static int world_setup(void **state)
                                     .node_id = 1,
                                     .address = "127.0.0.1:1",
                                     .disk_reserve_bytes = 1,
-                                    .ready_changed = world_ready_changed,
+                                    .leading_changed = world_ready_changed,
                                     .catalog_changed = world_catalog_changed,
                                     .queue_ready = world_queue_ready,
                                     .data = world};

@@ -126,7 +126,8 @@ static void on_ready(void *data, bool ready)
     ((struct node *)data)->ready = ready;
 }
 
-static void open_node(struct node *node, const char *dir)
+/* load_node: as far as the disk goes; open_node: until it leads, which begins with an entry. */
+static void load_node(struct node *node, const char *dir)
 {
     const char *error = NULL;
     uv_loop_init(&node->loop);
@@ -138,10 +139,15 @@ static void open_node(struct node *node, const char *dir)
                                     .segment_bytes = SEGMENT_BYTES,
                                     .snapshot_bytes = 64u << 10,
                                     .disk_reserve_bytes = 1,
-                                    .ready_changed = on_ready,
+                                    .leading_changed = on_ready,
                                     .data = node};
     enum status status = shard_open(&node->shard, &options, &error);
     CHECK(status == STATUS_OK, "%s", error);
+}
+
+static void open_node(struct node *node, const char *dir)
+{
+    load_node(node, dir);
     while (!node->ready)
         uv_run(&node->loop, UV_RUN_ONCE);
     core_check(shard_core(node->shard));
@@ -724,7 +730,7 @@ static void empty_and_compare(const char *dir)
 static void compare_digest(const char *dir)
 {
     struct node node = {0};
-    open_node(&node, dir);
+    load_node(&node, dir);
     CHECK(core_digest(shard_core(node.shard)) == ledger->digest, "from index %llu to %llu",
           (unsigned long long)ledger->index,
           (unsigned long long)core_applied_index(shard_core(node.shard)));

@@ -56,7 +56,7 @@ static void open_node(struct node *node, const char *dir)
                                     .segment_bytes = 64u << 10,
                                     .snapshot_bytes = 100u << 10,
                                     .disk_reserve_bytes = 1,
-                                    .ready_changed = on_ready,
+                                    .leading_changed = on_ready,
                                     .data = node};
     if (shard_open(&node->shard, &options, &error) != STATUS_OK) {
         fprintf(stderr, "shard_open: %s\n", error);

@@ -1,0 +1,486 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls between nodes: docs/replication.md, "Every node takes calls".
+ *
+ * On a node that does not lead (the origin):
+ *     pending -> sent (to one leader, in one term, under a sequence number)
+ *       sent -> answered     the log brought it back: batch.c
+ *            -> pending      the leader refused it, or an entry of a later term was applied (proof
+ *                            that it never happened); under a new number then
+ *            -> CLOSED       its deadline came first
+ * On the leader: a message of calls is checked and put among its own pending calls, each behind an
+ * ORIGIN. What it cannot take it refuses by number; that is the only answer it gives.
+ *
+ * R2  The leader takes a number once in a term, although the origin sends it again with each new
+ *     connection: the last TAKEN_WINDOW numbers of each process are remembered.
+ *
+ * Questions for the commit index (shard_sync) travel the same way and are simply asked again. */
+#include "broker/replication/internal.h"
+#include "proto/base/assert.h"
+#include "proto/base/clock.h"
+
+#include <stdlib.h>
+#include <uthash.h>
+
+#define HOLD_MS        20u
+#define SEND_BYTES_MAX (4u << 20) /* of calls in one message */
+#define UNSENT_MAX     (4u << 20)
+
+struct sent_call {
+    uint64_t seq;
+    uint64_t term;
+    struct shard_call *call;
+    UT_hash_handle hh;
+};
+
+/* A call of another node, here at the leader. */
+struct taken_call {
+    struct shard_call call;
+    struct shard *shard;
+    struct shard_origin origin;
+};
+
+void forward_init(struct shard *shard)
+{
+    while (shard->forward.boot == 0)
+        clock_random(&shard->forward.boot, sizeof shard->forward.boot);
+}
+
+/* ---- at the origin ---- */
+
+static void forget_sent(struct shard *shard, struct sent_call *sent)
+{
+    HASH_DEL(shard->forward.calls, sent);
+    free(sent);
+}
+
+struct shard_call *forward_take(struct shard *shard, uint64_t seq)
+{
+    struct sent_call *sent;
+    HASH_FIND(hh, shard->forward.calls, &seq, sizeof seq, sent);
+    if (sent == NULL)
+        return NULL;
+    struct shard_call *call = sent->call;
+    forget_sent(shard, sent);
+    return call;
+}
+
+static struct sent_call *note_sent(struct shard *shard, struct shard_call *call)
+{
+    struct sent_call *sent = calloc(1, sizeof *sent);
+    ASSERT(sent != NULL);
+    sent->seq = ++shard->forward.seq;
+    sent->term = shard->raft.current_term;
+    sent->call = call;
+    HASH_ADD(hh, shard->forward.calls, seq, sizeof sent->seq, sent);
+    return sent;
+}
+
+static void begin(struct shard *shard, enum wire_type type, struct buffer *out)
+{
+    struct wire wire = {.type = type, .term = shard->raft.current_term, .a = shard->forward.boot};
+    wire_encode(out, &wire);
+}
+
+static void add_call(struct buffer *out, const struct sent_call *sent)
+{
+    struct wire_call item = {sent->seq, sent->call->count, sent->call->grows ? WIRE_CALL_GROWS : 0,
+                             buffer_slice(&sent->call->commands)};
+    wire_call_encode(out, &item);
+}
+
+/* send_pending: one message of what waits here. */
+static void send_pending(struct shard *shard, struct link *leader)
+{
+    struct buffer out = {0};
+    uint32_t count = 0;
+    begin(shard, WIRE_CALLS, &out);
+    while (shard->batch.pending.first != NULL && (count == 0 || out.length < SEND_BYTES_MAX)) {
+        struct shard_call *call = call_list_take(&shard->batch.pending);
+        shard->batch.pending_bytes -= call->commands.length;
+        add_call(&out, note_sent(shard, call));
+        count++;
+    }
+    wire_set_count(&out, 0, count);
+    links_send(shard, leader, &out);
+}
+
+void forward_resend(struct shard *shard)
+{
+    struct link *leader = links_find(shard, shard_leader(shard));
+    struct sent_call *sent;
+    struct sent_call *next;
+    struct buffer out = {0};
+    uint32_t count = 0;
+    forward_wait_unsend(shard);
+    for (struct shard_sync *sync = shard->forward.syncs; sync != NULL; sync = sync->next)
+        sync->number = sync->index > 0 ? sync->number : 0;
+    if (leader == NULL || !leader->up || HASH_COUNT(shard->forward.calls) == 0)
+        return;
+    begin(shard, WIRE_CALLS, &out);
+    HASH_ITER(hh, shard->forward.calls, sent, next)
+    {
+        if (sent->term != shard->raft.current_term)
+            continue;
+        add_call(&out, sent);
+        count++;
+        if (out.length >= SEND_BYTES_MAX) {
+            wire_set_count(&out, 0, count);
+            links_send(shard, leader, &out);
+            begin(shard, WIRE_CALLS, &out);
+            count = 0;
+        }
+    }
+    wire_set_count(&out, 0, count);
+    if (count > 0)
+        links_send(shard, leader, &out);
+    else
+        buffer_free(&out);
+}
+
+static void on_refused(struct shard *shard, const struct wire *wire)
+{
+    struct cursor in = cursor_of(wire->items);
+    struct wire_verdict verdict;
+    if (wire->a != shard->forward.boot)
+        return;
+    for (uint32_t i = 0; i < wire->count && wire_verdict_decode(&in, &verdict); i++) {
+        struct shard_call *call = forward_take(shard, verdict.seq);
+        if (call == NULL)
+            continue;
+        if (verdict.status == STATUS_BUSY || verdict.status == STATUS_DISK_FULL ||
+            verdict.status == STATUS_INVALID || verdict.status == STATUS_TOO_LARGE) {
+            batch_refuse(shard, call, (enum status)verdict.status);
+        } else {
+            shard->forward.hold_until_ms = uv_now(shard->options.loop) + HOLD_MS;
+            batch_retry(shard, call);
+        }
+    }
+}
+
+void forward_overtaken(struct shard *shard, uint64_t term)
+{
+    struct sent_call *sent;
+    struct sent_call *next;
+    HASH_ITER(hh, shard->forward.calls, sent, next)
+    {
+        struct shard_call *call = sent->call;
+        if (sent->term >= term)
+            continue;
+        forget_sent(shard, sent);
+        batch_retry(shard, call);
+    }
+}
+
+static void end_sent(struct shard *shard, uint64_t until_ms)
+{
+    struct sent_call *sent;
+    struct sent_call *next;
+    HASH_ITER(hh, shard->forward.calls, sent, next)
+    {
+        struct shard_call *call = sent->call;
+        if (call->deadline_ms > until_ms)
+            continue;
+        forget_sent(shard, sent);
+        batch_refuse(shard, call, STATUS_CLOSED);
+    }
+}
+
+void forward_give_up(struct shard *shard)
+{
+    end_sent(shard, UINT64_MAX);
+}
+
+static void expire_syncs(struct shard *shard, uint64_t now_ms);
+
+void forward_expire(struct shard *shard, uint64_t now_ms)
+{
+    end_sent(shard, now_ms);
+    expire_syncs(shard, now_ms);
+}
+
+/* ---- at the leader ---- */
+
+/* take: remember this number; false: it was taken before. */
+static bool take(struct shard *shard, struct link *link, uint64_t boot, uint64_t seq)
+{
+    struct taken *t = link->taken;
+    if (t == NULL) {
+        t = link->taken = calloc(1, sizeof *t);
+        ASSERT(t != NULL);
+    }
+    if (t->boot != boot || t->term != shard->raft.current_term)
+        *t = (struct taken){.boot = boot, .term = shard->raft.current_term};
+    if (seq + TAKEN_WINDOW <= t->highest)
+        return false;
+    for (; t->highest < seq; t->highest++) {
+        uint64_t slot = (t->highest + 1) % TAKEN_WINDOW;
+        if (seq - t->highest > TAKEN_WINDOW) {
+            memset(t->bits, 0, sizeof t->bits);
+            t->highest = seq - 1;
+            slot = seq % TAKEN_WINDOW;
+        }
+        t->bits[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+    }
+    uint64_t mask = UINT64_C(1) << seq % 64;
+    uint64_t *word = &t->bits[seq % TAKEN_WINDOW / 64];
+    bool fresh = (*word & mask) == 0;
+    *word |= mask;
+    return fresh;
+}
+
+/* untake: it was refused, and may be sent again. */
+static void untake(struct shard *shard, struct link *link, const struct shard_origin *origin)
+{
+    struct taken *t = link->taken;
+    if (t != NULL && t->boot == origin->boot && t->term == shard->raft.current_term &&
+        origin->seq + TAKEN_WINDOW > t->highest)
+        t->bits[origin->seq % TAKEN_WINDOW / 64] &= ~(UINT64_C(1) << origin->seq % 64);
+}
+
+static void refuse(struct shard *shard, const struct shard_origin *origin, enum status status)
+{
+    struct link *link = links_find(shard, origin->node_id);
+    struct wire_verdict verdict = {origin->seq, (uint32_t)status, 0};
+    if (link == NULL)
+        return;
+    untake(shard, link, origin);
+    if (link->refused.length == 0) {
+        struct wire wire = {
+            .type = WIRE_REFUSED, .term = shard->raft.current_term, .a = origin->boot};
+        wire_encode(&link->refused, &wire);
+    }
+    wire_verdict_encode(&link->refused, &verdict);
+    shard_wake(shard);
+}
+
+static void on_taken(struct shard_call *call, enum status status, const struct core_result *results,
+                     uint32_t count)
+{
+    struct taken_call *taken = CONTAINER_OF(call, struct taken_call, call);
+    (void)results;
+    (void)count;
+    /* CLOSED: its entry is of unknown fate, or overtaken: its node finds out as this one does. */
+    if (status != STATUS_OK && status != STATUS_CLOSED)
+        refuse(taken->shard, &taken->origin, status);
+    free(taken);
+}
+
+void forward_encode_origin(struct buffer *out, const struct shard_origin *origin, uint64_t term,
+                           uint32_t count)
+{
+    struct command command = {.type = COMMAND_ORIGIN};
+    command.origin = (struct command_origin){.node_id = origin->node_id,
+                                             .boot = origin->boot,
+                                             .seq = origin->seq,
+                                             .term = term,
+                                             .count = count};
+    command_encode(out, &command);
+}
+
+static void take_call(struct shard *shard, struct link *link, uint64_t boot,
+                      const struct wire_call *item)
+{
+    struct taken_call *taken;
+    struct shard_origin origin = {link->node_id, boot, item->seq};
+    if (!take(shard, link, boot, item->seq))
+        return;
+    taken = calloc(1, sizeof *taken);
+    ASSERT(taken != NULL);
+    taken->shard = shard;
+    taken->origin = origin;
+    taken->call = (struct shard_call){.count = item->count + 1,
+                                      .grows = (item->flags & WIRE_CALL_GROWS) != 0,
+                                      .of_other = true,
+                                      .done = on_taken};
+    forward_encode_origin(&taken->call.commands, &origin, shard->raft.current_term, item->count);
+    buffer_add_slice(&taken->call.commands, item->commands);
+    shard_call(shard, &taken->call);
+}
+
+static void on_calls(struct shard *shard, struct link *link, const struct wire *wire)
+{
+    struct cursor in = cursor_of(wire->items);
+    struct wire_call item;
+    bool here = shard_leading(shard) && wire->term == shard->raft.current_term;
+    for (uint32_t i = 0; i < wire->count && wire_call_decode(&in, &item); i++) {
+        struct shard_origin origin = {link->node_id, wire->a, item.seq};
+        if (here)
+            take_call(shard, link, wire->a, &item);
+        else
+            refuse(shard, &origin, STATUS_NOT_LEADER);
+    }
+}
+
+static void flush_verdicts(struct shard *shard, struct link *link, struct buffer *verdicts)
+{
+    if (verdicts->length == 0)
+        return;
+    size_t count = (verdicts->length - WIRE_HEADER_BYTES) / 16;
+    wire_set_count(verdicts, 0, (uint32_t)count);
+    if (link->up)
+        links_send(shard, link, verdicts);
+    buffer_free(verdicts);
+}
+
+/* ---- questions for the commit index ---- */
+
+static void answer_sync(struct shard *shard, struct link *link, const struct wire *wire)
+{
+    struct buffer out = {0};
+    struct wire reply = {.type = WIRE_SYNCED, .term = shard->raft.current_term, .a = wire->a};
+    if (shard->stage != STAGE_READY)
+        return; /* it asks again */
+    reply.b = shard->raft.commit_index;
+    wire_encode(&out, &reply);
+    links_send(shard, link, &out);
+}
+
+static void on_synced(struct shard *shard, const struct wire *wire)
+{
+    for (struct shard_sync *sync = shard->forward.syncs; sync != NULL; sync = sync->next) {
+        if (sync->number == wire->a && sync->index == 0)
+            sync->index = wire->b;
+    }
+}
+
+static void ask(struct shard *shard, struct link *leader)
+{
+    struct buffer out = {0};
+    uint64_t number = 0;
+    for (struct shard_sync *sync = shard->forward.syncs; sync != NULL; sync = sync->next) {
+        if (sync->number > 0 && sync->index == 0 && sync->term != shard->raft.current_term)
+            sync->number = 0;
+        if (sync->number > 0 || sync->index > 0)
+            continue;
+        number = number > 0 ? number : ++shard->forward.sync_number;
+        sync->number = number;
+        sync->term = shard->raft.current_term;
+    }
+    if (number == 0)
+        return;
+    struct wire wire = {.type = WIRE_SYNC, .term = shard->raft.current_term, .a = number};
+    wire_encode(&out, &wire);
+    links_send(shard, leader, &out);
+}
+
+/* end_syncs: those that are due; their callbacks may begin new ones. */
+static void end_syncs(struct shard *shard, enum status status, uint64_t applied_index,
+                      uint64_t until_ms)
+{
+    struct shard_sync *list = shard->forward.syncs;
+    struct shard_sync *ended = NULL;
+    struct shard_sync **last = &ended;
+    shard->forward.syncs = NULL;
+    struct shard_sync **kept = &shard->forward.syncs;
+    while (list != NULL) {
+        struct shard_sync *sync = list;
+        list = list->next;
+        sync->next = NULL;
+        bool done =
+            (sync->index > 0 && sync->index <= applied_index) || sync->deadline_ms <= until_ms;
+        struct shard_sync ***to = done ? &last : &kept;
+        **to = sync;
+        *to = &sync->next;
+    }
+    while (ended != NULL) {
+        struct shard_sync *sync = ended;
+        ended = ended->next;
+        sync->done(sync, sync->index > 0 && sync->index <= applied_index ? STATUS_OK : status);
+    }
+}
+
+static void expire_syncs(struct shard *shard, uint64_t now_ms)
+{
+    end_syncs(shard, STATUS_NOT_LEADER, 0, now_ms);
+}
+
+void forward_check_syncs(struct shard *shard)
+{
+    if (shard->forward.syncs == NULL)
+        return;
+    if (shard->stage == STAGE_READY) {
+        for (struct shard_sync *sync = shard->forward.syncs; sync != NULL; sync = sync->next)
+            sync->index = sync->index > 0 ? sync->index : 1; /* what was answered is applied here */
+    }
+    end_syncs(shard, STATUS_OK, raft_last_applied(&shard->raft), 0);
+}
+
+void forward_finish_syncs(struct shard *shard, enum status status)
+{
+    end_syncs(shard, status, 0, UINT64_MAX);
+}
+
+void shard_sync(struct shard *shard, struct shard_sync *sync)
+{
+    sync->number = sync->index = sync->term = 0;
+    sync->deadline_ms = uv_now(shard->options.loop) + CALL_DEADLINE_MS;
+    sync->next = shard->forward.syncs;
+    shard->forward.syncs = sync;
+    shard_wake(shard);
+}
+
+/* ---- both ---- */
+
+void forward_receive(struct shard *shard, struct link *link, const struct wire *wire)
+{
+    switch (wire->type) {
+    case WIRE_CALLS:
+        on_calls(shard, link, wire);
+        break;
+    case WIRE_REFUSED:
+        on_refused(shard, wire);
+        break;
+    case WIRE_SYNC:
+        answer_sync(shard, link, wire);
+        break;
+    case WIRE_SYNCED:
+        on_synced(shard, wire);
+        break;
+    default:
+        forward_wait_receive(shard, link, wire);
+    }
+}
+
+/* see_leader: another leader, or another term, knows nothing of what waits at the old one. */
+static struct link *see_leader(struct shard *shard)
+{
+    struct forward *f = &shard->forward;
+    uint64_t leader = shard_leader(shard);
+    if (leader != f->leader || shard->raft.current_term != f->term) {
+        f->leader = leader;
+        f->term = shard->raft.current_term;
+        f->hold_until_ms = 0;
+        forward_wait_unsend(shard);
+    }
+    struct link *link = leader != 0 ? links_find(shard, leader) : NULL;
+    return link != NULL && link->up ? link : NULL;
+}
+
+void forward_pump(struct shard *shard)
+{
+    for (size_t i = 0; i < shard->links.count; i++) {
+        flush_verdicts(shard, shard->links.list[i], &shard->links.list[i]->refused);
+        flush_verdicts(shard, shard->links.list[i], &shard->links.list[i]->waits_ended);
+    }
+    if (!shard_in_company(shard) || shard->stage != STAGE_FOLLOWING)
+        return;
+    struct link *leader = see_leader(shard);
+    if (leader == NULL)
+        return;
+    forward_wait_send(shard, leader);
+    ask(shard, leader);
+    while (shard->batch.pending.first != NULL && links_room(leader, UNSENT_MAX) &&
+           uv_now(shard->options.loop) >= shard->forward.hold_until_ms)
+        send_pending(shard, leader);
+}
+
+void forward_close(struct shard *shard)
+{
+    forward_give_up(shard);
+    forward_finish_syncs(shard, STATUS_CLOSED);
+    forward_wait_finish_all(shard, STATUS_CLOSED);
+    for (size_t i = 0; i < shard->links.count; i++) {
+        buffer_free(&shard->links.list[i]->refused);
+        buffer_free(&shard->links.list[i]->waits_ended);
+    }
+}

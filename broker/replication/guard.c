@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the Raft library (0.15) gets wrong between nodes, and what is done about it. Everything that
+ * enters the library from outside comes through here: messages, ticks, the ends of writes. struct
+ * raft is public; where the library offers no other way its fields are set while it works on one
+ * event, and set back after it. tests/unit/replication/guard_test.c has a test for each of these
+ * that fails without it.
+ *
+ *   G1  It commits by counting replicas of the leader's last stored entry only: under a steady
+ *       stream the followers never have that, and nothing is committed. It is made to count at the
+ *       highest index that a majority has. (replicationQuorum)
+ *   G2  It counts entries of older terms (Raft, 5.4.2, figure 8: they may still be overwritten).
+ * Only entries of the current term are counted; older ones are committed with them. G3  A follower
+ * answers an append with the last entry that it has on disk, and a write that an old leader asked
+ * for is reported to a new one: both may be entries that the leader does not have, so it counts
+ * what is not there. A follower acknowledges only what it has checked against the log of this
+ * term's leader, and what is on disk: guard_acknowledged. (sendAppendEntriesResult) G4  A follower
+ * commits up to its own last entry, checked or not, if the leader's commit index is higher than
+ * what an append covers: raft_net.c clips the commit index, on both sides. G5  A candidate offers
+ * entries that are not on disk: raft_net.c does not ask for votes until they are; then the
+ * candidate asks at once. (electionSend) G6  A candidate that should be a follower handles the end
+ * of a snapshot's installation through the wrong member of a union: installations take one step
+ * here (catch_up.c). G7  Appends without limit, and an optimistic next index that a clipped append
+ * makes wrong: set right in guard_settle. A follower that answers a probe well stays in probe mode
+ * until there is something new, and then waits for a heartbeat: set right too. G8  Where a follower
+ * cannot be reached, each new entry makes the library gather all that the follower lacks, to be
+ * told that there is no connection: it is made to wait for the heartbeat. G9  A leader that hands
+ * over would vote for its successor after it has voted for another in the same term: the request is
+ * dropped. (electionVote) G10 A change of members that is rolled back after its predecessor was
+ * trimmed from the log ends in a NULL: the last committed members are kept here, and put back.
+ * (membershipRollback) Snapshots record members that are not committed: raft_disk.c is given the
+ * same copy. G11 A follower that has not heard from its leader for an election timeout still
+ * refuses its vote until its own, random timer ends (Raft, 4.2.3 says the minimum timeout). The
+ * leader is forgotten in time. And when the connection to it ends, nothing is waited for at all.
+ *   G12 After an installation the library keeps the index of an uncommitted change: reset. */
+#include "broker/replication/configuration.h"
+#include "broker/replication/internal.h"
+#include "proto/base/assert.h"
+#include "proto/base/clock.h"
+#include "proto/base/trace.h"
+
+#include <stdlib.h>
+
+#define PROBE        0 /* enum of the library's progress.h */
+#define PIPELINE     1
+#define HASTE_MIN_MS 20u
+#define HASTE_MAX_MS 150u
+
+/* ---- the library's log ---- */
+
+const struct raft_entry *guard_entry(const struct raft *raft, uint64_t index)
+{
+    const struct raft_log *log = &raft->log;
+    size_t count = log->size == 0            ? 0
+                   : log->front <= log->back ? log->back - log->front
+                                             : log->size - log->front + log->back;
+    if (index <= log->offset || index > log->offset + count)
+        return NULL;
+    return &log->entries[(log->front + (size_t)(index - log->offset - 1)) % log->size];
+}
+
+uint64_t guard_last_index(const struct raft *raft)
+{
+    return raft_last_index((struct raft *)(uintptr_t)raft);
+}
+
+uint64_t guard_term(const struct raft *raft, uint64_t index)
+{
+    const struct raft_entry *entry = guard_entry(raft, index);
+    if (entry != NULL)
+        return entry->term;
+    return index > 0 && index == raft->log.snapshot.last_index ? raft->log.snapshot.last_term : 0;
+}
+
+/* ---- G1, G2: what is committed ---- */
+
+static int descending(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+    return x > y ? -1 : x < y;
+}
+
+/* quorum: the highest index that a majority of the voters has, with `match` for server `i`. */
+static uint64_t quorum(const struct raft *raft, uint64_t id, uint64_t match)
+{
+    uint64_t have[SHARD_MEMBERS_MAX];
+    size_t voters = 0;
+    for (unsigned i = 0; i < raft->configuration.n && voters < SHARD_MEMBERS_MAX; i++) {
+        const struct raft_server *server = &raft->configuration.servers[i];
+        uint64_t known = raft->leader_state.progress[i].match_index;
+        if (server->role == RAFT_VOTER)
+            have[voters++] = server->id == id && match > known ? match : known;
+    }
+    if (voters == 0)
+        return 0;
+    qsort(have, voters, sizeof have[0], descending);
+    return have[voters / 2];
+}
+
+/* countable: the index at which the library may count: one that will be committed, or none new. */
+static uint64_t countable(const struct raft *raft, uint64_t index)
+{
+    return guard_term(raft, index) == raft->current_term ? index : raft->commit_index;
+}
+
+static void receive_result(struct shard *shard, struct raft_message *message)
+{
+    struct raft *raft = &shard->raft;
+    const struct raft_append_entries_result *result = &message->append_entries_result;
+    uint64_t stored = raft->last_stored;
+    uint64_t last = guard_last_index(raft);
+    bool counts =
+        raft->state == RAFT_LEADER && result->term == raft->current_term && result->rejected == 0;
+    if (counts) {
+        uint64_t match = result->last_log_index < last ? result->last_log_index : last;
+        raft->last_stored = countable(raft, quorum(raft, message->server_id, match));
+    }
+    shard->disk.recv(&shard->disk.io, message);
+    if (counts)
+        raft->last_stored = stored;
+}
+
+/* stored_count: how many of the entries that were written are still those of the log: as the
+ * library counts. */
+static unsigned stored_count(const struct raft *raft, uint64_t first_index,
+                             const struct raft_entry *entries, unsigned n)
+{
+    unsigned i = 0;
+    while (i < n && guard_term(raft, first_index + i) == entries[i].term)
+        i++;
+    return i;
+}
+
+void guard_appended(struct shard *shard, struct raft_io_append *request, raft_io_append_cb cb,
+                    int status, uint64_t first_index, const struct raft_entry *entries, unsigned n)
+{
+    struct raft *raft = &shard->raft;
+    uint64_t term = raft->current_term;
+    if (raft->state != RAFT_LEADER || status != 0) {
+        cb(request, status);
+        shard_settle(shard);
+        return;
+    }
+    /* The library adds the count to last_stored, and counts replicas there. */
+    unsigned count = stored_count(raft, first_index, entries, n);
+    uint64_t stored = raft->last_stored + count;
+    raft->last_stored = countable(raft, quorum(raft, raft->id, stored)) - count;
+    cb(request, status);
+    raft->last_stored = stored;
+    for (unsigned i = 0;
+         raft->state == RAFT_LEADER && raft->current_term == term && i < raft->configuration.n;
+         i++) {
+        if (raft->configuration.servers[i].id == raft->id)
+            raft->leader_state.progress[i].match_index = stored;
+    }
+    shard_settle(shard);
+}
+
+/* ---- G3: what is acknowledged ---- */
+
+/* matches: the follower's check of an append, as the library makes it. */
+static bool matches(const struct raft *raft, const struct raft_append_entries *append)
+{
+    return append->prev_log_index == 0 ||
+           guard_term(raft, append->prev_log_index) == append->prev_log_term;
+}
+
+static void note_verified(struct shard *shard, const struct raft_append_entries *append)
+{
+    struct guard *g = &shard->guard;
+    uint64_t last = append->prev_log_index + append->n_entries;
+    if (g->verified_term != append->term) {
+        g->verified_term = append->term;
+        g->verified_index = 0;
+    }
+    if (matches(&shard->raft, append) && last > g->verified_index)
+        g->verified_index = last;
+}
+
+uint64_t guard_acknowledged(const struct shard *shard, uint64_t last_index)
+{
+    const struct guard *g = &shard->guard;
+    uint64_t verified = g->verified_term == shard->raft.current_term ? g->verified_index : 0;
+    uint64_t durable = log_durable_index(shard->log);
+    uint64_t least = verified < durable ? verified : durable;
+    return last_index < least ? last_index : least;
+}
+
+/* ---- G10: the members ---- */
+
+static void keep_committed(struct shard *shard)
+{
+    struct raft *raft = &shard->raft;
+    struct guard *g = &shard->guard;
+    if (raft->configuration_uncommitted_index != 0 || raft->configuration.n == 0 ||
+        (g->configuration_index == raft->configuration_index && g->configuration.length > 0))
+        return;
+    g->configuration_index = raft->configuration_index;
+    buffer_clear(&g->configuration);
+    configuration_encode(&g->configuration, &raft->configuration);
+}
+
+/* roll_back: what membershipRollback would do, where it cannot. */
+static void roll_back(struct shard *shard, const struct raft_append_entries *append)
+{
+    struct raft *raft = &shard->raft;
+    struct raft_configuration members;
+    uint64_t change = raft->configuration_uncommitted_index;
+    bool conflict = false;
+    for (unsigned i = 0; i < append->n_entries && !conflict; i++) {
+        uint64_t index = append->prev_log_index + 1 + i;
+        uint64_t term = guard_term(raft, index);
+        conflict = term > 0 && term != append->entries[i].term && change >= index;
+    }
+    if (!conflict || guard_entry(raft, raft->configuration_index) != NULL ||
+        configuration_decode(buffer_slice(&shard->guard.configuration), &members) != STATUS_OK)
+        return;
+    raft_configuration_close(&raft->configuration);
+    raft->configuration = members;
+    raft->configuration_uncommitted_index = 0;
+}
+
+/* ---- messages ---- */
+
+static bool receive_append(struct shard *shard, struct raft_message *message)
+{
+    const struct raft_append_entries *append = &message->append_entries;
+    struct raft *raft = &shard->raft;
+    /* What it has left of the disk is for what is under way: it falls behind, and stays alive. */
+    bool full = shard->disk_free_bytes < shard->options.disk_reserve_bytes / 4;
+    if (append->n_entries > 0 && full && shard->disk_low)
+        return false;
+    if (append->term >= raft->current_term) {
+        shard->guard.heard_ms = uv_now(shard->options.loop);
+        note_verified(shard, append);
+        if (raft->configuration_uncommitted_index > 0)
+            roll_back(shard, append);
+        if (append->leader_commit > shard->forward.known_commit)
+            shard->forward.known_commit = append->leader_commit;
+    }
+    shard->disk.recv(&shard->disk.io, message);
+    return true;
+}
+
+/* G11 */
+static void forget_leader(struct shard *shard)
+{
+    struct raft *raft = &shard->raft;
+    uint64_t silent_ms = uv_now(shard->options.loop) - shard->guard.heard_ms;
+    if (raft->state == RAFT_FOLLOWER && silent_ms >= raft->election_timeout)
+        raft->follower_state.current_leader.id = 0;
+}
+
+static void receive_vote(struct shard *shard, struct raft_message *message)
+{
+    struct raft *raft = &shard->raft;
+    const struct raft_request_vote *vote = &message->request_vote;
+    bool second = raft->transfer != NULL && vote->term == raft->current_term && !vote->pre_vote &&
+                  raft->voted_for != 0 && raft->voted_for != vote->candidate_id; /* G9 */
+    forget_leader(shard);
+    if (!second)
+        shard->disk.recv(&shard->disk.io, message);
+}
+
+bool guard_receive(struct shard *shard, struct raft_message *message)
+{
+    bool taken = true;
+    if (shard->guard.frozen || shard->stage == STAGE_OPENING)
+        return false;
+    if (message->type == RAFT_IO_APPEND_ENTRIES)
+        taken = receive_append(shard, message);
+    else if (message->type == RAFT_IO_APPEND_ENTRIES_RESULT)
+        receive_result(shard, message);
+    else if (message->type == RAFT_IO_REQUEST_VOTE)
+        receive_vote(shard, message);
+    else
+        shard->disk.recv(&shard->disk.io, message);
+    shard_settle(shard);
+    return taken;
+}
+
+void guard_tick(struct shard *shard)
+{
+    if (shard->guard.frozen)
+        return;
+    shard->disk.tick(&shard->disk.io);
+    shard_settle(shard);
+}
+
+void guard_leader_gone(struct shard *shard)
+{
+    struct raft *raft = &shard->raft;
+    uint32_t bits;
+    if (raft->state != RAFT_FOLLOWER)
+        return;
+    clock_random(&bits, sizeof bits);
+    raft->follower_state.current_leader.id = 0;
+    raft->election_timer_start = uv_now(shard->options.loop);
+    raft->follower_state.randomized_election_timeout =
+        HASTE_MIN_MS + bits % (HASTE_MAX_MS - HASTE_MIN_MS);
+}
+
+/* ---- after each event ---- */
+
+/* settle_progress: G7, G8. */
+static void settle_progress(struct shard *shard, unsigned i)
+{
+    struct raft *raft = &shard->raft;
+    struct raft_progress *p = &raft->leader_state.progress[i];
+    struct link *link = links_find(shard, raft->configuration.servers[i].id);
+    if (link == NULL || !link->up) {
+        p->last_send = uv_now(shard->options.loop);
+        return;
+    }
+    if (link->next_index > 0 && link->term == raft->current_term && p->state == PIPELINE &&
+        p->next_index > link->next_index)
+        p->next_index = link->next_index;
+    link->next_index = 0;
+    if (p->state == PROBE && p->match_index > 0 && p->next_index == p->match_index + 1 &&
+        p->recent_recv)
+        p->state = PIPELINE;
+}
+
+void guard_settle(struct shard *shard)
+{
+    struct raft *raft = &shard->raft;
+    keep_committed(shard);
+    if (raft->state == RAFT_LEADER) {
+        for (unsigned i = 0; i < raft->configuration.n; i++) {
+            if (raft->configuration.servers[i].id != raft->id)
+                settle_progress(shard, i);
+        }
+    }
+    if (shard->guard.vote_again && log_durable_index(shard->log) >= guard_last_index(raft)) {
+        shard->guard.vote_again = false; /* G5 */
+        if (raft->state == RAFT_CANDIDATE)
+            raft->election_timer_start = 0;
+    }
+}
+
+void guard_free(struct shard *shard)
+{
+    buffer_free(&shard->guard.configuration);
+}

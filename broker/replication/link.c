@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The other members: who they are, whether they can be reached, and what is on its way to them.
+ *
+ * Messages to one node leave in the order in which they were made. One whose payloads have to be
+ * read from the log first holds up those behind it: an append that overtakes another would be
+ * refused by its receiver.
+ *
+ * I1  An outgoing message ends exactly once: when the network is done with it, or when it is
+ * dropped because there is no connection. I2  What its parts point to stays as it is until then:
+ * links_pinned says from which entry on. */
+#include "broker/replication/outgoing.h"
+#include "proto/base/assert.h"
+#include "proto/base/trace.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+/* ---- messages ---- */
+
+struct outgoing *outgoing_new(struct shard *shard, struct buffer *head, uint32_t parts)
+{
+    struct outgoing *out = calloc(1, sizeof *out);
+    ASSERT(out != NULL);
+    out->shard = shard;
+    out->head = *head;
+    *head = (struct buffer){0};
+    out->parts = calloc(parts + 1, sizeof *out->parts);
+    ASSERT(out->parts != NULL);
+    out->parts[0] = (struct iovec){out->head.data, out->head.length};
+    out->part_count = 1;
+    return out;
+}
+
+static void end(struct outgoing *out, enum status status)
+{
+    struct shard *shard = out->shard;
+    if (out->cb != NULL)
+        out->cb(out->request, status == STATUS_OK ? 0 : RAFT_NOCONNECTION);
+    buffer_free(&out->head);
+    buffer_free(&out->fetch.out);
+    free(out->refs);
+    free(out->parts);
+    free(out);
+    shard_settle(shard);
+    if (shard->stage == STAGE_CLOSING)
+        raft_disk_idle(&shard->disk);
+}
+
+static void unhand(struct link *link, struct outgoing *out)
+{
+    struct outgoing **at = &link->handed;
+    while (*at != out)
+        at = &(*at)->next;
+    *at = out->next;
+    out->next = NULL;
+}
+
+static void on_sent(struct peer_send *send, enum status status)
+{
+    struct outgoing *out = send->data;
+    unhand(out->link, out);
+    end(out, status);
+}
+
+static void drain(struct link *link)
+{
+    while (link->first != NULL && !link->first->fetching) {
+        struct outgoing *out = link->first;
+        struct shard *shard = out->shard;
+        link->first = out->next;
+        link->last = link->first != NULL ? link->last : NULL;
+        out->next = link->handed;
+        link->handed = out;
+        out->send = (struct peer_send){
+            .parts = out->parts, .part_count = out->part_count, .done = on_sent, .data = out};
+        peers_send(shard->options.peers, link->node_id, shard->options.shard_id, &out->send);
+    }
+}
+
+void outgoing_send(struct outgoing *out, struct link *link)
+{
+    out->link = link;
+    for (uint32_t i = 0; i < out->part_count; i++)
+        out->bytes += out->parts[i].iov_len;
+    if (link->last != NULL)
+        link->last->next = out;
+    else
+        link->first = out;
+    link->last = out;
+    drain(link);
+}
+
+void outgoing_fetched(struct outgoing *out, enum status status)
+{
+    struct link *link = out->link;
+    out->fetching = false;
+    if (status == STATUS_OK) {
+        drain(link);
+        return;
+    }
+    struct outgoing **at = &link->first;
+    struct outgoing *previous = NULL;
+    for (; *at != out; at = &(*at)->next)
+        previous = *at;
+    *at = out->next;
+    link->last = link->last == out ? previous : link->last;
+    end(out, status);
+    drain(link);
+}
+
+size_t outgoing_unsent(const struct link *link)
+{
+    size_t bytes = 0;
+    for (const struct outgoing *out = link->first; out != NULL; out = out->next)
+        bytes += out->bytes;
+    for (const struct outgoing *out = link->handed; out != NULL; out = out->next)
+        bytes += out->bytes;
+    return bytes;
+}
+
+bool links_room(const struct link *link, size_t bytes)
+{
+    return outgoing_unsent(link) < bytes;
+}
+
+void links_send(struct shard *shard, struct link *link, struct buffer *bytes)
+{
+    outgoing_send(outgoing_new(shard, bytes, 0), link);
+}
+
+static uint64_t least_pinned(const struct outgoing *out, uint64_t least)
+{
+    for (; out != NULL; out = out->next) {
+        if (out->first_index > 0 && out->first_index < least)
+            least = out->first_index;
+    }
+    return least;
+}
+
+uint64_t links_pinned(const struct shard *shard)
+{
+    uint64_t least = UINT64_MAX;
+    for (size_t i = 0; i < shard->links.count; i++) {
+        least = least_pinned(shard->links.list[i]->first, least);
+        least = least_pinned(shard->links.list[i]->handed, least);
+    }
+    return least;
+}
+
+/* ---- members ---- */
+
+struct link *links_find(struct shard *shard, uint64_t node_id)
+{
+    for (size_t i = 0; i < shard->links.count; i++) {
+        if (shard->links.list[i]->node_id == node_id)
+            return shard->links.list[i];
+    }
+    return NULL;
+}
+
+static struct link *find_or_add(struct shard *shard, uint64_t node_id)
+{
+    struct links *l = &shard->links;
+    struct link *link = links_find(shard, node_id);
+    if (link != NULL || l->count == SHARD_MEMBERS_MAX)
+        return link;
+    link = calloc(1, sizeof *link);
+    ASSERT(link != NULL);
+    link->node_id = node_id;
+    link->address = strdup("");
+    ASSERT(link->address != NULL);
+    link->up = peers_connected(shard->options.peers, node_id);
+    l->list[l->count++] = link;
+    return link;
+}
+
+static void set_address(struct shard *shard, struct link *link, const char *address)
+{
+    if (strcmp(link->address, address) == 0)
+        return;
+    free(link->address);
+    link->address = strdup(address);
+    ASSERT(link->address != NULL);
+    peers_set_address(shard->options.peers, link->node_id, address[0] != '\0' ? address : NULL);
+}
+
+static const char *address_in(const struct raft_configuration *members, uint64_t node_id)
+{
+    for (unsigned i = 0; i < members->n; i++) {
+        if (members->servers[i].id == node_id)
+            return members->servers[i].address;
+    }
+    return "";
+}
+
+void links_update(struct shard *shard)
+{
+    const struct raft *raft = &shard->raft;
+    struct links *l = &shard->links;
+    if (l->servers == raft->configuration.n &&
+        l->configuration_index == raft->configuration_index &&
+        l->uncommitted_index == raft->configuration_uncommitted_index)
+        return;
+    l->servers = raft->configuration.n;
+    l->configuration_index = raft->configuration_index;
+    l->uncommitted_index = raft->configuration_uncommitted_index;
+    for (unsigned i = 0; i < raft->configuration.n; i++) {
+        if (raft->configuration.servers[i].id != raft->id)
+            (void)find_or_add(shard, raft->configuration.servers[i].id);
+    }
+    for (size_t i = 0; i < l->count; i++)
+        set_address(shard, l->list[i], address_in(&raft->configuration, l->list[i]->node_id));
+}
+
+/* ---- from the network ---- */
+
+static void on_message(void *data, uint64_t node_id, struct slice message)
+{
+    struct shard *shard = data;
+    struct wire wire;
+    struct link *link = find_or_add(shard, node_id);
+    enum status status = wire_decode(message, &wire);
+    if (link == NULL || shard->stage == STAGE_CLOSING || status != STATUS_OK) {
+        if (status == STATUS_INVALID)
+            trace_warn("shard", "bad-message", "dir=\"%s\" from=%" PRIu64, shard->options.dir,
+                       node_id);
+        return;
+    }
+    link->up = true;
+    if (wire.type <= WIRE_TIMEOUT_NOW)
+        raft_net_receive(shard, link, &wire);
+    else
+        forward_receive(shard, link, &wire);
+    shard_wake(shard);
+}
+
+static void on_connection(void *data, uint64_t node_id, bool up)
+{
+    struct shard *shard = data;
+    struct link *link = find_or_add(shard, node_id);
+    if (link == NULL || shard->stage == STAGE_CLOSING)
+        return;
+    link->up = up;
+    link->sent_index = 0; /* whatever was on its way may be lost */
+    if (up && node_id == shard_leader(shard))
+        forward_resend(shard);
+    if (!up && node_id == shard_leader(shard))
+        guard_leader_gone(shard);
+    if (!up)
+        forward_wait_gone(shard, node_id);
+    shard_wake(shard);
+}
+
+void links_open(struct shard *shard)
+{
+    struct peer_handler handler = {on_message, on_connection, shard};
+    if (shard_in_company(shard))
+        peers_handle(shard->options.peers, shard->options.shard_id, &handler);
+}
+
+void links_close(struct shard *shard)
+{
+    if (!shard_in_company(shard))
+        return;
+    peers_handle(shard->options.peers, shard->options.shard_id, NULL);
+    for (size_t i = 0; i < shard->links.count; i++)
+        set_address(shard, shard->links.list[i], "");
+}
+
+bool links_quiet(const struct shard *shard)
+{
+    for (size_t i = 0; i < shard->links.count; i++) {
+        if (shard->links.list[i]->first != NULL || shard->links.list[i]->handed != NULL)
+            return false;
+    }
+    return true;
+}
+
+void links_free(struct shard *shard)
+{
+    for (size_t i = 0; i < shard->links.count; i++) {
+        free(shard->links.list[i]->address);
+        free(shard->links.list[i]->taken);
+        free(shard->links.list[i]);
+    }
+    shard->links.count = 0;
+}

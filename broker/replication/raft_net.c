@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Raft's messages: from the library to the network and back. The library's own transport is not
+ * used (docs/decisions.md); what it leaves out is done here:
+ *   - It puts everything that a follower lacks into one message, and a probe repeats that: appends
+ *     are clipped (CLIP_BYTES, PROBE_BYTES) and nothing is sent while much is unsent. The commit
+ *     index that goes with a clipped append is clipped too: a follower takes it to be about entries
+ *     that it has checked.
+ *   - A result that cannot be sent makes it free the entries twice (recv.c of 0.15): a send of
+ *     anything but an append never fails; it is dropped.
+ *   - A candidate offers its last index although that is not on disk yet: its request waits.
+ *   - Followers hear of a commit with the next append, or heartbeat: raft_net_tell_commit.
+ *   - Payloads that snapshot.c has given back are read from the log again. */
+#include "broker/replication/configuration.h"
+#include "broker/replication/outgoing.h"
+#include "proto/base/assert.h"
+#include "proto/base/crc32c.h"
+#include "proto/base/trace.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#define CLIP_BYTES   (1u << 20)
+#define CLIP_ENTRIES 256u
+#define PROBE_BYTES  (64u << 10)
+#define UNSENT_MAX   (6u << 20) /* below PEER_UNSENT_BYTES_MAX, so that heartbeats still go */
+#define PIPELINE     1          /* enum of the library's progress.h */
+
+/* ---- appends ---- */
+
+static const struct raft_progress *progress_of(const struct shard *shard, uint64_t node_id)
+{
+    const struct raft *raft = &shard->raft;
+    for (unsigned i = 0; i < raft->configuration.n && raft->state == RAFT_LEADER; i++) {
+        if (raft->configuration.servers[i].id == node_id)
+            return &raft->leader_state.progress[i];
+    }
+    return NULL;
+}
+
+/* clip: how many of the entries go into one message: at least one. */
+static unsigned clip(const struct raft_append_entries *append, bool probing)
+{
+    size_t bytes_max = probing ? PROBE_BYTES : CLIP_BYTES;
+    size_t bytes = 0;
+    unsigned n = 0;
+    for (; n < append->n_entries && n < CLIP_ENTRIES; n++) {
+        bytes += append->entries[n].buf.len;
+        if (n > 0 && bytes > bytes_max)
+            break;
+    }
+    return n;
+}
+
+static void add_payload(struct outgoing *out, const struct raft_entry *entry)
+{
+    if (entry->buf.len > 0)
+        out->parts[out->part_count++] = (struct iovec){entry->buf.base, entry->buf.len};
+}
+
+static void on_fetched(struct shard_read *read, enum status status);
+
+/* fetch: the first `n` payloads are no longer in memory. */
+static void fetch(struct outgoing *out, uint64_t first_index, const struct raft_entry *entries,
+                  unsigned n)
+{
+    out->refs = calloc(n, sizeof *out->refs);
+    ASSERT(out->refs != NULL);
+    size_t bytes = 0;
+    for (unsigned i = 0; i < n; i++) {
+        out->refs[i] = (struct body_ref){first_index + i, 0, (uint32_t)entries[i].buf.len};
+        bytes += entries[i].buf.len;
+    }
+    out->fetch =
+        (struct shard_read){.refs = out->refs, .count = n, .done = on_fetched, .data = out};
+    buffer_reserve(&out->fetch.out, bytes + 1);
+    out->parts[out->part_count++] = (struct iovec){out->fetch.out.data, bytes};
+    out->fetching = true;
+}
+
+/* add_entry_heads: checksums of what is fetched are filled in when it has been. */
+static void add_entry_heads(struct buffer *head, const struct raft_entry *entries, unsigned n,
+                            unsigned fetched)
+{
+    for (unsigned i = 0; i < n; i++) {
+        struct slice payload = slice_make(entries[i].buf.base, entries[i].buf.len);
+        struct wire_entry entry = {entries[i].term, (uint32_t)payload.length,
+                                   i < fetched ? 0 : crc32c(0, payload), entries[i].type};
+        wire_entry_encode(head, &entry);
+    }
+}
+
+static void on_fetched(struct shard_read *read, enum status status)
+{
+    struct outgoing *out = read->data;
+    size_t at = 0;
+    for (size_t i = 0; i < read->count && status == STATUS_OK; i++) {
+        struct slice payload = slice_make(read->out.data + at, read->refs[i].length);
+        bytes_put_u32(out->head.data + WIRE_HEADER_BYTES + i * WIRE_ENTRY_BYTES + 12,
+                      crc32c(0, payload));
+        at += payload.length;
+    }
+    out->parts[1] = (struct iovec){read->out.data, read->out.length};
+    outgoing_fetched(out, status);
+}
+
+static void note_sent(struct shard *shard, struct link *link,
+                      const struct raft_append_entries *append, unsigned n, uint64_t commit)
+{
+    link->term = shard->raft.current_term;
+    link->sent_index = append->prev_log_index + n;
+    link->sent_term = n > 0 ? append->entries[n - 1].term : append->prev_log_term;
+    link->sent_commit = commit;
+    link->next_index = n < append->n_entries ? link->sent_index + 1 : 0;
+}
+
+static int send_append(struct shard *shard, struct link *link,
+                       const struct raft_append_entries *append, struct raft_io_send *request,
+                       raft_io_send_cb cb)
+{
+    const struct raft_progress *progress = progress_of(shard, link->node_id);
+    bool probing = progress == NULL || progress->state != PIPELINE;
+    unsigned n = clip(append, probing);
+    uint64_t first = append->prev_log_index + 1;
+    uint64_t given_back = shard->snapshots.given_back;
+    unsigned cold = given_back < first ? 0 : (unsigned)(given_back - first + 1);
+    if (n > 0 && outgoing_unsent(link) > UNSENT_MAX)
+        return RAFT_NOCONNECTION;
+    cold = cold < n ? cold : n;
+    uint64_t commit = append->leader_commit;
+    commit = commit < first - 1 + n ? commit : first - 1 + n;
+    struct wire wire = {.type = WIRE_APPEND, .count = n, .term = append->term};
+    wire.a = append->prev_log_index;
+    wire.b = append->prev_log_term;
+    wire.c = commit;
+    wire.d = time_now_ms(shard);
+    struct buffer head = {0};
+    wire_encode(&head, &wire);
+    add_entry_heads(&head, append->entries, n, cold);
+    struct outgoing *out = outgoing_new(shard, &head, n + 1);
+    out->request = request;
+    out->cb = cb;
+    out->first_index = n > cold ? first + cold : 0;
+    if (cold > 0)
+        fetch(out, first, append->entries, cold);
+    for (unsigned i = cold; i < n; i++)
+        add_payload(out, &append->entries[i]);
+    note_sent(shard, link, append, n, commit);
+    outgoing_send(out, link);
+    if (out->fetching)
+        shard_read(shard, &out->fetch);
+    return 0;
+}
+
+void raft_net_tell_commit(struct shard *shard)
+{
+    const struct raft *raft = &shard->raft;
+    for (size_t i = 0; i < shard->links.count && raft->state == RAFT_LEADER; i++) {
+        struct link *link = shard->links.list[i];
+        const struct raft_progress *progress = progress_of(shard, link->node_id);
+        uint64_t commit =
+            raft->commit_index < link->sent_index ? raft->commit_index : link->sent_index;
+        if (!link->up || link->term != raft->current_term || progress == NULL ||
+            progress->state != PIPELINE || commit <= link->sent_commit)
+            continue;
+        struct raft_append_entries append = {.term = raft->current_term,
+                                             .prev_log_index = link->sent_index,
+                                             .prev_log_term = link->sent_term,
+                                             .leader_commit = commit};
+        (void)send_append(shard, link, &append, NULL, NULL);
+    }
+}
+
+/* ---- everything else ---- */
+
+static void offer_encode(struct wire *wire, const struct raft_install_snapshot *offer)
+{
+    *wire = (struct wire){.type = WIRE_OFFER, .count = 1, .term = offer->term};
+    wire->a = offer->last_index;
+    wire->b = offer->last_term;
+    wire->c = offer->conf_index;
+}
+
+static void vote_encode(struct wire *wire, const struct raft_request_vote *vote)
+{
+    unsigned flags =
+        (vote->pre_vote ? WIRE_PRE_VOTE : 0) | (vote->disrupt_leader ? WIRE_DISRUPT : 0);
+    *wire = (struct wire){.type = WIRE_VOTE, .flags = (uint16_t)flags, .term = vote->term};
+    wire->a = vote->candidate_id;
+    wire->b = vote->last_log_index;
+    wire->c = vote->last_log_term;
+}
+
+static void voted_encode(struct wire *wire, const struct raft_request_vote_result *voted)
+{
+    unsigned flags = (voted->vote_granted ? WIRE_GRANTED : 0) |
+                     (voted->pre_vote == raft_tribool_true ? WIRE_PRE_VOTE : 0);
+    *wire = (struct wire){.type = WIRE_VOTED, .flags = (uint16_t)flags, .term = voted->term};
+}
+
+static void result_encode(const struct shard *shard, struct wire *wire,
+                          const struct raft_append_entries_result *result)
+{
+    *wire = (struct wire){.type = WIRE_APPENDED, .term = result->term};
+    wire->flags = shard->disk_low ? WIRE_DISK_LOW : 0;
+    wire->a = result->rejected;
+    wire->b = result->rejected > 0 ? result->last_log_index
+                                   : guard_acknowledged(shard, result->last_log_index);
+}
+
+static bool encode(const struct shard *shard, const struct raft_message *message, struct wire *wire)
+{
+    switch (message->type) {
+    case RAFT_IO_APPEND_ENTRIES_RESULT:
+        result_encode(shard, wire, &message->append_entries_result);
+        return true;
+    case RAFT_IO_REQUEST_VOTE:
+        vote_encode(wire, &message->request_vote);
+        return true;
+    case RAFT_IO_REQUEST_VOTE_RESULT:
+        voted_encode(wire, &message->request_vote_result);
+        return true;
+    case RAFT_IO_INSTALL_SNAPSHOT:
+        offer_encode(wire, &message->install_snapshot);
+        return true;
+    case RAFT_IO_TIMEOUT_NOW:
+        *wire = (struct wire){.type = WIRE_TIMEOUT_NOW, .term = message->timeout_now.term};
+        wire->a = message->timeout_now.last_log_index;
+        wire->b = message->timeout_now.last_log_term;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* dropped: as if the network had lost it. */
+static int dropped(struct raft_io_send *request, raft_io_send_cb cb)
+{
+    if (cb != NULL)
+        cb(request, 0);
+    return 0;
+}
+
+static int on_send(void *data, struct raft_io_send *request, const struct raft_message *message,
+                   raft_io_send_cb cb)
+{
+    struct shard *shard = data;
+    struct link *link = links_find(shard, message->server_id);
+    struct wire wire;
+    struct buffer bytes = {0};
+    bool up = link != NULL && link->up && shard->stage != STAGE_CLOSING;
+    if (message->type == RAFT_IO_APPEND_ENTRIES)
+        return up ? send_append(shard, link, &message->append_entries, request, cb)
+                  : RAFT_NOCONNECTION;
+    if (message->type == RAFT_IO_TIMEOUT_NOW && !up)
+        return RAFT_NOCONNECTION;
+    if (up && message->type == RAFT_IO_REQUEST_VOTE &&
+        log_durable_index(shard->log) < guard_last_index(&shard->raft)) {
+        shard->guard.vote_again = true;
+        return dropped(request, cb);
+    }
+    if (!up || !encode(shard, message, &wire))
+        return dropped(request, cb);
+    wire_encode(&bytes, &wire);
+    if (message->type == RAFT_IO_INSTALL_SNAPSHOT)
+        configuration_encode(&bytes, &message->install_snapshot.conf);
+    struct outgoing *out = outgoing_new(shard, &bytes, 0);
+    out->request = request;
+    out->cb = cb;
+    outgoing_send(out, link);
+    return 0;
+}
+
+/* ---- from the network ---- */
+
+/* take_entries: copies, as the library wants them: one batch for all payloads. */
+static struct raft_entry *take_entries(const struct wire *wire)
+{
+    struct cursor heads = cursor_of(wire->items);
+    struct cursor payloads = heads;
+    (void)cursor_take(&payloads, (size_t)wire->count * WIRE_ENTRY_BYTES);
+    size_t bytes = cursor_left(&payloads);
+    if (wire->count == 0)
+        return NULL;
+    struct raft_entry *entries = raft_calloc(wire->count, sizeof *entries);
+    uint8_t *batch = raft_malloc(bytes + 1);
+    ASSERT(entries != NULL);
+    ASSERT(batch != NULL);
+    if (bytes > 0)
+        memcpy(batch, payloads.at, bytes);
+    size_t at = 0;
+    for (uint32_t i = 0; i < wire->count; i++) {
+        struct wire_entry entry;
+        wire_entry_decode(&heads, &entry);
+        entries[i] = (struct raft_entry){.term = entry.term, .type = entry.type, .batch = batch};
+        entries[i].buf = (struct raft_buffer){batch + at, entry.length};
+        at += entry.length;
+    }
+    return entries;
+}
+
+static void receive_append(struct shard *shard, const struct wire *wire,
+                           struct raft_message *message)
+{
+    if (!wire_entries_check(wire)) {
+        trace_warn("shard", "bad-append", "dir=\"%s\" from=%" PRIu64 " index=%" PRIu64,
+                   shard->options.dir, (uint64_t)message->server_id, wire->a);
+        return;
+    }
+    uint64_t last = wire->a + wire->count;
+    message->type = RAFT_IO_APPEND_ENTRIES;
+    message->append_entries =
+        (struct raft_append_entries){.term = wire->term,
+                                     .prev_log_index = wire->a,
+                                     .prev_log_term = wire->b,
+                                     .leader_commit = wire->c < last ? wire->c : last,
+                                     .entries = take_entries(wire),
+                                     .n_entries = wire->count};
+    if (wire->term >= shard->raft.current_term)
+        time_heard(shard, wire->d);
+    if (guard_receive(shard, message) || message->append_entries.entries == NULL)
+        return;
+    raft_free(message->append_entries.entries[0].batch);
+    raft_free(message->append_entries.entries);
+}
+
+static void receive_vote(const struct wire *wire, struct raft_message *message)
+{
+    message->type = RAFT_IO_REQUEST_VOTE;
+    message->request_vote =
+        (struct raft_request_vote){.term = wire->term,
+                                   .candidate_id = wire->a,
+                                   .last_log_index = wire->b,
+                                   .last_log_term = wire->c,
+                                   .disrupt_leader = (wire->flags & WIRE_DISRUPT) != 0,
+                                   .pre_vote = (wire->flags & WIRE_PRE_VOTE) != 0};
+}
+
+void raft_net_receive(struct shard *shard, struct link *link, const struct wire *wire)
+{
+    struct raft_message message = {.server_id = link->node_id, .server_address = link->address};
+    switch (wire->type) {
+    case WIRE_APPEND:
+        receive_append(shard, wire, &message);
+        return;
+    case WIRE_APPENDED:
+        link->disk_low = (wire->flags & WIRE_DISK_LOW) != 0;
+        message.type = RAFT_IO_APPEND_ENTRIES_RESULT;
+        message.append_entries_result =
+            (struct raft_append_entries_result){wire->term, wire->a, wire->b};
+        break;
+    case WIRE_VOTE:
+        receive_vote(wire, &message);
+        break;
+    case WIRE_VOTED:
+        message.type = RAFT_IO_REQUEST_VOTE_RESULT;
+        message.request_vote_result =
+            (struct raft_request_vote_result){wire->term, (wire->flags & WIRE_GRANTED) != 0,
+                                              TO_RAFT_TRIBOOL((wire->flags & WIRE_PRE_VOTE) != 0)};
+        break;
+    case WIRE_TIMEOUT_NOW:
+        message.type = RAFT_IO_TIMEOUT_NOW;
+        message.timeout_now = (struct raft_timeout_now){wire->term, wire->a, wire->b};
+        break;
+    default:
+        return; /* an offer: see catch_up.c */
+    }
+    (void)guard_receive(shard, &message);
+}
+
+void raft_net_init(struct shard *shard)
+{
+    shard->disk.send = on_send;
+}
