@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Files and directories for the log. Only what must be testable to fail goes through the table:
- * writes and syncs. A short write is continued; EINTR is retried; every other error is returned and
- * is for the caller to treat as final (the kernel may drop dirty pages after a failed fsync, so
- * trying again would report success for data that is gone). */
+ * writes, syncs and renames. A short write is continued; EINTR is retried; every other error is
+ * returned and is for the caller to treat as final (the kernel may drop dirty pages after a failed
+ * fsync, so trying again would report success for data that is gone). */
 #include "broker/log/disk.h"
 
 #include "proto/base/assert.h"
@@ -30,7 +30,13 @@ static int real_sync(void *data, int fd, bool whole)
     return whole ? fsync(fd) : fdatasync(fd);
 }
 
-const struct log_disk log_disk_real = {NULL, real_write, real_sync};
+static int real_rename(void *data, int from_fd, const char *from, int to_fd, const char *to)
+{
+    (void)data;
+    return renameat(from_fd, from, to_fd, to);
+}
+
+const struct log_disk log_disk_real = {NULL, real_write, real_sync, real_rename};
 
 static int advance(struct iovec **parts, int *count, size_t written)
 {
@@ -75,6 +81,12 @@ int disk_sync(const struct log_disk *disk, int fd)
 int disk_sync_whole(const struct log_disk *disk, int fd)
 {
     return disk->sync(disk->data, fd, true) == 0 ? 0 : errno;
+}
+
+int disk_rename(const struct log_disk *disk, int from_fd, const char *from, int to_fd,
+                const char *to)
+{
+    return disk->rename(disk->data, from_fd, from, to_fd, to) == 0 ? 0 : errno;
 }
 
 int disk_read(int fd, uint8_t *out, size_t length, uint64_t offset, bool nowait, size_t *got)

@@ -15,6 +15,7 @@ struct log_disk {
     void *data;
     ssize_t (*write)(void *data, int fd, const struct iovec *parts, int count, off_t offset);
     int (*sync)(void *data, int fd, bool whole); /* whole: fsync, else fdatasync; -1 and errno */
+    int (*rename)(void *data, int from_fd, const char *from, int to_fd, const char *to);
 };
 
 /* log_disk_real: the kernel's. */
@@ -27,6 +28,10 @@ MUST_CHECK int disk_write_bytes(const struct log_disk *disk, int fd, struct slic
                                 uint64_t offset);
 MUST_CHECK int disk_sync(const struct log_disk *disk, int fd);
 MUST_CHECK int disk_sync_whole(const struct log_disk *disk, int fd);
+
+/* disk_rename: `from` in one folder to `to` in another, or the same. */
+MUST_CHECK int disk_rename(const struct log_disk *disk, int from_fd, const char *from, int to_fd,
+                           const char *to);
 
 /* disk_read: up to `length` bytes from `offset`; *got is less at the end of the file. nowait:
  * EAGAIN if the bytes are not in memory. */

@@ -7,6 +7,7 @@
 #include "broker/log/log.h"
 #include "broker/log/meta.h"
 #include "broker/log/sparse.h"
+#include "broker/log/transfer.h"
 
 #define NAME_BYTES         48
 #define OPEN_FILES_MAX     64 /* sealed segments kept open for reading */
@@ -37,26 +38,36 @@ struct segment {
     int fd;              /* -1: closed */
     bool sealed;
     bool damaged; /* a rewrite found out */
-    bool retired; /* replaced by its rewritten self; only reads still use it */
+    bool retired; /* removed, or replaced by its rewritten self; only reads still use it */
 };
 
 /* Values of `live` that are no counts. */
 #define BLOCK_GONE  UINT16_MAX       /* left out by a rewrite, or about to be */
 #define BLOCK_STUCK (UINT16_MAX - 1) /* counting was given up: kept as long as the segment */
 
-enum op_type { OP_OPEN, OP_WRITE, OP_SEAL, OP_CUT, OP_REMOVE, OP_SWITCH, OP_TYPE_COUNT };
+enum op_type {
+    OP_OPEN,
+    OP_WRITE,
+    OP_SEAL,
+    OP_CUT,
+    OP_REMOVE,
+    OP_SWITCH,
+    OP_INSTALL,
+    OP_TYPE_COUNT
+};
 
 /* One step of the writer; see writer.c. */
 struct op {
     enum op_type type;
     struct op *next;
     struct segment *segment;
-    struct segment *fresh;     /* SWITCH: what takes the segment's place */
-    uint32_t offset;           /* WRITE, SEAL: where; CUT: the new end */
-    struct log_entry entry;    /* WRITE; CUT: only the index, the first that goes */
-    struct log_append *append; /* WRITE: of the last entry of a request */
-    struct buffer footer;      /* SEAL */
-    char spare[NAME_BYTES];    /* OPEN: file to use; REMOVE: name to keep it under; or "" */
+    struct segment *fresh;         /* SWITCH: what takes the segment's place */
+    uint32_t offset;               /* WRITE, SEAL: where; CUT: the new end */
+    struct log_entry entry;        /* WRITE; CUT: only the index, the first that goes */
+    struct log_append *append;     /* WRITE: of the last entry of a request */
+    struct buffer footer;          /* SEAL */
+    struct log_incoming *incoming; /* INSTALL */
+    char spare[NAME_BYTES];        /* OPEN: file to use; REMOVE: name to keep it under; or "" */
 };
 
 struct op_list {
@@ -129,7 +140,12 @@ struct log {
     uv_timer_t pace;         /* when the next may begin */
     bool pace_open;
 
+    struct log_incoming *incoming; /* what another node sends, until it is taken over */
+    uint64_t incoming_number;      /* for names */
+    uint32_t incoming_ends;        /* given up, and not yet removed */
+
     uint32_t reads;
+    uint32_t exports; /* open */
     uint64_t bytes_written;
     uint64_t syncs;
     uint64_t rewrites;
@@ -162,6 +178,7 @@ void segments_add(struct log *log, struct segment *segment); /* behind all other
 void segments_remove(struct log *log, struct segment *segment);
 void segments_replace(struct log *log, struct segment *old, struct segment *fresh);
 struct segment *segments_find(const struct log *log, uint64_t index); /* NULL: not there */
+void segments_hold_nothing(struct log *log);
 struct segment *segments_last(const struct log *log);
 /* segment_open_file: make sure that fd is open; 0 or an errno. */
 MUST_CHECK int segment_open_file(struct log *log, struct segment *segment);
@@ -169,6 +186,19 @@ MUST_CHECK int segment_open_file(struct log *log, struct segment *segment);
 void segment_close_later(struct log *log, struct segment *segment);
 /* segment_consider: remove it if nobody needs it any more. */
 void segment_consider(struct log *log, struct segment *segment);
+
+/* ---- reader.c ---- */
+/* One frame of a segment that is in use from read_step_begin to read_step_end, both on the loop. */
+struct read_step {
+    struct segment *segment; /* NULL: the entry is not there */
+    int fd;
+    int error;
+    uint64_t segment_id;
+    uint32_t frame_at;
+};
+void read_step_begin(struct log *log, uint64_t index, struct read_step *step);
+void read_step_end(struct log *log, struct read_step *step);
+enum status read_step_status(const struct read_step *step); /* CORRUPT: not there */
 
 /* ---- recover.c ---- */
 MUST_CHECK enum status recover_segments(struct log *log, const char **error);
@@ -198,7 +228,25 @@ MUST_CHECK enum status snapshots_list(struct log *log, const char **error);
 /* snapshots_stop: end the child that is writing one; its put fails. */
 void snapshots_stop(struct log *log);
 
+/* ---- install.c ---- */
+/* install_decide: the staging folder becomes the one to install: what follows happens, also after a
+ * crash. *decided: it may have, even if there was an error. thread: pool. */
+MUST_CHECK int install_decide(struct log *log, const char *name, bool *decided);
+/* install_move: entries behind keep_index are gone for good: everything in the folder goes to its
+ * place, older snapshots go, then the folder. thread: pool, or at start. */
+MUST_CHECK int install_move(struct log *log);
+/* install_recover: at start, before anything else: leftovers of staging go; what was decided is
+ * carried out. */
+MUST_CHECK enum status install_recover(struct log *log, const char **error);
+
+/* ---- incoming.c ---- */
+void incoming_proceed(struct log *log); /* a snapshot put has ended */
+void incoming_installed(struct log *log, struct log_incoming *incoming);
+void incoming_close(struct log *log);
+
 /* ---- log.c ---- */
+/* log_cut: drop every entry from `index` on. The last segment that is left is sealed. */
+void log_cut(struct log *log, uint64_t index);
 /* log_maybe_closed: after every end of an activity. The log may be gone when it returns. */
 void log_maybe_closed(struct log *log);
 

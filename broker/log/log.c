@@ -9,6 +9,8 @@
  *     DIR/segments/N.seg      entries from N on (frame.c, writer.c, recover.c)
  *     DIR/segments/spare-N    files to be used again
  *     DIR/snapshots/N.snap    state after entry N (snapshot_file.c, snapshot_store.c)
+ *     DIR/incoming-N, install what another node sends, until it is taken over (incoming.c,
+ * install.c)
  *
  * I1  Once there has been an entry there is a segment, also after everything was truncated: it says
  *     which index comes next.
@@ -112,11 +114,15 @@ static enum status recover(struct log *log, const char **error)
 {
     enum status status = open_folders(log, error);
     if (status == STATUS_OK)
+        status = install_recover(log, error);
+    if (status == STATUS_OK)
         status = snapshots_list(log, error);
     if (status == STATUS_OK)
         status = recover_segments(log, error);
     if (status == STATUS_OK)
         status = open_meta(log, error);
+    /* What stands before the unbroken run can serve no replay. */
+    log->done_index = log_first_index(log) - 1;
     return status;
 }
 
@@ -149,7 +155,8 @@ void log_maybe_closed(struct log *log)
 {
     bool busy = log->writing || log->in_callbacks || log->preparing > 0 || log->putting != NULL ||
                 log->reads > 0 || log->queue.first != NULL || log->rewrite != NULL ||
-                log->pace_open;
+                log->pace_open || log->incoming != NULL || log->incoming_ends > 0 ||
+                log->exports > 0;
     if (log->closed == NULL || busy)
         return;
     void (*closed)(void *data) = log->closed;
@@ -166,6 +173,7 @@ void log_close(struct log *log, void (*closed)(void *data), void *data)
     log->reclaim = false; /* what is queued is enough work */
     rewrite_close(log);
     snapshots_stop(log);
+    incoming_close(log);
     writer_kick(log);
     log_maybe_closed(log);
 }
@@ -299,6 +307,7 @@ void log_append(struct log *log, struct log_append *append, const struct log_ent
                 size_t count)
 {
     ASSERT(count > 0);
+    ASSERT(log->incoming == NULL);
     for (size_t i = 0; i < count; i++)
         append_one(log, &entries[i], i + 1 == count ? append : NULL);
     writer_kick(log);
@@ -324,11 +333,8 @@ static void drop_tail(struct log *log, uint64_t index)
     }
 }
 
-void log_truncate(struct log *log, uint64_t index)
+void log_cut(struct log *log, uint64_t index)
 {
-    ASSERT(index > 0);
-    if (index >= log->next_index)
-        return;
     drop_tail(log, index);
     struct segment *last = segments_last(log);
     struct op op = {.type = OP_CUT, .entry = {.index = index}};
@@ -346,10 +352,19 @@ void log_truncate(struct log *log, uint64_t index)
     log->cut_floor = index < log->cut_floor ? index : log->cut_floor;
     if (log->durable_index >= index)
         log->durable_index = index - 1;
-    if (op.segment != NULL)
+    if (last != NULL && !last->sealed)
         seal(log, last);
     log->next_index = index;
-    if (last == NULL) /* I1 */
+}
+
+void log_truncate(struct log *log, uint64_t index)
+{
+    ASSERT(index > 0);
+    ASSERT(log->incoming == NULL);
+    if (index >= log->next_index)
+        return;
+    log_cut(log, index);
+    if (log->segment_count == 0) /* I1 */
         open_next(log, 0);
     writer_kick(log);
 }

@@ -18,14 +18,6 @@
 #define RUN_BYTES_MAX   (256u << 10)
 #define HEAD_BYTES_GOOD 512u /* header and table of a payload of up to 468 KiB */
 
-struct read_step {
-    struct segment *segment; /* NULL: the entry is not there */
-    int fd;
-    int error;
-    uint64_t segment_id;
-    uint32_t frame_at;
-};
-
 /* What was read last. */
 struct window {
     bool nowait;
@@ -156,7 +148,7 @@ static void window_free(struct window *w)
     buffer_free(&w->blocks);
 }
 
-static void step_begin(struct log *log, uint64_t index, struct read_step *step)
+void read_step_begin(struct log *log, uint64_t index, struct read_step *step)
 {
     uint32_t slot;
     *step = (struct read_step){.segment = segments_find(log, index), .fd = -1};
@@ -172,7 +164,7 @@ static void step_begin(struct log *log, uint64_t index, struct read_step *step)
     step->segment->users++;
 }
 
-static void step_end(struct log *log, struct read_step *step)
+void read_step_end(struct log *log, struct read_step *step)
 {
     if (step->segment == NULL)
         return;
@@ -184,15 +176,15 @@ bool log_read_now(struct log *log, struct body_ref ref, struct buffer *out)
 {
     struct window w = {.nowait = true};
     struct read_step step;
-    step_begin(log, ref.index, &step);
+    read_step_begin(log, ref.index, &step);
     bool done =
         step.segment != NULL && step.error == 0 && read_body(&w, &step, &ref, 1, out) == STATUS_OK;
-    step_end(log, &step);
+    read_step_end(log, &step);
     window_free(&w);
     return done;
 }
 
-static enum status step_status(const struct read_step *step)
+enum status read_step_status(const struct read_step *step)
 {
     if (step->segment == NULL)
         return STATUS_CORRUPT;
@@ -206,7 +198,7 @@ static void run_read(uv_work_t *work)
     struct log_read *read = CONTAINER_OF(work, struct log_read, work);
     struct window w = {.nowait = false};
     for (size_t i = 0; i < read->count && read->status == STATUS_OK; i++) {
-        read->status = step_status(&read->steps[i]);
+        read->status = read_step_status(&read->steps[i]);
         if (read->status == STATUS_OK)
             read->status =
                 read_body(&w, &read->steps[i], read->refs + i, read->count - i, &read->out);
@@ -220,7 +212,7 @@ static void after_read(uv_work_t *work, int status)
     struct log *log = read->log;
     (void)status; /* never cancelled */
     for (size_t i = 0; i < read->count; i++)
-        step_end(log, &read->steps[i]);
+        read_step_end(log, &read->steps[i]);
     free(read->steps);
     log->reads--;
     read->done(read, read->status);
@@ -234,7 +226,7 @@ void log_read(struct log *log, struct log_read *read)
     read->steps = calloc(read->count + 1, sizeof *read->steps);
     ASSERT(read->steps != NULL);
     for (size_t i = 0; i < read->count; i++)
-        step_begin(log, read->refs[i].index, &read->steps[i]);
+        read_step_begin(log, read->refs[i].index, &read->steps[i]);
     log->reads++;
     int error = uv_queue_work(log->options.loop, &read->work, run_read, after_read);
     ASSERT(error == 0);

@@ -225,9 +225,8 @@ int rewrite_switch(struct log *log, const struct segment *segment)
 {
     char name[NAME_BYTES];
     segment_name(segment->head.first_index, name);
-    if (renameat(log->segments_fd, REWRITE_NAME, log->segments_fd, name) != 0)
-        return errno;
-    return disk_sync_whole(log->disk, log->segments_fd);
+    int error = disk_rename(log->disk, log->segments_fd, REWRITE_NAME, log->segments_fd, name);
+    return error != 0 ? error : disk_sync_whole(log->disk, log->segments_fd);
 }
 
 /* ---- planning ---- */
@@ -439,6 +438,8 @@ void rewrite_consider(struct log *log, struct segment *segment)
 
 void rewrite_open(struct log *log)
 {
+    if (log->pace_open)
+        return;
     uv_timer_init(log->options.loop, &log->pace);
     uv_unref((uv_handle_t *)&log->pace);
     log->pace.data = log;

@@ -199,6 +199,18 @@ bool segment_release(struct segment *segment, struct body_ref ref)
     return true;
 }
 
+void segments_hold_nothing(struct log *log)
+{
+    for (size_t i = 0; i < log->segment_count; i++) {
+        struct segment *segment = log->segments[i];
+        for (uint32_t b = 0; b < segment->block_count; b++)
+            segment->live[b] = segment->live[b] == BLOCK_GONE ? BLOCK_GONE : 0;
+        segment->holds = 0;
+        segment->live_bytes = 0;
+    }
+    log->missing = 0;
+}
+
 /* ---- all of them ---- */
 
 void segments_add(struct log *log, struct segment *segment)
@@ -311,12 +323,12 @@ void segment_close_later(struct log *log, struct segment *segment)
     segment->fd = -1;
 }
 
-/* let_go: the reads that a replaced segment waited for are over. */
+/* let_go: of a removed or replaced segment, when the reads that it waited for are over. */
 static void let_go(struct log *log, struct segment *segment)
 {
     if (segment->users > 0)
         return;
-    if (segment->fd >= 0)
+    if (segment->fd >= 0 && segment->sealed)
         log->open_files--;
     segment_close_later(log, segment);
     segment_free(segment);

@@ -32,7 +32,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define HEAD_BYTES       64u
+#define HEAD_BYTES       SNAPSHOT_HEAD_BYTES
 #define BLOCK_HEAD_BYTES 12u
 #define CONFIG_BYTES_MAX (64u << 10)
 #define TEMPORARY_NAME   "new.tmp"
@@ -152,9 +152,8 @@ int snapshot_publish(const struct log_disk *disk, int dir_fd, uint64_t index)
 {
     char name[SNAPSHOT_NAME_BYTES];
     snapshot_name(index, name);
-    if (renameat(dir_fd, TEMPORARY_NAME, dir_fd, name) != 0)
-        return errno;
-    return disk_sync_whole(disk, dir_fd);
+    int error = disk_rename(disk, dir_fd, TEMPORARY_NAME, dir_fd, name);
+    return error != 0 ? error : disk_sync_whole(disk, dir_fd);
 }
 
 void snapshot_discard(int dir_fd)
@@ -199,19 +198,26 @@ static bool read_blocks(struct cursor *in, uint32_t count, uint64_t raw_bytes, s
     return out->length == raw_bytes && cursor_left(in) == 0;
 }
 
+bool snapshot_peek(struct slice head, struct log_snapshot *out)
+{
+    *out = (struct log_snapshot){0};
+    if (head.length < HEAD_BYTES || memcmp(head.data, magic, sizeof magic) != 0 ||
+        bytes_get_u32(head.data + 60) != crc32c(0, slice_make(head.data, 60)))
+        return false;
+    out->index = bytes_get_u64(head.data + 8);
+    out->term = bytes_get_u64(head.data + 16);
+    out->config_index = bytes_get_u64(head.data + 24);
+    return out->index > 0;
+}
+
 enum status snapshot_decode(struct slice file, struct log_snapshot *out)
 {
     struct cursor in = cursor_of(file);
     struct slice head = cursor_take(&in, HEAD_BYTES);
-    *out = (struct log_snapshot){0};
-    if (in.bad || memcmp(head.data, magic, sizeof magic) != 0 ||
-        bytes_get_u32(head.data + 60) != crc32c(0, slice_make(head.data, 60)))
+    if (!snapshot_peek(head, out))
         return STATUS_CORRUPT;
-    out->index = bytes_get_u64(head.data + 8);
-    out->term = bytes_get_u64(head.data + 16);
-    out->config_index = bytes_get_u64(head.data + 24);
     struct slice config = cursor_take(&in, bytes_get_u32(head.data + 32));
-    if (in.bad || out->index == 0 || config.length > CONFIG_BYTES_MAX ||
+    if (in.bad || config.length > CONFIG_BYTES_MAX ||
         crc32c(0, config) != bytes_get_u32(head.data + 52) ||
         !read_blocks(&in, bytes_get_u32(head.data + 36), bytes_get_u64(head.data + 40),
                      &out->data)) {

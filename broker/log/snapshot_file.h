@@ -7,6 +7,7 @@
 
 #define SNAPSHOT_BLOCK_BYTES (256u << 10)
 #define SNAPSHOT_NAME_BYTES  32
+#define SNAPSHOT_HEAD_BYTES  64u
 
 struct log_snapshot {
     uint64_t index;
@@ -52,6 +53,10 @@ MUST_CHECK int snapshot_end(struct snapshot_sink *sink);
  * snapshot_discard: remove it. thread: pool. */
 MUST_CHECK int snapshot_publish(const struct log_disk *disk, int dir_fd, uint64_t index);
 void snapshot_discard(int dir_fd);
+
+/* snapshot_peek: index, term and config_index from the first SNAPSHOT_HEAD_BYTES of a file, which
+ * match their checksum; the rest of *out is zero. */
+MUST_CHECK bool snapshot_peek(struct slice head, struct log_snapshot *out);
 
 /* snapshot_decode: a whole file. CORRUPT leaves *out empty. Memory taken is bounded by 256 times
  * the length of the file. */

@@ -144,6 +144,7 @@ static void after_put(uv_work_t *work, int status)
                    WTERMSIG(put->ended));
     buffer_free(&put->image);
     put->done(put, put->error == 0 ? STATUS_OK : status_from_errno(put->error));
+    incoming_proceed(log);
     log_maybe_closed(log);
 }
 
@@ -240,7 +241,7 @@ static int memory_sync(void *data, int fd, bool whole)
 /* make_image: the file, in memory. */
 static void make_image(struct log_snapshot_put *put)
 {
-    struct log_disk memory = {&put->image, memory_write, memory_sync};
+    struct log_disk memory = {&put->image, memory_write, memory_sync, NULL};
     struct snapshot_sink sink;
     snapshot_begin(&sink, &memory, -1, &put->snapshot);
     put->make(put->make_data, &sink);
@@ -253,6 +254,7 @@ static void make_image(struct log_snapshot_put *put)
 void log_snapshot_put(struct log *log, struct log_snapshot_put *put)
 {
     ASSERT(log->putting == NULL);
+    ASSERT(log->incoming == NULL);
     ASSERT(put->snapshot.index >= log_snapshot_index(log));
     put->log = log;
     put->pid = 0;

@@ -10,6 +10,7 @@
  *     CUT     shorten a segment: entries were truncated
  *     REMOVE  unlink a segment, or keep it as a spare
  *     SWITCH  let the rewritten file take the segment's name (rewrite.c)
+ *     INSTALL move the files that came from another node to where they belong (install.c)
  *
  * I1  A segment's file is sealed before the next one exists, so only the last may be unsealed.
  * I2  A file under a segment's name has a synced header: it is written and synced as a spare and
@@ -76,8 +77,8 @@ static int run_open(struct job *job, struct op *op)
         error = disk_write_bytes(log->disk, segment->fd, slice_make(head, sizeof head), 0);
     if (error == 0)
         error = disk_sync_whole(log->disk, segment->fd);
-    if (error == 0 && renameat(log->segments_fd, from, log->segments_fd, name) != 0)
-        error = errno;
+    if (error == 0)
+        error = disk_rename(log->disk, log->segments_fd, from, log->segments_fd, name);
     job->syncs += 2;
     return error != 0 ? error : disk_sync_whole(log->disk, log->segments_fd);
 }
@@ -190,10 +191,12 @@ static int run_remove(struct job *job, struct op *op)
         return error;
     job->doing = "removing a segment";
     segment_name(op->segment->head.first_index, name);
-    int failed = op->spare[0] != '\0' ? renameat(dir_fd, name, dir_fd, op->spare)
-                                      : unlinkat(dir_fd, name, 0);
+    if (op->spare[0] != '\0')
+        error = disk_rename(job->log->disk, dir_fd, name, dir_fd, op->spare);
+    else if (unlinkat(dir_fd, name, 0) != 0)
+        error = errno;
     job->syncs++;
-    return failed != 0 ? errno : disk_sync_whole(job->log->disk, dir_fd);
+    return error != 0 ? error : disk_sync_whole(job->log->disk, dir_fd);
 }
 
 static int run_switch(struct job *job, struct op *op)
@@ -204,9 +207,18 @@ static int run_switch(struct job *job, struct op *op)
     return error != 0 ? error : rewrite_switch(job->log, op->segment);
 }
 
+static int run_install(struct job *job, struct op *op)
+{
+    (void)op;
+    int error = run_sync(job);
+    job->doing = "taking over a snapshot";
+    job->syncs += 4;
+    return error != 0 ? error : install_move(job->log);
+}
+
 static int (*const runners[OP_TYPE_COUNT])(struct job *job, struct op *op) = {
     [OP_OPEN] = run_open,     [OP_SEAL] = run_seal,     [OP_CUT] = run_cut,
-    [OP_REMOVE] = run_remove, [OP_SWITCH] = run_switch,
+    [OP_REMOVE] = run_remove, [OP_SWITCH] = run_switch, [OP_INSTALL] = run_install,
 };
 
 static void run_job(uv_work_t *work)
@@ -271,20 +283,22 @@ static void complete_cut(struct log *log, struct op *op)
 
 static void complete_remove(struct log *log, struct op *op)
 {
-    if (op->segment->fd >= 0 && op->segment->sealed)
-        log->open_files--;
     if (op->spare[0] != '\0') {
         log->spares_coming--;
         memcpy(log->spares[log->spare_count++], op->spare, NAME_BYTES);
     }
-    segment_close_later(log, op->segment);
-    segment_free(op->segment);
-    op->segment = NULL;
+    op->segment->retired = true; /* a read of what an installed snapshot drops may go on in it */
+}
+
+static void complete_install(struct log *log, struct op *op)
+{
+    incoming_installed(log, op->incoming);
 }
 
 static void (*const completers[OP_TYPE_COUNT])(struct log *log, struct op *op) = {
-    [OP_OPEN] = complete_open, [OP_WRITE] = complete_write,   [OP_SEAL] = complete_seal,
-    [OP_CUT] = complete_cut,   [OP_REMOVE] = complete_remove, [OP_SWITCH] = rewrite_switched,
+    [OP_OPEN] = complete_open,       [OP_WRITE] = complete_write,   [OP_SEAL] = complete_seal,
+    [OP_CUT] = complete_cut,         [OP_REMOVE] = complete_remove, [OP_SWITCH] = rewrite_switched,
+    [OP_INSTALL] = complete_install,
 };
 
 static void complete_ops(struct log *log, struct op_list *ops)
@@ -327,6 +341,7 @@ static void after_job(uv_work_t *work, int status)
     log->in_callbacks = false;
     log->writing = false;
     writer_kick(log);
+    incoming_proceed(log);
     log_maybe_closed(log);
 }
 

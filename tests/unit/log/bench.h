@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A log in a directory of its own, on the real file system, with a disk whose writes and syncs a
- * test can make fail; and files changed by hand. */
+/* A log in a directory of its own, on the real file system, with a disk whose writes, syncs
+ * and renames a test can make fail; and files changed by hand. */
 #ifndef TESTS_UNIT_LOG_BENCH_H
 #define TESTS_UNIT_LOG_BENCH_H
 
@@ -49,6 +49,11 @@ static inline int bench_sync(void *data, int fd, bool whole)
     return bench_fails(data) ? -1 : log_disk_real.sync(NULL, fd, whole);
 }
 
+static inline int bench_rename(void *data, int from_fd, const char *from, int to_fd, const char *to)
+{
+    return bench_fails(data) ? -1 : log_disk_real.rename(NULL, from_fd, from, to_fd, to);
+}
+
 static inline void bench_fatal(void *data, const char *sentence)
 {
     struct bench *b = data;
@@ -57,7 +62,7 @@ static inline void bench_fatal(void *data, const char *sentence)
 
 static inline enum status bench_try_open(struct bench *b, const char **error)
 {
-    b->disk = (struct log_disk){b, bench_write, bench_sync};
+    b->disk = (struct log_disk){b, bench_write, bench_sync, bench_rename};
     b->calls = 0;
     b->options.loop = &b->loop;
     b->options.dir = b->dir;

@@ -184,7 +184,7 @@ static void run_with_failing_disk(void *data)
 {
     struct scene *scene = data;
     struct bench *b = scene->b;
-    b->disk = (struct log_disk){b, bench_write, bench_sync};
+    b->disk = (struct log_disk){b, bench_write, bench_sync, bench_rename};
     b->options.disk = &b->disk;
     b->error = scene->error;
     open_real(b);
@@ -229,7 +229,7 @@ static void set_term_on_failing_disk(void *data)
 {
     struct scene *scene = data;
     struct bench *b = scene->b;
-    b->disk = (struct log_disk){b, bench_write, bench_sync};
+    b->disk = (struct log_disk){b, bench_write, bench_sync, bench_rename};
     b->options.disk = &b->disk;
     open_real(b);
     CHECK(log_set_term(b->log, 5) == STATUS_OK);

@@ -745,7 +745,7 @@ static void fail_one(struct bench *b, int writes, int syncs)
 {
     struct failing f = {.writes_left = -1, .syncs_left = -1};
     struct pending pending[30];
-    f.disk = (struct log_disk){&f, failing_write, failing_sync};
+    f.disk = (struct log_disk){&f, failing_write, failing_sync, log_disk_real.rename};
     b->options.disk = &f.disk;
     b->fatal[0] = '\0';
     open_log(b);
