@@ -120,8 +120,10 @@ static const char *folder_make(const char *path, struct arena *arena)
         at = strchr(at + 1, '/');
         if (at != NULL)
             *at = '\0';
-        if (mkdir(copy, 0700) != 0 && errno != EEXIST)
-            return strerror(errno);
+        bool made = mkdir(copy, 0700) == 0;
+        int error = made ? disk_sync_parent(&log_disk_real, copy) : errno;
+        if (error != 0 && error != EEXIST)
+            return strerror(error);
         if (at != NULL)
             *at = '/';
     }

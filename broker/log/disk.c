@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,6 +88,31 @@ int disk_rename(const struct log_disk *disk, int from_fd, const char *from, int 
                 const char *to)
 {
     return disk->rename(disk->data, from_fd, from, to_fd, to) == 0 ? 0 : errno;
+}
+
+int disk_sync_name(const struct log_disk *disk, int dir_fd, const char *name)
+{
+    int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : errno;
+    int error = disk_sync_whole(disk, fd);
+    close(fd);
+    return error;
+}
+
+int disk_sync_parent(const struct log_disk *disk, const char *path)
+{
+    char parent[PATH_MAX];
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    while (length > 0 && path[length - 1] != '/')
+        length--;
+    if (length >= sizeof parent)
+        return ENAMETOOLONG;
+    memcpy(parent, length > 0 ? path : ".", length > 0 ? length : 1);
+    parent[length > 0 ? length : 1] = '\0';
+    return disk_sync_name(disk, AT_FDCWD, parent);
 }
 
 int disk_read(int fd, uint8_t *out, size_t length, uint64_t offset, bool nowait, size_t *got)

@@ -33,6 +33,11 @@ MUST_CHECK int disk_sync_whole(const struct log_disk *disk, int fd);
 MUST_CHECK int disk_rename(const struct log_disk *disk, int from_fd, const char *from, int to_fd,
                            const char *to);
 
+/* disk_sync_name: the file or folder `name` in a folder; 0 also when it is not there.
+ * disk_sync_parent: the folder that holds `path`. */
+MUST_CHECK int disk_sync_name(const struct log_disk *disk, int dir_fd, const char *name);
+MUST_CHECK int disk_sync_parent(const struct log_disk *disk, const char *path);
+
 /* disk_read: up to `length` bytes from `offset`; *got is less at the end of the file. nowait:
  * EAGAIN if the bytes are not in memory. */
 MUST_CHECK int disk_read(int fd, uint8_t *out, size_t length, uint64_t offset, bool nowait,

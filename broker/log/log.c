@@ -110,6 +110,30 @@ static enum status open_meta(struct log *log, const char **error)
     return code == 0 ? STATUS_OK : refuse_errno(log, "/meta-1", code, error);
 }
 
+/* make_durable: what a process wrote and did not sync before it ended may be in the kernel's memory
+ * only, and a power failure would still take it away. It was read, and is believed and built upon
+ * from here on, so it has to be on disk first. (Segments before the last were synced before the
+ * next one was made.) */
+static enum status make_durable(struct log *log, const char **error)
+{
+    char name[NAME_BYTES];
+    const struct segment *last = segments_last(log);
+    int code = disk_sync_parent(log->disk, log->dir);
+    if (code == 0 && last != NULL) {
+        segment_name(last->head.first_index, name);
+        code = disk_sync_name(log->disk, log->segments_fd, name);
+    }
+    if (code == 0)
+        code = meta_sync(log->disk, log->dir_fd);
+    if (code == 0)
+        code = disk_sync_whole(log->disk, log->segments_fd);
+    if (code == 0)
+        code = disk_sync_whole(log->disk, log->snapshots_fd);
+    if (code == 0)
+        code = disk_sync_whole(log->disk, log->dir_fd);
+    return code == 0 ? STATUS_OK : refuse_errno(log, "", code, error);
+}
+
 static enum status recover(struct log *log, const char **error)
 {
     enum status status = open_folders(log, error);
@@ -123,6 +147,8 @@ static enum status recover(struct log *log, const char **error)
         status = open_meta(log, error);
     /* What stands before the unbroken run can serve no replay. */
     log->done_index = log_first_index(log) - 1;
+    if (status == STATUS_OK)
+        status = make_durable(log, error);
     return status;
 }
 

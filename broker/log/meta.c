@@ -110,3 +110,9 @@ int meta_store(const struct log_disk *disk, int dir_fd, struct log_meta *meta)
         *meta = next;
     return error;
 }
+
+int meta_sync(const struct log_disk *disk, int dir_fd)
+{
+    int error = disk_sync_name(disk, dir_fd, names[0]);
+    return error != 0 ? error : disk_sync_name(disk, dir_fd, names[1]);
+}

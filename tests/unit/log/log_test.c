@@ -785,6 +785,72 @@ static void any_failing_write_or_sync_is_final(void **state)
     }
 }
 
+/* ---- what an earlier process did not sync ---- */
+
+struct synced {
+    struct log_disk disk;
+    ino_t inodes[64];
+    size_t count;
+    bool lies; /* nothing is synced */
+};
+
+static int noting_sync(void *data, int fd, bool whole)
+{
+    struct synced *s = data;
+    struct stat info;
+    if (s->lies)
+        return 0;
+    assert_int_equal(fstat(fd, &info), 0);
+    assert_true(s->count < 64);
+    s->inodes[s->count++] = info.st_ino;
+    return log_disk_real.sync(NULL, fd, whole);
+}
+
+static ssize_t plain_write(void *data, int fd, const struct iovec *parts, int count, off_t offset)
+{
+    (void)data;
+    return log_disk_real.write(NULL, fd, parts, count, offset);
+}
+
+static bool was_synced(const struct bench *b, const struct synced *s, const char *name)
+{
+    char path[512];
+    struct stat info;
+    snprintf(path, sizeof path, "%s/%s", b->options.dir, name);
+    assert_int_equal(stat(path, &info), 0);
+    for (size_t i = 0; i < s->count; i++) {
+        if (s->inodes[i] == info.st_ino)
+            return true;
+    }
+    return false;
+}
+
+/* Its writes are read from the kernel's memory, and the next power failure would take them. Found
+ * by the simulation: a footer that was read, believed, and lost, so that the node did not start. */
+static void what_is_found_is_synced_before_it_is_believed(void **state)
+{
+    struct bench *b = *state;
+    struct synced s = {.lies = true};
+    struct pending pending[3];
+    s.disk = (struct log_disk){&s, plain_write, noting_sync};
+    b->options.disk = &s.disk;
+    open_log(b);
+    append_many(b, pending, 3, 0);
+    assert_int_equal(log_set_term(b->log, 2), STATUS_OK);
+    close_log(b);
+    s.lies = false;
+    open_log(b);
+    assert_true(was_synced(b, &s, ".."));
+    assert_true(was_synced(b, &s, "."));
+    assert_true(was_synced(b, &s, "segments"));
+    assert_true(was_synced(b, &s, "snapshots"));
+    assert_true(was_synced(b, &s, "segments/00000000000000000001.seg"));
+    assert_true(was_synced(b, &s, "meta-1"));
+    assert_true(was_synced(b, &s, "meta-2"));
+    close_log(b);
+    b->options.disk = NULL;
+}
+
 /* ---- the lock ---- */
 
 static void only_one_process_has_the_folder(void **state)
@@ -821,6 +887,7 @@ int main(void)
         LOG_TEST(another_nodes_folder_is_refused),
         LOG_TEST(a_bad_snapshot_falls_back),
         LOG_TEST(any_failing_write_or_sync_is_final),
+        LOG_TEST(what_is_found_is_synced_before_it_is_believed),
         LOG_TEST(only_one_process_has_the_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
