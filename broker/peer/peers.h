@@ -32,8 +32,11 @@ struct peer_send {
      * connection. BUSY: too much is unsent. CLOSED: the connection ended first. */
     void (*done)(struct peer_send *send, enum status status);
     void *data;
-    struct peer_send *next; /* private */
-    enum status status;     /* private */
+    /* private */
+    struct peer_send *next;
+    enum status status;
+    uint32_t bytes;
+    uint16_t channel;
 };
 
 /* Who receives on a channel. */
@@ -41,7 +44,8 @@ struct peer_handler {
     /* message: borrowed for the duration of the call. */
     void (*message)(void *data, uint64_t node_id, struct slice message);
     /* connection: messages can be sent to the node from now on, or no more (and what was sent may
-     * be lost). Told for every change after peers_handle; ask peers_connected for the state then. */
+     * be lost). Told for every change after peers_handle; ask peers_connected for the state then.
+     */
     void (*connection)(void *data, uint64_t node_id, bool up);
     void *data;
 };

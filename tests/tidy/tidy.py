@@ -27,7 +27,7 @@ EXCUSED = {}
 BASE = ["proto/base"]
 CORE = BASE + ["broker/core"]
 LOG = CORE + ["broker/log"]
-REPLICATION = LOG + ["broker/replication"]
+REPLICATION = LOG + ["broker/peer", "broker/replication"]
 DISPATCH = REPLICATION + ["broker/dispatch", "proto/rpc"]
 API = DISPATCH + ["broker/api", "proto/http"]
 PROTO = ["proto/base", "proto/http", "proto/rpc", "proto/sqs", "proto/package"]
@@ -41,7 +41,8 @@ LAYERS = {
     "client/cli": PROTO + ["client"],
     "broker/core": BASE,
     "broker/log": CORE,
-    "broker/replication": LOG,
+    "broker/peer": BASE,
+    "broker/replication": LOG + ["broker/peer"],
     "broker/inspect": LOG,
     "broker/dispatch": REPLICATION + ["proto/rpc"],
     "broker/api": DISPATCH + ["proto/http"],
