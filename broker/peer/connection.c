@@ -28,34 +28,34 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-static const struct stream_handler stream_handler;
+static const struct peer_stream_handler peer_stream_handler;
 
-struct connection *connection_new(struct tcp_peers *tcp, struct peer_node *node)
+struct peer_connection *peer_connection_new(struct tcp_peers *tcp, struct peer_node *node)
 {
-    struct connection *c = calloc(1, sizeof *c);
+    struct peer_connection *c = calloc(1, sizeof *c);
     ASSERT(c != NULL);
     c->tcp = tcp;
     c->node = node;
     c->dialed = node != NULL;
     c->reader.length_max = HELLO_BYTES_MAX;
-    outgoing_init(&c->out);
-    stream_init(&c->stream, tcp->loop, &stream_handler, c);
+    peer_outgoing_init(&c->out);
+    peer_stream_init(&c->stream, tcp->loop, &peer_stream_handler, c);
     tcp->parts++;
     return c;
 }
 
 /* ---- strangers: connections that belong to no node, yet or any more ---- */
 
-static void stranger_add(struct connection *c)
+static void stranger_add(struct peer_connection *c)
 {
     c->next = c->tcp->strangers;
     c->tcp->strangers = c;
     c->tcp->stranger_count++;
 }
 
-static void stranger_remove(struct connection *c)
+static void stranger_remove(struct peer_connection *c)
 {
-    struct connection **at = &c->tcp->strangers;
+    struct peer_connection **at = &c->tcp->strangers;
     while (*at != c)
         at = &(*at)->next;
     *at = c->next;
@@ -64,36 +64,36 @@ static void stranger_remove(struct connection *c)
 
 /* ---- the end ---- */
 
-static void leave_node(struct connection *c, enum status why)
+static void leave_node(struct peer_connection *c, enum status why)
 {
     struct peer_node *node = c->node;
     c->node = NULL;
-    node_connection_gone(node, c, why);
+    peer_node_connection_gone(node, c, why);
 }
 
-void connection_end(struct connection *c, enum status why)
+void peer_connection_end(struct peer_connection *c, enum status why)
 {
-    enum connection_state before = c->state;
+    enum peer_connection_state before = c->state;
     if (before == CONNECTION_CLOSING)
         return;
     c->state = CONNECTION_CLOSING;
-    stream_close(&c->stream);
+    peer_stream_close(&c->stream);
     if (before == CONNECTION_NEW) /* it is in no list */
         return;
     if (c->node != NULL)
         leave_node(c, why);
     else
         stranger_remove(c);
-    outgoing_fail(&c->out, STATUS_CLOSED);
+    peer_outgoing_fail(&c->out, STATUS_CLOSED);
 }
 
 static void closed(void *data)
 {
-    struct connection *c = data;
+    struct peer_connection *c = data;
     struct tcp_peers *tcp = c->tcp;
     ASSERT(!c->out.in_flight);
     tcp_unmark_dirty(c);
-    outgoing_free(&c->out);
+    peer_outgoing_free(&c->out);
     peer_frame_reader_free(&c->reader);
     free(c);
     tcp_part_gone(tcp);
@@ -101,19 +101,19 @@ static void closed(void *data)
 
 static void ended(void *data, enum status why)
 {
-    connection_end(data, why);
+    peer_connection_end(data, why);
 }
 
 /* Tell the other side why, and close when that has gone out. */
-static void refuse(struct connection *c, enum refusal why, uint64_t node_id)
+static void refuse(struct peer_connection *c, enum refusal why, uint64_t node_id)
 {
     if (c->node != NULL)
-        node_refused(c->node, c, why, true);
+        peer_node_refused(c->node, c, why, true);
     else
         tcp_stranger_refused(c, why, node_id);
     struct buffer payload = {0};
     refused_encode(&payload, why, c->tcp->options.node_id);
-    outgoing_control(&c->out, PEER_FRAME_REFUSED, buffer_slice(&payload));
+    peer_outgoing_control(&c->out, PEER_FRAME_REFUSED, buffer_slice(&payload));
     buffer_free(&payload);
     bool stranger = c->node == NULL;
     c->state = CONNECTION_ENDING;
@@ -127,43 +127,43 @@ static void refuse(struct connection *c, enum refusal why, uint64_t node_id)
 
 /* ---- sending ---- */
 
-void connection_flush(struct connection *c)
+void peer_connection_flush(struct peer_connection *c)
 {
-    if (c->out.in_flight || c->state == CONNECTION_CLOSING || !outgoing_pending(&c->out))
+    if (c->out.in_flight || c->state == CONNECTION_CLOSING || !peer_outgoing_pending(&c->out))
         return;
-    size_t count = outgoing_batch(&c->out);
-    enum status status = stream_write(&c->stream, c->out.parts, count);
+    size_t count = peer_outgoing_batch(&c->out);
+    enum status status = peer_stream_write(&c->stream, c->out.parts, count);
     if (status == STATUS_OK)
         return;
-    outgoing_written(&c->out, STATUS_CLOSED);
-    connection_end(c, status);
+    peer_outgoing_written(&c->out, STATUS_CLOSED);
+    peer_connection_end(c, status);
 }
 
 static void written(void *data, enum status status)
 {
-    struct connection *c = data;
+    struct peer_connection *c = data;
     bool closing = c->state == CONNECTION_CLOSING;
-    outgoing_written(&c->out, status == STATUS_OK ? STATUS_OK : STATUS_CLOSED);
+    peer_outgoing_written(&c->out, status == STATUS_OK ? STATUS_OK : STATUS_CLOSED);
     if (closing || c->state == CONNECTION_CLOSING)
         return;
     if (status != STATUS_OK)
-        connection_end(c, status);
-    else if (outgoing_pending(&c->out))
-        connection_flush(c);
+        peer_connection_end(c, status);
+    else if (peer_outgoing_pending(&c->out))
+        peer_connection_flush(c);
     else if (c->state == CONNECTION_ENDING)
-        stream_finish(&c->stream);
+        peer_stream_finish(&c->stream);
 }
 
-static void send_control(struct connection *c, uint8_t kind, struct slice payload)
+static void send_control(struct peer_connection *c, uint8_t kind, struct slice payload)
 {
-    outgoing_control(&c->out, kind, payload);
+    peer_outgoing_control(&c->out, kind, payload);
     tcp_mark_dirty(c);
 }
 
-void connection_send(struct connection *c, uint16_t channel, struct peer_send *send)
+void peer_connection_send(struct peer_connection *c, uint16_t channel, struct peer_send *send)
 {
     ASSERT(c->state == CONNECTION_UP);
-    if (!outgoing_add(&c->out, channel, send)) {
+    if (!peer_outgoing_add(&c->out, channel, send)) {
         tcp_send_failed(c->tcp, send, STATUS_BUSY);
         return;
     }
@@ -172,12 +172,12 @@ void connection_send(struct connection *c, uint16_t channel, struct peer_send *s
     tcp_mark_dirty(c);
 }
 
-void connection_ready(struct connection *c)
+void peer_connection_ready(struct peer_connection *c)
 {
     send_control(c, PEER_FRAME_READY, slice_of(NULL));
 }
 
-void connection_up(struct connection *c)
+void peer_connection_up(struct peer_connection *c)
 {
     ASSERT(c->state == CONNECTION_GREETED);
     c->state = CONNECTION_UP;
@@ -186,7 +186,7 @@ void connection_up(struct connection *c)
 
 /* ---- greeting ---- */
 
-static void greet(struct connection *c, uint64_t to_node_id)
+static void greet(struct peer_connection *c, uint64_t to_node_id)
 {
     struct hello own;
     struct buffer payload = {0};
@@ -196,42 +196,42 @@ static void greet(struct connection *c, uint64_t to_node_id)
     buffer_free(&payload);
 }
 
-void connection_begin(struct connection *c)
+void peer_connection_begin(struct peer_connection *c)
 {
     ASSERT(c->state == CONNECTION_NEW);
     c->state = CONNECTION_CONNECTED;
     c->heard_ms = tcp_now_ms(c->tcp);
     c->deadline_ms = c->heard_ms + HANDSHAKE_MS;
-    stream_remote(&c->stream, c->remote, sizeof c->remote);
+    peer_stream_remote(&c->stream, c->remote, sizeof c->remote);
     if (c->node != NULL) {
-        node_dialed(c->node, c);
+        peer_node_dialed(c->node, c);
         greet(c, c->node->id);
     } else {
         stranger_add(c);
     }
-    enum status status = stream_start(&c->stream);
+    enum status status = peer_stream_start(&c->stream);
     if (status != STATUS_OK)
-        connection_end(c, status);
+        peer_connection_end(c, status);
     else if (c->node == NULL && c->tcp->stranger_count > STRANGERS_MAX)
         refuse(c, REFUSAL_BUSY, 0);
 }
 
 /* An accepted connection says who it is: it is that node's from now on. */
-static enum refusal find_node(struct connection *c, const struct hello *theirs)
+static enum refusal find_node(struct peer_connection *c, const struct hello *theirs)
 {
-    struct peer_node *node = node_get(c->tcp, theirs->node_id);
+    struct peer_node *node = peer_node_get(c->tcp, theirs->node_id);
     if (node == NULL)
         return REFUSAL_BUSY;
-    enum refusal why = node_admit(node, theirs);
+    enum refusal why = peer_node_admit(node, theirs);
     if (why != REFUSAL_NONE)
         return why;
     stranger_remove(c);
     c->node = node;
-    node_accepted(node, c);
+    peer_node_accepted(node, c);
     return REFUSAL_NONE;
 }
 
-static enum status hello_came(struct connection *c, struct slice payload)
+static enum status hello_came(struct peer_connection *c, struct slice payload)
 {
     struct hello theirs, own;
     if (c->state != CONNECTION_CONNECTED || !hello_decode(payload, &theirs))
@@ -239,7 +239,7 @@ static enum status hello_came(struct connection *c, struct slice payload)
     tcp_hello(c->tcp, theirs.node_id, &own);
     enum refusal why = hello_judge(&own, &theirs, c->dialed ? c->node->id : 0);
     if (why == REFUSAL_NONE)
-        why = c->dialed ? node_admit(c->node, &theirs) : find_node(c, &theirs);
+        why = c->dialed ? peer_node_admit(c->node, &theirs) : find_node(c, &theirs);
     if (why != REFUSAL_NONE) {
         refuse(c, why, theirs.node_id);
         return STATUS_OK;
@@ -249,32 +249,32 @@ static enum status hello_came(struct connection *c, struct slice payload)
     if (!c->dialed)
         greet(c, c->node->id);
     if (c->tcp->options.node_id < c->node->id)
-        connection_ready(c); /* "I agree" */
+        peer_connection_ready(c); /* "I agree" */
     return STATUS_OK;
 }
 
-static enum status ready_came(struct connection *c, struct slice payload)
+static enum status ready_came(struct peer_connection *c, struct slice payload)
 {
     if (c->state != CONNECTION_GREETED || c->agreed || payload.length > 0)
         return STATUS_INVALID;
     c->agreed = true;
-    node_agreed(c->node, c);
+    peer_node_agreed(c->node, c);
     return STATUS_OK;
 }
 
-static enum status refused_came(struct connection *c, struct slice payload)
+static enum status refused_came(struct peer_connection *c, struct slice payload)
 {
     enum refusal why;
     uint64_t node_id;
     if (!refused_decode(payload, &why, &node_id))
         return STATUS_INVALID;
     if (c->node != NULL)
-        node_refused(c->node, c, why, false);
-    connection_end(c, STATUS_UNSUPPORTED);
+        peer_node_refused(c->node, c, why, false);
+    peer_connection_end(c, STATUS_UNSUPPORTED);
     return STATUS_OK;
 }
 
-static enum status heartbeat_came(struct connection *c, struct slice payload)
+static enum status heartbeat_came(struct peer_connection *c, struct slice payload)
 {
     if (c->state != CONNECTION_UP || payload.length != sizeof(uint64_t))
         return STATUS_INVALID;
@@ -284,7 +284,7 @@ static enum status heartbeat_came(struct connection *c, struct slice payload)
 
 /* ---- receiving ---- */
 
-static enum status frame_came(struct connection *c, const struct peer_frame *frame,
+static enum status frame_came(struct peer_connection *c, const struct peer_frame *frame,
                               struct slice payload)
 {
     switch ((enum peer_frame_kind)frame->kind) {
@@ -307,18 +307,18 @@ static enum status frame_came(struct connection *c, const struct peer_frame *fra
 }
 
 /* What came is no conversation of ours. */
-static void broken(struct connection *c, enum status status)
+static void broken(struct peer_connection *c, enum status status)
 {
     trace_warn("peer", "broken_stream", "remote=%s status=%s", c->remote, status_name(status));
     if (c->state == CONNECTION_CONNECTED)
         refuse(c, REFUSAL_MALFORMED, 0);
     else
-        connection_end(c, status);
+        peer_connection_end(c, status);
 }
 
 static uint8_t *where(void *data, size_t *room)
 {
-    struct connection *c = data;
+    struct peer_connection *c = data;
     if (c->state < CONNECTION_ENDING)
         return peer_frame_reader_where(&c->reader, room);
     *room = sizeof c->tcp->dropped;
@@ -327,7 +327,7 @@ static uint8_t *where(void *data, size_t *room)
 
 static void came(void *data, size_t count)
 {
-    struct connection *c = data;
+    struct peer_connection *c = data;
     c->heard_ms = tcp_now_ms(c->tcp);
     if (c->state >= CONNECTION_ENDING)
         return;
@@ -348,16 +348,16 @@ static void came(void *data, size_t count)
         broken(c, status);
 }
 
-static const struct stream_handler stream_handler = {where, came, written, ended, closed};
+static const struct peer_stream_handler peer_stream_handler = {where, came, written, ended, closed};
 
 /* ---- time ---- */
 
-void connection_tick(struct connection *c)
+void peer_connection_tick(struct peer_connection *c)
 {
     uint64_t now_ms = tcp_now_ms(c->tcp);
     if (c->state == CONNECTION_UP) {
         if (now_ms - c->heard_ms >= PEER_SILENCE_MS) {
-            connection_end(c, STATUS_TIMEOUT);
+            peer_connection_end(c, STATUS_TIMEOUT);
         } else if (now_ms - c->spoke_ms >= PEER_HEARTBEAT_MS && c->out.control.length == 0) {
             uint8_t payload[sizeof(uint64_t)];
             bytes_put_u64(payload, clock_now_ms());
@@ -365,6 +365,6 @@ void connection_tick(struct connection *c)
             send_control(c, PEER_FRAME_HEARTBEAT, slice_make(payload, sizeof payload));
         }
     } else if (now_ms >= c->deadline_ms) {
-        connection_end(c, STATUS_TIMEOUT);
+        peer_connection_end(c, STATUS_TIMEOUT);
     }
 }

@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-struct dial {
+struct peer_dial {
     uv_getaddrinfo_t resolve;
     uv_timer_t timer;
     uv_connect_t connect;
@@ -24,10 +24,10 @@ struct dial {
     enum status why;
     struct addrinfo *found;
     const struct addrinfo *next;
-    struct connection *connection; /* being connected */
+    struct peer_connection *connection; /* being connected */
 };
 
-static void part_done(struct dial *d)
+static void part_done(struct peer_dial *d)
 {
     if (--d->parts > 0)
         return;
@@ -42,15 +42,15 @@ static void timer_closed(uv_handle_t *handle)
     part_done(handle->data);
 }
 
-static void drop_connection(struct dial *d)
+static void drop_connection(struct peer_dial *d)
 {
     if (d->connection != NULL)
-        connection_end(d->connection, STATUS_CANCELLED);
+        peer_connection_end(d->connection, STATUS_CANCELLED);
     d->connection = NULL;
 }
 
 /* The dial is over: from now on its parts only come back. */
-static struct peer_node *over(struct dial *d)
+static struct peer_node *over(struct peer_dial *d)
 {
     struct peer_node *node = d->node;
     ASSERT(node != NULL);
@@ -62,21 +62,21 @@ static struct peer_node *over(struct dial *d)
     return node;
 }
 
-static void fail(struct dial *d)
+static void fail(struct peer_dial *d)
 {
     drop_connection(d);
     enum status why = d->why;
-    node_dial_failed(over(d), why);
+    peer_node_dial_failed(over(d), why);
 }
 
 static void connect_done(uv_connect_t *request, int status);
 
-static void try_next(struct dial *d)
+static void try_next(struct peer_dial *d)
 {
     while (d->next != NULL) {
         const struct addrinfo *address = d->next;
         d->next = address->ai_next;
-        d->connection = connection_new(d->tcp, d->node);
+        d->connection = peer_connection_new(d->tcp, d->node);
         int rc =
             uv_tcp_connect(&d->connect, &d->connection->stream.tcp, address->ai_addr, connect_done);
         if (rc == 0) {
@@ -91,17 +91,17 @@ static void try_next(struct dial *d)
 
 static void connect_done(uv_connect_t *request, int status)
 {
-    struct dial *d = request->data;
-    struct connection *connection = d->connection;
+    struct peer_dial *d = request->data;
+    struct peer_connection *connection = d->connection;
     d->connection = NULL;
     if (d->node == NULL) {
         /* over() came first; the connection was ended then. */
     } else if (status == 0) {
         over(d);
-        connection_begin(connection);
+        peer_connection_begin(connection);
     } else {
         d->why = status_from_errno(status);
-        connection_end(connection, d->why);
+        peer_connection_end(connection, d->why);
         try_next(d);
     }
     part_done(d);
@@ -109,7 +109,7 @@ static void connect_done(uv_connect_t *request, int status)
 
 static void resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
 {
-    struct dial *d = request->data;
+    struct peer_dial *d = request->data;
     d->found = found;
     d->next = found;
     if (d->node != NULL && status == 0) {
@@ -123,25 +123,25 @@ static void resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *fou
 
 static void timed_out(uv_timer_t *timer)
 {
-    struct dial *d = timer->data;
+    struct peer_dial *d = timer->data;
     d->why = STATUS_TIMEOUT;
     fail(d);
 }
 
 static void cannot_resolve(uv_timer_t *timer)
 {
-    struct dial *d = timer->data;
+    struct peer_dial *d = timer->data;
     d->why = STATUS_NOT_FOUND;
     fail(d);
 }
 
-void dial_cancel(struct dial *d)
+void peer_dial_cancel(struct peer_dial *d)
 {
     drop_connection(d);
     over(d);
 }
 
-static int resolve(struct dial *d, const char *address)
+static int resolve(struct peer_dial *d, const char *address)
 {
     struct arena arena = {0};
     const char *host;
@@ -157,12 +157,12 @@ static int resolve(struct dial *d, const char *address)
     return rc;
 }
 
-void dial_start(struct peer_node *node)
+void peer_dial_start(struct peer_node *node)
 {
-    struct dial *d = calloc(1, sizeof *d);
+    struct peer_dial *d = calloc(1, sizeof *d);
     ASSERT(d != NULL);
     ASSERT(node->dial == NULL);
-    *d = (struct dial){.tcp = node->tcp, .node = node, .parts = 1};
+    *d = (struct peer_dial){.tcp = node->tcp, .node = node, .parts = 1};
     node->tcp->parts++;
     node->dial = d;
     d->resolve.data = d;

@@ -28,6 +28,7 @@ void hello_encode(struct buffer *out, const struct hello *hello)
     buffer_add_u64(out, hello->to_node_id);
     buffer_add_u64(out, hello->boot);
     buffer_add_u64(out, hello->wall_ms);
+    buffer_add_u64(out, hello->founders);
     add_address(out, hello->peer);
     add_address(out, hello->http);
     add_address(out, hello->rpc);
@@ -69,6 +70,7 @@ bool hello_decode(struct slice in, struct hello *out)
     out->to_node_id = cursor_u64(&c);
     out->boot = cursor_u64(&c);
     out->wall_ms = cursor_u64(&c);
+    out->founders = cursor_u64(&c);
     out->peer = take_address(&c);
     out->http = take_address(&c);
     out->rpc = take_address(&c);
@@ -94,6 +96,8 @@ enum refusal hello_judge(const struct hello *own, const struct hello *theirs, ui
         return REFUSAL_VERSION;
     if (clusters_differ(own, theirs))
         return REFUSAL_CLUSTER;
+    if (own->founders != 0 && theirs->founders != 0 && own->founders != theirs->founders)
+        return REFUSAL_FOUNDERS;
     if (theirs->node_id == own->node_id)
         return REFUSAL_SELF;
     if (theirs->to_node_id != own->node_id || (meant != 0 && theirs->node_id != meant))

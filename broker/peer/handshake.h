@@ -14,10 +14,10 @@
  *     56     8     id of the node that is meant, > 0
  *     64     8     boot: random, of this run of the process
  *     72     8     wall clock, milliseconds since 1970
- *     80     2+n   the address that other nodes dial, HOST:PORT
- *            2+n   the address for clients (HTTP), empty: not told
- *            2+n   the address for workers (RPC), empty: not told
- * Later versions add fields at the end; what is not known there is skipped. The payload of a
+ *     80     8     founders: digest of the members that the cluster was to begin with, as the
+ * sender was told; 0: it joined later 88     2+n   the address that other nodes dial, HOST:PORT 2+n
+ * the address for clients (HTTP), empty: not told 2+n   the address for workers (RPC), empty: not
+ * told Later versions add fields at the end; what is not known there is skipped. The payload of a
  * REFUSED frame is one byte, the number in refusal.def, and 8 bytes, the id of the node that
  * refuses. */
 #ifndef BROKER_PEER_HANDSHAKE_H
@@ -48,6 +48,7 @@ struct hello {
     uint64_t to_node_id;
     uint64_t boot;
     uint64_t wall_ms;
+    uint64_t founders;
     struct slice peer, http, rpc; /* at most HELLO_ADDRESS_MAX bytes each; borrowed */
 };
 
@@ -58,7 +59,8 @@ void hello_encode(struct buffer *out, const struct hello *hello);
 MUST_CHECK bool hello_decode(struct slice in, struct hello *out);
 
 /* hello_judge: may these two talk? `meant`: who the connection was made for, 0 if it was accepted.
- * A cluster id of zeros goes with any. The same answer on both sides, but for `meant`. */
+ * A cluster id of zeros goes with any, and so do founders of 0. The same answer on both sides, but
+ * for `meant`. */
 enum refusal hello_judge(const struct hello *own, const struct hello *theirs, uint64_t meant);
 
 /* hello_version: the highest version that both speak; they have one (hello_judge). */

@@ -26,7 +26,7 @@
 #define FAILURES_TOLD_EVERY 30u   /* and the same failure to connect */
 
 /* What waits to be sent, in order; see outgoing.c. */
-struct outgoing {
+struct peer_outgoing {
     struct peer_send *first, **last;
     struct peer_send *writing; /* of the write under way */
     struct buffer control;     /* whole frames of ours, before the messages */
@@ -42,7 +42,7 @@ struct outgoing {
 /* A connection's states, and what moves it on:
  *     NEW --socket--> CONNECTED --their HELLO is good--> GREETED --chosen--> UP
  * and from each of them, upon any end: ENDING while a refusal gets out, then CLOSING. */
-enum connection_state {
+enum peer_connection_state {
     CONNECTION_NEW,
     CONNECTION_CONNECTED,
     CONNECTION_GREETED,
@@ -51,35 +51,35 @@ enum connection_state {
     CONNECTION_CLOSING,
 };
 
-struct connection {
-    struct stream stream;
+struct peer_connection {
+    struct peer_stream stream;
     struct tcp_peers *tcp;
-    struct peer_node *node;  /* NULL: accepted, and has not greeted */
-    struct connection *next; /* of the node's, or of the strangers */
-    enum connection_state state;
+    struct peer_node *node;       /* NULL: accepted, and has not greeted */
+    struct peer_connection *next; /* of the node's, or of the strangers */
+    enum peer_connection_state state;
     bool dialed;
     bool agreed; /* their READY has come: they find our HELLO good */
     uint64_t deadline_ms;
     uint64_t heard_ms, spoke_ms;
     uint64_t boot;
     struct peer_frame_reader reader;
-    struct outgoing out;
-    struct connection *next_dirty;
+    struct peer_outgoing out;
+    struct peer_connection *next_dirty;
     bool dirty; /* in tcp->dirty: has something to send */
     char remote[64];
 };
 
-struct dial;
+struct peer_dial;
 
 struct peer_node {
     struct tcp_peers *tcp;
     struct peer_node *next; /* by id */
     uint64_t id;
-    char *address;         /* to be kept connected; NULL: not */
-    bool leaving;          /* the address was taken away; connections end in the next turn */
-    struct connection *up; /* the one that counts */
-    struct connection *connections; /* all, newest first */
-    struct dial *dial;
+    char *address;              /* to be kept connected; NULL: not */
+    bool leaving;               /* the address was taken away; connections end in the next turn */
+    struct peer_connection *up; /* the one that counts */
+    struct peer_connection *connections; /* all, newest first */
+    struct peer_dial *dial;
     uint64_t dial_at_ms;
     uint32_t backoff_ms;
     uint8_t data_id[PEER_ID_BYTES];
@@ -105,13 +105,13 @@ struct tcp_peers {
     void (*closed)(void *data);
     void *closed_data;
     struct peer_node *nodes;
-    struct connection *strangers;
+    struct peer_connection *strangers;
     unsigned stranger_count;
     uint64_t stranger_told; /* the node and the reason of the last refusal of a stranger, */
     enum refusal stranger_why;
     uint64_t stranger_refusals; /* how often in a row */
     uint8_t dropped[4096];      /* where bytes go that nobody reads any more */
-    struct connection *dirty;
+    struct peer_connection *dirty;
     struct peer_send *failed, **failed_last; /* `done` is due */
     struct peer_handler *handlers;           /* by channel */
     size_t handler_count;
@@ -126,75 +126,79 @@ void tcp_send_failed(struct tcp_peers *tcp, struct peer_send *send, enum status 
 void tcp_part_gone(struct tcp_peers *tcp);
 
 /* tcp_mark_dirty: flush it at the end of this turn of the loop. */
-void tcp_mark_dirty(struct connection *connection);
-void tcp_unmark_dirty(struct connection *connection);
+void tcp_mark_dirty(struct peer_connection *connection);
+void tcp_unmark_dirty(struct peer_connection *connection);
 
 /* tcp_stranger_refused: trace that we refuse one that says it is `node_id` (0: nothing). */
-void tcp_stranger_refused(const struct connection *connection, enum refusal why, uint64_t node_id);
+void tcp_stranger_refused(const struct peer_connection *connection, enum refusal why,
+                          uint64_t node_id);
 void tcp_message(struct tcp_peers *tcp, uint64_t node_id, uint16_t channel, struct slice message);
 void tcp_report(struct tcp_peers *tcp, uint64_t node_id, bool up);
 void tcp_hello(const struct tcp_peers *tcp, uint64_t to_node_id, struct hello *out);
 
 /* ---- nodes.c ---- */
 
-struct peer_node *node_find(const struct tcp_peers *tcp, uint64_t id);
+struct peer_node *peer_node_find(const struct tcp_peers *tcp, uint64_t id);
 
-/* node_get: found or made; NULL: PEER_NODES_MAX are known. */
-struct peer_node *node_get(struct tcp_peers *tcp, uint64_t id);
+/* peer_node_get: found or made; NULL: PEER_NODES_MAX are known. */
+struct peer_node *peer_node_get(struct tcp_peers *tcp, uint64_t id);
 
-/* nodes_forget: when many are known, free those that came by themselves and have gone. No pointer
- * to a node may be held across this. */
-void nodes_forget(struct tcp_peers *tcp);
-void node_set_address(struct peer_node *node, const char *address);
-void node_tick(struct peer_node *node);
-void node_accepted(struct peer_node *node, struct connection *connection);
-void node_dialed(struct peer_node *node, struct connection *connection);
-void node_dial_failed(struct peer_node *node, enum status why);
+/* peer_nodes_forget: when many are known, free those that came by themselves and have gone. No
+ * pointer to a node may be held across this. */
+void peer_nodes_forget(struct tcp_peers *tcp);
+void peer_node_set_address(struct peer_node *node, const char *address);
+void peer_node_tick(struct peer_node *node);
+void peer_node_accepted(struct peer_node *node, struct peer_connection *connection);
+void peer_node_dialed(struct peer_node *node, struct peer_connection *connection);
+void peer_node_dial_failed(struct peer_node *node, enum status why);
 
-/* node_admit: what they greeted with fits what is known of the node; then it is kept. */
-enum refusal node_admit(struct peer_node *node, const struct hello *theirs);
-void node_agreed(struct peer_node *node, struct connection *connection);
-void node_refused(struct peer_node *node, const struct connection *connection, enum refusal why,
-                  bool by_us);
+/* peer_node_admit: what they greeted with fits what is known of the node; then it is kept. */
+enum refusal peer_node_admit(struct peer_node *node, const struct hello *theirs);
+void peer_node_agreed(struct peer_node *node, struct peer_connection *connection);
+void peer_node_refused(struct peer_node *node, const struct peer_connection *connection,
+                       enum refusal why, bool by_us);
 
-/* node_connection_gone: it is ending, for `why`; it counts no more. */
-void node_connection_gone(struct peer_node *node, struct connection *connection, enum status why);
+/* peer_node_connection_gone: it is ending, for `why`; it counts no more. */
+void peer_node_connection_gone(struct peer_node *node, struct peer_connection *connection,
+                               enum status why);
 
-/* node_leave: end all that goes on with it. */
-void node_leave(struct peer_node *node);
-void node_free(struct peer_node *node);
+/* peer_node_leave: end all that goes on with it. */
+void peer_node_leave(struct peer_node *node);
+void peer_node_free(struct peer_node *node);
 
 /* ---- connection.c ---- */
 
-struct connection *connection_new(struct tcp_peers *tcp, struct peer_node *node);
+struct peer_connection *peer_connection_new(struct tcp_peers *tcp, struct peer_node *node);
 
-/* connection_begin: the socket is connected: greet, or wait to be greeted. */
-void connection_begin(struct connection *connection);
-void connection_tick(struct connection *connection);
-void connection_ready(struct connection *connection); /* send READY */
-void connection_up(struct connection *connection);
-void connection_send(struct connection *connection, uint16_t channel, struct peer_send *send);
-void connection_flush(struct connection *connection);
-void connection_end(struct connection *connection, enum status why);
+/* peer_connection_begin: the socket is connected: greet, or wait to be greeted. */
+void peer_connection_begin(struct peer_connection *connection);
+void peer_connection_tick(struct peer_connection *connection);
+void peer_connection_ready(struct peer_connection *connection); /* send READY */
+void peer_connection_up(struct peer_connection *connection);
+void peer_connection_send(struct peer_connection *connection, uint16_t channel,
+                          struct peer_send *send);
+void peer_connection_flush(struct peer_connection *connection);
+void peer_connection_end(struct peer_connection *connection, enum status why);
 
 /* ---- outgoing.c ---- */
 
-void outgoing_init(struct outgoing *out);
-void outgoing_control(struct outgoing *out, uint8_t kind, struct slice payload);
-bool outgoing_add(struct outgoing *out, uint16_t channel, struct peer_send *send);
-bool outgoing_pending(const struct outgoing *out);
+void peer_outgoing_init(struct peer_outgoing *out);
+void peer_outgoing_control(struct peer_outgoing *out, uint8_t kind, struct slice payload);
+bool peer_outgoing_add(struct peer_outgoing *out, uint16_t channel, struct peer_send *send);
+bool peer_outgoing_pending(const struct peer_outgoing *out);
 
-/* outgoing_batch: gather what the next write takes; parts in out->parts, their count returned. */
-size_t outgoing_batch(struct outgoing *out);
-void outgoing_written(struct outgoing *out, enum status status);
+/* peer_outgoing_batch: gather what the next write takes; parts in out->parts, their count returned.
+ */
+size_t peer_outgoing_batch(struct peer_outgoing *out);
+void peer_outgoing_written(struct peer_outgoing *out, enum status status);
 
-/* outgoing_fail: what is queued, and not being written, ends with `why`. */
-void outgoing_fail(struct outgoing *out, enum status why);
-void outgoing_free(struct outgoing *out);
+/* peer_outgoing_fail: what is queued, and not being written, ends with `why`. */
+void peer_outgoing_fail(struct peer_outgoing *out, enum status why);
+void peer_outgoing_free(struct peer_outgoing *out);
 
 /* ---- dial.c ---- */
 
-void dial_start(struct peer_node *node);
-void dial_cancel(struct dial *dial);
+void peer_dial_start(struct peer_node *node);
+void peer_dial_cancel(struct peer_dial *dial);
 
 #endif

@@ -14,7 +14,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-struct peer_node *node_find(const struct tcp_peers *tcp, uint64_t id)
+struct peer_node *peer_node_find(const struct tcp_peers *tcp, uint64_t id)
 {
     struct peer_node *node = tcp->nodes;
     while (node != NULL && node->id < id)
@@ -36,7 +36,7 @@ static bool node_idle(const struct peer_node *node)
            !node->leaving;
 }
 
-void nodes_forget(struct tcp_peers *tcp)
+void peer_nodes_forget(struct tcp_peers *tcp)
 {
     size_t count = node_count(tcp);
     for (struct peer_node **at = &tcp->nodes; *at != NULL && count > PEER_NODES_MAX / 2;) {
@@ -46,15 +46,15 @@ void nodes_forget(struct tcp_peers *tcp)
             continue;
         }
         *at = node->next;
-        node_free(node);
+        peer_node_free(node);
         count--;
     }
 }
 
-struct peer_node *node_get(struct tcp_peers *tcp, uint64_t id)
+struct peer_node *peer_node_get(struct tcp_peers *tcp, uint64_t id)
 {
     ASSERT(id != 0);
-    struct peer_node *node = node_find(tcp, id);
+    struct peer_node *node = peer_node_find(tcp, id);
     if (node != NULL)
         return node;
     if (node_count(tcp) >= PEER_NODES_MAX)
@@ -71,7 +71,7 @@ struct peer_node *node_get(struct tcp_peers *tcp, uint64_t id)
     return node;
 }
 
-void node_free(struct peer_node *node)
+void peer_node_free(struct peer_node *node)
 {
     ASSERT(node->connections == NULL);
     ASSERT(node->dial == NULL);
@@ -125,12 +125,12 @@ static void attempt_failed(struct peer_node *node, enum status why)
     back_off(node);
 }
 
-void node_dial_failed(struct peer_node *node, enum status why)
+void peer_node_dial_failed(struct peer_node *node, enum status why)
 {
     attempt_failed(node, why);
 }
 
-void node_set_address(struct peer_node *node, const char *address)
+void peer_node_set_address(struct peer_node *node, const char *address)
 {
     bool same = address != NULL && node->address != NULL && strcmp(address, node->address) == 0;
     if (same)
@@ -138,7 +138,7 @@ void node_set_address(struct peer_node *node, const char *address)
     free(node->address);
     node->address = address != NULL ? strdup(address) : NULL;
     if (node->dial != NULL)
-        dial_cancel(node->dial);
+        peer_dial_cancel(node->dial);
     if (address == NULL) {
         node->leaving = true;
         tcp_soon(node->tcp);
@@ -150,41 +150,41 @@ void node_set_address(struct peer_node *node, const char *address)
 static bool is_being_dialed(const struct peer_node *node)
 {
     bool dialed = node->dial != NULL;
-    for (const struct connection *c = node->connections; c != NULL; c = c->next)
+    for (const struct peer_connection *c = node->connections; c != NULL; c = c->next)
         dialed = dialed || c->dialed;
     return dialed;
 }
 
-void node_tick(struct peer_node *node)
+void peer_node_tick(struct peer_node *node)
 {
-    for (struct connection *c = node->connections, *next; c != NULL; c = next) {
+    for (struct peer_connection *c = node->connections, *next; c != NULL; c = next) {
         next = c->next;
-        connection_tick(c);
+        peer_connection_tick(c);
     }
     if (node->address != NULL && node->up == NULL && !node->leaving && !is_being_dialed(node) &&
         tcp_now_ms(node->tcp) >= node->dial_at_ms)
-        dial_start(node);
+        peer_dial_start(node);
 }
 
 /* ---- which connection counts ---- */
 
-static void add_connection(struct peer_node *node, struct connection *c)
+static void add_connection(struct peer_node *node, struct peer_connection *c)
 {
     c->next = node->connections;
     node->connections = c;
 }
 
-void node_dialed(struct peer_node *node, struct connection *c)
+void peer_node_dialed(struct peer_node *node, struct peer_connection *c)
 {
     add_connection(node, c);
 }
 
-void node_accepted(struct peer_node *node, struct connection *c)
+void peer_node_accepted(struct peer_node *node, struct peer_connection *c)
 {
     add_connection(node, c);
 }
 
-static void went_down(struct peer_node *node, const struct connection *c, enum status why)
+static void went_down(struct peer_node *node, const struct peer_connection *c, enum status why)
 {
     node->up = NULL;
     node->about.failed = why;
@@ -195,30 +195,30 @@ static void went_down(struct peer_node *node, const struct connection *c, enum s
     tcp_report(node->tcp, node->id, false);
 }
 
-static void end_all_but(struct peer_node *node, const struct connection *kept, enum status why)
+static void end_all_but(struct peer_node *node, const struct peer_connection *kept, enum status why)
 {
-    struct connection *c = node->connections;
+    struct peer_connection *c = node->connections;
     while (c != NULL) {
         if (c == kept) {
             c = c->next;
         } else {
-            connection_end(c, why);
+            peer_connection_end(c, why);
             c = node->connections; /* ending tells the users, who may do anything */
         }
     }
 }
 
-static void went_up(struct peer_node *node, struct connection *c)
+static void went_up(struct peer_node *node, struct peer_connection *c)
 {
     if (node->up != NULL) {
-        struct connection *old = node->up;
+        struct peer_connection *old = node->up;
         went_down(node, old, STATUS_CLOSED); /* and ended with the others below */
     }
-    connection_up(c);
+    peer_connection_up(c);
     node->up = c;
     end_all_but(node, c, STATUS_CANCELLED);
     if (node->dial != NULL)
-        dial_cancel(node->dial);
+        peer_dial_cancel(node->dial);
     node->failures = 0;
     node->refusals = 0;
     node->backoff_ms = BACKOFF_MS_MIN;
@@ -231,13 +231,13 @@ static void went_up(struct peer_node *node, struct connection *c)
     tcp_report(node->tcp, node->id, true);
 }
 
-static void choose(struct peer_node *node, struct connection *c)
+static void choose(struct peer_node *node, struct peer_connection *c)
 {
-    connection_ready(c); /* before anything else is sent on it */
+    peer_connection_ready(c); /* before anything else is sent on it */
     went_up(node, c);
 }
 
-void node_agreed(struct peer_node *node, struct connection *c)
+void peer_node_agreed(struct peer_node *node, struct peer_connection *c)
 {
     if (node->tcp->options.node_id < node->id)
         went_up(node, c); /* the other one chose */
@@ -249,7 +249,7 @@ static void choose_waiting(struct peer_node *node)
 {
     if (node->tcp->options.node_id < node->id || node->tcp->closing || node->leaving)
         return;
-    for (struct connection *c = node->connections; c != NULL; c = c->next) {
+    for (struct peer_connection *c = node->connections; c != NULL; c = c->next) {
         if (c->agreed && c->state == CONNECTION_GREETED) {
             choose(node, c);
             return;
@@ -257,9 +257,9 @@ static void choose_waiting(struct peer_node *node)
     }
 }
 
-void node_connection_gone(struct peer_node *node, struct connection *c, enum status why)
+void peer_node_connection_gone(struct peer_node *node, struct peer_connection *c, enum status why)
 {
-    struct connection **at = &node->connections;
+    struct peer_connection **at = &node->connections;
     while (*at != c)
         at = &(*at)->next;
     *at = c->next;
@@ -275,12 +275,12 @@ void node_connection_gone(struct peer_node *node, struct connection *c, enum sta
     }
 }
 
-void node_leave(struct peer_node *node)
+void peer_node_leave(struct peer_node *node)
 {
     end_all_but(node, NULL, STATUS_CLOSED);
     node->leaving = false;
     if (node->dial != NULL)
-        dial_cancel(node->dial);
+        peer_dial_cancel(node->dial);
 }
 
 /* ---- what they say ---- */
@@ -307,7 +307,7 @@ static void keep_data_id(struct peer_node *node, const struct hello *theirs)
     }
 }
 
-enum refusal node_admit(struct peer_node *node, const struct hello *theirs)
+enum refusal peer_node_admit(struct peer_node *node, const struct hello *theirs)
 {
     uint32_t level = node->tcp->options.feature_level;
     if (peer_id_known(node->data_id) && peer_id_known(theirs->data_id) &&
@@ -323,7 +323,8 @@ enum refusal node_admit(struct peer_node *node, const struct hello *theirs)
     return REFUSAL_NONE;
 }
 
-void node_refused(struct peer_node *node, const struct connection *c, enum refusal why, bool by_us)
+void peer_node_refused(struct peer_node *node, const struct peer_connection *c, enum refusal why,
+                       bool by_us)
 {
     node->refusals = node->about.refused == why ? node->refusals + 1 : 1;
     node->about.refused = why;

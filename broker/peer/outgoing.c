@@ -7,7 +7,7 @@
  * Invariants:
  * I1  unsent_bytes = the payloads of `writing` and of first..last.
  * I2  unsent_bytes <= PEER_UNSENT_BYTES_MAX, unless it is one message alone.
- * I3  `done` runs exactly once for each message that outgoing_add took. */
+ * I3  `done` runs exactly once for each message that peer_outgoing_add took. */
 #include "broker/peer/internal.h"
 
 #include "proto/base/assert.h"
@@ -18,13 +18,13 @@
 #define BATCH_SENDS_MAX 256u
 #define KEPT_BYTES      65536u
 
-void outgoing_init(struct outgoing *out)
+void peer_outgoing_init(struct peer_outgoing *out)
 {
-    *out = (struct outgoing){0};
+    *out = (struct peer_outgoing){0};
     out->last = &out->first;
 }
 
-void outgoing_control(struct outgoing *out, uint8_t kind, struct slice payload)
+void peer_outgoing_control(struct peer_outgoing *out, uint8_t kind, struct slice payload)
 {
     uint8_t header[PEER_FRAME_HEADER_BYTES];
     peer_frame_encode(header,
@@ -41,7 +41,7 @@ static size_t send_bytes(const struct peer_send *send)
     return bytes;
 }
 
-bool outgoing_add(struct outgoing *out, uint16_t channel, struct peer_send *send)
+bool peer_outgoing_add(struct peer_outgoing *out, uint16_t channel, struct peer_send *send)
 {
     size_t bytes = send_bytes(send);
     ASSERT(bytes <= PEER_MESSAGE_BYTES_MAX);
@@ -56,12 +56,12 @@ bool outgoing_add(struct outgoing *out, uint16_t channel, struct peer_send *send
     return true;
 }
 
-bool outgoing_pending(const struct outgoing *out)
+bool peer_outgoing_pending(const struct peer_outgoing *out)
 {
     return out->first != NULL || out->control.length > 0;
 }
 
-static void part_add(struct outgoing *out, size_t *count, struct iovec part)
+static void part_add(struct peer_outgoing *out, size_t *count, struct iovec part)
 {
     if (*count == out->part_capacity) {
         out->part_capacity = *count == 0 ? 64 : 2 * *count;
@@ -73,7 +73,7 @@ static void part_add(struct outgoing *out, size_t *count, struct iovec part)
 
 /* Move the messages of the next write from the queue to `writing`; their headers do not move in
  * memory any more. */
-static void batch_take(struct outgoing *out)
+static void batch_take(struct peer_outgoing *out)
 {
     struct peer_send **end = &out->first;
     size_t sends = 0;
@@ -97,7 +97,7 @@ static void batch_take(struct outgoing *out)
         out->last = &out->first;
 }
 
-size_t outgoing_batch(struct outgoing *out)
+size_t peer_outgoing_batch(struct peer_outgoing *out)
 {
     ASSERT(!out->in_flight);
     ASSERT(out->writing == NULL);
@@ -130,7 +130,7 @@ static void all_done(struct peer_send *send, enum status status)
     }
 }
 
-void outgoing_written(struct outgoing *out, enum status status)
+void peer_outgoing_written(struct peer_outgoing *out, enum status status)
 {
     struct peer_send *sends = out->writing;
     ASSERT(out->in_flight);
@@ -145,7 +145,7 @@ void outgoing_written(struct outgoing *out, enum status status)
     all_done(sends, status);
 }
 
-void outgoing_fail(struct outgoing *out, enum status why)
+void peer_outgoing_fail(struct peer_outgoing *out, enum status why)
 {
     struct peer_send *sends = out->first;
     out->first = NULL;
@@ -154,7 +154,7 @@ void outgoing_fail(struct outgoing *out, enum status why)
     all_done(sends, why);
 }
 
-void outgoing_free(struct outgoing *out)
+void peer_outgoing_free(struct peer_outgoing *out)
 {
     ASSERT(out->first == NULL);
     ASSERT(out->writing == NULL);
@@ -162,5 +162,5 @@ void outgoing_free(struct outgoing *out)
     buffer_free(&out->control_writing);
     buffer_free(&out->headers);
     free(out->parts);
-    *out = (struct outgoing){0};
+    *out = (struct peer_outgoing){0};
 }

@@ -23,8 +23,8 @@ _Static_assert(sizeof(uv_buf_t) == sizeof(struct iovec), "parts are handed to li
 _Static_assert(offsetof(uv_buf_t, base) == offsetof(struct iovec, iov_base), "the same layout");
 _Static_assert(offsetof(uv_buf_t, len) == offsetof(struct iovec, iov_len), "the same layout");
 
-void stream_init(struct stream *stream, uv_loop_t *loop, const struct stream_handler *handler,
-                 void *data)
+void peer_stream_init(struct peer_stream *stream, uv_loop_t *loop,
+                      const struct peer_stream_handler *handler, void *data)
 {
     stream->handler = handler;
     stream->data = data;
@@ -36,7 +36,7 @@ void stream_init(struct stream *stream, uv_loop_t *loop, const struct stream_han
 static void allocate(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
 {
     (void)suggested;
-    struct stream *stream = handle->data;
+    struct peer_stream *stream = handle->data;
     size_t room;
     uint8_t *at = stream->handler->where(stream->data, &room);
     *out = uv_buf_init((char *)at, room < INT_MAX ? (unsigned)room : INT_MAX);
@@ -45,7 +45,7 @@ static void allocate(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
 static void read_came(uv_stream_t *tcp, ssize_t count, const uv_buf_t *buf)
 {
     (void)buf;
-    struct stream *stream = tcp->data;
+    struct peer_stream *stream = tcp->data;
     if (count > 0) {
         stream->handler->came(stream->data, (size_t)count);
     } else if (count < 0) {
@@ -57,7 +57,7 @@ static void read_came(uv_stream_t *tcp, ssize_t count, const uv_buf_t *buf)
 
 /* Small messages must not wait for ACKs. Failing at any of these is no reason to do without the
  * connection. */
-static void set_up(struct stream *stream)
+static void set_up(struct peer_stream *stream)
 {
     (void)uv_tcp_nodelay(&stream->tcp, 1);
     (void)uv_tcp_keepalive(&stream->tcp, 1, KEEPALIVE_S);
@@ -67,7 +67,7 @@ static void set_up(struct stream *stream)
         (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
 }
 
-enum status stream_start(struct stream *stream)
+enum status peer_stream_start(struct peer_stream *stream)
 {
     set_up(stream);
     return status_from_errno(uv_read_start((uv_stream_t *)&stream->tcp, allocate, read_came));
@@ -75,11 +75,11 @@ enum status stream_start(struct stream *stream)
 
 static void write_done(uv_write_t *request, int status)
 {
-    struct stream *stream = request->handle->data;
+    struct peer_stream *stream = request->handle->data;
     stream->handler->written(stream->data, status_from_errno(status));
 }
 
-enum status stream_write(struct stream *stream, const struct iovec *parts, size_t count)
+enum status peer_stream_write(struct peer_stream *stream, const struct iovec *parts, size_t count)
 {
     return status_from_errno(uv_write(&stream->write, (uv_stream_t *)&stream->tcp,
                                       (const uv_buf_t *)(const void *)parts, (unsigned)count,
@@ -92,23 +92,23 @@ static void finished(uv_shutdown_t *request, int status)
     (void)status;
 }
 
-void stream_finish(struct stream *stream)
+void peer_stream_finish(struct peer_stream *stream)
 {
     (void)uv_shutdown(&stream->shutdown, (uv_stream_t *)&stream->tcp, finished);
 }
 
 static void handle_closed(uv_handle_t *handle)
 {
-    struct stream *stream = handle->data;
+    struct peer_stream *stream = handle->data;
     stream->handler->closed(stream->data);
 }
 
-void stream_close(struct stream *stream)
+void peer_stream_close(struct peer_stream *stream)
 {
     uv_close((uv_handle_t *)&stream->tcp, handle_closed);
 }
 
-void stream_remote(const struct stream *stream, char *out, size_t size)
+void peer_stream_remote(const struct peer_stream *stream, char *out, size_t size)
 {
     struct sockaddr_storage address = {0};
     int length = sizeof address;

@@ -44,7 +44,7 @@ static void tcp_free(struct tcp_peers *tcp)
     while (tcp->nodes != NULL) {
         struct peer_node *node = tcp->nodes;
         tcp->nodes = node->next;
-        node_free(node);
+        peer_node_free(node);
     }
     free(tcp->peer);
     free(tcp->http);
@@ -86,9 +86,9 @@ static void do_soon(uv_timer_t *timer)
     failed_done(tcp);
     for (struct peer_node *node = tcp->nodes; node != NULL; node = node->next) {
         if (node->leaving)
-            node_leave(node);
+            peer_node_leave(node);
         else
-            node_tick(node);
+            peer_node_tick(node);
     }
 }
 
@@ -111,13 +111,13 @@ static void do_flush(uv_prepare_t *prepare)
 {
     struct tcp_peers *tcp = prepare->data;
     while (tcp->dirty != NULL) {
-        struct connection *c = tcp->dirty;
+        struct peer_connection *c = tcp->dirty;
         tcp_unmark_dirty(c);
-        connection_flush(c);
+        peer_connection_flush(c);
     }
 }
 
-void tcp_mark_dirty(struct connection *c)
+void tcp_mark_dirty(struct peer_connection *c)
 {
     struct tcp_peers *tcp = c->tcp;
     if (c->dirty || tcp->closing)
@@ -128,12 +128,12 @@ void tcp_mark_dirty(struct connection *c)
     (void)uv_prepare_start(&tcp->flush, do_flush);
 }
 
-void tcp_unmark_dirty(struct connection *c)
+void tcp_unmark_dirty(struct peer_connection *c)
 {
     struct tcp_peers *tcp = c->tcp;
     if (!c->dirty)
         return;
-    struct connection **at = &tcp->dirty;
+    struct peer_connection **at = &tcp->dirty;
     while (*at != c)
         at = &(*at)->next_dirty;
     *at = c->next_dirty;
@@ -190,33 +190,39 @@ static void tcp_send(struct peers *peers, uint64_t node_id, uint16_t channel,
                      struct peer_send *send)
 {
     struct tcp_peers *tcp = tcp_of(peers);
-    struct peer_node *node = node_find(tcp, node_id);
+    struct peer_node *node = peer_node_find(tcp, node_id);
     if (node == NULL || node->up == NULL || node->leaving)
         tcp_send_failed(tcp, send, STATUS_UNAVAILABLE);
     else
-        connection_send(node->up, channel, send);
+        peer_connection_send(node->up, channel, send);
 }
 
 static bool tcp_connected(const struct peers *peers, uint64_t node_id)
 {
-    const struct peer_node *node = node_find(tcp_of_const(peers), node_id);
+    const struct peer_node *node = peer_node_find(tcp_of_const(peers), node_id);
     return node != NULL && node->up != NULL && !node->leaving;
 }
 
 static void tcp_set_address(struct peers *peers, uint64_t node_id, const char *address)
 {
     struct tcp_peers *tcp = tcp_of(peers);
-    struct peer_node *node = address != NULL ? node_get(tcp, node_id) : node_find(tcp, node_id);
+    struct peer_node *node =
+        address != NULL ? peer_node_get(tcp, node_id) : peer_node_find(tcp, node_id);
     ASSERT(node_id != tcp->options.node_id);
     if (node != NULL)
-        node_set_address(node, address);
+        peer_node_set_address(node, address);
     else if (address != NULL)
         trace_error("peer", "too_many_nodes", "node=%" PRIu64 " max=%u", node_id, PEER_NODES_MAX);
 }
 
+void peers_tcp_set_cluster(struct peers *peers, const uint8_t cluster_id[PEER_ID_BYTES])
+{
+    memcpy(tcp_of(peers)->options.cluster_id, cluster_id, PEER_ID_BYTES);
+}
+
 void peers_tcp_know(struct peers *peers, uint64_t node_id, const uint8_t data_id[PEER_ID_BYTES])
 {
-    struct peer_node *node = node_get(tcp_of(peers), node_id);
+    struct peer_node *node = peer_node_get(tcp_of(peers), node_id);
     if (node != NULL)
         memcpy(node->data_id, data_id, PEER_ID_BYTES);
 }
@@ -246,6 +252,7 @@ void tcp_hello(const struct tcp_peers *tcp, uint64_t to_node_id, struct hello *o
                           .to_node_id = to_node_id,
                           .boot = tcp->boot,
                           .wall_ms = clock_now_ms(),
+                          .founders = tcp->options.founders,
                           .peer = slice_of(tcp->peer),
                           .http = slice_of(tcp->http),
                           .rpc = slice_of(tcp->rpc)};
@@ -255,7 +262,7 @@ void tcp_hello(const struct tcp_peers *tcp, uint64_t to_node_id, struct hello *o
 
 bool peers_tcp_node(const struct peers *peers, uint64_t node_id, struct peer_about *out)
 {
-    const struct peer_node *node = node_find(tcp_of_const(peers), node_id);
+    const struct peer_node *node = peer_node_find(tcp_of_const(peers), node_id);
     if (node == NULL)
         return false;
     *out = node->about;
@@ -277,7 +284,7 @@ size_t peers_tcp_nodes(const struct peers *peers, uint64_t *ids, size_t max)
     return count;
 }
 
-void tcp_stranger_refused(const struct connection *c, enum refusal why, uint64_t node_id)
+void tcp_stranger_refused(const struct peer_connection *c, enum refusal why, uint64_t node_id)
 {
     struct tcp_peers *tcp = c->tcp;
     bool same = tcp->stranger_told == node_id && tcp->stranger_why == why;
@@ -306,13 +313,13 @@ static void do_tick(uv_timer_t *timer)
     if (now_ms - tcp->ticked_ms > 2 * TICK_MS)
         forgive(tcp, now_ms - tcp->ticked_ms - TICK_MS);
     tcp->ticked_ms = now_ms;
-    for (struct connection *c = tcp->strangers, *next; c != NULL; c = next) {
+    for (struct peer_connection *c = tcp->strangers, *next; c != NULL; c = next) {
         next = c->next;
-        connection_tick(c);
+        peer_connection_tick(c);
     }
     for (struct peer_node *node = tcp->nodes; node != NULL; node = node->next)
-        node_tick(node);
-    nodes_forget(tcp);
+        peer_node_tick(node);
+    peer_nodes_forget(tcp);
 }
 
 /* ---- opening and closing ---- */
@@ -321,12 +328,12 @@ static void connection_came(uv_stream_t *server, int status)
 {
     struct tcp_peers *tcp = server->data;
     if (status == 0) {
-        struct connection *c = connection_new(tcp, NULL);
+        struct peer_connection *c = peer_connection_new(tcp, NULL);
         status = uv_accept(server, (uv_stream_t *)&c->stream.tcp);
         if (status == 0)
-            connection_begin(c);
+            peer_connection_begin(c);
         else
-            connection_end(c, status_from_errno(status));
+            peer_connection_end(c, status_from_errno(status));
     }
     if (status != 0)
         trace_warn("peer", "accept_failed", "error=\"%s\"", uv_strerror(status));
@@ -414,9 +421,9 @@ static void do_close(uv_timer_t *timer)
 {
     struct tcp_peers *tcp = timer->data;
     for (struct peer_node *node = tcp->nodes; node != NULL; node = node->next)
-        node_leave(node);
+        peer_node_leave(node);
     while (tcp->strangers != NULL)
-        connection_end(tcp->strangers, STATUS_CLOSED);
+        peer_connection_end(tcp->strangers, STATUS_CLOSED);
     failed_done(tcp);
     parts_end(tcp);
 }

@@ -25,6 +25,7 @@ struct peers_tcp_options {
     uint16_t port;                     /* 0: any */
     uint8_t cluster_id[PEER_ID_BYTES]; /* zeros: taken over from the first node that has one */
     uint8_t data_id[PEER_ID_BYTES];    /* zeros: not told */
+    uint64_t founders;                 /* see handshake.h */
     uint32_t feature_level;            /* what this program can do: see peer_about */
     uint32_t feature_level_min;        /* the least that all must be able to do */
     /* learned: a node's data id is known now, or the cluster id is (node_id 0). What is worth
@@ -61,6 +62,9 @@ uint16_t peers_tcp_port(const struct peers *peers);
 
 /* peers_tcp_advertise: the addresses that others are told from now on, HOST:PORT each; copied. */
 void peers_tcp_advertise(struct peers *peers, const char *peer, const char *http, const char *rpc);
+
+/* peers_tcp_set_cluster: the cluster has its id now, or it was found in the state. */
+void peers_tcp_set_cluster(struct peers *peers, const uint8_t cluster_id[PEER_ID_BYTES]);
 
 /* peers_tcp_know: `node_id` is only the node that has these data. Otherwise the first that comes
  * under an id is believed, and what comes with other data later is refused (REFUSAL_DATA). */

@@ -140,6 +140,7 @@ static struct hello sample(void)
                           .to_node_id = 1,
                           .boot = UINT64_MAX,
                           .wall_ms = 1790000000000,
+                          .founders = 12345,
                           .peer = SLICE_LITERAL("broker-2.local:9326"),
                           .http = SLICE_LITERAL("[::1]:9324"),
                           .rpc = {NULL, 0}};
@@ -164,10 +165,11 @@ static void test_hello_round_trip(void **state)
     assert_int_equal(out.to_node_id, 1);
     assert_int_equal(out.boot, UINT64_MAX);
     assert_int_equal(out.wall_ms, 1790000000000);
+    assert_int_equal(out.founders, 12345);
     assert_true(slice_is(out.peer, "broker-2.local:9326"));
     assert_true(slice_is(out.http, "[::1]:9324"));
     assert_int_equal(out.rpc.length, 0);
-    for (size_t length = 0; length < 80 + 3 * 2 + 19 + 10; length++)
+    for (size_t length = 0; length < 88 + 3 * 2 + 19 + 10; length++)
         assert_false(hello_decode(slice_make(bytes.data, length), &out));
     buffer_free(&bytes);
 }
@@ -221,6 +223,12 @@ static void test_judge(void **state)
     b.cluster_id[15] = 1;
     assert_int_equal(hello_judge(&a, &b, 0), REFUSAL_CLUSTER);
     memset(b.cluster_id, 0, sizeof b.cluster_id);
+    assert_int_equal(hello_judge(&a, &b, 0), REFUSAL_NONE);
+    assert_int_equal(hello_judge(&b, &a, 0), REFUSAL_NONE);
+    b = sample();
+    b.founders = 1;
+    assert_int_equal(hello_judge(&a, &b, 0), REFUSAL_FOUNDERS);
+    b.founders = 0;
     assert_int_equal(hello_judge(&a, &b, 0), REFUSAL_NONE);
     assert_int_equal(hello_judge(&b, &a, 0), REFUSAL_NONE);
     b = sample();
