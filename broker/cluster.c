@@ -39,6 +39,8 @@ struct cluster {
     const char *address;
     struct shard *shard;
     uv_timer_t watch; /* until the cluster's id is known */
+    void (*failed)(void *data, int code);
+    void *failed_data;
     unsigned parts;
     void (*closed)(void *data);
     void *closed_data;
@@ -128,6 +130,7 @@ static void cluster_known(struct cluster *c, const uint8_t id[UUID_BYTES])
     char text[UUID_TEXT_LENGTH + 1];
     uuid_text(id, text);
     memcpy(c->identity.cluster_id, id, UUID_BYTES);
+    (void)store(c);
     trace_info("cluster", "known", "cluster=%s node=%" PRIu64, text, c->options->node_id);
 }
 
@@ -136,15 +139,19 @@ static void on_learned(void *data, uint64_t node_id, const uint8_t id[PEER_ID_BY
     struct cluster *c = data;
     if (node_id == 0)
         cluster_known(c, id);
-    else if (!identity_learn(&c->identity, node_id, id))
-        return;
-    (void)store(c); /* traced; it is learned again after a restart */
+    else if (identity_learn(&c->identity, node_id, id))
+        (void)store(c); /* a failure is traced; it is learned again after a restart */
 }
 
 static bool bootstrapped(const struct cluster *c, uint8_t id[UUID_BYTES])
 {
     uint8_t secret[32];
     return core_bootstrapped(shard_core(c->shard), id, secret);
+}
+
+static bool other_cluster(const struct cluster *c, const uint8_t id[UUID_BYTES])
+{
+    return id_known(c->identity.cluster_id) && memcmp(id, c->identity.cluster_id, UUID_BYTES) != 0;
 }
 
 static void on_watch(uv_timer_t *timer)
@@ -154,24 +161,24 @@ static void on_watch(uv_timer_t *timer)
     if (!bootstrapped(c, id))
         return;
     uv_timer_stop(timer);
-    peers_tcp_set_cluster(c->peers, id);
-    if (id_known(c->identity.cluster_id))
+    if (other_cluster(c, id)) {
+        c->failed(c->failed_data, refuse(c, "data_of_another_cluster",
+                                         "shard-0 is not of the cluster that node.json names: "
+                                         "files of two directories were mixed"));
         return;
-    cluster_known(c, id);
-    (void)store(c);
+    }
+    peers_tcp_set_cluster(c->peers, id);
+    if (!id_known(c->identity.cluster_id))
+        cluster_known(c, id);
 }
 
-int cluster_watch(struct cluster *c, struct shard *shard)
+void cluster_watch(struct cluster *c, struct shard *shard, void (*failed)(void *data, int code),
+                   void *data)
 {
-    uint8_t id[UUID_BYTES];
     c->shard = shard;
-    if (bootstrapped(c, id) && id_known(c->identity.cluster_id) &&
-        memcmp(id, c->identity.cluster_id, UUID_BYTES) != 0)
-        return refuse(c, "data_of_another_cluster",
-                      "shard-0 is not of the cluster that node.json names: files of two "
-                      "directories were mixed");
+    c->failed = failed;
+    c->failed_data = data;
     uv_timer_start(&c->watch, on_watch, 0, WATCH_MS);
-    return EX_OK;
 }
 
 /* ---- addresses ---- */

@@ -28,9 +28,11 @@ const char *cluster_address(const struct cluster *cluster);
 const struct member *cluster_members(const struct cluster *cluster, size_t *count);
 bool cluster_joins(const struct cluster *cluster);
 
-/* cluster_watch: the shard is open: see that its state is of the right cluster, and keep the
- * cluster's id once there is one. Returns an exit code. */
-int cluster_watch(struct cluster *cluster, struct shard *shard);
+/* cluster_watch: the shard is open: keep the cluster's id once its state has one. `failed` is
+ * called with an exit code, after a trace, if the state is of another cluster than DIR/node.json.
+ */
+void cluster_watch(struct cluster *cluster, struct shard *shard,
+                   void (*failed)(void *data, int code), void *data);
 
 /* cluster_advertise: the ports of this node's clients and workers are open; tell other nodes. */
 void cluster_advertise(struct cluster *cluster, const char *http_host, uint16_t http_port,

@@ -54,6 +54,7 @@ struct node {
     struct api *api;
     struct dispatch *dispatch;
     bool stopping;
+    int code; /* of the process */
 };
 
 /* ---- options ---- */
@@ -229,6 +230,15 @@ static void node_stop(struct node *node)
         api_closed(node);
 }
 
+static void on_failed(void *data, int code)
+{
+    struct node *node = data;
+    if (node->stopping)
+        return;
+    node->code = code;
+    node_stop(node);
+}
+
 static void on_signal(uv_signal_t *handle, int signum)
 {
     struct node *node = handle->data;
@@ -282,8 +292,10 @@ static int open_shard(struct node *node)
                                     .queue_ready = on_queue_ready,
                                     .data = node};
     enum status status = shard_open(&node->shard, &options, &error);
-    if (status == STATUS_OK)
-        return cluster_watch(node->cluster, node->shard);
+    if (status == STATUS_OK) {
+        cluster_watch(node->cluster, node->shard, on_failed, node);
+        return EX_OK;
+    }
     trace_error("node", "shard_unusable", "dir=\"%s\" status=%s why=\"%s\"", dir,
                 status_name(status), error != NULL ? error : status_text(status));
     node->shard = NULL;
@@ -398,8 +410,8 @@ int node_run(const struct node_options *options)
         return EX_SOFTWARE;
     }
     node_watch_signals(&node);
-    code = node_open(&node);
-    if (code != EX_OK)
+    node.code = node_open(&node);
+    if (node.code != EX_OK)
         node_stop(&node); /* what was opened is closed in order */
     uv_run(&node.loop, UV_RUN_DEFAULT);
     int left = uv_loop_close(&node.loop);
@@ -407,6 +419,6 @@ int node_run(const struct node_options *options)
         trace_error("node", "loop_not_empty", "why=%s", uv_err_name(left));
     node_lock_drop(&node.lock);
     arena_free(&node.arena);
-    trace_info("node", "stopped", "code=%d", code);
-    return code == EX_OK && left != 0 ? EX_SOFTWARE : code;
+    trace_info("node", "stopped", "code=%d", node.code);
+    return node.code == EX_OK && left != 0 ? EX_SOFTWARE : node.code;
 }
