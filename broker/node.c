@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One broker process.
  *
- * Opening goes from the bottom up: data folder and its lock, shard, public port, dispatcher (which
- * tells workers the public port's number). Closing goes from the top down, each step after the one
- * before has called back: the public port finishes what it answers, the dispatcher gives back what
- * workers hold, the shard writes what is under way. Then the loop runs empty and node_run returns.
+ * Opening goes from the bottom up: data folder and its lock, the way to other nodes, shard, public
+ * port, dispatcher (which tells workers the public port's number). Closing goes from the top down,
+ * each step after the one before has called back: the public port finishes what it answers, the
+ * dispatcher gives back what workers hold, the shard writes what is under way, the connections to
+ * other nodes end. Then the loop runs empty and node_run returns.
  *
  * This file wires and does not decide: requests belong to the families it registers, work to the
  * dispatcher, state to the shard.
  *
- *     start ──shard leads──> serving ──SIGTERM──> api closed ──> dispatcher ──> shard ──> exit 0
+ *     start ──shard ready──> serving ──SIGTERM──> api ──> dispatcher ──> shard ──> cluster ──> exit
+ * 0
  */
 #include "broker/node.h"
 
 #include "broker/api/api.h"
+#include "broker/cluster.h"
 #include "broker/dispatch/dispatch.h"
 #include "broker/log/log.h"
-#include "broker/replication/shard.h"
 #include "proto/base/arena.h"
 #include "proto/base/assert.h"
 #include "proto/base/options.h"
@@ -47,10 +49,12 @@ struct node {
     uv_loop_t loop;
     uv_signal_t sigterm, sigint;
     struct node_lock lock;
+    struct cluster *cluster;
     struct shard *shard;
     struct api *api;
     struct dispatch *dispatch;
     bool stopping;
+    int code; /* of the process */
 };
 
 /* ---- options ---- */
@@ -61,27 +65,31 @@ static bool text_of(const char *text, const char *allowed, size_t shortest, size
     return length >= shortest && length <= longest && strspn(text, allowed) == length;
 }
 
-/* "1=host:port": this version runs single-node clusters, and says so rather than half-starting. */
+/* One of the two lists. `self`: this node must be (or must not be) in it. */
+static const char *list_check(const struct node_options *options, const char *option,
+                              const char *list, bool self)
+{
+    static char sentence[256];
+    struct arena arena = {0};
+    struct member members[MEMBERS_MAX];
+    size_t count;
+    const char *error = members_parse(list, &arena, members, &count);
+    bool named = error == NULL && members_find(members, count, options->node_id) != NULL;
+    if (error == NULL && named != self)
+        error = self ? "does not contain this node's --node-id" : "names this node itself";
+    if (error != NULL)
+        snprintf(sentence, sizeof sentence, "%s %s", option, error);
+    arena_free(&arena);
+    return error != NULL ? sentence : NULL;
+}
+
 static const char *cluster_check(const struct node_options *options)
 {
-    if (options->cluster == NULL || options->cluster[0] == '\0')
-        return NULL;
-    if (strchr(options->cluster, ',') != NULL)
-        return "--cluster names more than one member, but this version runs single-node brokers; "
-               "name only this node";
-    char *rest;
-    errno = 0;
-    unsigned long long id = strtoull(options->cluster, &rest, 10);
-    if (errno != 0 || rest == options->cluster || *rest != '=')
-        return "--cluster must look like 1=host:port";
-    struct arena arena = {0};
-    const char *host;
-    uint16_t port;
-    bool good = address_split(rest + 1, &arena, &host, &port);
-    arena_free(&arena);
-    if (!good)
-        return "--cluster must look like 1=host:port";
-    return id == options->node_id ? NULL : "--cluster does not contain this node's --node-id";
+    if (options->cluster != NULL && options->join != NULL)
+        return "--cluster founds a new cluster and --join adds to an old one: give one of them";
+    if (options->cluster != NULL)
+        return list_check(options, "--cluster", options->cluster, true);
+    return options->join != NULL ? list_check(options, "--join", options->join, false) : NULL;
 }
 
 static bool url_valid(const char *url)
@@ -172,12 +180,22 @@ static void on_queue_ready(void *data, uint64_t queue_id)
 
 /* ---- closing ---- */
 
+static void cluster_closed(void *data)
+{
+    struct node *node = data;
+    node->cluster = NULL;
+    uv_close((uv_handle_t *)&node->sigterm, NULL);
+    uv_close((uv_handle_t *)&node->sigint, NULL);
+}
+
 static void shard_closed(void *data)
 {
     struct node *node = data;
     node->shard = NULL;
-    uv_close((uv_handle_t *)&node->sigterm, NULL);
-    uv_close((uv_handle_t *)&node->sigint, NULL);
+    if (node->cluster != NULL)
+        cluster_close(node->cluster, cluster_closed, node);
+    else
+        cluster_closed(node);
 }
 
 static void close_shard(struct node *node)
@@ -214,6 +232,15 @@ static void node_stop(struct node *node)
         api_closed(node);
 }
 
+static void on_failed(void *data, int code)
+{
+    struct node *node = data;
+    if (node->stopping)
+        return;
+    node->code = code;
+    node_stop(node);
+}
+
 static void on_signal(uv_signal_t *handle, int signum)
 {
     struct node *node = handle->data;
@@ -240,6 +267,19 @@ static void warn_if_open(const char *option, const char *address, const char *ho
                    option, address);
 }
 
+static int open_cluster(struct node *node)
+{
+    int code = cluster_open(&node->cluster, &node->loop, node->options);
+    size_t count;
+    if (code != EX_OK)
+        return code;
+    (void)cluster_members(node->cluster, &count);
+    if (count < 2 && !cluster_joins(node->cluster))
+        return EX_OK;
+    trace_error("node", "not_yet", "why=\"this version runs single-node brokers\"");
+    return EX_USAGE;
+}
+
 static int open_shard(struct node *node)
 {
     const char *error = NULL;
@@ -247,15 +287,17 @@ static int open_shard(struct node *node)
     struct shard_options options = {.loop = &node->loop,
                                     .dir = dir,
                                     .node_id = node->options->node_id,
-                                    .address = node->options->peer,
+                                    .address = cluster_address(node->cluster),
                                     .disk_reserve_bytes = DISK_RESERVE_BYTES,
                                     .leading_changed = on_ready_changed,
                                     .catalog_changed = on_catalog_changed,
                                     .queue_ready = on_queue_ready,
                                     .data = node};
     enum status status = shard_open(&node->shard, &options, &error);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
+        cluster_watch(node->cluster, node->shard, on_failed, node);
         return EX_OK;
+    }
     trace_error("node", "shard_unusable", "dir=\"%s\" status=%s why=\"%s\"", dir,
                 status_name(status), error != NULL ? error : status_text(status));
     node->shard = NULL;
@@ -331,16 +373,22 @@ static int node_open(struct node *node)
     if (!address_split(node->options->http, &node->arena, &http_host, &http_port) ||
         !address_split(node->options->rpc, &node->arena, &rpc_host, &rpc_port))
         return EX_USAGE;
-    int code = open_shard(node);
+    int code = open_cluster(node);
+    if (code == EX_OK)
+        code = open_shard(node);
     if (code == EX_OK)
         code = open_api(node, http_host, http_port);
     if (code == EX_OK)
         code = open_dispatch(node, http_host, rpc_host, rpc_port);
-    if (code == EX_OK)
-        trace_info("node", "listening", "node=%" PRIu64 " http=%s:%u rpc=%s:%u version=%s",
-                   node->options->node_id, http_host, api_port(node->api), rpc_host,
-                   dispatch_rpc_port(node->dispatch), MILLRACE_VERSION);
-    return code;
+    if (code != EX_OK)
+        return code;
+    uint16_t http = api_port(node->api);
+    uint16_t rpc = dispatch_rpc_port(node->dispatch);
+    cluster_advertise(node->cluster, http_host, http, rpc_host, rpc);
+    trace_info("node", "listening", "node=%" PRIu64 " http=%s:%u rpc=%s:%u peer=%s version=%s",
+               node->options->node_id, http_host, http, rpc_host, rpc,
+               cluster_address(node->cluster), MILLRACE_VERSION);
+    return EX_OK;
 }
 
 static void node_watch_signals(struct node *node)
@@ -364,8 +412,8 @@ int node_run(const struct node_options *options)
         return EX_SOFTWARE;
     }
     node_watch_signals(&node);
-    code = node_open(&node);
-    if (code != EX_OK)
+    node.code = node_open(&node);
+    if (node.code != EX_OK)
         node_stop(&node); /* what was opened is closed in order */
     uv_run(&node.loop, UV_RUN_DEFAULT);
     int left = uv_loop_close(&node.loop);
@@ -373,6 +421,6 @@ int node_run(const struct node_options *options)
         trace_error("node", "loop_not_empty", "why=%s", uv_err_name(left));
     node_lock_drop(&node.lock);
     arena_free(&node.arena);
-    trace_info("node", "stopped", "code=%d", code);
-    return code == EX_OK && left != 0 ? EX_SOFTWARE : code;
+    trace_info("node", "stopped", "code=%d", node.code);
+    return node.code == EX_OK && left != 0 ? EX_SOFTWARE : node.code;
 }

@@ -11,7 +11,11 @@ struct node_options {
     uint64_t node_id;
     const char *data_dir;
     const char *http, *rpc, *peer; /* HOST:PORT */
-    const char *cluster;           /* NULL: this node alone */
+    const char *cluster;           /* "1=HOST:PORT,..."; NULL: this node alone */
+    const char *join;              /* members of a cluster that this node is new to; NULL: none */
+    const char *advertise_peer;    /* HOST:PORT for others; NULL: see broker/cluster.c */
+    const char *advertise_http;
+    const char *advertise_rpc;
     const char *region;
     const char *account_id;
     const char *public_url; /* NULL: from each request's Host header */

@@ -11,6 +11,7 @@
 #                fuzz        each fuzz target for a short while (MILLRACE_FUZZ_SECONDS, 10)
 #                wire        bytes on the wire against a running broker
 #                clients     awscli, boto3 and the npm SDK clients against a broker and a worker
+#                cluster     brokers that are several processes
 #                recovery    kill -9 at random moments (MILLRACE_SEED repeats a run)
 #                quickstart  deploy/quickstart.sh, twice on the same data
 #
@@ -28,7 +29,7 @@ python=/usr/bin/python3
 part_timeout_s=1200
 passed=0
 failed=0
-all_parts="tidy unit sim fuzz wire clients recovery quickstart"
+all_parts="tidy unit sim fuzz wire clients cluster recovery quickstart"
 parts=
 
 export PYTHONDONTWRITEBYTECODE=1
@@ -36,7 +37,7 @@ export MILLRACE_BIN=$root/build/release/bin
 
 misuse() {
     echo "run.sh: $1" >&2
-    sed -n '5,19s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '5,20s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
     exit 64
 }
 
@@ -51,7 +52,7 @@ while [ $# -gt 0 ]; do
         shift
         ;;
     -h | --help)
-        sed -n '3,19s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+        sed -n '3,20s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
         exit 0
         ;;
     *) misuse "unknown option '$1'" ;;
@@ -231,9 +232,10 @@ wants tidy && run_tidy
 wants unit sim && run_asan
 wants unit && run_tsan
 wants fuzz && run_fuzz
-if wants wire clients recovery quickstart && build release; then
+if wants wire clients cluster recovery quickstart && build release; then
     wants wire && unittest_files wire tests/wire/*.py
     wants clients && run_clients
+    wants cluster && unittest_files cluster tests/cluster/*.py
     wants recovery && unittest_files recovery tests/recovery/*.py
     wants quickstart && run_quickstart
 fi

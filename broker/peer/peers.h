@@ -32,8 +32,11 @@ struct peer_send {
      * connection. BUSY: too much is unsent. CLOSED: the connection ended first. */
     void (*done)(struct peer_send *send, enum status status);
     void *data;
-    struct peer_send *next; /* private */
-    enum status status;     /* private */
+    /* private */
+    struct peer_send *next;
+    enum status status;
+    uint32_t bytes;
+    uint16_t channel;
 };
 
 /* Who receives on a channel. */

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cluster of real processes, through deploy/local-cluster.sh, in a folder of its own."""
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+BIN = os.path.abspath(os.environ.get("MILLRACE_BIN", os.path.join(ROOT, "build/release/bin")))
+SCRIPT = os.path.join(ROOT, "deploy/local-cluster.sh")
+WAIT_S = 30  # only a failing test waits so long
+
+
+def free_ports(count):
+    """The first of `count` ports in a row of which none is taken now."""
+    for base in range(20000 + os.getpid() % 9000, 32000, count):
+        sockets = []
+        try:
+            for port in range(base, base + count):
+                one = socket.socket()
+                sockets.append(one)
+                one.bind(("127.0.0.1", port))
+            return base
+        except OSError:
+            continue
+        finally:
+            for one in sockets:
+                one.close()
+    raise RuntimeError("no free ports")
+
+
+def wait_for(what, condition):
+    until = time.monotonic() + WAIT_S
+    while time.monotonic() < until:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"waited {WAIT_S} s for {what}")
+
+
+class Cluster:
+    def __init__(self, nodes, workers=0):
+        self.dir = tempfile.mkdtemp(prefix="millrace-cluster-")
+        os.chmod(self.dir, 0o711)
+        self.port = free_ports(10 * nodes)
+        self.nodes = nodes
+        self.workers = workers
+        self.about = None
+
+    def script(self, *arguments, check=True):
+        done = subprocess.run([SCRIPT, *arguments, "--data-dir", self.dir], capture_output=True,
+                              text=True, check=False, env=dict(os.environ, MILLRACE_BIN=BIN))
+        if check and done.returncode != 0:
+            raise AssertionError(f"{arguments}: {done.stderr}{self.logs()}")
+        return done
+
+    def up(self):
+        done = self.script("up", "--nodes", str(self.nodes), "--workers", str(self.workers),
+                           "--base-port", str(self.port))
+        self.about = json.loads(done.stdout)
+        return self.about
+
+    def status(self):
+        return json.loads(self.script("status").stdout)
+
+    def logs(self):
+        text = ""
+        for folder in sorted(os.listdir(self.dir)):
+            path = os.path.join(self.dir, folder, "log")
+            if os.path.isfile(path):
+                with open(path, encoding="utf-8", errors="replace") as file:
+                    text += f"\n--- {folder}\n" + "".join(file.readlines()[-30:])
+        return text
+
+    def get(self, node, path, timeout=5):
+        """Status and JSON (or text) of a page of one node; (0, None) if it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port + 10 * (node - 1)}{path}",
+                                        timeout=timeout) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, None
+        except (OSError, ValueError):
+            return 0, None
+
+    def close(self):
+        try:
+            pids = self.status()["pids"]
+            self.script("down")
+            for pid in [*pids["broker"].values(), *pids["worker"].values()]:
+                if pid is not None and os.path.exists(f"/proc/{pid}"):
+                    wait_for(f"process {pid} to end", lambda p=pid: not running(p))
+        finally:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def running(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def state_of(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        return file.read().rsplit(")", 1)[1].split()[0]
+
+
+def end(process):
+    process.send_signal(signal.SIGKILL)
+    process.wait()
