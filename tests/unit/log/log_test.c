@@ -832,7 +832,7 @@ static void what_is_found_is_synced_before_it_is_believed(void **state)
     struct bench *b = *state;
     struct synced s = {.lies = true};
     struct pending pending[3];
-    s.disk = (struct log_disk){&s, plain_write, noting_sync};
+    s.disk = (struct log_disk){&s, plain_write, noting_sync, log_disk_real.rename};
     b->options.disk = &s.disk;
     open_log(b);
     append_many(b, pending, 3, 0);
