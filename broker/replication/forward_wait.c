@@ -19,8 +19,9 @@
 #include <stdlib.h>
 #include <uthash.h>
 
-#define PATIENCE_MS 1000u /* beyond a wait that the leader knows of, for its word that it is over  \
-                           */
+#define PATIENCE_MS                                                                                \
+    1000u /* beyond a wait that the leader knows of, for its word that it is over                  \
+           */
 
 struct away_receive {
     uint64_t seq;

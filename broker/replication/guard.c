@@ -31,7 +31,9 @@
  * same copy. G11 A follower that has not heard from its leader for an election timeout still
  * refuses its vote until its own, random timer ends (Raft, 4.2.3 says the minimum timeout). The
  * leader is forgotten in time. And when the connection to it ends, nothing is waited for at all.
- *   G12 After an installation the library keeps the index of an uncommitted change: reset. */
+ *   G12 A member that has taken over a snapshot is left waiting for the timeout, if a newer one was
+ *       offered meanwhile: guard_settle sees that what follows is there. After an installation the
+ * library keeps the index of an uncommitted change: reset. */
 #include "broker/replication/configuration.h"
 #include "broker/replication/internal.h"
 #include "proto/base/assert.h"
@@ -42,6 +44,7 @@
 
 #define PROBE        0 /* enum of the library's progress.h */
 #define PIPELINE     1
+#define SNAPSHOT     2
 #define HASTE_MIN_MS 20u
 #define HASTE_MAX_MS 150u
 
@@ -222,14 +225,25 @@ static void roll_back(struct shard *shard, const struct raft_append_entries *app
 
 /* ---- messages ---- */
 
+/* hear: it is from the leader, though what it brings cannot be taken now. */
+static void hear(struct shard *shard, const struct raft_append_entries *append)
+{
+    if (append->term != shard->raft.current_term)
+        return;
+    shard->guard.heard_ms = uv_now(shard->options.loop);
+    shard->raft.election_timer_start = shard->guard.heard_ms;
+}
+
 static bool receive_append(struct shard *shard, struct raft_message *message)
 {
     const struct raft_append_entries *append = &message->append_entries;
     struct raft *raft = &shard->raft;
     /* What it has left of the disk is for what is under way: it falls behind, and stays alive. */
     bool full = shard->disk_free_bytes < shard->options.disk_reserve_bytes / 4;
-    if (append->n_entries > 0 && full && shard->disk_low)
+    if (append->n_entries > 0 && ((full && shard->disk_low) || shard->catch_up != NULL)) {
+        hear(shard, append);
         return false;
+    }
     if (append->term >= raft->current_term) {
         shard->guard.heard_ms = uv_now(shard->options.loop);
         note_verified(shard, append);
@@ -316,6 +330,11 @@ static void settle_progress(struct shard *shard, unsigned i)
         p->next_index > link->next_index)
         p->next_index = link->next_index;
     link->next_index = 0;
+    if (p->state == SNAPSHOT && guard_term(raft, p->match_index) != 0) {
+        p->state = PROBE;
+        p->next_index = p->match_index + 1;
+        p->snapshot_index = 0;
+    }
     if (p->state == PROBE && p->match_index > 0 && p->next_index == p->match_index + 1 &&
         p->recent_recv)
         p->state = PIPELINE;

@@ -187,6 +187,8 @@ struct shard {
     struct guard guard;
     struct forward forward;
     struct cluster_time time;
+    struct catch_up *catch_up;     /* this node takes over a snapshot: catch_up.c */
+    struct giver *givers;          /* of what other nodes take over: give.c */
     struct shard_read *late_reads; /* of what is not on this disk yet */
     struct change *change;         /* of the members, under way: members.c */
     struct change *refused_changes;
@@ -250,6 +252,8 @@ static inline bool shard_leading(const struct shard *shard)
     return shard->stage >= STAGE_BARRIER && shard->stage <= STAGE_READY;
 }
 void shard_settle(struct shard *shard);
+/* shard_core_new: an empty state whose events this shard hears. */
+struct core *shard_core_new(struct shard *shard);
 
 /* ---- snapshot.c ---- */
 /* snapshots_init: the library's calls and the log's; before raft_init. */
@@ -260,6 +264,8 @@ void snapshots_free(struct shard *shard);
  * that the library has not. */
 void snapshots_note_entry(struct shard *shard, const struct raft_buffer *payload);
 void snapshots_note_replayed(struct shard *shard, size_t length);
+/* snapshots_installed: the state is another one now: that of a received snapshot. */
+void snapshots_installed(struct shard *shard, uint64_t index, uint64_t bodies);
 /* snapshots_hot: append a body to `out` if its entry is in memory. */
 bool snapshots_hot(const struct shard *shard, struct body_ref ref, struct buffer *out);
 /* snapshots_pace_ms: so long the next entry should wait; snapshots_full: no more sends. */
@@ -396,6 +402,22 @@ void forward_wait_expire(struct shard *shard, uint64_t now_ms);
 /* forward_wait_gone: a node can no longer be reached. */
 void forward_wait_gone(struct shard *shard, uint64_t node_id);
 uint64_t forward_wait_count(const struct shard *shard);
+
+/* ---- catch_up.c ---- */
+/* catch_up_offered: the leader has a snapshot for this node. catch_up_receive: a piece of it. */
+void catch_up_offered(struct shard *shard, struct link *link, const struct wire *wire);
+void catch_up_receive(struct shard *shard, struct link *link, const struct wire *wire);
+void catch_up_tick(struct shard *shard);
+void catch_up_gone(struct shard *shard, uint64_t node_id);
+void catch_up_abort(struct shard *shard);
+/* catch_up_collect: true if `ref` is of the state that is being looked at, not of this shard's. */
+bool catch_up_collect(struct shard *shard, struct body_ref ref);
+
+/* ---- give.c ---- */
+void give_receive(struct shard *shard, struct link *link, const struct wire *wire);
+void give_gone(struct shard *shard, uint64_t node_id);
+void give_tick(struct shard *shard, uint64_t now_ms);
+void give_close(struct shard *shard);
 
 /* ---- time.c ---- */
 /* time_heard: the leader's clock showed this. time_lead: this node's counts from now on. */

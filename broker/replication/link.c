@@ -214,6 +214,20 @@ void links_update(struct shard *shard)
 
 /* ---- from the network ---- */
 
+static void take_in(struct shard *shard, struct link *link, const struct wire *wire)
+{
+    if (wire->type == WIRE_OFFER)
+        catch_up_offered(shard, link, wire);
+    else if (wire->type <= WIRE_TIMEOUT_NOW)
+        raft_net_receive(shard, link, wire);
+    else if (wire->type <= WIRE_SYNCED)
+        forward_receive(shard, link, wire);
+    else if (wire->type == WIRE_FETCH || wire->type == WIRE_FETCH_BODIES)
+        give_receive(shard, link, wire);
+    else
+        catch_up_receive(shard, link, wire);
+}
+
 static void on_message(void *data, uint64_t node_id, struct slice message)
 {
     struct shard *shard = data;
@@ -227,10 +241,7 @@ static void on_message(void *data, uint64_t node_id, struct slice message)
         return;
     }
     link->up = true;
-    if (wire.type <= WIRE_TIMEOUT_NOW)
-        raft_net_receive(shard, link, &wire);
-    else
-        forward_receive(shard, link, &wire);
+    take_in(shard, link, &wire);
     shard_wake(shard);
 }
 
@@ -246,8 +257,11 @@ static void on_connection(void *data, uint64_t node_id, bool up)
         forward_resend(shard);
     if (!up && node_id == shard_leader(shard))
         guard_leader_gone(shard);
-    if (!up)
+    if (!up) {
         forward_wait_gone(shard, node_id);
+        catch_up_gone(shard, node_id);
+        give_gone(shard, node_id);
+    }
     shard_wake(shard);
 }
 

@@ -362,7 +362,7 @@ void raft_net_receive(struct shard *shard, struct link *link, const struct wire 
         message.timeout_now = (struct raft_timeout_now){wire->term, wire->a, wire->b};
         break;
     default:
-        return; /* an offer: see catch_up.c */
+        return;
     }
     (void)guard_receive(shard, &message);
 }

@@ -36,7 +36,7 @@
 
 #define TICK_MS          25u /* of the library, where there are other nodes */
 #define SWEEP_MS         100u
-#define LAG_MAX          4096u /* entries; a follower that lacks more is not ready */
+#define LAG_MAX          128u /* entries; a follower that lacks more is not ready */
 #define DISK_CHECK_MS    1000u
 #define DISK_CHECK_PART  8u     /* and when this part of the reserve has been written since */
 #define TICK_AT_LEAST_MS 5u     /* deadlines closer than this run together */
@@ -53,6 +53,8 @@ void shard_fatal(struct shard *shard, const char *sentence)
 static void on_hold(void *data, struct body_ref ref)
 {
     struct shard *shard = data;
+    if (catch_up_collect(shard, ref))
+        return;
     shard->snapshots.bodies++;
     if (shard->log != NULL)
         log_hold(shard->log, ref);
@@ -79,7 +81,7 @@ void shard_note_ready(struct shard *shard, uint64_t queue_id)
 static void on_queue_ready(void *data, uint64_t queue_id)
 {
     struct shard *shard = data;
-    if (shard->stage == STAGE_OPENING)
+    if (shard->stage == STAGE_OPENING || shard->guard.frozen)
         return;
     wait_ready(shard, queue_id);
     shard_note_ready(shard, queue_id);
@@ -217,6 +219,7 @@ static void on_barrier(struct shard_call *call, enum status status,
 static void begin_leading(struct shard *shard)
 {
     struct command command = {.type = COMMAND_TICK};
+    catch_up_abort(shard);
     shard->stage = STAGE_BARRIER;
     shard->leading_term = shard->raft.current_term;
     time_lead(shard);
@@ -415,6 +418,8 @@ static void on_sweep(uv_timer_t *timer)
 {
     struct shard *shard = timer->data;
     uint64_t now_ms = uv_now(shard->options.loop);
+    catch_up_tick(shard);
+    give_tick(shard, now_ms);
     batch_expire(shard, now_ms);
     forward_expire(shard, now_ms);
     forward_wait_expire(shard, now_ms);
@@ -492,6 +497,8 @@ static void begin_close(struct shard *shard)
     shard->stage = STAGE_CLOSING;
     batch_give_up(shard);
     fail_late_reads(shard);
+    catch_up_abort(shard);
+    give_close(shard);
     links_close(shard);
     shard->log = NULL;
     uv_timer_stop(&shard->tick_timer);
@@ -534,6 +541,13 @@ static void init_handles(struct shard *shard)
     shard->pace_timer.data = shard->sweep_timer.data = shard;
 }
 
+struct core *shard_core_new(struct shard *shard)
+{
+    struct core_events events = {shard,          on_hold,       on_release,
+                                 on_queue_ready, on_queue_gone, on_catalog_changed};
+    return core_new(&events);
+}
+
 static struct shard *make(const struct shard_options *options)
 {
     struct shard *shard = calloc(1, sizeof *shard);
@@ -545,11 +559,11 @@ static struct shard *make(const struct shard_options *options)
     ASSERT(shard->options.address != NULL);
     if (shard->options.snapshot_bytes == 0)
         shard->options.snapshot_bytes = SNAPSHOT_BYTES;
+    if (shard->options.trailing_max == 0)
+        shard->options.trailing_max = TRAILING_MAX;
     if (shard->options.disk_reserve_bytes == 0)
         shard->options.disk_reserve_bytes = DISK_RESERVE_BYTES;
-    struct core_events events = {shard,          on_hold,       on_release,
-                                 on_queue_ready, on_queue_gone, on_catalog_changed};
-    shard->core = core_new(&events);
+    shard->core = shard_core_new(shard);
     shard->fsm = (struct raft_fsm){.version = 1, .data = shard, .apply = fsm_apply};
     forward_init(shard);
     return shard;
@@ -739,7 +753,8 @@ bool shard_ready(const struct shard *shard)
     if (shard->stage == STAGE_READY)
         return true;
     return shard->stage == STAGE_FOLLOWING && shard_in_company(shard) && leader != 0 &&
-           leader != shard->options.node_id && peers_connected(shard->options.peers, leader) &&
+           shard->catch_up == NULL && leader != shard->options.node_id &&
+           peers_connected(shard->options.peers, leader) &&
            core_bootstrapped(shard->core, cluster_id, secret) &&
            shard->forward.known_commit <= shard->raft.last_applied + LAG_MAX;
 }

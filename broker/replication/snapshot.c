@@ -71,7 +71,7 @@ static bool is_due(const struct shard *shard)
 
 static void consider(struct shard *shard)
 {
-    if (!shard->snapshots.making && is_due(shard))
+    if (!shard->snapshots.making && shard->catch_up == NULL && is_due(shard))
         raft_set_snapshot_threshold(&shard->raft, 1);
 }
 
@@ -218,7 +218,8 @@ static unsigned trailing(void *data)
             least = match;
     }
     uint64_t lag = raft->last_applied - least;
-    unsigned kept = lag > TRAILING_MAX ? TRAILING_MAX : (unsigned)lag;
+    unsigned most = shard->options.trailing_max;
+    unsigned kept = lag > most ? most : (unsigned)lag;
     kept = kept > SNAPSHOT_TRAILING ? kept : SNAPSHOT_TRAILING;
     raft_set_snapshot_trailing(raft, kept);
     return kept;
@@ -268,6 +269,16 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
     ASSERT(buf->len == TOKEN_BYTES);
     raft_free(buf->base);
     return 0;
+}
+
+void snapshots_installed(struct shard *shard, uint64_t index, uint64_t bodies)
+{
+    struct snapshots *s = &shard->snapshots;
+    s->held = s->covered = s->failed = (struct unstored){0};
+    s->hot_bytes = 0;
+    s->given_back = index;
+    s->bodies = bodies;
+    s->wanted = false;
 }
 
 void snapshots_init(struct shard *shard)

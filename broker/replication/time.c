@@ -14,9 +14,10 @@
 #include "broker/replication/internal.h"
 #include "proto/base/clock.h"
 
-#define SLEW_PER_MS  2000u /* one millisecond in so many: 500 ppm */
-#define DECAY_PER_MS 1000u /* an offset that was heard may be too large by what the leader slewed  \
-                            */
+#define SLEW_PER_MS 2000u /* one millisecond in so many: 500 ppm */
+#define DECAY_PER_MS                                                                               \
+    1000u /* an offset that was heard may be too large by what the leader slewed                   \
+           */
 
 void time_heard(struct shard *shard, uint64_t now_ms)
 {

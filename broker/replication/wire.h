@@ -40,6 +40,11 @@ enum wire_type {
     WIRE_WAITS_ENDED, /* boot; items: verdicts. Receives that ended without a message */
     WIRE_SYNC,        /* number */
     WIRE_SYNCED,      /* number, commit index */
+    /* catching up; each answer repeats the request's number; flags: an enum status */
+    WIRE_FETCH,        /* number, snapshot index, offset, length */
+    WIRE_PIECE,        /* number, offset, size of the file; then bytes of it */
+    WIRE_FETCH_BODIES, /* number, from, limit; items: u64 index, u32 offset, u32 length */
+    WIRE_BODIES,       /* number, covered, next from; then what log_export_bodies made */
     WIRE_TYPE_COUNT
 };
 

@@ -339,6 +339,133 @@ static void members_come_and_go(void **state)
     cluster_free(c);
 }
 
+/* fill: so much that the leader's log no longer reaches back to where the others are. */
+static void fill(struct cluster *c, uint64_t at, uint64_t queue_id, int count)
+{
+    static char text[3000];
+    struct outcome *o = calloc((size_t)count, sizeof *o);
+    for (int i = 0; i < count; i++) {
+        memset(text, 'a' + i % 26, sizeof text - 1);
+        begin_send(c, at, &o[i], queue_id, text);
+        if (i % 10 == 9)
+            UNTIL(c, o[i].done);
+    }
+    for (int i = 0; i < count; i++) {
+        UNTIL(c, o[i].done);
+        assert_int_equal(o[i].status, STATUS_OK);
+    }
+    free(o);
+}
+
+static uint64_t snapshot_index(struct cluster *c, uint64_t id)
+{
+    struct shard_stats stats;
+    shard_stats(c->nodes[id].shard, &stats);
+    return stats.snapshot_index;
+}
+
+static void on_body_read(struct shard_read *read, enum status status)
+{
+    *(int *)read->data = (int)status + 1;
+}
+
+/* assert_bodies: every message of the queue can be read on this node, and is as it was sent. */
+static void assert_bodies(struct cluster *c, uint64_t id, uint64_t queue_id, int count)
+{
+    int seen = 0;
+    while (seen < count) {
+        struct outcome o;
+        begin_receive(c, id, &o, queue_id, 0);
+        UNTIL(c, o.done);
+        assert_int_equal(o.status, STATUS_OK);
+        if (o.result.message_count == 0)
+            fail_msg("%d of %d messages", seen, count);
+        for (uint32_t i = 0; i < o.result.message_count; i++, seen++) {
+            int done = 0;
+            struct shard_read read = {
+                .refs = &o.messages[i].body, .count = 1, .done = on_body_read, .data = &done};
+            struct record record;
+            shard_read(c->nodes[id].shard, &read);
+            UNTIL(c, done > 0);
+            assert_int_equal(done - 1, STATUS_OK);
+            assert_int_equal(record_decode(buffer_slice(&read.out), &record), STATUS_OK);
+            assert_true(record.body.length == 2999 &&
+                        record.body.data[0] == record.body.data[2998]);
+            buffer_free(&read.out);
+        }
+    }
+}
+
+/* R8: a node that was away for long gets a snapshot, and has every body when it counts again. */
+static void a_node_that_lags_takes_over_a_snapshot(void **state)
+{
+    (void)state;
+    struct cluster *c = cluster_new(3);
+    for (uint64_t id = 1; id <= 3; id++) {
+        c->nodes[id].options.snapshot_bytes = 256u << 10;
+        c->nodes[id].options.trailing_max = 16;
+    }
+    for (uint64_t id = 1; id <= 3; id++) {
+        stop_node(c, id);
+        start_node(c, id);
+        UNTIL(c, all_ready(c));
+    }
+    uint64_t queue_id = create_queue(c, 1, "orders");
+    fill(c, 1, queue_id, 100);
+    uint64_t victim = follower_of(c, leader_of(c));
+    uint64_t had = core_applied_index(shard_core(c->nodes[victim].shard));
+    stop_node(c, victim);
+    uint64_t leader = leader_of(c);
+    UNTIL(c, (leader = leader_of(c)) != 0);
+    for (int i = 0; i < 40 && snapshot_index(c, leader) < had + 200; i++)
+        fill(c, leader, queue_id, 100);
+    assert_true(snapshot_index(c, leader) > had + 16);
+    start_node(c, victim);
+    UNTIL(c, snapshot_index(c, victim) > had);
+    UNTIL(c, all_ready(c));
+    assert_same_state(c);
+    /* It counts: with it alone beside one other, things go on; and what it has it can read. */
+    uint64_t other = 6 - leader - victim;
+    struct queue_view view;
+    stop_node(c, other);
+    fill(c, victim, queue_id, 10);
+    assert_true(core_queue_by_id(shard_core(c->nodes[victim].shard), queue_id, &view));
+    assert_bodies(c, victim, queue_id, (int)view.visible);
+    /* And it starts again from what it has taken over. */
+    stop_node(c, victim);
+    start_node(c, victim);
+    start_node(c, other);
+    UNTIL(c, all_ready(c));
+    assert_same_state(c);
+    cluster_free(c);
+}
+
+/* A new node begins with nothing. */
+static void a_new_node_gets_everything(void **state)
+{
+    (void)state;
+    struct cluster *c = cluster_new(3);
+    for (uint64_t id = 1; id <= 4; id++)
+        c->nodes[id].options.snapshot_bytes = 256u << 10;
+    for (uint64_t id = 1; id <= 3; id++) {
+        stop_node(c, id);
+        start_node(c, id);
+        UNTIL(c, all_ready(c));
+    }
+    uint64_t queue_id = create_queue(c, 1, "orders");
+    fill(c, 1, queue_id, 1000);
+    UNTIL(c, snapshot_index(c, leader_of(c)) > 50);
+    c->nodes[4].options.join = true;
+    start_node(c, 4);
+    assert_int_equal(change_member(c, 4, add_learner), STATUS_OK);
+    fill(c, 1, queue_id, 200); /* meanwhile */
+    UNTIL(c, converged(c));
+    assert_int_equal(change_member(c, 4, shard_member_promote), STATUS_OK);
+    assert_same_state(c);
+    assert_bodies(c, 4, queue_id, 1200);
+    cluster_free(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -353,6 +480,8 @@ int main(void)
         cmocka_unit_test(without_a_majority_calls_end_unanswered),
         cmocka_unit_test(leadership_is_handed_over),
         cmocka_unit_test(members_come_and_go),
+        cmocka_unit_test(a_node_that_lags_takes_over_a_snapshot),
+        cmocka_unit_test(a_new_node_gets_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
