@@ -31,7 +31,8 @@
 struct cluster {
     const struct node_options *options;
     struct arena arena;
-    struct member members[MEMBERS_MAX];
+    struct member members[MEMBERS_MAX]; /* of --cluster, or of --join */
+    struct shard_member voters[MEMBERS_MAX];
     size_t member_count;
     bool joins;
     struct identity identity;
@@ -263,6 +264,8 @@ static int listen_for_peers(struct cluster *c, uv_loop_t *loop)
         peers_tcp_know(c->peers, c->identity.nodes[i].id, c->identity.nodes[i].data_id);
     c->address = own_address(c, host);
     peers_tcp_advertise(c->peers, c->address, NULL, NULL);
+    for (size_t i = 0; i < c->member_count && c->joins; i++)
+        peers_set_address(c->peers, c->members[i].id, c->members[i].address);
     return EX_OK;
 }
 
@@ -274,6 +277,8 @@ static void read_members(struct cluster *c)
         return;
     const char *error = members_parse(list, &c->arena, c->members, &c->member_count);
     ASSERT(error == NULL); /* node_options_check has looked */
+    for (size_t i = 0; i < c->member_count; i++)
+        c->voters[i] = (struct shard_member){c->members[i].id, c->members[i].address};
 }
 
 int cluster_open(struct cluster **out, uv_loop_t *loop, const struct node_options *options)
@@ -336,10 +341,10 @@ const char *cluster_address(const struct cluster *c)
     return c->address;
 }
 
-const struct member *cluster_members(const struct cluster *c, size_t *count)
+const struct shard_member *cluster_members(const struct cluster *c, size_t *count)
 {
-    *count = c->member_count;
-    return c->members;
+    *count = c->joins ? 0 : c->member_count;
+    return *count > 0 ? c->voters : NULL;
 }
 
 bool cluster_joins(const struct cluster *c)

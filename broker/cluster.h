@@ -23,9 +23,9 @@ struct peers *cluster_peers(struct cluster *cluster);
 /* cluster_address: of this node, as other nodes dial it. */
 const char *cluster_address(const struct cluster *cluster);
 
-/* cluster_members: with whom a new cluster begins, or (joins) who is asked to let this node in. An
- * empty list: this node alone. What is in the log already counts more. */
-const struct member *cluster_members(const struct cluster *cluster, size_t *count);
+/* cluster_members: the voters of a new group, for shard_open; none: this node alone, or it joins
+ * one (cluster_joins). Valid until the cluster is closed. */
+const struct shard_member *cluster_members(const struct cluster *cluster, size_t *count);
 bool cluster_joins(const struct cluster *cluster);
 
 /* cluster_watch: the shard is open: keep the cluster's id once its state has one. `failed` is

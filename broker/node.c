@@ -154,14 +154,14 @@ static int folder_take(struct node *node)
 
 /* ---- events of the shard ---- */
 
-static void on_ready_changed(void *data, bool ready)
+static void on_leading_changed(void *data, bool leads)
 {
     struct node *node = data;
     if (node->stopping)
         return;
     if (node->dispatch != NULL)
-        dispatch_set_ready(node->dispatch, ready);
-    trace_info("node", ready ? "ready" : "not_ready", "node=%" PRIu64, node->options->node_id);
+        dispatch_set_ready(node->dispatch, leads);
+    trace_info("node", leads ? "leads" : "leads_no_more", "node=%" PRIu64, node->options->node_id);
 }
 
 static void on_catalog_changed(void *data)
@@ -267,19 +267,6 @@ static void warn_if_open(const char *option, const char *address, const char *ho
                    option, address);
 }
 
-static int open_cluster(struct node *node)
-{
-    int code = cluster_open(&node->cluster, &node->loop, node->options);
-    size_t count;
-    if (code != EX_OK)
-        return code;
-    (void)cluster_members(node->cluster, &count);
-    if (count < 2 && !cluster_joins(node->cluster))
-        return EX_OK;
-    trace_error("node", "not_yet", "why=\"this version runs single-node brokers\"");
-    return EX_USAGE;
-}
-
 static int open_shard(struct node *node)
 {
     const char *error = NULL;
@@ -288,11 +275,14 @@ static int open_shard(struct node *node)
                                     .dir = dir,
                                     .node_id = node->options->node_id,
                                     .address = cluster_address(node->cluster),
+                                    .peers = cluster_peers(node->cluster),
+                                    .join = cluster_joins(node->cluster),
                                     .disk_reserve_bytes = DISK_RESERVE_BYTES,
-                                    .leading_changed = on_ready_changed,
+                                    .leading_changed = on_leading_changed,
                                     .catalog_changed = on_catalog_changed,
                                     .queue_ready = on_queue_ready,
                                     .data = node};
+    options.members = cluster_members(node->cluster, &options.member_count);
     enum status status = shard_open(&node->shard, &options, &error);
     if (status == STATUS_OK) {
         cluster_watch(node->cluster, node->shard, on_failed, node);
@@ -373,7 +363,7 @@ static int node_open(struct node *node)
     if (!address_split(node->options->http, &node->arena, &http_host, &http_port) ||
         !address_split(node->options->rpc, &node->arena, &rpc_host, &rpc_port))
         return EX_USAGE;
-    int code = open_cluster(node);
+    int code = cluster_open(&node->cluster, &node->loop, node->options);
     if (code == EX_OK)
         code = open_shard(node);
     if (code == EX_OK)

@@ -254,7 +254,8 @@ dir=$(cd "$dir" && pwd)
 [ -z "$name" ] || folder=$(folder_of "$name")
 case $command in
 up)
-    bin=$(cd "$bin" 2>/dev/null && pwd) || fail "no folder $bin: build first, or give --bin"
+    [ -d "$bin" ] || fail "no folder $bin: build first, or give --bin"
+    bin=$(cd "$bin" && pwd)
     [ -n "$(folders broker)" ] || make_cluster
     for folder in $(folders broker) $(folders worker); do
         pid_of "$folder" >/dev/null || start "$folder"

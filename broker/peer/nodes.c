@@ -190,8 +190,9 @@ static void went_down(struct peer_node *node, const struct peer_connection *c, e
     node->about.failed = why;
     node->about.connected = false;
     node->failures = 1;
-    trace_warn("peer", "disconnected", "node=%" PRIu64 " remote=%s why=\"%s\"", node->id, c->remote,
-               why == STATUS_TIMEOUT ? "it is silent" : status_text(why));
+    if (!node->tcp->closing)
+        trace_warn("peer", "disconnected", "node=%" PRIu64 " remote=%s why=\"%s\"", node->id,
+                   c->remote, why == STATUS_TIMEOUT ? "it is silent" : status_text(why));
     tcp_report(node->tcp, node->id, false);
 }
 

@@ -90,6 +90,22 @@ class Cluster:
         except (OSError, ValueError):
             return 0, None
 
+    def sqs(self, node, action, timeout=15, **members):
+        """One SQS call through one node; (0, None) if it does not answer."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port + 10 * (node - 1)}/", json.dumps(members).encode(),
+            {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"AmazonSQS.{action}"})
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:
+                return answer.status, json.loads(answer.read() or b"{}")
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read() or b"{}")
+        except (OSError, ValueError):
+            return 0, None
+
+    def queue_url(self, name):
+        return f"http://127.0.0.1:{self.port}/000000000000/{name}"
+
     def close(self):
         try:
             pids = self.status()["pids"]

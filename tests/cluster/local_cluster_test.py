@@ -96,11 +96,11 @@ class Refusals(unittest.TestCase):
         self.assertFalse(os.path.exists(os.path.join(self.dir, "x")))
 
     def test_another_node(self):
-        self.run_until("a", "event=ready")
+        self.run_until("a", "event=leads")
         code, said = self.refused("a", "--node-id", "2")
         self.assertEqual(code, EX_CONFIG, said)
         self.assertIn("data_of_another_node", said)
-        self.run_until("a", "event=ready")  # unharmed
+        self.run_until("a", "event=leads")  # unharmed
 
     def test_another_cluster(self):
         for folder in "a", "b":
