@@ -54,6 +54,7 @@ struct node {
     struct api *api;
     struct dispatch *dispatch;
     bool stopping;
+    struct shard_change handover;
     int code; /* of the process */
 };
 
@@ -223,13 +224,32 @@ static void api_closed(void *data)
         close_shard(node);
 }
 
-static void node_stop(struct node *node)
+static void close_api(struct node *node)
 {
-    node->stopping = true;
     if (node->api != NULL)
         api_close(node->api, API_GRACE_MS, api_closed, node);
     else
         api_closed(node);
+}
+
+static void on_handed_over(struct shard_change *change, enum status status)
+{
+    struct node *node = change->data;
+    if (status != STATUS_OK)
+        trace_warn("node", "not_handed_over", "status=%s", status_name(status));
+    close_api(node);
+}
+
+/* The leader lets another lead first, while it still serves: clients notice nothing. */
+static void node_stop(struct node *node)
+{
+    struct shard_member_view members[SHARD_MEMBERS_MAX];
+    node->stopping = true;
+    node->handover = (struct shard_change){.done = on_handed_over, .data = node};
+    if (node->shard != NULL && shard_leads(node->shard) && shard_members(node->shard, members) > 1)
+        shard_transfer(node->shard, &node->handover, 0);
+    else
+        close_api(node);
 }
 
 static void on_failed(void *data, int code)

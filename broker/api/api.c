@@ -6,14 +6,16 @@
  * of being kept, because it reads a few bytes of the request line and keeping it would need a
  * second owner for request->data, which is the family's.
  *
- * A request that no family wants gets a small JSON 404. A family that cannot work while the shard
- * does not lead is not called then; the answer is 503 with Retry-After (SQS answers that itself, in
- * the protocol that it was asked in).
+ * A request that no family wants gets a small JSON 404. On a node that does not lead, requests that
+ * read the shard's state wait until that is fresh (fresh.c). A family that cannot work while the
+ * shard is not ready is not called then; the answer is 503 with Retry-After (SQS answers that
+ * itself, in the protocol that it was asked in).
  *
  * Closing has three steps: stop accepting, let requests finish for the grace, then close what is
  * left (long polls are aborted by then, which gives nothing to a consumer that has gone). */
 #include "broker/api/api.h"
 
+#include "broker/api/fresh.h"
 #include "broker/api/internal.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
@@ -34,6 +36,7 @@ struct api {
     size_t family_count;
     uint64_t started_ms;
     struct api_counters counters;
+    struct fresh *fresh; /* requests that wait until this node is up to date */
     /* closing */
     uv_timer_t grace_timer;
     uint64_t grace_until_ns;
@@ -106,9 +109,8 @@ static void on_too_large(void *data, struct http_request *request)
         respond_json(request, 413, "{\"message\":\"The request body is too large.\"}");
 }
 
-static void on_request(void *data, struct http_request *request)
+static void handle(struct api *api, struct http_request *request)
 {
-    struct api *api = data;
     const struct api_family *family = family_of(api, request);
     if (family == NULL) {
         uint64_t now = clock_monotonic_ns();
@@ -122,16 +124,29 @@ static void on_request(void *data, struct http_request *request)
     }
 }
 
+static void on_request(void *data, struct http_request *request)
+{
+    struct api *api = data;
+    const struct api_family *family = family_of(api, request);
+    if (family != NULL && family->reads_state && !shard_leads(api->shard) && !api->closing)
+        fresh_wait(&api->fresh, api, request, handle);
+    else
+        handle(api, request);
+}
+
 static void on_abort(void *data, struct http_request *request)
 {
     struct api *api = data;
     const struct api_family *family = family_of(api, request);
+    if (fresh_abort(api->fresh, request))
+        return;
     if (family != NULL && family->abort != NULL)
         family->abort(api, request);
 }
 
 static void api_free(struct api *api)
 {
+    fresh_detach(&api->fresh);
     for (size_t i = 0; i < api->family_count; i++) {
         if (api->family_states[i] != NULL)
             api->families[i]->state_free(api->family_states[i]);

@@ -33,7 +33,8 @@ struct api_family {
     void (*abort)(struct api *api, struct http_request *request);
     /* The node is stopping: end what would only wait. NULL: nothing does. */
     void (*closing)(struct api *api);
-    bool works_unready; /* also while the shard does not lead: health, metrics, status */
+    bool works_unready; /* also while the shard is not ready: health, metrics, status */
+    bool reads_state;   /* what other nodes have written must be seen */
     /* What the family keeps between requests; made by api_open, freed when the api is. May be NULL.
      */
     void *(*state_new)(void);

@@ -158,6 +158,7 @@ QUEUE_METRIC(queue_oldest, queue->oldest_sent_ms == 0 || queue->oldest_sent_ms >
         write_plain(w, expression);                                                                \
     }
 SHARD_METRIC(shard_ready, shard_ready(api_shard(w->api)))
+SHARD_METRIC(shard_leads, shard_leads(api_shard(w->api)))
 SHARD_METRIC(shard_term, w->shard.term)
 SHARD_METRIC(shard_last_index, w->shard.last_index)
 SHARD_METRIC(shard_applied_index, w->shard.applied_index)

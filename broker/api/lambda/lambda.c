@@ -168,6 +168,7 @@ const struct api_family api_family_lambda = {
     .matches = lambda_matches,
     .body_bytes_max = CODE_BYTES_MAX,
     .body_limit = lambda_body_limit,
+    .reads_state = true,
     .handle = lambda_handle,
     .too_large = lambda_too_large,
     .abort = lambda_abort,

@@ -280,6 +280,7 @@ const struct api_family api_family_sqs = {
     .too_large = sqs_too_large,
     .abort = sqs_abort,
     .closing = sqs_closing,
+    .reads_state = true,
     .works_unready = true, /* answers that itself, in the protocol asked in */
     .state_new = state_new,
     .state_free = state_free,
