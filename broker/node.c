@@ -165,6 +165,16 @@ static void on_leading_changed(void *data, bool leads)
     trace_info("node", leads ? "leads" : "leads_no_more", "node=%" PRIu64, node->options->node_id);
 }
 
+static void on_leader_changed(void *data, uint64_t node_id, const char *rpc_address)
+{
+    struct node *node = data;
+    if (node->stopping || node->dispatch == NULL)
+        return;
+    trace_info("node", "leader", "leader=%" PRIu64 " rpc=%s", node_id,
+               rpc_address != NULL ? rpc_address : "none");
+    dispatch_set_leader(node->dispatch, rpc_address);
+}
+
 static void on_catalog_changed(void *data)
 {
     struct node *node = data;
@@ -394,6 +404,7 @@ static int node_open(struct node *node)
         return code;
     uint16_t http = api_port(node->api);
     uint16_t rpc = dispatch_rpc_port(node->dispatch);
+    cluster_on_leader(node->cluster, on_leader_changed, node);
     cluster_advertise(node->cluster, http_host, http, rpc_host, rpc);
     trace_info("node", "listening", "node=%" PRIu64 " http=%s:%u rpc=%s:%u peer=%s version=%s",
                node->options->node_id, http_host, http, rpc_host, rpc,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The worker's session with a broker: whichever of them answers. thread: loop. */
+/* The worker's session with a broker: the one that leads, which any of them names. thread: loop. */
 #ifndef WORKER_BROKER_LINK_H
 #define WORKER_BROKER_LINK_H
 
@@ -24,7 +24,7 @@ struct broker_link_options {
     void (*on_welcome)(void *data, uint64_t session, const Millrace__Welcome *welcome);
     void (*on_lost)(void *data, uint64_t session);
     void (*on_assign)(void *data, uint64_t session, Millrace__Assign *order); /* takes it */
-    void (*on_cancel)(void *data, uint64_t session, uint64_t lease_id);
+    void (*on_cancel)(void *data, uint64_t lease_id); /* of this session or an earlier one */
     void (*on_code_piece)(void *data, const Millrace__CodePiece *piece);
     void *data;
 };

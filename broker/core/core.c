@@ -293,6 +293,16 @@ bool core_message_body(const struct core *core, uint64_t queue_id, struct core_l
     return true;
 }
 
+bool core_lease_held(const struct core *core, uint64_t queue_id, struct core_lease lease)
+{
+    const struct queue *queue = queue_find(core, queue_id);
+    uint32_t index = queue != NULL ? message_by_lease(core, queue, lease) : MESSAGE_NONE;
+    if (index == MESSAGE_NONE)
+        return false;
+    const struct message *message = message_at(&core->messages, index);
+    return message->state == MESSAGE_IN_FLIGHT && message->receive_count == lease.receive_count;
+}
+
 uint64_t core_now_ms(const struct core *core)
 {
     return core->now_ms;

@@ -172,6 +172,9 @@ bool core_blob_complete(const struct core *core, const uint8_t sha256[SHA256_BYT
 bool core_message_body(const struct core *core, uint64_t queue_id, struct core_lease lease,
                        struct body_ref *out);
 
+/* core_lease_held: it is the lease that holds the message now. */
+bool core_lease_held(const struct core *core, uint64_t queue_id, struct core_lease lease);
+
 /* core_next_deadline_ms: when the next delay, lease or retention ends, or a move goes on; core time
  * while there is more to do than one entry may; UINT64_MAX = never. The leader proposes
  * a TICK then. */
