@@ -39,6 +39,7 @@ static void server_maybe_free(struct http_server *server)
         return;
     void (*closed)(void *data) = server->closed;
     void *data = server->closed_data;
+    buffer_free(&server->plain);
     free(server);
     if (closed != NULL)
         closed(data);
@@ -87,6 +88,11 @@ void http_server_close(struct http_server *server, void (*closed)(void *data), v
     struct http_connection *c;
     LIST_FOREACH(c, &server->connections, entry)
     connection_close(c);
+}
+
+void http_server_use_tls(struct http_server *server, struct tls_context *tls)
+{
+    server->tls = tls;
 }
 
 unsigned http_server_connections(const struct http_server *server)

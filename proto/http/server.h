@@ -8,6 +8,7 @@
 #include "proto/base/arena.h"
 #include "proto/base/buffer.h"
 #include "proto/base/status.h"
+#include "proto/tls/tls.h"
 
 #include <stddef.h>
 #include <uv.h>
@@ -78,6 +79,11 @@ MUST_CHECK enum status http_server_open_fd(struct http_server **out, uv_loop_t *
                                            const struct http_handler *handler);
 
 uint16_t http_server_port(const struct http_server *server);
+
+/* http_server_use_tls: speak TLS on connections that are accepted from now on, with a context for
+ * TLS_HTTP that stays open until the server is closed. The time for a handshake is
+ * header_timeout_ms. Who speaks HTTP without it is told so, with a 400. */
+void http_server_use_tls(struct http_server *server, struct tls_context *tls);
 
 /* http_server_stop_accepting: refuse new connections, close idle ones; those with a request under
  * way are closed after their answer. http_server_connections: how many are left.

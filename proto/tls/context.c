@@ -230,6 +230,14 @@ void tls_context_unref(struct tls_context *context)
         context_free(context);
 }
 
+void tls_context_count(struct tls_context *context, bool established)
+{
+    if (established)
+        context->stats.handshakes++;
+    else
+        context->stats.failures++;
+}
+
 const char *tls_context_peer_role(const struct tls_context *context)
 {
     return context->peer_role;

@@ -205,6 +205,7 @@ static enum status fail(struct tls_stream *stream)
     stream->failed = refused ? STATUS_PERMISSION : STATUS_INVALID;
     stream->is_http =
         ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == SSL_R_HTTP_REQUEST;
+    tls_context_count(stream->context, false);
     ERR_clear_error();
     return stream->failed;
 }
@@ -230,6 +231,7 @@ static enum status receive(struct tls_stream *stream, struct buffer *plain)
         if (rc != 1)
             return stopped(stream, rc);
         stream->established = true;
+        tls_context_count(stream->context, true);
     }
     for (;;) {
         size_t count;

@@ -64,9 +64,11 @@ MUST_CHECK enum status tls_context_open(struct tls_context **out, uv_loop_t *loo
 void tls_context_close(struct tls_context *context, void (*closed)(void *data), void *data);
 
 struct tls_context_stats {
-    int64_t expires_s; /* when the certificate in use ends, in seconds since 1970 */
-    uint64_t loads;    /* sets of files that were taken, the first one included */
-    uint64_t refusals; /* sets that could not be used */
+    int64_t expires_s;   /* when the certificate in use ends, in seconds since 1970 */
+    uint64_t loads;      /* sets of files that were taken, the first one included */
+    uint64_t refusals;   /* sets that could not be used */
+    uint64_t handshakes; /* that streams have completed */
+    uint64_t failures;   /* streams that failed, most of them in the handshake */
 };
 struct tls_context_stats tls_context_stats(const struct tls_context *context);
 

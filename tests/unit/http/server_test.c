@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The HTTP server as clients see it: real sockets on loopback, polite and hostile. */
+/* The HTTP server as clients see it: real sockets on loopback, polite and hostile. Built twice:
+ * with OVER_TLS all of it is said over TLS. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +9,9 @@
 #include <cmocka.h>
 
 #include "tests/unit/http/client.h"
+#ifdef OVER_TLS
+#include "tests/unit/http/over_tls.h"
+#endif
 
 #include "proto/base/assert.h"
 
@@ -105,6 +109,9 @@ static int setup(void **state)
                                        .body_bytes_max = body_bytes_max,
                                        .on_request = on_request,
                                        .on_abort = on_abort};
+#ifdef OVER_TLS
+    over_tls_open(w);
+#endif
     *state = w;
     return 0;
 }
@@ -114,6 +121,7 @@ static void serve(struct world *w)
     assert_int_equal(
         http_server_open(&w->server, &w->loop, "127.0.0.1", 0, &w->limits, &w->handler), STATUS_OK);
     assert_true(http_server_port(w->server) > 0);
+    http_server_use_tls(w->server, w->tls);
 }
 
 static void serve_no_more(struct world *w)
@@ -129,6 +137,9 @@ static int teardown(void **state)
     struct world *w = *state;
     if (w->server != NULL)
         serve_no_more(w);
+#ifdef OVER_TLS
+    over_tls_close(w);
+#endif
     assert_int_equal(uv_run(&w->loop, UV_RUN_NOWAIT), 0);
     assert_int_equal(uv_loop_close(&w->loop), 0);
     free(w);
@@ -713,6 +724,108 @@ static void test_slow_reader(void **state)
     assert_int_equal(w->aborts, 0);
 }
 
+#ifdef OVER_TLS
+
+/* Who does not come to an end with the handshake is sent away, whatever was said. */
+static void test_half_handshakes(void **state)
+{
+    struct world *w = *state;
+    w->limits.header_timeout_ms = 50;
+    serve(w);
+    /* A record's head, and the start of a client's hello that never goes on. */
+    static const char *const starts[] = {"", "\x16", "\x16\x03\x01\x02\x01\x01\x01\xfc\x03\x03"};
+    for (size_t i = 0; i < ARRAY_COUNT(starts); i++) {
+        struct client c = client_connect_plainly(w);
+        client_say(w, &c, starts[i]);
+        WAIT_FOR(w, &c, c.ended);
+        assert_int_equal(c.in.length, 0);
+        client_close(&c);
+    }
+    assert_int_equal(w->requests, 0);
+    assert_int_equal(http_server_connections(w->server), 0);
+}
+
+static void test_leaving_in_the_handshake(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    for (int i = 0; i < 4; i++) {
+        struct client c = client_connect_plainly(w);
+        if (i % 2 == 0)
+            client_say(w, &c, "\x16\x03\x01\x02");
+        WAIT_FOR(w, NULL, http_server_connections(w->server) == 1);
+        if (i / 2 == 0)
+            client_close(&c);
+        else
+            client_reset(&c);
+        WAIT_FOR(w, NULL, http_server_connections(w->server) == 0);
+    }
+    struct client c = client_connect_plainly(w);
+    WAIT_FOR(w, NULL, http_server_connections(w->server) == 1);
+    http_server_stop_accepting(w->server);
+    WAIT_FOR(w, &c, c.ended);
+    client_close(&c);
+}
+
+static void test_other_protocols(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    struct client c = client_connect_plainly(w);
+    client_say(w, &c, "GET /secret HTTP/1.1\r\n" HOST "\r\n");
+    WAIT_FOR(w, &c, c.ended);
+    assert_int_equal(client_status(&c), 400);
+    assert_true(client_has(&c, "\r\n\r\nThis port speaks HTTPS only.\n"));
+    assert_false(c.reset);
+    client_close(&c);
+    c = client_connect_plainly(w);
+    client_say(w, &c, "SSH-2.0-OpenSSH_9.2p1 Debian\r\n");
+    WAIT_FOR(w, &c, c.ended);
+    assert_int_equal(client_status(&c), 0);
+    assert_false(c.reset);
+    client_close(&c);
+    assert_int_equal(w->requests, 0);
+}
+
+/* Bytes that are no record, in the middle of a connection and while a large answer goes out. */
+static void test_garbage_later(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    static const char *const paths[] = {"GET / HTTP/1.1\r\n" HOST "\r\n",
+                                        "GET /big HTTP/1.1\r\n" HOST "\r\n"};
+    for (unsigned i = 0; i < 2; i++) {
+        struct client c = client_connect(w);
+        client_say(w, &c, paths[i]);
+        WAIT_FOR(w, NULL, w->requests == i + 1);
+        static const char garbage[] = "this is no record at all";
+        assert_true(send(c.fd, garbage, sizeof garbage, MSG_NOSIGNAL) > 0);
+        WAIT_FOR(w, NULL, http_server_connections(w->server) == 0);
+        client_close(&c);
+    }
+    assert_int_equal(w->aborts, 0);
+}
+
+/* The client's word that it is done, without closing the socket. */
+static void test_close_notify(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    struct client c = exchange(w, "GET / HTTP/1.1\r\n" HOST "\r\n", 27);
+    SSL_shutdown(c.tls);
+    WAIT_FOR(w, NULL, http_server_connections(w->server) == 0);
+    client_close(&c);
+    w->hold = true;
+    c = client_connect(w);
+    client_say(w, &c, "GET / HTTP/1.1\r\n" HOST "\r\n");
+    WAIT_FOR(w, &c, w->waiting != NULL);
+    SSL_shutdown(c.tls);
+    WAIT_FOR(w, NULL, w->aborts == 1);
+    client_close(&c);
+}
+
+#else
+
 /* Out of descriptors: the loop must rest, and service resumes. */
 static void test_out_of_descriptors(void **state)
 {
@@ -780,6 +893,8 @@ static void test_open_fd(void **state)
     client_close(&c);
 }
 
+#endif
+
 #define WITH(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -806,9 +921,17 @@ int main(void)
         WITH(test_stop_accepting),
         WITH(test_connections_max),
         WITH(test_slow_reader),
+#ifdef OVER_TLS
+        WITH(test_half_handshakes),
+        WITH(test_leaving_in_the_handshake),
+        WITH(test_other_protocols),
+        WITH(test_garbage_later),
+        WITH(test_close_notify),
+#else
         WITH(test_out_of_descriptors),
         WITH(test_open_errors),
         WITH(test_open_fd),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
