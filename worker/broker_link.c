@@ -246,7 +246,7 @@ static void connect_next(uv_timer_t *timer)
     const struct broker_address *address = &l->options.addresses[l->next_address];
     l->next_address = (l->next_address + 1) % l->options.address_count;
     l->state = CONNECTING;
-    link_connect(l->options.loop, address->host, address->port, CONNECT_MS, &handler, l,
+    link_connect(l->options.loop, address->host, address->port, CONNECT_MS, NULL, &handler, l,
                  on_connected, on_failed);
 }
 
