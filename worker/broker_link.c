@@ -246,8 +246,8 @@ static void connect_next(uv_timer_t *timer)
     const struct broker_address *address = &l->options.addresses[l->next_address];
     l->next_address = (l->next_address + 1) % l->options.address_count;
     l->state = CONNECTING;
-    link_connect(l->options.loop, address->host, address->port, CONNECT_MS, NULL, &handler, l,
-                 on_connected, on_failed);
+    link_connect(l->options.loop, address->host, address->port, CONNECT_MS, l->options.tls,
+                 &handler, l, on_connected, on_failed);
 }
 
 struct broker_link *broker_link_open(const struct broker_link_options *options)

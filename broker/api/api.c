@@ -29,6 +29,7 @@ struct api {
     struct shard *shard;
     struct dispatch *dispatch;
     struct http_server *server;
+    struct api_tls tls;
     const struct api_family *const *families;
     void **family_states;
     size_t family_count;
@@ -146,6 +147,7 @@ enum status api_open(struct api **out, const struct api_options *options)
     ASSERT(api != NULL);
     api->config = options->config;
     api->shard = options->shard;
+    api->tls = options->tls;
     api->families = options->families;
     api->family_count = options->family_count;
     api->started_ms = clock_now_ms();
@@ -166,6 +168,7 @@ enum status api_open(struct api **out, const struct api_options *options)
         api_free(api);
         return status;
     }
+    http_server_use_tls(api->server, api->tls.http);
     ASSERT(uv_timer_init(options->loop, &api->grace_timer) == 0);
     api->grace_timer.data = api;
     *out = api;
@@ -275,9 +278,10 @@ const char *api_base_url(struct api *api, struct http_request *request)
     if (api->config.public_url != NULL)
         return api->config.public_url;
     struct slice host = http_header(request, "Host");
+    const char *scheme = api->tls.http != NULL ? "https" : "http";
     if (!host_usable(host))
-        return arena_printf(&request->arena, "http://127.0.0.1:%u", api_port(api));
-    return arena_printf(&request->arena, "http://%.*s", SLICE_ARGS(host));
+        return arena_printf(&request->arena, "%s://127.0.0.1:%u", scheme, api_port(api));
+    return arena_printf(&request->arena, "%s://%.*s", scheme, SLICE_ARGS(host));
 }
 
 void api_count(struct api *api, const char *family, const char *action, const char *code,
@@ -295,6 +299,11 @@ const struct api_counters *api_counters(const struct api *api)
 uint64_t api_started_ms(const struct api *api)
 {
     return api->started_ms;
+}
+
+const struct api_tls *api_tls(const struct api *api)
+{
+    return &api->tls;
 }
 
 unsigned api_connections(const struct api *api)

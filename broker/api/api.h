@@ -40,11 +40,17 @@ struct api_family {
     void (*state_free)(void *state);
 };
 
+/* The node's contexts, NULL where there is no TLS: `http` is spoken, all are shown in /metrics. */
+struct api_tls {
+    struct tls_context *http, *rpc, *peer;
+};
+
 struct api_options {
     uv_loop_t *loop;
     struct shard *shard;
     const char *host;
     uint16_t port;
+    struct api_tls tls;
     struct api_config config;
     const struct api_family *const *families;
     size_t family_count;
@@ -68,7 +74,8 @@ const struct api_config *api_config(const struct api *api);
  * or keeps none. */
 void *api_family_state(struct api *api, const struct api_family *family);
 
-/* api_base_url: "http://host:port", from the public URL or the request's Host; in its arena. */
+/* api_base_url: "http://host:port" (https with TLS), from the public URL or the request's Host; in
+ * its arena. */
 const char *api_base_url(struct api *api, struct http_request *request);
 
 /* api_count: one answered request, for /metrics. `action` and `code` have static storage; code NULL

@@ -26,6 +26,7 @@
 #define KEY_MODE      0600
 #define CERT_MODE     0644
 #define HOST_TEXT_MAX 253
+#define COPY_BYTES    16384
 
 /* Files. */
 
@@ -245,6 +246,31 @@ static enum status authority_read(const struct tls_authority *authority, X509 **
     if (*key == NULL || X509_check_private_key(*certificate, *key) != 1)
         return library_error(error, authority->key_file);
     return STATUS_OK;
+}
+
+enum status tls_authority_copy(const struct tls_authority *authority, const char *file,
+                               struct tls_error *error)
+{
+    struct buffer bytes = {0};
+    ERR_clear_error();
+    BIO *bio = BIO_new_file(authority->certificate_file, "r");
+    X509 *certificate = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+    if (certificate == NULL) {
+        BIO_free(bio);
+        return library_error(error, authority->certificate_file);
+    }
+    X509_free(certificate);
+    int count = BIO_reset(bio); /* 0: from the start again */
+    while (count >= 0) {
+        count = BIO_read(bio, buffer_reserve(&bytes, COPY_BYTES), COPY_BYTES);
+        if (count <= 0)
+            break;
+        buffer_added(&bytes, (size_t)count);
+    }
+    BIO_free(bio);
+    enum status status = file_put(file, buffer_slice(&bytes), CERT_MODE, true, error);
+    buffer_free(&bytes);
+    return status;
 }
 
 static X509 *certificate_make(EVP_PKEY *key, X509 *issuer, const struct tls_request *request)

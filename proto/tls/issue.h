@@ -17,6 +17,11 @@ struct tls_authority {
 MUST_CHECK enum status tls_authority_make(const struct tls_authority *authority, const char *name,
                                           unsigned days, struct tls_error *error);
 
+/* tls_authority_copy: the authority's certificate, or those of several, into `file`, which is
+ * replaced.  errors: INVALID: it holds no certificate; else as above */
+MUST_CHECK enum status tls_authority_copy(const struct tls_authority *authority, const char *file,
+                                          struct tls_error *error);
+
 struct tls_request {
     const char *name;         /* the common name */
     const char *role;         /* TLS_ROLE_... */

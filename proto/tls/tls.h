@@ -31,6 +31,11 @@
 #define TLS_ROLE_WORKER "millrace:worker"
 #define TLS_ROLE_CLIENT "millrace:client"
 
+/* The files of a --tls-dir, of a broker, a worker or a client alike. */
+#define TLS_DIR_CA          "ca.pem"
+#define TLS_DIR_CERTIFICATE "cert.pem"
+#define TLS_DIR_KEY         "key.pem"
+
 struct tls_context;
 struct tls_stream;
 
@@ -75,8 +80,8 @@ struct tls_context_stats tls_context_stats(const struct tls_context *context);
 enum tls_end { TLS_SERVER, TLS_CLIENT };
 
 /* tls_stream_new: a stream of a new connection. A client's `host` is the name or address that was
- * dialled, 1 to 255 bytes: the server's certificate must be for it. Then call tls_stream_receive without bytes: it
- * puts the client's first message into `out`. */
+ * dialled, 1 to 255 bytes: the server's certificate must be for it. Then call tls_stream_receive
+ * without bytes: it puts the client's first message into `out`. */
 struct tls_stream *tls_stream_new(struct tls_context *context, enum tls_end end, const char *host);
 void tls_stream_free(struct tls_stream *stream); /* may be NULL */
 
