@@ -329,7 +329,8 @@ static int open_api(struct node *node, const char *host, uint16_t port)
                    .public_url = options->public_url,
                    .version = MILLRACE_VERSION,
                    .aws_cooldowns = strcmp(options->aws_cooldowns, "on") == 0,
-                   .node_id = options->node_id},
+                   .node_id = options->node_id,
+                   .metrics_queues_max = options->metrics_queues_max},
         .families = families,
         .family_count = ARRAY_COUNT(families)};
     if (options->tls_client_ca == NULL)

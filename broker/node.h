@@ -22,6 +22,7 @@ struct node_options {
     const char *aws_cooldowns;
     const char *tls_cert, *tls_key, *tls_client_ca; /* of the public port; NULL: none */
     const char *tls_dir;                            /* for workers and brokers; NULL: none */
+    uint64_t metrics_queues_max;
     const char *log_level;
     const char *log_format;
 };

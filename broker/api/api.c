@@ -35,6 +35,7 @@ struct api {
     size_t family_count;
     uint64_t started_ms;
     struct api_counters counters;
+    struct queue_counters *queues;
     /* closing */
     uv_timer_t grace_timer;
     uint64_t grace_until_ns;
@@ -138,6 +139,7 @@ static void api_free(struct api *api)
             api->families[i]->state_free(api->family_states[i]);
     }
     free(api->family_states);
+    queue_counters_free(api->queues);
     free(api);
 }
 
@@ -151,6 +153,7 @@ enum status api_open(struct api **out, const struct api_options *options)
     api->families = options->families;
     api->family_count = options->family_count;
     api->started_ms = clock_now_ms();
+    api->queues = queue_counters_new();
     api->family_states = calloc(options->family_count + 1, sizeof *api->family_states);
     ASSERT(api->family_states != NULL);
     for (size_t i = 0; i < api->family_count; i++) {
@@ -289,6 +292,16 @@ void api_count(struct api *api, const char *family, const char *action, const ch
 {
     api_counters_add(&api->counters, family, action, code != NULL ? code : "",
                      clock_monotonic_ns() - started_ns);
+}
+
+struct queue_counts *api_queue_counts(struct api *api, uint64_t queue_id)
+{
+    return queue_counters_of(api->queues, shard_core(api->shard), queue_id);
+}
+
+const struct queue_counters *api_queue_counters(const struct api *api)
+{
+    return api->queues;
 }
 
 const struct api_counters *api_counters(const struct api *api)

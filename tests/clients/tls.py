@@ -203,6 +203,42 @@ class ClientCertificates(unittest.TestCase):
         self.assertEqual(millrace(*run, "--ca-file", file("ours/ca.pem")).returncode, 1)
 
 
+CALLER = """
+import os, boto3
+def handler(event, context):
+    sqs = boto3.client("sqs")
+    url = sqs.get_queue_url(QueueName=event["queue"])["QueueUrl"]
+    return [url, sqs.send_message(QueueUrl=url, MessageBody="from a function")["MessageId"]]
+"""
+
+
+class Functions(unittest.TestCase):
+    """TLS on both ports, and a function that calls back by https."""
+
+    def test_a_function_sends_a_message(self):
+        from botocore.config import Config
+        import boto3
+        broker = harness.Broker(
+            broker_arguments=[*https_options(), "--tls-dir", file("ours/node")],
+            worker_arguments=["--tls-dir", file("ours/worker")], tls=trusting())
+        self.addCleanup(broker.stop)
+        functions = boto3.client("lambda", endpoint_url=broker.endpoint, region_name=harness.REGION,
+                                 verify=file("ours/ca.pem"), aws_access_key_id="test",
+                                 aws_secret_access_key="test", config=Config(proxies={}))
+        boto(broker.endpoint, file("ours/ca.pem")).create_queue(QueueName="q")
+        functions.create_function(
+            FunctionName="caller", Runtime="python3.11", Handler="app.handler", Role=harness.ROLE,
+            Timeout=30, Environment={"Variables": {"AWS_CA_BUNDLE": "ca.pem"}},
+            Code={"ZipFile": harness.zip_of({
+                "app.py": CALLER, "ca.pem": pathlib.Path(file("ours/ca.pem")).read_text()})})
+        harness.wait_for(lambda: functions.get_function(FunctionName="caller")["Configuration"]["State"]
+                         == "Active", 20)
+        answer = functions.invoke(FunctionName="caller", Payload=b'{"queue": "q"}')
+        payload = json.loads(answer["Payload"].read())
+        self.assertNotIn("FunctionError", answer, payload)
+        self.assertTrue(payload[0].startswith(broker.endpoint), payload)
+
+
 class Workers(unittest.TestCase):
     """The port for workers, with certificates of both ends."""
 
