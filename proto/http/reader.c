@@ -238,6 +238,8 @@ static void lay_slices(struct reader *r)
 {
     struct http_request *request = r->request;
     const uint8_t *at = r->head.data;
+    if (at == NULL)
+        return; /* "CONNECT " and no more: no bytes, and so no slices */
     request->target.data = at;
     at += request->target.length;
     for (unsigned i = 0; i < request->header_count; i++) {
