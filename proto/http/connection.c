@@ -21,14 +21,15 @@
  * the client closes too, for at most LINGER_MS.
  *
  * Deadlines: `deadline_ms` is moved often and the timer seldom; when it fires too early it is armed
- * again. A body, in or out, may take its base time and what BYTES_PER_MS_MIN allows on top.
+ * again. A body, in or out, may take its base time and what bytes_per_ms_min allows on top.
  *
  * Invariants:
  * I1  `pending` is empty whenever the state is IDLE or RECEIVING and process() is not running.
  * I2  A request exists in HANDLING, and the handler is told exactly once how it ended: it answers,
  *     or on_abort.
  * I3  http_respond may be called from within on_request: take() looks at the state afterwards and
- *     process() is a loop, so that pipelined requests do not nest. */
+ *     process() is a loop, so that pipelined requests do not nest.
+ * I4  Large answers that wait for slow clients stay within limits.unsent_bytes_all_max together. */
 #include "proto/http/connection.h"
 
 #include "proto/base/assert.h"
@@ -41,8 +42,6 @@
 
 #define PENDING_BYTES_MAX   (64u << 10)
 #define LINGER_MS           2000
-#define SEND_MS             30000
-#define BYTES_PER_MS_MIN    32
 #define KEEPALIVE_S         60
 #define SEALED_TOGETHER_MAX 16384u /* head and body that fit in a TLS record */
 
@@ -70,8 +69,9 @@ static void timer_fired(uv_timer_t *timer)
     if (c->deadline_ms == 0)
         return;
     if (c->state == CONNECTION_RECEIVING) {
+        const struct http_limits *limits = &c->server->limits;
         uint64_t allowed =
-            c->server->limits.header_timeout_ms + c->reader.body.length / BYTES_PER_MS_MIN;
+            limits->header_timeout_ms + c->reader.body.length / limits->bytes_per_ms_min;
         c->deadline_ms = c->began_ms + allowed;
     }
     if (now < c->deadline_ms)
@@ -84,6 +84,15 @@ static void timer_fired(uv_timer_t *timer)
 
 /* The end. */
 
+/* `length` bytes of the answer wait for the client. */
+static void unsent_count(struct http_connection *c, size_t length)
+{
+    if (length <= HTTP_BODY_SMALL_BYTES)
+        length = 0;
+    c->server->unsent_bytes_all += length - c->unsent_counted;
+    c->unsent_counted = length;
+}
+
 static void handle_closed(uv_handle_t *handle)
 {
     struct http_connection *c = handle->data;
@@ -91,6 +100,7 @@ static void handle_closed(uv_handle_t *handle)
         return;
     struct http_server *server = c->server;
     LIST_REMOVE(c, entry);
+    unsent_count(c, 0);
     reader_deinit(&c->reader);
     buffer_free(&c->pending);
     buffer_free(&c->out_head);
@@ -358,6 +368,7 @@ static void read_came(uv_stream_t *stream, ssize_t count, const uv_buf_t *buf)
 /* The answer is with the kernel. */
 static void sent(struct http_connection *c)
 {
+    unsent_count(c, 0);
     buffer_clear(&c->out_head);
     buffer_free(&c->out_body);
     buffer_free(&c->sealed);
@@ -416,7 +427,14 @@ void connection_send(struct http_connection *c)
         out[i].len -= skip;
         done -= skip;
     }
-    deadline_set(c, SEND_MS + total / BYTES_PER_MS_MIN);
+    const struct http_limits *limits = &c->server->limits;
+    unsent_count(c, total - (now < 0 ? 0 : (size_t)now)); /* I4 */
+    if (limits->unsent_bytes_all_max > 0 && c->unsent_counted > 0 &&
+        c->server->unsent_bytes_all > limits->unsent_bytes_all_max) {
+        connection_close(c);
+        return;
+    }
+    deadline_set(c, limits->send_timeout_ms + total / limits->bytes_per_ms_min);
     if (uv_write(&c->write, &c->stream, out, count, written) != 0)
         connection_close(c);
 }

@@ -20,6 +20,7 @@ struct http_server {
     unsigned connection_count;
     struct tls_context *tls; /* NULL: plain HTTP */
     struct buffer plain;     /* what one read has brought, decrypted; empty between reads */
+    size_t unsent_bytes_all; /* of large answers that wait for their clients */
     size_t body_bytes_all;   /* of large bodies that are being received or handled */
     uv_poll_t listener;
     uv_timer_t backoff; /* runs while accepting rests; lives until http_server_close */
@@ -69,6 +70,7 @@ struct http_connection {
     struct buffer out_head;
     struct buffer out_body;
     struct tls_stream *tls; /* NULL: plain HTTP */
+    size_t unsent_counted;  /* of this connection, in unsent_bytes_all */
     struct buffer sealed;   /* what goes out, encrypted; out_head and out_body are empty then */
     uv_write_t write;
     uv_shutdown_t shutdown;

@@ -449,6 +449,79 @@ static void test_nothing_after_a_refusal(void **state)
     client_close(&c);
 }
 
+/* What is smuggled: a request in what a front may take for a body, or a body that it takes for a
+ * request. Either the whole is refused, or its one meaning is the one that RFC 9112 gives. */
+#define HIDDEN "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
+#define TE     "Transfer-Encoding: chunked\r\n"
+
+static void test_smuggling(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    static const char *const refused[] = {
+        "POST / HTTP/1.1\r\n" HOST "Content-Length: 0\r\n" TE "\r\n0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST TE "Content-Length: 0\r\n\r\n0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "Content-Length: 0\r\nContent-Length: 40\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "Content-Length: 0\r\n" TE TE "\r\n0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST TE TE "\r\n0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "Content-Length : 0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "Content-Length\t: 0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding:\x0b"
+        "chunked\r\n\r\n0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "Transfer\xad-Encoding: chunked\r\n\r\n0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "X: y\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "X: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "X: y\nContent-Length: 0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "Content-Length: 0x10\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "Content-Length: 1 0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "Content-Length: 0,0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST TE "\r\n0x0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST TE "\r\n+0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST TE "\r\n\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST TE "\r\n0\n\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST TE "\r\n5\nhello\r\n0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST TE "\r\n5\r\nhello\n0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST TE "\r\n5\r\nhelloXX0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST TE "\r\n5\r\nhello0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST TE "\r\n0\r\nX: y\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST TE "\r\n0\r\nX: y\r\n\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST TE "\r\n0\r\nX : y\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST TE "\r\n10000000000000005\r\nhello\r\n0\r\n\r\n" HIDDEN,
+        "POST / HTTP/1.0\r\n" HOST TE "\r\n0\r\n\r\n" HIDDEN,
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(refused); i++) {
+        w->requests = 0;
+        struct client c = exchange(w, refused[i], strlen(refused[i]));
+        if (client_status(&c) < 400 || w->requests > 0 || answers_in(&c.in, false) != 1)
+            fail_msg("case %zu: %d, %u requests for\n%s", i, client_status(&c), w->requests,
+                     refused[i]);
+        WAIT_FOR(w, &c, c.ended);
+        client_close(&c);
+    }
+    /* What looks like the above and is legal: the hidden request is a body, all of it. */
+    static const char *const whole[] = {
+        "GET / HTTP/1.1\r\n" HOST "Content-Length: 35\r\n\r\n" HIDDEN,
+        "DELETE / HTTP/1.1\r\n" HOST "content-LENGTH:\t 0035 \r\n\r\n" HIDDEN,
+        "POST / HTTP/1.1\r\n" HOST "transfer-ENCODING: \tCHUNKED \r\n\r\n023;x=\"y\"\r\n" HIDDEN
+        "\r\n0\r\nContent-Length: 5\r\n\r\n",
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(whole); i++) {
+        w->requests = 0;
+        struct client c = exchange(w, whole[i], strlen(whole[i]));
+        client_say(w, &c, "GET /last HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n");
+        WAIT_FOR(w, &c, c.ended);
+        if (w->requests != 2 || strcmp(w->last_path, "/last") != 0)
+            fail_msg("case %zu: %u requests, the last %s", i, w->requests, w->last_path);
+        client_close(&c);
+    }
+}
+
 static void expect_status(struct world *w, struct buffer *text, int status)
 {
     struct client c = exchange(w, (char *)text->data, text->length);
@@ -600,6 +673,32 @@ static void test_slow_requests(void **state)
     client_close(&c);
 }
 
+/* Byte after byte, for ever: the time for a request counts from its first byte. */
+static void test_dripping_requests(void **state)
+{
+    struct world *w = *state;
+    w->limits.header_timeout_ms = 60;
+    w->limits.bytes_per_ms_min = 1000000;
+    serve(w);
+    static const char *const starts[] = {
+        "GET / HTTP/1.1\r\nX: ", "POST / HTTP/1.1\r\n" HOST "Content-Length: 100000\r\n\r\n",
+        "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1000;"};
+    for (size_t i = 0; i < ARRAY_COUNT(starts); i++) {
+        struct client c = client_connect(w);
+        client_say(w, &c, starts[i]);
+        unsigned dripped = 0;
+        for (; !c.ended && client_status(&c) == 0 && dripped < 5000; dripped++) {
+            client_say(w, &c, "x");
+            world_turn(w);
+            client_receive(&c);
+        }
+        assert_int_equal(client_status(&c), 408);
+        assert_true(dripped > 1 && dripped < 5000);
+        client_close(&c);
+    }
+    assert_int_equal(w->requests, 0);
+}
+
 static void test_idle(void **state)
 {
     struct world *w = *state;
@@ -701,6 +800,46 @@ static void test_connections_max(void **state)
     assert_int_equal(client_status(&c), 200);
     client_close(&b);
     client_close(&c);
+}
+
+/* A client that takes nothing of its answer: it is given up, and so is one too many of them. */
+static void test_readers_that_never_read(void **state)
+{
+    struct world *w = *state;
+    w->limits.send_timeout_ms = 40;
+    w->limits.bytes_per_ms_min = 1000000;
+    serve(w);
+    struct client c = client_connect(w);
+    client_say(w, &c, "GET /big HTTP/1.1\r\n" HOST "\r\n");
+    WAIT_FOR(w, NULL, w->requests == 1 && http_server_connections(w->server) == 0);
+    client_close(&c);
+    serve_no_more(w);
+
+    w->server_closed = false;
+    w->limits.send_timeout_ms = 60000;
+    w->limits.unsent_bytes_all_max = 24 << 20; /* three of 8 MiB, less what the kernel takes */
+    serve(w);
+    struct client many[6];
+    for (unsigned i = 0; i < ARRAY_COUNT(many); i++) {
+        many[i] = client_connect(w);
+        client_say(w, &many[i], "GET /big HTTP/1.1\r\n" HOST "\r\n");
+        WAIT_FOR(w, NULL, w->requests == 2 + i);
+    }
+    WAIT_FOR(w, NULL, http_server_connections(w->server) < ARRAY_COUNT(many));
+    unsigned whole = 0;
+    for (unsigned i = 0; i < ARRAY_COUNT(many); i++) {
+        WAIT_FOR(w, &many[i], many[i].ended || answers_in(&many[i].in, false) == 1);
+        whole += answers_in(&many[i].in, false) == 1;
+        client_close(&many[i]);
+    }
+    assert_true(whole >= 3 && whole < ARRAY_COUNT(many));
+    /* What was waited for is not counted for ever. */
+    WAIT_FOR(w, NULL, http_server_connections(w->server) == 0);
+    for (int i = 0; i < 4; i++) {
+        c = exchange(w, "GET /big HTTP/1.1\r\n" HOST "\r\n", 30);
+        assert_int_equal(client_status(&c), 200);
+        client_close(&c);
+    }
 }
 
 static void test_slow_reader(void **state)
@@ -910,16 +1049,19 @@ int main(void)
         WITH(test_pipelining_flood),
         WITH(test_malformed),
         WITH(test_nothing_after_a_refusal),
+        WITH(test_smuggling),
         WITH(test_header_floods),
         WITH(test_too_large),
         WITH(test_too_large_while_sending),
         WITH(test_expect_continue),
         WITH(test_slow_requests),
+        WITH(test_dripping_requests),
         WITH(test_idle),
         WITH(test_abort),
         WITH(test_half_requests_are_no_aborts),
         WITH(test_stop_accepting),
         WITH(test_connections_max),
+        WITH(test_readers_that_never_read),
         WITH(test_slow_reader),
 #ifdef OVER_TLS
         WITH(test_half_handshakes),
