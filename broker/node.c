@@ -273,7 +273,7 @@ static void warn_if_open(const char *option, const char *address, const char *ho
 
 static int open_cluster(struct node *node)
 {
-    int code = cluster_open(&node->cluster, &node->loop, node->options);
+    int code = cluster_open(&node->cluster, &node->loop, node->options, node->tls.peer);
     size_t count;
     if (code != EX_OK)
         return code;

@@ -44,19 +44,19 @@ static inline void credentials_remove(struct credentials *c)
     rmdir(c->dir);
 }
 
-/* credentials_open: a new certificate of `role`, for 127.0.0.1 and localhost, and a context of it.
+/* credentials_open: a new certificate of `role`, for this machine, and a context of it.
  * `peer_role` NULL: for TLS_HTTP, without asking clients for certificates. */
 static inline struct tls_context *credentials_open(struct credentials *c, uv_loop_t *loop,
                                                    const char *role, const char *peer_role)
 {
-    static const char *const hosts[] = {"127.0.0.1", "localhost"};
+    static const char *const hosts[] = {"127.0.0.1", "localhost", "::1"};
     const struct tls_authority ca = {c->files[0], c->files[1]};
     char name[16];
     snprintf(name, sizeof name, "end-%u", c->count);
     const struct tls_request request = {.name = name,
                                         .role = role,
                                         .hosts = hosts,
-                                        .host_count = 2,
+                                        .host_count = 3,
                                         .days = 1,
                                         .certificate_file = credentials_file(c, name, ".pem"),
                                         .key_file = credentials_file(c, name, "-key.pem")};
