@@ -276,7 +276,7 @@ void cluster_advertise(struct cluster *c, const char *http_host, uint16_t http_p
 
 /* ---- opening and closing ---- */
 
-static int listen_for_peers(struct cluster *c, uv_loop_t *loop)
+static int listen_for_peers(struct cluster *c, uv_loop_t *loop, struct tls_context *tls)
 {
     const char *host;
     uint16_t port;
@@ -284,6 +284,7 @@ static int listen_for_peers(struct cluster *c, uv_loop_t *loop)
         return EX_USAGE;
     struct peers_tcp_options options = {.loop = loop,
                                         .node_id = c->options->node_id,
+                                        .tls = tls,
                                         .host = host,
                                         .port = port,
                                         .founders = c->identity.founders,
@@ -322,7 +323,8 @@ static void read_members(struct cluster *c)
         c->voters[i] = (struct shard_member){c->members[i].id, c->members[i].address};
 }
 
-int cluster_open(struct cluster **out, uv_loop_t *loop, const struct node_options *options)
+int cluster_open(struct cluster **out, uv_loop_t *loop, const struct node_options *options,
+                 struct tls_context *tls)
 {
     struct cluster *c = calloc(1, sizeof *c);
     ASSERT(c != NULL);
@@ -330,7 +332,7 @@ int cluster_open(struct cluster **out, uv_loop_t *loop, const struct node_option
     read_members(c);
     int code = identity_prepare(c);
     if (code == EX_OK)
-        code = listen_for_peers(c, loop);
+        code = listen_for_peers(c, loop, tls);
     if (code != EX_OK) {
         arena_free(&c->arena);
         free(c);

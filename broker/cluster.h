@@ -14,8 +14,10 @@ struct cluster;
 
 /* cluster_open: check the options against DIR/node.json, which is made in a new directory, and
  * listen for other nodes. Returns an exit code of sysexits.h, after a trace that says what is
- * wrong. `options` is borrowed until the cluster is closed. */
-int cluster_open(struct cluster **out, uv_loop_t *loop, const struct node_options *options);
+ * wrong. `options` and `tls` (among brokers; NULL: plain) are borrowed until the cluster is closed.
+ */
+int cluster_open(struct cluster **out, uv_loop_t *loop, const struct node_options *options,
+                 struct tls_context *tls);
 void cluster_close(struct cluster *cluster, void (*closed)(void *data), void *data);
 
 struct peers *cluster_peers(struct cluster *cluster);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One broker process.
  *
- * Opening goes from the bottom up: data folder and its lock, the way to other nodes, shard, public
- * port, dispatcher (which tells workers the public port's number). Closing goes from the top down,
- * each step after the one before has called back: the public port finishes what it answers, the
- * dispatcher gives back what workers hold, the shard writes what is under way, the connections to
- * other nodes end. Then the loop runs empty and node_run returns.
+ * Opening goes from the bottom up: data folder and its lock, certificates, the way to other nodes,
+ * shard, public port, dispatcher (which tells workers the public port's number). Closing goes from
+ * the top down, each step after the one before has called back: the public port finishes what it
+ * answers, the dispatcher gives back what workers hold, the shard writes what is under way, the
+ * connections to other nodes end. Then the loop runs empty and node_run returns.
  *
  * This file wires and does not decide: requests belong to the families it registers, work to the
  * dispatcher, state to the shard.
@@ -19,6 +19,7 @@
 #include "broker/cluster.h"
 #include "broker/dispatch/dispatch.h"
 #include "broker/log/log.h"
+#include "broker/tls.h"
 #include "proto/base/arena.h"
 #include "proto/base/assert.h"
 #include "proto/base/options.h"
@@ -50,6 +51,7 @@ struct node {
     uv_signal_t sigterm, sigint;
     struct node_lock lock;
     struct cluster *cluster;
+    struct node_tls tls;
     struct shard *shard;
     struct api *api;
     struct dispatch *dispatch;
@@ -115,7 +117,8 @@ const char *node_options_check(const struct node_options *options)
         return "--aws-cooldowns must be on or off";
     if (options->data_dir[0] == '\0')
         return "--data-dir must not be empty";
-    return cluster_check(options);
+    const char *error = node_tls_check(options);
+    return error != NULL ? error : cluster_check(options);
 }
 
 /* ---- the data folder ---- */
@@ -195,6 +198,7 @@ static void cluster_closed(void *data)
 {
     struct node *node = data;
     node->cluster = NULL;
+    node_tls_close(&node->tls);
     uv_close((uv_handle_t *)&node->sigterm, NULL);
     uv_close((uv_handle_t *)&node->sigint, NULL);
 }
@@ -334,19 +338,23 @@ static int cannot_listen(const char *option, const char *address, enum status st
 static int open_api(struct node *node, const char *host, uint16_t port)
 {
     const struct node_options *options = node->options;
-    struct api_options api = {.loop = &node->loop,
-                              .shard = node->shard,
-                              .host = host,
-                              .port = port,
-                              .config = {.region = options->region,
-                                         .account_id = options->account_id,
-                                         .public_url = options->public_url,
-                                         .version = MILLRACE_VERSION,
-                                         .aws_cooldowns = strcmp(options->aws_cooldowns, "on") == 0,
-                                         .node_id = options->node_id},
-                              .families = families,
-                              .family_count = ARRAY_COUNT(families)};
-    warn_if_open("--http", options->http, host);
+    struct api_options api = {
+        .loop = &node->loop,
+        .shard = node->shard,
+        .host = host,
+        .port = port,
+        .tls = {.http = node->tls.http, .rpc = node->tls.rpc, .peer = node->tls.peer},
+        .config = {.region = options->region,
+                   .account_id = options->account_id,
+                   .public_url = options->public_url,
+                   .version = MILLRACE_VERSION,
+                   .aws_cooldowns = strcmp(options->aws_cooldowns, "on") == 0,
+                   .node_id = options->node_id,
+                   .metrics_queues_max = options->metrics_queues_max},
+        .families = families,
+        .family_count = ARRAY_COUNT(families)};
+    if (options->tls_client_ca == NULL)
+        warn_if_open("--http", options->http, host);
     enum status status = api_open(&node->api, &api);
     return status == STATUS_OK ? EX_OK : cannot_listen("--http", options->http, status);
 }
@@ -358,9 +366,10 @@ static const char *function_endpoint(struct node *node, const char *http_host)
         return node->options->public_url;
     bool any = strcmp(http_host, "0.0.0.0") == 0 || strcmp(http_host, "::") == 0;
     const char *host = any ? "127.0.0.1" : http_host;
+    const char *scheme = node->tls.http != NULL ? "https" : "http";
     return strchr(host, ':') != NULL
-               ? arena_printf(&node->arena, "http://[%s]:%u", host, api_port(node->api))
-               : arena_printf(&node->arena, "http://%s:%u", host, api_port(node->api));
+               ? arena_printf(&node->arena, "%s://[%s]:%u", scheme, host, api_port(node->api))
+               : arena_printf(&node->arena, "%s://%s:%u", scheme, host, api_port(node->api));
 }
 
 static int open_dispatch(struct node *node, const char *http_host, const char *host, uint16_t port)
@@ -369,12 +378,14 @@ static int open_dispatch(struct node *node, const char *http_host, const char *h
                                        .shard = node->shard,
                                        .rpc_host = host,
                                        .rpc_port = port,
+                                       .tls = node->tls.rpc,
                                        .endpoint = function_endpoint(node, http_host),
                                        .region = node->options->region,
                                        .account_id = node->options->account_id,
                                        .version = MILLRACE_VERSION,
                                        .node_id = node->options->node_id};
-    warn_if_open("--rpc", node->options->rpc, host);
+    if (node->tls.rpc == NULL)
+        warn_if_open("--rpc", node->options->rpc, host);
     enum status status = dispatch_open(&node->dispatch, &options);
     if (status != STATUS_OK) {
         node->dispatch = NULL;
@@ -393,7 +404,9 @@ static int node_open(struct node *node)
     if (!address_split(node->options->http, &node->arena, &http_host, &http_port) ||
         !address_split(node->options->rpc, &node->arena, &rpc_host, &rpc_port))
         return EX_USAGE;
-    int code = cluster_open(&node->cluster, &node->loop, node->options);
+    int code = node_tls_open(&node->tls, &node->loop, node->options, &node->arena);
+    if (code == EX_OK)
+        code = cluster_open(&node->cluster, &node->loop, node->options, node->tls.peer);
     if (code == EX_OK)
         code = open_shard(node);
     if (code == EX_OK)
@@ -406,9 +419,11 @@ static int node_open(struct node *node)
     uint16_t rpc = dispatch_rpc_port(node->dispatch);
     cluster_on_leader(node->cluster, on_leader_changed, node);
     cluster_advertise(node->cluster, http_host, http, rpc_host, rpc);
-    trace_info("node", "listening", "node=%" PRIu64 " http=%s:%u rpc=%s:%u peer=%s version=%s",
+    trace_info("node", "listening",
+               "node=%" PRIu64 " http=%s:%u rpc=%s:%u peer=%s https=%s tls=%s version=%s",
                node->options->node_id, http_host, http, rpc_host, rpc,
-               cluster_address(node->cluster), MILLRACE_VERSION);
+               cluster_address(node->cluster), node->tls.http != NULL ? "yes" : "no",
+               node->tls.rpc != NULL ? "yes" : "no", MILLRACE_VERSION);
     return EX_OK;
 }
 

@@ -20,6 +20,9 @@ struct node_options {
     const char *account_id;
     const char *public_url; /* NULL: from each request's Host header */
     const char *aws_cooldowns;
+    const char *tls_cert, *tls_key, *tls_client_ca; /* of the public port; NULL: none */
+    const char *tls_dir;                            /* for workers and brokers; NULL: none */
+    uint64_t metrics_queues_max;
     const char *log_level;
     const char *log_format;
 };

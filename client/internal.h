@@ -10,6 +10,7 @@
 struct mr_client {
     CURL *curl;
     char *endpoint;
+    char *ca_file, *certificate_file, *key_file; /* NULL: none */
     struct mr_error error;
     char curl_error[CURL_ERROR_SIZE];
     /* The queue used last and its URL, so that many sends in a row ask for it once. */

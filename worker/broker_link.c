@@ -287,8 +287,8 @@ static void connect_next(uv_timer_t *timer)
     l->leader.host = NULL; /* its text stays until another is named */
     l->state = CONNECTING;
     link_connect(l->options.loop, address.host, address.port,
-                 l->options.address_count > 1 ? CONNECT_MANY_MS : CONNECT_MS, &handler, l,
-                 on_connected, on_failed);
+                 l->options.address_count > 1 ? CONNECT_MANY_MS : CONNECT_MS, l->options.tls,
+                 &handler, l, on_connected, on_failed);
 }
 
 struct broker_link *broker_link_open(const struct broker_link_options *options)

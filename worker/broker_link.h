@@ -18,6 +18,7 @@ struct broker_link_options {
     uv_loop_t *loop;
     const struct broker_address *addresses; /* borrowed */
     size_t address_count;
+    struct tls_context *tls;      /* NULL: plain */
     const Millrace__Hello *hello; /* borrowed */
     /* A session has begun: numbers grow, no two are alike. The endpoint, region in it are borrowed.
      */

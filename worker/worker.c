@@ -271,6 +271,7 @@ static void open_link(struct worker *w)
         .loop = w->options.loop,
         .addresses = w->options.addresses,
         .address_count = w->options.address_count,
+        .tls = w->options.tls,
         .hello = &w->hello,
         .on_welcome = on_welcome,
         .on_lost = on_lost,

@@ -31,12 +31,14 @@ struct api {
     struct shard *shard;
     struct dispatch *dispatch;
     struct http_server *server;
+    struct api_tls tls;
     const struct api_family *const *families;
     void **family_states;
     size_t family_count;
     uint64_t started_ms;
     struct api_counters counters;
     struct fresh *fresh; /* requests that wait until this node is up to date */
+    struct queue_counters *queues;
     /* closing */
     uv_timer_t grace_timer;
     uint64_t grace_until_ns;
@@ -152,6 +154,7 @@ static void api_free(struct api *api)
             api->families[i]->state_free(api->family_states[i]);
     }
     free(api->family_states);
+    queue_counters_free(api->queues);
     free(api);
 }
 
@@ -161,9 +164,11 @@ enum status api_open(struct api **out, const struct api_options *options)
     ASSERT(api != NULL);
     api->config = options->config;
     api->shard = options->shard;
+    api->tls = options->tls;
     api->families = options->families;
     api->family_count = options->family_count;
     api->started_ms = clock_now_ms();
+    api->queues = queue_counters_new();
     api->family_states = calloc(options->family_count + 1, sizeof *api->family_states);
     ASSERT(api->family_states != NULL);
     for (size_t i = 0; i < api->family_count; i++) {
@@ -181,6 +186,7 @@ enum status api_open(struct api **out, const struct api_options *options)
         api_free(api);
         return status;
     }
+    http_server_use_tls(api->server, api->tls.http);
     ASSERT(uv_timer_init(options->loop, &api->grace_timer) == 0);
     api->grace_timer.data = api;
     *out = api;
@@ -290,9 +296,10 @@ const char *api_base_url(struct api *api, struct http_request *request)
     if (api->config.public_url != NULL)
         return api->config.public_url;
     struct slice host = http_header(request, "Host");
+    const char *scheme = api->tls.http != NULL ? "https" : "http";
     if (!host_usable(host))
-        return arena_printf(&request->arena, "http://127.0.0.1:%u", api_port(api));
-    return arena_printf(&request->arena, "http://%.*s", SLICE_ARGS(host));
+        return arena_printf(&request->arena, "%s://127.0.0.1:%u", scheme, api_port(api));
+    return arena_printf(&request->arena, "%s://%.*s", scheme, SLICE_ARGS(host));
 }
 
 void api_count(struct api *api, const char *family, const char *action, const char *code,
@@ -300,6 +307,16 @@ void api_count(struct api *api, const char *family, const char *action, const ch
 {
     api_counters_add(&api->counters, family, action, code != NULL ? code : "",
                      clock_monotonic_ns() - started_ns);
+}
+
+struct queue_counts *api_queue_counts(struct api *api, uint64_t queue_id)
+{
+    return queue_counters_of(api->queues, shard_core(api->shard), queue_id);
+}
+
+const struct queue_counters *api_queue_counters(const struct api *api)
+{
+    return api->queues;
 }
 
 const struct api_counters *api_counters(const struct api *api)
@@ -310,6 +327,11 @@ const struct api_counters *api_counters(const struct api *api)
 uint64_t api_started_ms(const struct api *api)
 {
     return api->started_ms;
+}
+
+const struct api_tls *api_tls(const struct api *api)
+{
+    return &api->tls;
 }
 
 unsigned api_connections(const struct api *api)

@@ -148,6 +148,7 @@ enum status dispatch_open(struct dispatch **out, const struct dispatch_options *
         free(dispatch);
         return status;
     }
+    link_listener_use_tls(dispatch->listener, options->tls);
     dispatch->endpoint = text_new(slice_of(options->endpoint));
     dispatch->region = text_new(slice_of(options->region));
     dispatch->account_id = text_new(slice_of(options->account_id));

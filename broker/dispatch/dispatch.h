@@ -22,8 +22,9 @@ struct dispatch_options {
     uv_loop_t *loop;
     struct shard *shard;
     const char *rpc_host;
-    uint16_t rpc_port;    /* 0: any free one */
-    const char *endpoint; /* for functions: "http://127.0.0.1:9324" */
+    uint16_t rpc_port;       /* 0: any free one */
+    struct tls_context *tls; /* of the RPC port; NULL: plain */
+    const char *endpoint;    /* for functions: "http://127.0.0.1:9324" */
     const char *region;
     const char *account_id;
     const char *version;

@@ -15,6 +15,7 @@
  * CLI_NOT_GIVEN, texts as NULL. */
 struct cli_options {
     const char *endpoint;
+    const char *ca_file, *tls_dir;
     bool json;
     /* queues */
     uint64_t visibility_s, delay_s, retention_s, receives_max, count_max, wait_s;
@@ -29,6 +30,10 @@ struct cli_options {
     /* local */
     const char *data_dir, *http, *rpc, *peer, *region, *account_id;
     uint64_t memory_bytes, concurrency;
+    /* tls */
+    const char *dir, *hosts;
+    uint64_t days;
+    bool renew;
 };
 
 #define CLI_ROW(flag, kind, value, field, ...)                                                     \
@@ -59,6 +64,8 @@ extern const struct cli_command cli_status_commands[];
 extern const size_t cli_status_command_count;
 extern const struct cli_command cli_local_commands[];
 extern const size_t cli_local_command_count;
+extern const struct cli_command cli_tls_commands[];
+extern const size_t cli_tls_command_count;
 
 struct cli {
     const struct cli_command *command;

@@ -28,24 +28,25 @@ BASE = ["proto/base"]
 CORE = BASE + ["broker/core"]
 LOG = CORE + ["broker/log"]
 REPLICATION = LOG + ["broker/peer", "broker/replication"]
-DISPATCH = REPLICATION + ["broker/dispatch", "proto/rpc"]
-API = DISPATCH + ["broker/api", "proto/http"]
-PROTO = ["proto/base", "proto/http", "proto/rpc", "proto/sqs", "proto/package"]
+DISPATCH = REPLICATION + ["broker/dispatch", "proto/rpc", "proto/tls"]
+API = DISPATCH + ["broker/api", "proto/http", "proto/tls"]
+PROTO = ["proto/base", "proto/tls", "proto/http", "proto/rpc", "proto/sqs", "proto/package"]
 LAYERS = {
     "proto/base": [],
-    "proto/http": BASE,
-    "proto/rpc": BASE,
+    "proto/tls": BASE,
+    "proto/http": BASE + ["proto/tls"],
+    "proto/rpc": BASE + ["proto/tls"],
     "proto/sqs": BASE,
     "proto/package": BASE,
     "client": PROTO,
     "client/cli": PROTO + ["client"],
     "broker/core": BASE,
     "broker/log": CORE,
-    "broker/peer": BASE,
+    "broker/peer": BASE + ["proto/tls"],
     "broker/replication": LOG + ["broker/peer"],
     "broker/inspect": LOG,
-    "broker/dispatch": REPLICATION + ["proto/rpc"],
-    "broker/api": DISPATCH + ["proto/http"],
+    "broker/dispatch": REPLICATION + ["proto/rpc", "proto/tls"],
+    "broker/api": DISPATCH + ["proto/http", "proto/tls"],
     "broker/api/sqs": API + ["proto/sqs"],
     "broker/api/lambda": API + ["proto/package"],
     "broker": API + ["broker/api/sqs", "broker/api/lambda", "proto/sqs", "proto/package"],
@@ -63,6 +64,8 @@ LIBRARY_FOLDERS = {
     "seccomp.h": ["worker"],
     "sys/capability.h": ["worker"],
     "curl/curl.h": ["client"],
+    "openssl/ssl.h": ["proto/tls"],
+    "openssl/x509v3.h": ["proto/tls"],
     "lz4.h": ["broker/log"],
 }
 

@@ -278,7 +278,7 @@ static void worker_say(struct worker *worker, uint16_t type, const ProtobufCMess
 static void worker_dial(struct world *world, struct worker *worker)
 {
     *worker = (struct worker){.world = world};
-    link_connect(&world->loop, "127.0.0.1", dispatch_rpc_port(world->dispatch), 5000,
+    link_connect(&world->loop, "127.0.0.1", dispatch_rpc_port(world->dispatch), 5000, NULL,
                  &worker_handler, worker, worker_connected, worker_failed);
     until(world, worker->link != NULL);
 }
