@@ -30,13 +30,14 @@ LOG = CORE + ["broker/log"]
 REPLICATION = LOG + ["broker/peer", "broker/replication"]
 DISPATCH = REPLICATION + ["broker/dispatch", "proto/rpc"]
 API = DISPATCH + ["broker/api", "proto/http"]
-PROTO = ["proto/base", "proto/http", "proto/rpc", "proto/sqs", "proto/package"]
+PROTO = ["proto/base", "proto/http", "proto/rpc", "proto/sqs", "proto/package", "proto/sigv4"]
 LAYERS = {
     "proto/base": [],
     "proto/http": BASE,
     "proto/rpc": BASE,
     "proto/sqs": BASE,
     "proto/package": BASE,
+    "proto/sigv4": BASE,
     "client": PROTO,
     "client/cli": PROTO + ["client"],
     "broker/core": BASE,
