@@ -10,6 +10,7 @@
 #include "proto/http/server.h"
 
 struct api;
+struct auth;
 
 struct api_config {
     const char *region;     /* "us-east-1" */
@@ -44,6 +45,7 @@ struct api_family {
 struct api_options {
     uv_loop_t *loop;
     struct shard *shard;
+    struct auth *auth; /* broker/auth: who calls, and what they may do */
     const char *host;
     uint16_t port;
     struct api_config config;
@@ -61,6 +63,7 @@ bool api_closing(const struct api *api);
 uint16_t api_port(const struct api *api);
 
 struct shard *api_shard(struct api *api);
+struct auth *api_auth(struct api *api);
 uv_loop_t *api_loop(const struct api *api);
 struct dispatch *api_dispatch(struct api *api);
 const struct api_config *api_config(const struct api *api);
@@ -80,6 +83,8 @@ void api_count(struct api *api, const char *family, const char *action, const ch
 /* Families of this layer: /health/live, /health/ready, /metrics, /status (JSON for `millrace
  * status`: version, node, raft, workers, queues, functions with usage and concurrency). */
 extern const struct api_family api_family_admin;
+/* /admin/keys: access keys, for `millrace key`. */
+extern const struct api_family api_family_keys;
 /* broker/api/sqs and broker/api/lambda */
 extern const struct api_family api_family_sqs;
 extern const struct api_family api_family_lambda;

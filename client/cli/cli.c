@@ -25,10 +25,15 @@
 static const struct option_row common_rows[] = {
     CLI_ROW("endpoint", TEXT, "URL", endpoint,
             .help = "The broker; without it AWS_ENDPOINT_URL, then http://127.0.0.1:9324."),
+    CLI_ROW("access-key-id", TEXT, "ID", access_key_id,
+            .help = "The key to sign with; without it AWS_ACCESS_KEY_ID, then no signature."),
+    CLI_ROW("secret-access-key", TEXT, "SECRET", secret_access_key,
+            .help = "Its secret, better given by MILLRACE_SECRET_ACCESS_KEY, AWS_SECRET_ACCESS_KEY "
+                    "or --config: others can see a command line."),
     CLI_ROW("json", FLAG, NULL, json, .help = "Print JSON instead of text for people."),
 };
 
-#define COMMON_WITHOUT_CLIENT 1 /* the first that a command without a client has, too */
+#define COMMON_WITHOUT_CLIENT 3 /* the first that a command without a client has, too */
 
 struct command_list {
     const struct cli_command *commands;
@@ -38,6 +43,7 @@ struct command_list {
 static const struct command_list lists[] = {
     {cli_queue_commands, &cli_queue_command_count},
     {cli_function_commands, &cli_function_command_count},
+    {cli_key_commands, &cli_key_command_count},
     {cli_status_commands, &cli_status_command_count},
     {cli_local_commands, &cli_local_command_count},
 };
@@ -222,7 +228,8 @@ static void print_overview(struct buffer *out, const char *group)
         print_commands(out, "");
     buffer_add_text(out, "\nCommon options:\n");
     print_line(out, "--endpoint URL", common_rows[0].help);
-    print_line(out, "--json", common_rows[1].help);
+    print_line(out, "--access-key-id ID", common_rows[1].help);
+    print_line(out, "--json", common_rows[3].help);
     print_line(out, "--help", "Show this help; `millrace COMMAND --help` shows more.");
     print_line(out, "--version", "Show the version.");
     buffer_add_text(out, "\nStart with: millrace local\n");
@@ -295,6 +302,28 @@ static int check_arguments(struct cli *cli)
                       command->usage[0] != 0 ? " " : "", command->usage);
 }
 
+static const char *from_environment(const char *given, const char *name)
+{
+    const char *value = given != NULL ? given : getenv(name);
+    return value != NULL && value[0] != 0 ? value : NULL;
+}
+
+/* Both halves of the key, or neither: half a key is a mistake that would show as a denied call. */
+static int take_key(struct cli *cli)
+{
+    const char *id = from_environment(cli->options.access_key_id, "AWS_ACCESS_KEY_ID");
+    const char *secret = from_environment(cli->options.secret_access_key, "AWS_SECRET_ACCESS_KEY");
+    const char *region = from_environment(getenv("AWS_REGION"), "AWS_DEFAULT_REGION");
+    if ((id == NULL) != (secret == NULL))
+        return cli_misuse(cli, "an access key needs both its id and its secret; the %s is missing",
+                          id == NULL ? "id" : "secret");
+    if (id == NULL)
+        return 0;
+    enum status status =
+        mr_client_set_key(cli->client, id, secret, region != NULL ? region : "us-east-1");
+    return status == STATUS_OK ? 0 : cli_error(cli, "%s", status_text(status));
+}
+
 static int open_client(struct cli *cli)
 {
     const char *endpoint = cli->options.endpoint;
@@ -304,7 +333,7 @@ static int open_client(struct cli *cli)
     enum status status = mr_client_new(&cli->client, endpoint);
     if (status == STATUS_INVALID)
         return cli_misuse(cli, "the endpoint '%s' is not an http:// or https:// URL", endpoint);
-    return status == STATUS_OK ? 0 : cli_error(cli, "%s", status_text(status));
+    return status == STATUS_OK ? take_key(cli) : cli_error(cli, "%s", status_text(status));
 }
 
 static int run_command(struct cli *cli, int argc, char *const argv[], const int *at, size_t used)

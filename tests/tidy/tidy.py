@@ -29,7 +29,8 @@ CORE = BASE + ["broker/core"]
 LOG = CORE + ["broker/log"]
 REPLICATION = LOG + ["broker/peer", "broker/replication"]
 DISPATCH = REPLICATION + ["broker/dispatch", "proto/rpc"]
-API = DISPATCH + ["broker/api", "proto/http"]
+AUTH = REPLICATION + ["broker/auth", "proto/sigv4"]
+API = DISPATCH + ["broker/api", "broker/auth", "proto/http", "proto/sigv4"]
 PROTO = ["proto/base", "proto/http", "proto/rpc", "proto/sqs", "proto/package", "proto/sigv4"]
 LAYERS = {
     "proto/base": [],
@@ -46,7 +47,8 @@ LAYERS = {
     "broker/replication": LOG + ["broker/peer"],
     "broker/inspect": LOG,
     "broker/dispatch": REPLICATION + ["proto/rpc"],
-    "broker/api": DISPATCH + ["proto/http"],
+    "broker/auth": AUTH,
+    "broker/api": API,
     "broker/api/sqs": API + ["proto/sqs"],
     "broker/api/lambda": API + ["proto/package"],
     "broker": API + ["broker/api/sqs", "broker/api/lambda", "proto/sqs", "proto/package"],
