@@ -19,6 +19,7 @@
 #include "broker/cluster.h"
 #include "broker/dispatch/dispatch.h"
 #include "broker/log/log.h"
+#include "broker/signatures.h"
 #include "broker/tls.h"
 #include "proto/base/arena.h"
 #include "proto/base/assert.h"
@@ -40,6 +41,7 @@
 
 static const struct api_family *const families[] = {
     &api_family_admin,
+    &api_family_keys,
     &api_family_lambda,
     &api_family_sqs,
 };
@@ -53,6 +55,7 @@ struct node {
     struct cluster *cluster;
     struct node_tls tls;
     struct shard *shard;
+    struct auth *auth;
     struct api *api;
     struct dispatch *dispatch;
     bool stopping;
@@ -107,6 +110,9 @@ static bool url_valid(const char *url)
 
 const char *node_options_check(const struct node_options *options)
 {
+    const char *wrong = signatures_check(options);
+    if (wrong != NULL)
+        return wrong;
     if (!text_of(options->account_id, "0123456789", 12, 12))
         return "--account-id must be 12 digits";
     if (!text_of(options->region, "abcdefghijklmnopqrstuvwxyz0123456789-", 1, 32))
@@ -203,14 +209,25 @@ static void cluster_closed(void *data)
     uv_close((uv_handle_t *)&node->sigint, NULL);
 }
 
-static void shard_closed(void *data)
+static void auth_closed(void *data)
 {
     struct node *node = data;
-    node->shard = NULL;
+    node->auth = NULL;
     if (node->cluster != NULL)
         cluster_close(node->cluster, cluster_closed, node);
     else
         cluster_closed(node);
+}
+
+/* Auth comes behind the shard, which may still have ended a call of its. */
+static void shard_closed(void *data)
+{
+    struct node *node = data;
+    node->shard = NULL;
+    if (node->auth != NULL)
+        auth_close(node->auth, auth_closed, node);
+    else
+        auth_closed(node);
 }
 
 static void close_shard(struct node *node)
@@ -296,9 +313,19 @@ static void warn_if_open(const char *option, const char *address, const char *ho
 {
     if (!host_is_loopback(host))
         trace_warn("node", "open_to_the_network",
-                   "option=%s addr=%s why=\"this version checks no credentials: whoever reaches "
-                   "this address can use it; bind a loopback address or put a firewall in front\"",
+                   "option=%s addr=%s why=\"this port checks no credentials: whoever reaches this "
+                   "address can use it; bind a loopback address or put a firewall in front\"",
                    option, address);
+}
+
+static void on_no_key(void *data)
+{
+    struct node *node = data;
+    if (node->stopping)
+        return;
+    signatures_explain_no_key();
+    node->code = EX_CONFIG;
+    node_stop(node);
 }
 
 static int open_shard(struct node *node)
@@ -341,6 +368,7 @@ static int open_api(struct node *node, const char *host, uint16_t port)
     struct api_options api = {
         .loop = &node->loop,
         .shard = node->shard,
+        .auth = node->auth,
         .host = host,
         .port = port,
         .tls = {.http = node->tls.http, .rpc = node->tls.rpc, .peer = node->tls.peer},
@@ -353,8 +381,6 @@ static int open_api(struct node *node, const char *host, uint16_t port)
                    .metrics_queues_max = options->metrics_queues_max},
         .families = families,
         .family_count = ARRAY_COUNT(families)};
-    if (options->tls_client_ca == NULL)
-        warn_if_open("--http", options->http, host);
     enum status status = api_open(&node->api, &api);
     return status == STATUS_OK ? EX_OK : cannot_listen("--http", options->http, status);
 }
@@ -409,6 +435,9 @@ static int node_open(struct node *node)
         code = cluster_open(&node->cluster, &node->loop, node->options, node->tls.peer);
     if (code == EX_OK)
         code = open_shard(node);
+    if (code == EX_OK)
+        node->auth = signatures_open(node->options, host_is_loopback(http_host), &node->loop,
+                                     node->shard, on_no_key, node);
     if (code == EX_OK)
         code = open_api(node, http_host, http_port);
     if (code == EX_OK)

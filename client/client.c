@@ -107,6 +107,7 @@ void mr_client_free(struct mr_client *client)
         return;
     curl_easy_cleanup(client->curl);
     forget_tls(client);
+    client_forget_key(client);
     free(client->endpoint);
     free(client->queue_name);
     free(client->queue_url);
@@ -270,7 +271,7 @@ enum status mr_http(struct mr_client *client, const struct mr_request *request,
 {
     struct buffer url = {0};
     struct receipt receipt = {.response = response};
-    struct curl_slist *headers = headers_of(request);
+    struct curl_slist *headers = client_sign(client, request, headers_of(request));
 
     buffer_printf(&url, "%s%s", client->endpoint, request->path);
     buffer_clear(&response->headers);

@@ -29,6 +29,7 @@
 struct api {
     struct api_config config;
     struct shard *shard;
+    struct auth *auth;
     struct dispatch *dispatch;
     struct http_server *server;
     struct api_tls tls;
@@ -165,6 +166,7 @@ enum status api_open(struct api **out, const struct api_options *options)
     api->config = options->config;
     api->shard = options->shard;
     api->tls = options->tls;
+    api->auth = options->auth;
     api->families = options->families;
     api->family_count = options->family_count;
     api->started_ms = clock_now_ms();
@@ -251,6 +253,11 @@ uint16_t api_port(const struct api *api)
 struct shard *api_shard(struct api *api)
 {
     return api->shard;
+}
+
+struct auth *api_auth(struct api *api)
+{
+    return api->auth;
 }
 
 uv_loop_t *api_loop(const struct api *api)

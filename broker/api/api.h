@@ -11,6 +11,7 @@
 #include "proto/http/server.h"
 
 struct api;
+struct auth;
 
 struct api_config {
     const char *region;     /* "us-east-1" */
@@ -51,6 +52,7 @@ struct api_tls {
 struct api_options {
     uv_loop_t *loop;
     struct shard *shard;
+    struct auth *auth; /* broker/auth: who calls, and what they may do */
     const char *host;
     uint16_t port;
     struct api_tls tls;
@@ -69,6 +71,7 @@ bool api_closing(const struct api *api);
 uint16_t api_port(const struct api *api);
 
 struct shard *api_shard(struct api *api);
+struct auth *api_auth(struct api *api);
 uv_loop_t *api_loop(const struct api *api);
 struct dispatch *api_dispatch(struct api *api);
 const struct api_config *api_config(const struct api *api);
@@ -92,6 +95,8 @@ struct queue_counts *api_queue_counts(struct api *api, uint64_t queue_id);
 /* Families of this layer: /health/live, /health/ready, /metrics, /status (JSON for `millrace
  * status`: version, node, raft, workers, queues, functions with usage and concurrency). */
 extern const struct api_family api_family_admin;
+/* /admin/keys: access keys, for `millrace key`. */
+extern const struct api_family api_family_keys;
 /* broker/api/sqs and broker/api/lambda */
 extern const struct api_family api_family_sqs;
 extern const struct api_family api_family_lambda;

@@ -77,6 +77,9 @@ static void catalog_free(struct core *core)
     for (size_t i = 0; i < core->function_names.count; i++)
         function_free(core->function_names.entries[i].object);
     names_deinit(&core->function_names);
+    for (size_t i = 0; i < core->document_names.count; i++)
+        document_free(core->document_names.entries[i].object);
+    names_deinit(&core->document_names);
     HASH_CLEAR(hh, core->mappings_by_uuid);
     for (size_t i = 0; i < core->mapping_count; i++)
         mapping_free(core->mappings[i]);
@@ -200,6 +203,8 @@ APPLY(function_delete)
 APPLY(function_usage)
 APPLY(mapping_put)
 APPLY(mapping_delete)
+APPLY(document_put)
+APPLY(document_delete)
 #undef APPLY
 
 #define apply_send              message_send

@@ -30,6 +30,11 @@ static const struct option_row common_rows[] = {
             .help = "Whom to trust with https (PEM); without it AWS_CA_BUNDLE, then the system."),
     CLI_ROW("tls-dir", TEXT, "DIR", tls_dir,
             .help = "A folder of millrace tls init: its ca.pem, and cert.pem and key.pem to show."),
+    CLI_ROW("access-key-id", TEXT, "ID", access_key_id,
+            .help = "The key to sign with; without it AWS_ACCESS_KEY_ID, then no signature."),
+    CLI_ROW("secret-access-key", TEXT, "SECRET", secret_access_key,
+            .help = "Its secret, better given by MILLRACE_SECRET_ACCESS_KEY, AWS_SECRET_ACCESS_KEY "
+                    "or --config: others can see a command line."),
     CLI_ROW("json", FLAG, NULL, json, .help = "Print JSON instead of text for people."),
 };
 
@@ -43,6 +48,7 @@ struct command_list {
 static const struct command_list lists[] = {
     {cli_queue_commands, &cli_queue_command_count},
     {cli_function_commands, &cli_function_command_count},
+    {cli_key_commands, &cli_key_command_count},
     {cli_status_commands, &cli_status_command_count},
     {cli_local_commands, &cli_local_command_count},
     {cli_tls_commands, &cli_tls_command_count},
@@ -337,6 +343,28 @@ static enum status set_tls(struct cli *cli)
                          dir != NULL ? arena_printf(&cli->arena, "%s/" TLS_DIR_KEY, dir) : NULL);
 }
 
+static const char *from_environment(const char *given, const char *name)
+{
+    const char *value = given != NULL ? given : getenv(name);
+    return value != NULL && value[0] != 0 ? value : NULL;
+}
+
+/* Both halves of the key, or neither: half a key is a mistake that would show as a denied call. */
+static int take_key(struct cli *cli)
+{
+    const char *id = from_environment(cli->options.access_key_id, "AWS_ACCESS_KEY_ID");
+    const char *secret = from_environment(cli->options.secret_access_key, "AWS_SECRET_ACCESS_KEY");
+    const char *region = from_environment(getenv("AWS_REGION"), "AWS_DEFAULT_REGION");
+    if ((id == NULL) != (secret == NULL))
+        return cli_misuse(cli, "an access key needs both its id and its secret; the %s is missing",
+                          id == NULL ? "id" : "secret");
+    if (id == NULL)
+        return 0;
+    enum status status =
+        mr_client_set_key(cli->client, id, secret, region != NULL ? region : "us-east-1");
+    return status == STATUS_OK ? 0 : cli_error(cli, "%s", status_text(status));
+}
+
 static int open_client(struct cli *cli)
 {
     const char *endpoint = cli->options.endpoint;
@@ -348,7 +376,7 @@ static int open_client(struct cli *cli)
         return cli_misuse(cli, "the endpoint '%s' is not an http:// or https:// URL", endpoint);
     if (status == STATUS_OK)
         status = set_tls(cli);
-    return status == STATUS_OK ? 0 : cli_error(cli, "%s", status_text(status));
+    return status == STATUS_OK ? take_key(cli) : cli_error(cli, "%s", status_text(status));
 }
 
 static int run_command(struct cli *cli, int argc, char *const argv[], const int *at, size_t used)

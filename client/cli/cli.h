@@ -16,6 +16,7 @@
 struct cli_options {
     const char *endpoint;
     const char *ca_file, *tls_dir;
+    const char *access_key_id, *secret_access_key;
     bool json;
     /* queues */
     uint64_t visibility_s, delay_s, retention_s, receives_max, count_max, wait_s;
@@ -27,8 +28,10 @@ struct cli_options {
     uint64_t memory_mb, timeout_s, batch_size;
     struct option_list environment;
     bool async, tail;
+    /* keys */
+    const char *policy;
     /* local */
-    const char *data_dir, *http, *rpc, *peer, *region, *account_id;
+    const char *data_dir, *http, *rpc, *peer, *region, *account_id, *auth;
     uint64_t memory_bytes, concurrency;
     /* tls */
     const char *dir, *hosts;
@@ -60,6 +63,8 @@ extern const struct cli_command cli_queue_commands[];
 extern const size_t cli_queue_command_count;
 extern const struct cli_command cli_function_commands[];
 extern const size_t cli_function_command_count;
+extern const struct cli_command cli_key_commands[];
+extern const size_t cli_key_command_count;
 extern const struct cli_command cli_status_commands[];
 extern const size_t cli_status_command_count;
 extern const struct cli_command cli_local_commands[];

@@ -29,8 +29,10 @@ CORE = BASE + ["broker/core"]
 LOG = CORE + ["broker/log"]
 REPLICATION = LOG + ["broker/peer", "broker/replication"]
 DISPATCH = REPLICATION + ["broker/dispatch", "proto/rpc", "proto/tls"]
-API = DISPATCH + ["broker/api", "proto/http", "proto/tls"]
-PROTO = ["proto/base", "proto/tls", "proto/http", "proto/rpc", "proto/sqs", "proto/package"]
+AUTH = REPLICATION + ["broker/auth", "proto/sigv4"]
+API = DISPATCH + ["broker/api", "broker/auth", "proto/http", "proto/sigv4", "proto/tls"]
+PROTO = ["proto/base", "proto/tls", "proto/http", "proto/rpc", "proto/sqs", "proto/package",
+         "proto/sigv4"]
 LAYERS = {
     "proto/base": [],
     "proto/tls": BASE,
@@ -38,6 +40,7 @@ LAYERS = {
     "proto/rpc": BASE + ["proto/tls"],
     "proto/sqs": BASE,
     "proto/package": BASE,
+    "proto/sigv4": BASE,
     "client": PROTO,
     "client/cli": PROTO + ["client"],
     "broker/core": BASE,
@@ -46,7 +49,8 @@ LAYERS = {
     "broker/replication": LOG + ["broker/peer"],
     "broker/inspect": LOG,
     "broker/dispatch": REPLICATION + ["proto/rpc", "proto/tls"],
-    "broker/api": DISPATCH + ["proto/http", "proto/tls"],
+    "broker/auth": AUTH,
+    "broker/api": API,
     "broker/api/sqs": API + ["proto/sqs"],
     "broker/api/lambda": API + ["proto/package"],
     "broker": API + ["broker/api/sqs", "broker/api/lambda", "proto/sqs", "proto/package"],
