@@ -112,6 +112,8 @@ const char *node_options_check(const struct node_options *options)
         return "--public-url must look like https://host or https://host:port";
     if (strcmp(options->aws_cooldowns, "on") != 0 && strcmp(options->aws_cooldowns, "off") != 0)
         return "--aws-cooldowns must be on or off";
+    if (strcmp(options->regions, "same") != 0 && strcmp(options->regions, "separate") != 0)
+        return "--regions must be same or separate";
     if (options->data_dir[0] == '\0')
         return "--data-dir must not be empty";
     return cluster_check(options);
@@ -304,18 +306,20 @@ static int cannot_listen(const char *option, const char *address, enum status st
 static int open_api(struct node *node, const char *host, uint16_t port)
 {
     const struct node_options *options = node->options;
-    struct api_options api = {.loop = &node->loop,
-                              .shard = node->shard,
-                              .host = host,
-                              .port = port,
-                              .config = {.region = options->region,
-                                         .account_id = options->account_id,
-                                         .public_url = options->public_url,
-                                         .version = MILLRACE_VERSION,
-                                         .aws_cooldowns = strcmp(options->aws_cooldowns, "on") == 0,
-                                         .node_id = options->node_id},
-                              .families = families,
-                              .family_count = ARRAY_COUNT(families)};
+    struct api_options api = {
+        .loop = &node->loop,
+        .shard = node->shard,
+        .host = host,
+        .port = port,
+        .config = {.region = options->region,
+                   .account_id = options->account_id,
+                   .public_url = options->public_url,
+                   .version = MILLRACE_VERSION,
+                   .regions_separate = strcmp(options->regions, "separate") == 0,
+                   .aws_cooldowns = strcmp(options->aws_cooldowns, "on") == 0,
+                   .node_id = options->node_id},
+        .families = families,
+        .family_count = ARRAY_COUNT(families)};
     warn_if_open("--http", options->http, host);
     enum status status = api_open(&node->api, &api);
     return status == STATUS_OK ? EX_OK : cannot_listen("--http", options->http, status);

@@ -19,6 +19,7 @@ struct node_options {
     const char *region;
     const char *account_id;
     const char *public_url; /* NULL: from each request's Host header */
+    const char *regions;    /* same or separate */
     const char *aws_cooldowns;
     const char *log_level;
     const char *log_format;

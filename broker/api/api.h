@@ -16,8 +16,9 @@ struct api_config {
     const char *account_id; /* "000000000000" */
     const char *public_url; /* NULL: from the request's Host header */
     const char *version;
-    bool aws_cooldowns; /* QueueDeletedRecently and once-a-minute purge, as AWS has them */
-    uint64_t node_id;   /* the Raft id of this node, for /status */
+    bool regions_separate; /* each region that clients sign for has queues of its own */
+    bool aws_cooldowns;    /* QueueDeletedRecently and once-a-minute purge, as AWS has them */
+    uint64_t node_id;      /* the Raft id of this node, for /status */
 };
 
 /* A family of requests. The first whose `matches` is true gets the request. */

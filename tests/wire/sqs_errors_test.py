@@ -14,6 +14,8 @@ MISSING = ("MissingRequiredParameterException", "MissingParameter")
 VALUE = ("InvalidAttributeValue", "InvalidAttributeValue")
 NAME = ("InvalidAttributeName", "InvalidAttributeName")
 CONTENTS = ("InvalidMessageContents", "InvalidMessageContents")
+RESERVED = ("You can't use message attribute names beginning with 'AWS.' or 'Amazon.'. These strings "
+            "are reserved for internal use.")
 TYPE_ERROR = ("The message attribute 'a' has an invalid message attribute type, the set of supported "
               "type prefixes is Binary, Number, and String.")
 class Errors(sqs_raw.Calls):
@@ -82,7 +84,9 @@ class Errors(sqs_raw.Calls):
                     self.fails("GetQueueUrl", {"QueueName": name},
                                ("QueueDoesNotExist", PREFIX + "NonExistentQueue"))
         self.fails("SetQueueAttributes", {"QueueUrl": url, "Attributes": {
-            "KmsMasterKeyId": "k", "SqsManagedSseEnabled": "true"}}, VALUE)
+            "KmsMasterKeyId": "k", "SqsManagedSseEnabled": "true"}}, NAME,
+                   "You can use one type of server-side encryption (SSE) at one time. You can "
+                   "either enable KMS SSE or SQS SSE.")
 
     def test_attribute_names(self):
         url = make_queue()
@@ -144,7 +148,7 @@ class Errors(sqs_raw.Calls):
     def test_listing(self):
         for value in (0, 1001, -1):
             self.fails("ListQueues", {"MaxResults": value}, INVALID,
-                       f"Value {value} for parameter MaxResults is invalid. Reason: MaxResults must "
+                       "Value for parameter MaxResults is invalid. Reason: MaxResults must "
                        "be an integer between 1 and 1000.")
         for token in ("x", "AAAA", "////"):
             self.fails("ListQueues", {"MaxResults": 1, "NextToken": token}, INVALID,
@@ -201,7 +205,7 @@ class Errors(sqs_raw.Calls):
 
     # ---- messages ----
 
-    def refused_message(self, url, more, error, message=None):
+    def refused_message(self, url, more, error, message=None, in_batch=None):
         entry = {"MessageBody": "x", **more}
         self.fails("SendMessage", {"QueueUrl": url, **entry}, error, message)
         batch = call(self.protocol, "SendMessageBatch",
@@ -211,7 +215,7 @@ class Errors(sqs_raw.Calls):
         self.assertNotIn("Successful", batch.result)
         self.assertEqual((failed["Code"], failed["SenderFault"]), (error[1], True))
         if message is not None:
-            self.assertEqual(failed["Message"], message)
+            self.assertEqual(failed["Message"], in_batch or message)
 
     def test_message_contents(self):
         url = make_queue()
@@ -229,10 +233,11 @@ class Errors(sqs_raw.Calls):
     def test_sizes(self):
         url = make_queue({"MaximumMessageSize": "1024"})
         text = "One or more parameters are invalid. Reason: Message must be shorter than 1024 bytes."
-        self.refused_message(url, {"MessageBody": "x" * 1025}, INVALID, text)
+        entry = text.replace("are invalid", "cannot be validated")
+        self.refused_message(url, {"MessageBody": "x" * 1025}, INVALID, text, entry)
         attribute = {"name": {"DataType": "String", "StringValue": "v" * 14}}  # 24 bytes
         self.refused_message(url, {"MessageBody": "x" * 1001, "MessageAttributes": attribute},
-                             INVALID, text)
+                             INVALID, text, entry)
         fits = {"QueueUrl": url, "MessageBody": "x" * 1000, "MessageAttributes": attribute}
         self.assertEqual(call(self.protocol, "SendMessage", fits).status, 200)
         big = make_queue()
@@ -266,10 +271,11 @@ class Errors(sqs_raw.Calls):
             ({"a": {"DataType": "Number", "StringValue": "nan"}},
              "Can't cast the value of message (user) attribute 'a' to a number."),
             ({"a b": string}, name_text % "a b"), ({".a": string}, name_text % ".a"),
-            ({"a..b": string}, name_text % "a..b"), ({"caf\u00e9": string}, name_text % "caf\u00e9"),
+            ({"a..b": string}, name_text % "a..b"), ({"a\u00a7": string}, name_text % "a\u00a7"),
+            ({"\u4e16": string}, name_text % "\u4e16"), ({"a!": string}, name_text % "a!"),
             ({"a" * 257: string}, "Length of message attribute name must be less than 256 bytes."),
-            ({"AWS.x": string}, "You can't use message attribute names beginning with 'AWS.' or "
-                                "'Amazon.'. These strings are reserved for internal use."),
+            ({"AWS.x": string}, RESERVED), ({"aWs.x": string}, RESERVED),
+            ({"AMAZON.x": string}, RESERVED),
             ({f"a{i}": string for i in range(11)},
              "Number of message attributes [11] exceeds the allowed maximum [10].")]
         for attributes, text in cases:

@@ -5,7 +5,7 @@ import json
 import unittest
 
 import sqs_raw
-from sqs_raw import arn_of, harness, make_queue
+from sqs_raw import arn_of, harness, make_queue, name_of
 
 INVALID = ("InvalidParameterValueException", "InvalidParameterValue")
 VALUE = ("InvalidAttributeValue", "InvalidAttributeValue")
@@ -42,10 +42,14 @@ class Tags(sqs_raw.Calls):
         self.ok("TagQueue", {"QueueUrl": url, "Tags": fifty})
         self.ok("TagQueue", {"QueueUrl": url, "Tags": {"k0": "other"}})
         self.fails("TagQueue", {"QueueUrl": url, "Tags": {"one-more": "v"}}, INVALID,
-                   "Too many tags: at most 50 are allowed.")
-        for tags in ({"": "v"}, {"k" * 513: "v"}, {"k": "v" * 1025}):
+                   f"Too many tags added for queue {name_of(url)}.")
+        for tags in ({"": "v"}, {"\u00e9" * 129: "v"}, {"k": "\u00e9" * 257}, {"aws:x": "v"}):
             self.fails("TagQueue", {"QueueUrl": url, "Tags": tags}, INVALID)
         self.assertEqual(self.tags(url), {**fifty, "k0": "other"})
+        self.ok("UntagQueue", {"QueueUrl": url, "TagKeys": ["k1"]})
+        longest = {"\u00e9" * 128: "\U0001f600" * 256}  # limits count characters
+        self.ok("TagQueue", {"QueueUrl": url, "Tags": longest})
+        self.assertEqual(self.tags(url)["\u00e9" * 128], "\U0001f600" * 256)
 
 
 class Permissions(sqs_raw.Calls):
@@ -152,7 +156,7 @@ class DeadLetters(sqs_raw.Calls):
         self.assertEqual(self.ok(listing, {"QueueUrl": dead}), {"queueUrls": sources[1:]})
         for value in (0, 1001):
             self.fails(listing, {"QueueUrl": dead, "MaxResults": value}, INVALID,
-                       f"Value {value} for parameter MaxResults is invalid. Reason: MaxResults must "
+                       "Value for parameter MaxResults is invalid. Reason: MaxResults must "
                        "be an integer between 1 and 1000.")
         self.fails(listing, {"QueueUrl": dead, "NextToken": "////"}, INVALID,
                    "Invalid or expired next token.")
