@@ -5,7 +5,6 @@ import json
 import os
 import unittest
 
-import sqs_raw
 from sqs_raw import harness
 
 HOME, AWAY = harness.REGION, "eu-west-1"

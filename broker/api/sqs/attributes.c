@@ -310,14 +310,14 @@ static struct slice get_flag(struct view *view, const struct row *row)
 #define get_kms_key   get_extra
 
 static const struct row rows[] = {
-#define NUMBER(Name, field, low, high)                                                             \
+#define NUMBER(Name, field, low, high, doc)                                                        \
     {.name = #Name,                                                                                \
      .set = set_number,                                                                            \
      .get = get_number,                                                                            \
      .offset = offsetof(struct queue_settings, field),                                             \
      .minimum = low,                                                                               \
      .maximum = high},
-#define FLAG(Name, field, off_text, on_text, unknown)                                              \
+#define FLAG(Name, field, off_text, on_text, unknown, doc)                                         \
     {.name = #Name,                                                                                \
      .set = set_flag,                                                                              \
      .get = get_flag,                                                                              \
@@ -325,7 +325,7 @@ static const struct row rows[] = {
      .off = off_text,                                                                              \
      .on = on_text,                                                                                \
      .unknown_on_standard = unknown},
-#define OTHER(Name, kind) {.name = #Name, .set = set_##kind, .get = get_##kind},
+#define OTHER(Name, kind, doc) {.name = #Name, .set = set_##kind, .get = get_##kind},
 #include "broker/api/sqs/sqs_attributes.def"
 #undef NUMBER
 #undef FLAG
