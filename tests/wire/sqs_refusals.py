@@ -376,7 +376,8 @@ def settling():
     gone = handle + "Message does not exist or is not available for visibility timeout change."
     for name, error, text in (
             ("{finished}", "INVALID_PARAMETER", gone % "{finished}"),
-            ("{returned}", "NOT_IN_FLIGHT", "The specified message isn't in flight.")):
+            ("{stale}", "INVALID_PARAMETER", gone % "{stale}"),
+            ("{stale_returned}", "NOT_IN_FLIGHT", "The specified message isn't in flight.")):
         given = {"ReceiptHandle": name, "VisibilityTimeout": 1}
         yield Refusal("ChangeMessageVisibility", {"QueueUrl": "{queue}", **given}, error, text)
         yield Failed("ChangeMessageVisibilityBatch", {"Id": "a", **given}, error, text)

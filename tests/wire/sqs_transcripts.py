@@ -221,6 +221,7 @@ def replies():
               "<DeleteMessageBatchResultEntry><Id>a</Id></DeleteMessageBatchResultEntry>"),
         nothing("ChangeMessageVisibility"),
         nothing("ChangeMessageVisibility", VisibilityTimeout=0),
+        nothing("ChangeMessageVisibility", ReceiptHandle="{returned}"),
         least("ChangeMessageVisibilityBatch", "{" + LISTED + "}",
               "<ChangeMessageVisibilityBatchResultEntry><Id>a</Id>"
               "</ChangeMessageVisibilityBatchResultEntry>"),

@@ -166,6 +166,18 @@ class World:
     def make_returned(self):
         return self.receive("queue", VisibilityTimeout=0)
 
+    def make_stale(self):
+        """Of a receive that another one came after, which has the message now."""
+        handle = self.receive("queue", VisibilityTimeout=0)
+        ask("ReceiveMessage", QueueUrl=self.get("queue"))
+        return handle
+
+    def make_stale_returned(self):
+        """The same, but the message is visible again."""
+        handle = self.receive("queue", VisibilityTimeout=0)
+        ask("ReceiveMessage", QueueUrl=self.get("queue"), VisibilityTimeout=0)
+        return handle
+
     def make_finished(self):
         handle = self.receive("queue")
         ask("DeleteMessage", QueueUrl=self.get("queue"), ReceiptHandle=handle)
