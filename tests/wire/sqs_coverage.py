@@ -1,19 +1,14 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """The tables of docs/sqs.md: actions, attributes and errors as the sources have them, how many
-transcripts show each, and what differs from AWS.
-
-    tests/wire/sqs_coverage.py           print them
-    tests/wire/sqs_coverage.py --write   put them into docs/sqs.md"""
+transcripts show each, and what differs from AWS. sqs_coverage_test.py --write puts them there."""
 import collections
-import sys
 
 import sqs_tables
 from sqs_transcripts import ELSEWHERE, Reply, transcripts
 
 PAGE = sqs_tables.ROOT / "docs/sqs.md"
 BEGIN, END = "<!-- begin: made by tests/wire/sqs_coverage.py -->", "<!-- end -->"
-FIX = "run tests/wire/sqs_coverage.py --write"
+FIX = "run: python3 tests/wire/sqs_coverage_test.py --write"
 
 
 def table(head, lines):
@@ -96,14 +91,5 @@ def page(text):
     return before + tables() + after
 
 
-def main():
-    if sys.argv[1:] == ["--write"]:
-        PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    elif sys.argv[1:]:
-        raise SystemExit(__doc__)
-    else:
-        print(tables())
-
-
-if __name__ == "__main__":
-    main()
+def write():
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Regions: by default what a client signs for is not looked at; with --regions separate each region
-has queues of its own. And the shapes of URLs by which a queue can be named."""
+has queues of its own. And the URLs of queues: how they are made, and which shapes are understood."""
 import json
 import os
 import unittest
@@ -74,6 +74,29 @@ class Same(Regions):
         for path in (f"/1/{name}", f"/queue/{AWAY}/1/{name}", f"/queue/{name}"):
             answer = self.query(f"{path}?Action=GetQueueAttributes&AttributeName.1=QueueArn")
             self.assertIn(f"<Value>{arn(HOME, name)}</Value>".encode(), answer.body, path)
+
+
+class Addresses(Regions):
+    """Queue URLs are made so that the client that asked can dial them."""
+
+    def url(self, broker, host):
+        response = harness.request(broker.endpoint, "POST", "/", b'{"QueueName":"q"}', {
+            "X-Amz-Target": "AmazonSQS.CreateQueue", "Host": host})
+        return response.json()["QueueUrl"]
+
+    def test_from_the_host_of_the_request(self):
+        for host in ("localhost:9324", "queues.example", "[::1]:80", "broker-1.internal:1"):
+            self.assertEqual(self.url(self.broker, host), f"http://{host}/{harness.ACCOUNT}/q")
+
+    def test_from_the_public_url(self):
+        broker = harness.Broker(worker=False, broker_arguments=[
+            "--public-url", "https://queues.example", "--account-id", "123456789012",
+            "--region", "eu-central-1"])
+        self.addCleanup(broker.stop)
+        self.assertEqual(self.url(broker, "localhost:1"), "https://queues.example/123456789012/q")
+        found = harness.request(broker.endpoint, "GET", "/123456789012/q?Action=GetQueueAttributes"
+                                                        "&AttributeName.1=QueueArn")
+        self.assertIn(b"<Value>arn:aws:sqs:eu-central-1:123456789012:q</Value>", found.body)
 
 
 class Separate(Regions):
