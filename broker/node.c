@@ -121,6 +121,8 @@ const char *node_options_check(const struct node_options *options)
         return "--public-url must look like https://host or https://host:port";
     if (strcmp(options->aws_cooldowns, "on") != 0 && strcmp(options->aws_cooldowns, "off") != 0)
         return "--aws-cooldowns must be on or off";
+    if (strcmp(options->regions, "same") != 0 && strcmp(options->regions, "separate") != 0)
+        return "--regions must be same or separate";
     if (options->data_dir[0] == '\0')
         return "--data-dir must not be empty";
     const char *error = node_tls_check(options);
@@ -376,6 +378,7 @@ static int open_api(struct node *node, const char *host, uint16_t port)
                    .account_id = options->account_id,
                    .public_url = options->public_url,
                    .version = MILLRACE_VERSION,
+                   .regions_separate = strcmp(options->regions, "separate") == 0,
                    .aws_cooldowns = strcmp(options->aws_cooldowns, "on") == 0,
                    .node_id = options->node_id,
                    .metrics_queues_max = options->metrics_queues_max},

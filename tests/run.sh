@@ -11,7 +11,7 @@
 #                fuzz        each fuzz target for a short while (MILLRACE_FUZZ_SECONDS, 10), or as
 #                            often as tests/fuzz/runs says
 #                wire        bytes on the wire against a running broker
-#                clients     awscli, boto3 and the npm SDK clients against a broker and a worker
+#                clients     awscli, boto3, npm clients, Celery, Ruby against a broker and a worker
 #                cluster     brokers that are several processes
 #                recovery    kill -9 at random moments (MILLRACE_SEED repeats a run)
 #                quickstart  deploy/quickstart.sh, twice on the same data

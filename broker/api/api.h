@@ -21,6 +21,7 @@ struct api_config {
     bool aws_cooldowns;          /* QueueDeletedRecently and once-a-minute purge, as AWS has them */
     uint64_t node_id;            /* the Raft id of this node, for /status */
     uint64_t metrics_queues_max; /* queues that /metrics shows */
+    bool regions_separate;       /* each region that clients sign for has queues of its own */
 };
 
 /* A family of requests. The first whose `matches` is true gets the request. */
