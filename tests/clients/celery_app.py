@@ -12,8 +12,8 @@ app = Celery("tasks", broker=os.environ.get("CELERY_BROKER", "sqs://"),
              backend="file://" + os.environ.get("CELERY_RESULTS", "/nonexistent"))
 app.conf.update(
     task_default_queue=os.environ.get("CELERY_QUEUE", "celery"),
-    broker_transport_options={"region": "us-east-1", "is_secure": False, "visibility_timeout": 6,
-                              "wait_time_seconds": 2, "polling_interval": 0.1},
+    broker_transport_options={"region": "us-east-1", "is_secure": False, "visibility_timeout": 60,
+                              "wait_time_seconds": 1, "polling_interval": 0.1},
     worker_enable_remote_control=False, worker_send_task_events=False,
     worker_prefetch_multiplier=1, task_acks_late=True, task_reject_on_worker_lost=True,
     broker_connection_retry_on_startup=True)

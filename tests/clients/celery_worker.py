@@ -92,10 +92,16 @@ class Workers(unittest.TestCase):
         found = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
         return [int(found[name]) for name in names]
 
+    def set_visibility_timeout(self, seconds):
+        """Of the queue, which kombu receives with."""
+        url = self.sqs.get_queue_url(QueueName=self.queue)["QueueUrl"]
+        self.sqs.set_queue_attributes(QueueUrl=url,
+                                      Attributes={"VisibilityTimeout": str(seconds)})
+
     def acknowledged(self):
         wait_for(lambda: self.counters() == [0, 0, 0], 30, lambda: f"left: {self.counters()}")
 
-    def test_tasks_run_once_and_are_acknowledged(self):
+    def test_tasks_run_are_retried_and_acknowledged(self):
         answers = [self.tasks.add.delay(i, i) for i in range(30)]
         text = "Gr\u00fc\u00dfe <&\"'> \U0001f600\r\n" * 100
         echoed = self.tasks.echo.delay(text)
@@ -105,19 +111,26 @@ class Workers(unittest.TestCase):
         self.assertEqual(self.result(echoed), text)
         self.acknowledged()
         self.assertEqual(sorted(self.notes()), sorted(f"add {i} {i}" for i in range(30)))
-        self.assertEqual(self.stop(worker), 0)
-
-    def test_retries(self):
-        self.start_worker()
         self.assertEqual(self.result(self.tasks.flaky.delay(2)), 2)
-        self.assertEqual(self.notes(), ["flaky 0", "flaky 1", "flaky 2"])
+        self.assertEqual(self.notes()[30:], ["flaky 0", "flaky 1", "flaky 2"])
+        self.acknowledged()
+        self.warm_shutdown(worker)
+
+    def warm_shutdown(self, worker):
+        """It finishes what it has begun."""
+        answer = self.tasks.slow.delay(2, "last")
+        wait_for(lambda: self.notes()[-1].startswith("slow last"), TASK_SECONDS, "its start")
+        self.assertEqual(self.stop(worker), 0)
+        self.assertEqual(answer.get(timeout=5), "last")
         self.acknowledged()
 
     def test_tasks_of_a_killed_worker_come_back(self):
         """Acknowledged late: what a killed worker held is visible again after its visibility
         timeout (6 s), and another worker does it."""
-        worker = self.start_worker()
         answers = [self.tasks.slow.delay(2, name) for name in ("one", "two")]
+        self.set_visibility_timeout(6)
+        self.addCleanup(self.set_visibility_timeout, 60)
+        worker = self.start_worker()
         wait_for(lambda: len(self.notes()) >= 2, TASK_SECONDS, lambda: f"started: {self.notes()}")
         self.stop(worker, signal.SIGKILL)
         self.assertNotIn("done one", self.notes())
@@ -126,16 +139,8 @@ class Workers(unittest.TestCase):
         self.acknowledged()
         for name in ("one", "two"):
             starts = [n for n in self.notes() if n.startswith(f"slow {name} ")]
-            self.assertEqual(len(starts), 2, self.notes())
-            self.assertEqual(self.notes().count(f"done {name}"), 1)
-
-    def test_a_warm_shutdown_finishes_its_tasks(self):
-        worker = self.start_worker()
-        answer = self.tasks.slow.delay(2, "last")
-        wait_for(lambda: self.notes(), TASK_SECONDS, "the start of the task")
-        self.assertEqual(self.stop(worker), 0)
-        self.assertEqual(answer.get(timeout=5), "last")
-        self.acknowledged()
+            self.assertGreaterEqual(len(starts), 2, self.notes())
+            self.assertIn(f"done {name}", self.notes())
 
 
 if __name__ == "__main__":

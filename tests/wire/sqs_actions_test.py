@@ -341,6 +341,16 @@ class Actions(sqs_raw.Calls):
         poll.join(15)
         self.assertEqual([m["Body"] for m in got], ["back"])
 
+    def test_long_poll_wakes_up_when_a_delay_or_a_timeout_ends(self):
+        url = make_queue()
+        begun = time.monotonic()
+        self.ok("SendMessage", {"QueueUrl": url, "MessageBody": "later", "DelaySeconds": 1})
+        (first,) = self.receive(url, WaitTimeSeconds=20, VisibilityTimeout=1)
+        (again,) = self.receive(url, WaitTimeSeconds=20)
+        self.assertEqual((first["Body"], again["Body"]), ("later", "later"))
+        self.assertGreaterEqual(time.monotonic() - begun, 1.95)
+        self.assertLess(time.monotonic() - begun, 20)  # not by the end of a wait
+
     def test_long_poll_by_the_queues_default(self):
         url = make_queue({"ReceiveMessageWaitTimeSeconds": "1"})
         begun = time.monotonic()
