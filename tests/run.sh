@@ -161,7 +161,7 @@ run_asan() {
 # requests takes too long here. Tests that fork do so from processes with threads.
 run_tsan() {
     build tsan || return
-    TSAN_OPTIONS=die_after_fork=0 ctest_suite unit-tsan tsan -E '_sim(_|$)|^http_server_test$'
+    TSAN_OPTIONS=die_after_fork=0 ctest_suite unit-tsan tsan -E '_sim(_|$)|^http_server_'
 }
 
 # One target: its seeds, if there are any, and then what the fuzzer makes of them: for a while, or, for
