@@ -183,7 +183,8 @@ static void on_leader_changed(void *data, uint64_t node_id, const char *rpc_addr
         return;
     trace_info("node", "leader", "leader=%" PRIu64 " rpc=%s", node_id,
                rpc_address != NULL ? rpc_address : "none");
-    dispatch_set_leader(node->dispatch, rpc_address);
+    dispatch_set_leader(node->dispatch, node_id == node->options->node_id ? 0 : node_id,
+                        rpc_address);
 }
 
 static void on_catalog_changed(void *data)
@@ -412,7 +413,8 @@ static int open_dispatch(struct node *node, const char *http_host, const char *h
                                        .region = node->options->region,
                                        .account_id = node->options->account_id,
                                        .version = MILLRACE_VERSION,
-                                       .node_id = node->options->node_id};
+                                       .node_id = node->options->node_id,
+                                       .peers = cluster_peers(node->cluster)};
     if (node->tls.rpc == NULL)
         warn_if_open("--rpc", node->options->rpc, host);
     enum status status = dispatch_open(&node->dispatch, &options);

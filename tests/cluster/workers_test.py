@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Functions while brokers die: workers find the leader, and what they run is not run twice."""
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
+import urllib.error
+import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cluster import BIN, Cluster, wait_for  # noqa: E402
@@ -97,6 +100,27 @@ class Workers(unittest.TestCase):
         self.cluster.script("restart", str(old))
         self.send("0")
         wait_for("one more", lambda: self.ended() == 4)
+
+    def invoke(self, node):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.cluster.port + 10 * (node - 1)}"
+            "/2015-03-31/functions/sleeper/invocations",
+            json.dumps({"Records": [{"body": "0", "messageId": "direct"}]}).encode())
+        try:
+            with urllib.request.urlopen(request, timeout=40) as answer:
+                return answer.status, answer.headers.get("X-Amz-Function-Error")
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def test_every_node_invokes(self):
+        self.deploy()
+        for node in NODES:
+            self.assertEqual(self.invoke(node), (200, None))
+        old, _ = self.leader()
+        self.cluster.script("kill", str(old))
+        for node in NODES:
+            if node != old:
+                wait_for("an invocation", lambda n=node: self.invoke(n) == (200, None))
 
     def test_a_worker_and_its_leader_die_together(self):
         """Its messages are back after their short lease, not after the visibility timeout."""
