@@ -2,20 +2,22 @@
 /* One broker process.
  *
  * Opening goes from the bottom up: data folder and its lock, the way to other nodes, shard, public
- * port, dispatcher (which tells workers the public port's number). Closing goes from the top down,
- * each step after the one before has called back: the public port finishes what it answers, the
- * dispatcher gives back what workers hold, the shard writes what is under way, the connections to
- * other nodes end. Then the loop runs empty and node_run returns.
+ * port, dispatcher (which tells workers the public port's number), native clients. Closing goes
+ * from the top down, each step after the one before has called back: native clients and then the
+ * public port finish what they answer, the dispatcher gives back what workers hold, the shard
+ * writes what is under way, the connections to other nodes end. Then the loop runs empty and
+ * node_run returns.
  *
  * This file wires and does not decide: requests belong to the families it registers, work to the
  * dispatcher, state to the shard.
  *
- *     start ──shard ready──> serving ──SIGTERM──> api ──> dispatcher ──> shard ──> cluster ──> exit
- * 0
+ *     start ──shard ready──> serving ──SIGTERM──> native ──> api ──> dispatcher ──> shard ──>
+ * cluster ──> exit 0
  */
 #include "broker/node.h"
 
 #include "broker/api/api.h"
+#include "broker/api/native/native.h"
 #include "broker/cluster.h"
 #include "broker/dispatch/dispatch.h"
 #include "broker/log/log.h"
@@ -53,6 +55,7 @@ struct node {
     struct shard *shard;
     struct api *api;
     struct dispatch *dispatch;
+    struct native *native;
     bool stopping;
     int code; /* of the process */
 };
@@ -223,13 +226,25 @@ static void api_closed(void *data)
         close_shard(node);
 }
 
-static void node_stop(struct node *node)
+static void native_closed(void *data)
 {
-    node->stopping = true;
+    struct node *node = data;
+    node->native = NULL;
+    if (node->dispatch != NULL)
+        dispatch_set_clients(node->dispatch, NULL, NULL);
     if (node->api != NULL)
         api_close(node->api, API_GRACE_MS, api_closed, node);
     else
         api_closed(node);
+}
+
+static void node_stop(struct node *node)
+{
+    node->stopping = true;
+    if (node->native != NULL)
+        native_close(node->native, API_GRACE_MS, native_closed, node);
+    else
+        native_closed(node);
 }
 
 static void on_failed(void *data, int code)
@@ -351,6 +366,8 @@ static int open_dispatch(struct node *node, const char *http_host, const char *h
         return cannot_listen("--rpc", node->options->rpc, status);
     }
     api_set_dispatch(node->api, node->dispatch);
+    node->native = native_open(node->api);
+    dispatch_set_clients(node->dispatch, native_accept, node->native);
     return EX_OK;
 }
 

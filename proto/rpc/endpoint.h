@@ -24,6 +24,7 @@ struct link {
     uint32_t frame_bytes_max;       /* of frames that come in */
     struct buffer in;
     struct buffer queued;  /* frames that wait for the write in flight */
+    size_t frame_at;       /* in `queued`: of the frame that link_frame_begin began */
     struct buffer writing; /* frames of the write in flight */
     bool write_in_flight;
     bool shut; /* our end of the stream is shut */

@@ -38,7 +38,8 @@ LAYERS = {
     "proto/sqs": BASE,
     "proto/package": BASE,
     "client": PROTO,
-    "client/cli": PROTO + ["client"],
+    "client/bench": PROTO + ["client"],
+    "client/cli": PROTO + ["client", "client/bench"],
     "broker/core": BASE,
     "broker/log": CORE,
     "broker/peer": BASE,
@@ -47,8 +48,9 @@ LAYERS = {
     "broker/dispatch": REPLICATION + ["proto/rpc"],
     "broker/api": DISPATCH + ["proto/http"],
     "broker/api/sqs": API + ["proto/sqs"],
+    "broker/api/native": API + ["proto/sqs", "broker/api/sqs"],
     "broker/api/lambda": API + ["proto/package"],
-    "broker": API + ["broker/api/sqs", "broker/api/lambda", "proto/sqs", "proto/package"],
+    "broker": API + ["broker/api/sqs", "broker/api/native", "broker/api/lambda", "proto/sqs", "proto/package"],
     "worker": PROTO + ["client"],
     "tests": None,  # may include everything
 }

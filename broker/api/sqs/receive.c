@@ -278,7 +278,7 @@ static void answer_nothing(struct sqs_call *call)
 static void give_back(struct receiving *receiving)
 {
     struct sqs_call *call = receiving->call;
-    ASSERT(call->request == NULL);
+    ASSERT(call->gone);
     for (uint32_t i = 0; i < receiving->count; i++) {
         const struct core_message *message = &receiving->messages[i];
         struct command command = {
@@ -297,7 +297,7 @@ static void on_read(struct shard_read *read, enum status status)
 {
     struct receiving *receiving = read->data;
     struct buffer bodies = read->out;
-    if (receiving->call->request == NULL)
+    if (receiving->call->gone)
         give_back(receiving);
     else if (status != STATUS_OK)
         sqs_fail_status(receiving->call, status);
@@ -368,7 +368,7 @@ static void on_received(struct shard_receive *receive, enum status status,
     }
     if (receiving->count == 0) {
         answer_nothing(call);
-    } else if (call->request == NULL) {
+    } else if (call->gone) {
         give_back(receiving);
     } else {
         read_bodies(receiving);
