@@ -40,6 +40,7 @@ static const struct command_list lists[] = {
     {cli_function_commands, &cli_function_command_count},
     {cli_status_commands, &cli_status_command_count},
     {cli_local_commands, &cli_local_command_count},
+    {cli_bench_commands, &cli_bench_command_count},
 };
 
 __attribute__((format(printf, 3, 0))) static int say(struct cli *cli, int exit_status,

@@ -29,6 +29,10 @@ struct cli_options {
     /* local */
     const char *data_dir, *http, *rpc, *peer, *region, *account_id;
     uint64_t memory_bytes, concurrency;
+    /* bench */
+    const char *mode, *protocol, *brokers, *server_pids;
+    uint64_t messages, seconds, size, inflight, batch, queues, groups, rate, receivers, kill_pid;
+    bool fifo;
 };
 
 #define CLI_ROW(flag, kind, value, field, ...)                                                     \
@@ -59,6 +63,8 @@ extern const struct cli_command cli_status_commands[];
 extern const size_t cli_status_command_count;
 extern const struct cli_command cli_local_commands[];
 extern const size_t cli_local_command_count;
+extern const struct cli_command cli_bench_commands[];
+extern const size_t cli_bench_command_count;
 
 struct cli {
     const struct cli_command *command;
