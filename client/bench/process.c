@@ -54,12 +54,16 @@ bool processes_parse(const char *text, struct processes *out)
     return out->count > 0;
 }
 
-uint64_t processes_cpu_us(const struct processes *processes)
+uint64_t processes_cpu_us(struct processes *processes)
 {
-    uint64_t ticks = 0;
-    for (uint32_t i = 0; i < processes->count; i++)
-        ticks += cpu_ticks(processes->pids[i]);
-    return ticks * US_PER_S / (uint64_t)sysconf(_SC_CLK_TCK);
+    uint64_t sum_us = 0;
+    for (uint32_t i = 0; i < processes->count; i++) {
+        uint64_t ticks = cpu_ticks(processes->pids[i]);
+        if (ticks > 0)
+            processes->cpu_us[i] = ticks * US_PER_S / (uint64_t)sysconf(_SC_CLK_TCK);
+        sum_us += processes->cpu_us[i];
+    }
+    return sum_us;
 }
 
 uint64_t processes_rss_bytes(const struct processes *processes)

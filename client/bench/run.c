@@ -63,6 +63,7 @@ struct run {
     const struct run_setup *setup;
     const struct phase *phase;
     struct phase_result *out;
+    struct processes servers;
     uint64_t begun_ns, now_ns;
     uint64_t sent; /* in this phase, resends not counted */
     uint64_t deleted;
@@ -151,7 +152,9 @@ static bool next_message(struct run *run, struct message *out)
     if (run->sending_over)
         return false;
     uint64_t due = run->phase->rate > 0 ? due_ns(run, run->sent) : run->now_ns;
-    if (due > run->now_ns)
+    if (run->phase->ns_max > 0 && due - run->begun_ns >= run->phase->ns_max)
+        run->sending_over = true;
+    if (run->sending_over || due > run->now_ns)
         return false;
     *out = (struct message){ledger_send(run->setup->ledger), due};
     run->sent++;
@@ -213,9 +216,6 @@ static bool send_some(struct run *run)
 static void send_due(struct run *run)
 {
     run->now_ns = clock_monotonic_ns();
-    uint64_t ns_max = run->phase->ns_max;
-    if (ns_max > 0 && run->now_ns - run->begun_ns >= ns_max)
-        run->sending_over = true;
     if (run->now_ns < run->hold_until_ns)
         return;
     while (run->idle_senders != NULL && send_some(run))
@@ -359,7 +359,8 @@ static void tick(struct run *run)
     if (run->now_ns < run->next_tick_ns)
         return;
     run->next_tick_ns = run->now_ns + TICK_NS;
-    uint64_t rss = processes_rss_bytes(&run->setup->servers);
+    (void)processes_cpu_us(&run->servers); /* looked at, in case one ends */
+    uint64_t rss = processes_rss_bytes(&run->servers);
     if (rss > run->out->server_rss_bytes)
         run->out->server_rss_bytes = rss;
     if (run->now_ns >= run->next_progress_ns)
@@ -454,11 +455,11 @@ static void turn(struct run *run)
 
 void run_phase(const struct run_setup *setup, const struct phase *phase, struct phase_result *out)
 {
-    struct run run = {.setup = setup, .phase = phase, .out = out};
+    struct run run = {.setup = setup, .phase = phase, .out = out, .servers = setup->servers};
     *out = (struct phase_result){0};
     run_init(&run);
     uint64_t client_us = own_cpu_us();
-    uint64_t server_us = processes_cpu_us(&setup->servers);
+    uint64_t server_us = processes_cpu_us(&run.servers);
     run.begun_ns = run.now_ns = run.last_ack_ns = run.last_receipt_ns = clock_monotonic_ns();
     run.next_progress_ns = run.begun_ns + PROGRESS_NS;
     while (!phase_over(&run))
@@ -466,7 +467,7 @@ void run_phase(const struct run_setup *setup, const struct phase *phase, struct 
     out->elapsed_ns = run.now_ns - run.begun_ns;
     out->messages = messages_done(&run);
     out->client_cpu_us = own_cpu_us() - client_us;
-    out->server_cpu_us = processes_cpu_us(&setup->servers) - server_us;
+    out->server_cpu_us = processes_cpu_us(&run.servers) - server_us;
     run.stopping = true;
     while (run.receivers_busy + run.deleters_busy > 0)
         setup->port->ops->run(setup->port, IDLE_MS);
