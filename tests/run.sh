@@ -13,6 +13,7 @@
 #                clients     awscli, boto3 and the npm SDK clients against a broker and a worker
 #                cluster     brokers that are several processes
 #                recovery    kill -9 at random moments (MILLRACE_SEED repeats a run)
+#                bench       millrace bench, short, in all its modes: that it runs and nothing is lost
 #                quickstart  deploy/quickstart.sh, twice on the same data
 #
 # Each part prints one line; the last line is "N passed, N failed". Exits non-zero when a test has
@@ -29,7 +30,7 @@ python=/usr/bin/python3
 part_timeout_s=1200
 passed=0
 failed=0
-all_parts="tidy unit sim fuzz wire clients cluster recovery quickstart"
+all_parts="tidy unit sim fuzz wire clients cluster recovery bench quickstart"
 parts=
 
 export PYTHONDONTWRITEBYTECODE=1
@@ -37,7 +38,7 @@ export MILLRACE_BIN=$root/build/release/bin
 
 misuse() {
     echo "run.sh: $1" >&2
-    sed -n '5,20s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '5,21s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
     exit 64
 }
 
@@ -52,7 +53,7 @@ while [ $# -gt 0 ]; do
         shift
         ;;
     -h | --help)
-        sed -n '3,20s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+        sed -n '3,21s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
         exit 0
         ;;
     *) misuse "unknown option '$1'" ;;
@@ -232,11 +233,12 @@ wants tidy && run_tidy
 wants unit sim && run_asan
 wants unit && run_tsan
 wants fuzz && run_fuzz
-if wants wire clients cluster recovery quickstart && build release; then
+if wants wire clients cluster recovery bench quickstart && build release; then
     wants wire && unittest_files wire tests/wire/*.py
     wants clients && run_clients
     wants cluster && unittest_files cluster tests/cluster/*.py
     wants recovery && unittest_files recovery tests/recovery/*.py
+    wants bench && unittest_files bench tests/bench/*.py
     wants quickstart && run_quickstart
 fi
 

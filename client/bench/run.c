@@ -28,7 +28,7 @@
 #define BACKOFF_NS  (20 * NS_PER_MS)
 #define PATIENCE_NS                                                                                \
     (20 * NS_PER_S)    /* for messages that are missing; a leader may have to be found */
-#define RECEIVE_S    2 /* how long a receive waits at the broker */
+#define RECEIVE_S    1 /* how long a receive waits at the broker */
 #define IDLE_MS      20u
 #define FINE_WAIT_US 1000u
 
