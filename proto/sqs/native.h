@@ -17,6 +17,7 @@
  *     STRUCTS, _MAP      u32 count; each: u32 length, struct (the KEY is a member like others)
  * Actions and tags are positions in sqs_actions.def and sqs_shapes.def: rows are only ever
  * appended. A tag that the receiver does not know is skipped, so that versions can be mixed.
+ * MD5s of bodies are left out (frames have checksums), unless the message came over HTTP.
  * thread: any. */
 #ifndef PROTO_SQS_NATIVE_H
 #define PROTO_SQS_NATIVE_H

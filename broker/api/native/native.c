@@ -113,7 +113,8 @@ static const char *base_url(struct sqs_call *call)
                        : arena_printf(&call->arena, "http://127.0.0.1:%u", api_port(call->api));
 }
 
-static const struct sqs_carrier carrier = {reply, fail, freed, base_url};
+static const struct sqs_carrier carrier = {
+    .reply = reply, .fail = fail, .freed = freed, .base_url = base_url, .no_md5 = true};
 
 /* ---- calls ---- */
 

@@ -28,6 +28,7 @@ struct sqs_carrier {
     void (*freed)(struct sqs_call *call);
     /* base_url: "http://host:port" as this client can dial it; alive until the call ends. */
     const char *(*base_url)(struct sqs_call *call);
+    bool no_md5; /* of bodies: its frames have checksums */
 };
 
 typedef void (*sqs_results_fn)(struct sqs_call *call, const struct core_result *results,

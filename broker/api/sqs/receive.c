@@ -238,7 +238,11 @@ static bool describe(struct sqs_call *call, const struct receiving *receiving,
     out->message_id = arena_copy(&call->arena, slice_of(id));
     out->receipt_handle = arena_copy(&call->arena, buffer_slice(&handle));
     buffer_free(&handle);
-    out->md5_body = sqs_hex(call, record.md5_body, MD5_BYTES);
+    if (!call->carrier->no_md5 || !record.no_md5) {
+        uint8_t md5[MD5_BYTES];
+        record_body_md5(&record, md5);
+        out->md5_body = sqs_hex(call, md5, MD5_BYTES);
+    }
     out->body = record.body;
     describe_system(call, receiving, message, &record, &out->attributes);
     describe_attributes(call, &record, out);

@@ -122,7 +122,8 @@ static const char *http_base_url(struct sqs_call *call)
     return api_base_url(call->api, call->request);
 }
 
-static const struct sqs_carrier http_carrier = {http_reply, http_fail, NULL, http_base_url};
+static const struct sqs_carrier http_carrier = {
+    .reply = http_reply, .fail = http_fail, .base_url = http_base_url};
 
 /* ---- from a request to a call ---- */
 
