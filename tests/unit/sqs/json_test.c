@@ -191,7 +191,7 @@ static void unescapes_texts(void **state)
 static void finds_what_is_wrong_far_in(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"\x01",  "\x1f",     "\xff",   "\\x",
+    static const char *const bad[] = {"\x01",   "\x1f",     "\xff",   "\\x",
                                       "\\u12x", "\\ud800x", "\\udc00"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         for (int before = 0; before < 20; before++) {
