@@ -346,7 +346,7 @@ static void set_up(struct bench *b)
     b->setup.port = b->port;
 }
 
-json_t *bench_run(const struct bench_plan *plan, char why[256])
+json_t *bench_run(const struct bench_plan *plan, struct port *port, char why[256])
 {
     struct bench *b = calloc(1, sizeof *b);
     json_t *out = NULL;
@@ -354,9 +354,10 @@ json_t *bench_run(const struct bench_plan *plan, char why[256])
     b->plan = plan;
     b->row = row_of(plan);
     b->why = why;
+    b->port = port;
     why[0] = 0;
     ASSERT(b->row != NULL);
-    if (!open_port(b))
+    if (port == NULL && !open_port(b))
         goto done_without_port;
     set_up(b);
     if (create_queues(b)) {

@@ -34,8 +34,8 @@ extern const size_t bench_mode_count;
 const char *bench_plan_check(struct bench_plan *plan);
 
 /* bench_run: run it on queues of its own, which are deleted afterwards. Progress goes to stderr.
- * The result is an object, owned by the caller; NULL: nothing was measured, and *why (in static
- * storage or of the run) says why. */
-json_t *bench_run(const struct bench_plan *plan, char why[256]);
+ * `port` is what to run it over, moved; NULL: the plan's protocol. The result is an object, owned
+ * by the caller; NULL: nothing was measured, and `why` says why. */
+json_t *bench_run(const struct bench_plan *plan, struct port *port, char why[256]);
 
 #endif

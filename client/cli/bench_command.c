@@ -111,7 +111,7 @@ static int run_bench(struct cli *cli)
     const char *wrong = bench_plan_check(&plan);
     if (wrong != NULL)
         return cli_misuse(cli, "%s", wrong);
-    json_t *result = bench_run(&plan, why);
+    json_t *result = bench_run(&plan, NULL, why);
     if (result == NULL)
         return cli_error(cli, "%s", why);
     int exit_status = is_sound(result) ? 0 : CLI_EXIT_FAILED;

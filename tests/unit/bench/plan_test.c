@@ -106,15 +106,15 @@ static void a_broker_that_is_not_there(void **state)
     char why[256];
     struct bench_plan plan = good_plan("cycle");
     assert_null(bench_plan_check(&plan));
-    assert_null(bench_run(&plan, why));
+    assert_null(bench_run(&plan, NULL, why));
     assert_non_null(strstr(why, "127.0.0.1:1"));
     plan.brokers = "nonsense";
-    assert_null(bench_run(&plan, why));
+    assert_null(bench_run(&plan, NULL, why));
     plan.protocol = "http";
-    assert_null(bench_run(&plan, why));
+    assert_null(bench_run(&plan, NULL, why));
     assert_non_null(strstr(why, "http://127.0.0.1:1"));
     plan.endpoint = "ftp://127.0.0.1:1";
-    assert_null(bench_run(&plan, why));
+    assert_null(bench_run(&plan, NULL, why));
 }
 
 int main(void)
