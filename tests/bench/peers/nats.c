@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* NATS JetStream: a work-queue stream in files, R replicas, one durable pull consumer with explicit
  * acknowledgements. The text protocol is spoken by hand; one connection does it all. Replies come
- * to INBOX.KIND: the number of a send in hex, "m" for the end of a pull, "r" for requests; deliveries
- * come under the subject of the stream.
+ * to INBOX.KIND: the number of a send in hex, "m" for the end of a pull, "r" for requests;
+ * deliveries come under the subject of the stream.
  *
  *     PUB subject [reply] #bytes\r\n payload \r\n
  *     MSG subject sid [reply] #bytes\r\n payload \r\n      (HMSG: with headers; a status has no
