@@ -19,6 +19,7 @@
 #include "proto/base/trace.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sysexits.h>
@@ -26,7 +27,7 @@
 /* What this program can do together with others; see docs/operations.md on rolling upgrades. */
 #define FEATURE_LEVEL     1u
 #define FEATURE_LEVEL_MIN 1u
-#define WATCH_MS          200u
+#define WATCH_MS          50u
 
 struct cluster {
     const struct node_options *options;
@@ -39,7 +40,12 @@ struct cluster {
     struct peers *peers;
     const char *address;
     struct shard *shard;
-    uv_timer_t watch; /* until the cluster's id is known */
+    uv_timer_t watch;
+    bool known; /* the cluster's id */
+    uint64_t leader;
+    char leader_rpc[HELLO_ADDRESS_MAX + 1];
+    void (*leader_changed)(void *data, uint64_t node_id, const char *rpc_address);
+    void *leader_data;
     void (*failed)(void *data, int code);
     void *failed_data;
     unsigned parts;
@@ -155,13 +161,12 @@ static bool other_cluster(const struct cluster *c, const uint8_t id[UUID_BYTES])
     return id_known(c->identity.cluster_id) && memcmp(id, c->identity.cluster_id, UUID_BYTES) != 0;
 }
 
-static void on_watch(uv_timer_t *timer)
+static void watch_id(struct cluster *c)
 {
-    struct cluster *c = timer->data;
     uint8_t id[UUID_BYTES];
-    if (!bootstrapped(c, id))
+    if (c->known || !bootstrapped(c, id))
         return;
-    uv_timer_stop(timer);
+    c->known = true;
     if (other_cluster(c, id)) {
         c->failed(c->failed_data, refuse(c, "data_of_another_cluster",
                                          "shard-0 is not of the cluster that node.json names: "
@@ -171,6 +176,42 @@ static void on_watch(uv_timer_t *timer)
     peers_tcp_set_cluster(c->peers, id);
     if (!id_known(c->identity.cluster_id))
         cluster_known(c, id);
+}
+
+static const char *rpc_of(const struct cluster *c, uint64_t node_id)
+{
+    struct peer_about about;
+    return node_id != 0 && node_id != c->options->node_id &&
+                   peers_tcp_node(c->peers, node_id, &about)
+               ? about.rpc
+               : "";
+}
+
+static void watch_leader(struct cluster *c)
+{
+    uint64_t leader = shard_leader(c->shard);
+    const char *rpc = rpc_of(c, leader);
+    if (c->leader_changed == NULL || (leader == c->leader && strcmp(rpc, c->leader_rpc) == 0))
+        return;
+    c->leader = leader;
+    snprintf(c->leader_rpc, sizeof c->leader_rpc, "%s", rpc);
+    c->leader_changed(c->leader_data, leader, rpc[0] != '\0' ? c->leader_rpc : NULL);
+}
+
+/* The shard tells whether this node leads, not who else does: so it is asked. */
+static void on_watch(uv_timer_t *timer)
+{
+    struct cluster *c = timer->data;
+    watch_id(c);
+    watch_leader(c);
+}
+
+void cluster_on_leader(struct cluster *c,
+                       void (*changed)(void *data, uint64_t node_id, const char *rpc_address),
+                       void *data)
+{
+    c->leader_changed = changed;
+    c->leader_data = data;
 }
 
 void cluster_watch(struct cluster *c, struct shard *shard, void (*failed)(void *data, int code),
@@ -235,7 +276,7 @@ void cluster_advertise(struct cluster *c, const char *http_host, uint16_t http_p
 
 /* ---- opening and closing ---- */
 
-static int listen_for_peers(struct cluster *c, uv_loop_t *loop)
+static int listen_for_peers(struct cluster *c, uv_loop_t *loop, struct tls_context *tls)
 {
     const char *host;
     uint16_t port;
@@ -243,6 +284,7 @@ static int listen_for_peers(struct cluster *c, uv_loop_t *loop)
         return EX_USAGE;
     struct peers_tcp_options options = {.loop = loop,
                                         .node_id = c->options->node_id,
+                                        .tls = tls,
                                         .host = host,
                                         .port = port,
                                         .founders = c->identity.founders,
@@ -281,7 +323,8 @@ static void read_members(struct cluster *c)
         c->voters[i] = (struct shard_member){c->members[i].id, c->members[i].address};
 }
 
-int cluster_open(struct cluster **out, uv_loop_t *loop, const struct node_options *options)
+int cluster_open(struct cluster **out, uv_loop_t *loop, const struct node_options *options,
+                 struct tls_context *tls)
 {
     struct cluster *c = calloc(1, sizeof *c);
     ASSERT(c != NULL);
@@ -289,7 +332,7 @@ int cluster_open(struct cluster **out, uv_loop_t *loop, const struct node_option
     read_members(c);
     int code = identity_prepare(c);
     if (code == EX_OK)
-        code = listen_for_peers(c, loop);
+        code = listen_for_peers(c, loop, tls);
     if (code != EX_OK) {
         arena_free(&c->arena);
         free(c);
@@ -325,6 +368,7 @@ static void watch_closed(uv_handle_t *handle)
 
 void cluster_close(struct cluster *c, void (*closed)(void *data), void *data)
 {
+    c->shard = NULL;
     c->closed = closed;
     c->closed_data = data;
     uv_close((uv_handle_t *)&c->watch, watch_closed);

@@ -14,8 +14,10 @@ struct cluster;
 
 /* cluster_open: check the options against DIR/node.json, which is made in a new directory, and
  * listen for other nodes. Returns an exit code of sysexits.h, after a trace that says what is
- * wrong. `options` is borrowed until the cluster is closed. */
-int cluster_open(struct cluster **out, uv_loop_t *loop, const struct node_options *options);
+ * wrong. `options` and `tls` (among brokers; NULL: plain) are borrowed until the cluster is closed.
+ */
+int cluster_open(struct cluster **out, uv_loop_t *loop, const struct node_options *options,
+                 struct tls_context *tls);
 void cluster_close(struct cluster *cluster, void (*closed)(void *data), void *data);
 
 struct peers *cluster_peers(struct cluster *cluster);
@@ -33,6 +35,13 @@ bool cluster_joins(const struct cluster *cluster);
  */
 void cluster_watch(struct cluster *cluster, struct shard *shard,
                    void (*failed)(void *data, int code), void *data);
+
+/* cluster_on_leader: `changed` is told which node leads, as far as this one knows, and where its
+ * workers connect: at the first look and whenever either changes. (0, NULL): none is known; the
+ * address is NULL for this node, and for one that did not tell it yet. */
+void cluster_on_leader(struct cluster *cluster,
+                       void (*changed)(void *data, uint64_t node_id, const char *rpc_address),
+                       void *data);
 
 /* cluster_advertise: the ports of this node's clients and workers are open; tell other nodes. */
 void cluster_advertise(struct cluster *cluster, const char *http_host, uint16_t http_port,

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One broker process.
  *
- * Opening goes from the bottom up: data folder and its lock, the way to other nodes, shard, public
- * port, dispatcher (which tells workers the public port's number), native clients. Closing goes
- * from the top down, each step after the one before has called back: native clients and then the
- * public port finish what they answer, the dispatcher gives back what workers hold, the shard
- * writes what is under way, the connections to other nodes end. Then the loop runs empty and
+ * Opening goes from the bottom up: data folder and its lock, certificates, the way to other nodes,
+ * shard, public port, dispatcher (which tells workers the public port's number), native clients.
+ * Closing goes from the top down, each step after the one before has called back: native clients
+ * and then the public port finish what they answer, the dispatcher gives back what workers hold, the
+ * shard writes what is under way, the connections to other nodes end. Then the loop runs empty and
  * node_run returns.
  *
  * This file wires and does not decide: requests belong to the families it registers, work to the
@@ -21,6 +21,8 @@
 #include "broker/cluster.h"
 #include "broker/dispatch/dispatch.h"
 #include "broker/log/log.h"
+#include "broker/signatures.h"
+#include "broker/tls.h"
 #include "proto/base/arena.h"
 #include "proto/base/assert.h"
 #include "proto/base/options.h"
@@ -41,6 +43,7 @@
 
 static const struct api_family *const families[] = {
     &api_family_admin,
+    &api_family_keys,
     &api_family_lambda,
     &api_family_sqs,
 };
@@ -52,11 +55,14 @@ struct node {
     uv_signal_t sigterm, sigint;
     struct node_lock lock;
     struct cluster *cluster;
+    struct node_tls tls;
     struct shard *shard;
+    struct auth *auth;
     struct api *api;
     struct dispatch *dispatch;
     struct native *native;
     bool stopping;
+    struct shard_change handover;
     int code; /* of the process */
 };
 
@@ -107,6 +113,9 @@ static bool url_valid(const char *url)
 
 const char *node_options_check(const struct node_options *options)
 {
+    const char *wrong = signatures_check(options);
+    if (wrong != NULL)
+        return wrong;
     if (!text_of(options->account_id, "0123456789", 12, 12))
         return "--account-id must be 12 digits";
     if (!text_of(options->region, "abcdefghijklmnopqrstuvwxyz0123456789-", 1, 32))
@@ -117,7 +126,8 @@ const char *node_options_check(const struct node_options *options)
         return "--aws-cooldowns must be on or off";
     if (options->data_dir[0] == '\0')
         return "--data-dir must not be empty";
-    return cluster_check(options);
+    const char *error = node_tls_check(options);
+    return error != NULL ? error : cluster_check(options);
 }
 
 /* ---- the data folder ---- */
@@ -167,6 +177,16 @@ static void on_leading_changed(void *data, bool leads)
     trace_info("node", leads ? "leads" : "leads_no_more", "node=%" PRIu64, node->options->node_id);
 }
 
+static void on_leader_changed(void *data, uint64_t node_id, const char *rpc_address)
+{
+    struct node *node = data;
+    if (node->stopping || node->dispatch == NULL)
+        return;
+    trace_info("node", "leader", "leader=%" PRIu64 " rpc=%s", node_id,
+               rpc_address != NULL ? rpc_address : "none");
+    dispatch_set_leader(node->dispatch, rpc_address);
+}
+
 static void on_catalog_changed(void *data)
 {
     struct node *node = data;
@@ -187,18 +207,30 @@ static void cluster_closed(void *data)
 {
     struct node *node = data;
     node->cluster = NULL;
+    node_tls_close(&node->tls);
     uv_close((uv_handle_t *)&node->sigterm, NULL);
     uv_close((uv_handle_t *)&node->sigint, NULL);
 }
 
-static void shard_closed(void *data)
+static void auth_closed(void *data)
 {
     struct node *node = data;
-    node->shard = NULL;
+    node->auth = NULL;
     if (node->cluster != NULL)
         cluster_close(node->cluster, cluster_closed, node);
     else
         cluster_closed(node);
+}
+
+/* Auth comes behind the shard, which may still have ended a call of its. */
+static void shard_closed(void *data)
+{
+    struct node *node = data;
+    node->shard = NULL;
+    if (node->auth != NULL)
+        auth_close(node->auth, auth_closed, node);
+    else
+        auth_closed(node);
 }
 
 static void close_shard(struct node *node)
@@ -238,13 +270,32 @@ static void native_closed(void *data)
         api_closed(node);
 }
 
-static void node_stop(struct node *node)
+static void close_api(struct node *node)
 {
-    node->stopping = true;
     if (node->native != NULL)
         native_close(node->native, API_GRACE_MS, native_closed, node);
     else
         native_closed(node);
+}
+
+static void on_handed_over(struct shard_change *change, enum status status)
+{
+    struct node *node = change->data;
+    if (status != STATUS_OK)
+        trace_warn("node", "not_handed_over", "status=%s", status_name(status));
+    close_api(node);
+}
+
+/* The leader lets another lead first, while it still serves: clients notice nothing. */
+static void node_stop(struct node *node)
+{
+    struct shard_member_view members[SHARD_MEMBERS_MAX];
+    node->stopping = true;
+    node->handover = (struct shard_change){.done = on_handed_over, .data = node};
+    if (node->shard != NULL && shard_leads(node->shard) && shard_members(node->shard, members) > 1)
+        shard_transfer(node->shard, &node->handover, 0);
+    else
+        close_api(node);
 }
 
 static void on_failed(void *data, int code)
@@ -277,9 +328,19 @@ static void warn_if_open(const char *option, const char *address, const char *ho
 {
     if (!host_is_loopback(host))
         trace_warn("node", "open_to_the_network",
-                   "option=%s addr=%s why=\"this version checks no credentials: whoever reaches "
-                   "this address can use it; bind a loopback address or put a firewall in front\"",
+                   "option=%s addr=%s why=\"this port checks no credentials: whoever reaches this "
+                   "address can use it; bind a loopback address or put a firewall in front\"",
                    option, address);
+}
+
+static void on_no_key(void *data)
+{
+    struct node *node = data;
+    if (node->stopping)
+        return;
+    signatures_explain_no_key();
+    node->code = EX_CONFIG;
+    node_stop(node);
 }
 
 static int open_shard(struct node *node)
@@ -319,19 +380,22 @@ static int cannot_listen(const char *option, const char *address, enum status st
 static int open_api(struct node *node, const char *host, uint16_t port)
 {
     const struct node_options *options = node->options;
-    struct api_options api = {.loop = &node->loop,
-                              .shard = node->shard,
-                              .host = host,
-                              .port = port,
-                              .config = {.region = options->region,
-                                         .account_id = options->account_id,
-                                         .public_url = options->public_url,
-                                         .version = MILLRACE_VERSION,
-                                         .aws_cooldowns = strcmp(options->aws_cooldowns, "on") == 0,
-                                         .node_id = options->node_id},
-                              .families = families,
-                              .family_count = ARRAY_COUNT(families)};
-    warn_if_open("--http", options->http, host);
+    struct api_options api = {
+        .loop = &node->loop,
+        .shard = node->shard,
+        .auth = node->auth,
+        .host = host,
+        .port = port,
+        .tls = {.http = node->tls.http, .rpc = node->tls.rpc, .peer = node->tls.peer},
+        .config = {.region = options->region,
+                   .account_id = options->account_id,
+                   .public_url = options->public_url,
+                   .version = MILLRACE_VERSION,
+                   .aws_cooldowns = strcmp(options->aws_cooldowns, "on") == 0,
+                   .node_id = options->node_id,
+                   .metrics_queues_max = options->metrics_queues_max},
+        .families = families,
+        .family_count = ARRAY_COUNT(families)};
     enum status status = api_open(&node->api, &api);
     return status == STATUS_OK ? EX_OK : cannot_listen("--http", options->http, status);
 }
@@ -343,9 +407,10 @@ static const char *function_endpoint(struct node *node, const char *http_host)
         return node->options->public_url;
     bool any = strcmp(http_host, "0.0.0.0") == 0 || strcmp(http_host, "::") == 0;
     const char *host = any ? "127.0.0.1" : http_host;
+    const char *scheme = node->tls.http != NULL ? "https" : "http";
     return strchr(host, ':') != NULL
-               ? arena_printf(&node->arena, "http://[%s]:%u", host, api_port(node->api))
-               : arena_printf(&node->arena, "http://%s:%u", host, api_port(node->api));
+               ? arena_printf(&node->arena, "%s://[%s]:%u", scheme, host, api_port(node->api))
+               : arena_printf(&node->arena, "%s://%s:%u", scheme, host, api_port(node->api));
 }
 
 static int open_dispatch(struct node *node, const char *http_host, const char *host, uint16_t port)
@@ -354,12 +419,14 @@ static int open_dispatch(struct node *node, const char *http_host, const char *h
                                        .shard = node->shard,
                                        .rpc_host = host,
                                        .rpc_port = port,
+                                       .tls = node->tls.rpc,
                                        .endpoint = function_endpoint(node, http_host),
                                        .region = node->options->region,
                                        .account_id = node->options->account_id,
                                        .version = MILLRACE_VERSION,
                                        .node_id = node->options->node_id};
-    warn_if_open("--rpc", node->options->rpc, host);
+    if (node->tls.rpc == NULL)
+        warn_if_open("--rpc", node->options->rpc, host);
     enum status status = dispatch_open(&node->dispatch, &options);
     if (status != STATUS_OK) {
         node->dispatch = NULL;
@@ -380,9 +447,14 @@ static int node_open(struct node *node)
     if (!address_split(node->options->http, &node->arena, &http_host, &http_port) ||
         !address_split(node->options->rpc, &node->arena, &rpc_host, &rpc_port))
         return EX_USAGE;
-    int code = cluster_open(&node->cluster, &node->loop, node->options);
+    int code = node_tls_open(&node->tls, &node->loop, node->options, &node->arena);
+    if (code == EX_OK)
+        code = cluster_open(&node->cluster, &node->loop, node->options, node->tls.peer);
     if (code == EX_OK)
         code = open_shard(node);
+    if (code == EX_OK)
+        node->auth = signatures_open(node->options, host_is_loopback(http_host), &node->loop,
+                                     node->shard, on_no_key, node);
     if (code == EX_OK)
         code = open_api(node, http_host, http_port);
     if (code == EX_OK)
@@ -391,10 +463,13 @@ static int node_open(struct node *node)
         return code;
     uint16_t http = api_port(node->api);
     uint16_t rpc = dispatch_rpc_port(node->dispatch);
+    cluster_on_leader(node->cluster, on_leader_changed, node);
     cluster_advertise(node->cluster, http_host, http, rpc_host, rpc);
-    trace_info("node", "listening", "node=%" PRIu64 " http=%s:%u rpc=%s:%u peer=%s version=%s",
+    trace_info("node", "listening",
+               "node=%" PRIu64 " http=%s:%u rpc=%s:%u peer=%s https=%s tls=%s version=%s",
                node->options->node_id, http_host, http, rpc_host, rpc,
-               cluster_address(node->cluster), MILLRACE_VERSION);
+               cluster_address(node->cluster), node->tls.http != NULL ? "yes" : "no",
+               node->tls.rpc != NULL ? "yes" : "no", MILLRACE_VERSION);
     return EX_OK;
 }
 

@@ -18,8 +18,14 @@ struct node_options {
     const char *advertise_rpc;
     const char *region;
     const char *account_id;
-    const char *public_url; /* NULL: from each request's Host header */
+    const char *public_url;         /* NULL: from each request's Host header */
+    const char *auth;               /* "required", "off" or "auto" */
+    const char *root_access_key_id; /* NULL: none */
+    const char *root_secret_access_key;
     const char *aws_cooldowns;
+    const char *tls_cert, *tls_key, *tls_client_ca; /* of the public port; NULL: none */
+    const char *tls_dir;                            /* for workers and brokers; NULL: none */
+    uint64_t metrics_queues_max;
     const char *log_level;
     const char *log_format;
 };

@@ -231,8 +231,8 @@ static void connect_next(struct mr_channel *channel)
     bool good = address_split(channel->brokers[channel->broker], &arena, &host, &port);
     ASSERT(good); /* checked when it was opened */
     channel->state = CHANNEL_CONNECTING;
-    link_connect(&channel->loop, host, port, channel->timeout_ms, &handler, channel, connected,
-                 failed);
+    link_connect(&channel->loop, host, port, channel->timeout_ms, NULL, &handler, channel,
+                 connected, failed);
     arena_free(&arena);
 }
 

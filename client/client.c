@@ -79,11 +79,35 @@ err_after_parts:
     return STATUS_NO_MEMORY;
 }
 
+static void forget_tls(struct mr_client *client)
+{
+    free(client->ca_file);
+    free(client->certificate_file);
+    free(client->key_file);
+    client->ca_file = client->certificate_file = client->key_file = NULL;
+}
+
+enum status mr_client_tls(struct mr_client *client, const char *ca_file,
+                          const char *certificate_file, const char *key_file)
+{
+    char **const into[] = {&client->ca_file, &client->certificate_file, &client->key_file};
+    const char *const from[] = {ca_file, certificate_file, key_file};
+    forget_tls(client);
+    for (size_t i = 0; i < 3; i++) {
+        *into[i] = from[i] != NULL ? strdup(from[i]) : NULL;
+        if (from[i] != NULL && *into[i] == NULL)
+            return STATUS_NO_MEMORY;
+    }
+    return STATUS_OK;
+}
+
 void mr_client_free(struct mr_client *client)
 {
     if (client == NULL)
         return;
     curl_easy_cleanup(client->curl);
+    forget_tls(client);
+    client_forget_key(client);
     free(client->endpoint);
     free(client->queue_name);
     free(client->queue_url);
@@ -228,6 +252,12 @@ static void set_request(struct mr_client *client, const struct mr_request *reque
     curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method);
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    if (client->ca_file != NULL)
+        curl_easy_setopt(curl, CURLOPT_CAINFO, client->ca_file);
+    if (client->certificate_file != NULL)
+        curl_easy_setopt(curl, CURLOPT_SSLCERT, client->certificate_file);
+    if (client->key_file != NULL)
+        curl_easy_setopt(curl, CURLOPT_SSLKEY, client->key_file);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_TIMEOUT_MS);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS,
@@ -241,7 +271,7 @@ enum status mr_http(struct mr_client *client, const struct mr_request *request,
 {
     struct buffer url = {0};
     struct receipt receipt = {.response = response};
-    struct curl_slist *headers = headers_of(request);
+    struct curl_slist *headers = client_sign(client, request, headers_of(request));
 
     buffer_printf(&url, "%s%s", client->endpoint, request->path);
     buffer_clear(&response->headers);

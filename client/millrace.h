@@ -48,6 +48,16 @@ struct mr_error {
 MUST_CHECK enum status mr_client_new(struct mr_client **out, const char *endpoint);
 void mr_client_free(struct mr_client *client);
 
+/* mr_client_tls: for https endpoints: whom to trust instead of the system's authorities, and the
+ * client's own certificate, all PEM files; each NULL: none. Copied; files that cannot be read fail
+ * the next call.  errors: NO_MEMORY */
+MUST_CHECK enum status mr_client_tls(struct mr_client *client, const char *ca_file,
+                                     const char *certificate_file, const char *key_file);
+/* mr_client_set_key: sign all requests from now on (AWS Signature Version 4). Copied.
+ *   errors: NO_MEMORY; the key used before stays. */
+MUST_CHECK enum status mr_client_set_key(struct mr_client *client, const char *access_key_id,
+                                         const char *secret_access_key, const char *region);
+
 /* mr_client_endpoint: as given, without a slash at its end. Valid as long as the client. */
 const char *mr_client_endpoint(const struct mr_client *client);
 

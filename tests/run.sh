@@ -8,7 +8,8 @@
 #                tidy        layers, style and format of the sources
 #                unit        unit tests, with address and thread sanitizers
 #                sim         the simulation of the core
-#                fuzz        each fuzz target for a short while (MILLRACE_FUZZ_SECONDS, 10)
+#                fuzz        each fuzz target for a short while (MILLRACE_FUZZ_SECONDS, 10), or as
+#                            often as tests/fuzz/runs says
 #                wire        bytes on the wire against a running broker
 #                clients     awscli, boto3 and the npm SDK clients against a broker and a worker
 #                cluster     brokers that are several processes
@@ -164,16 +165,23 @@ run_tsan() {
     TSAN_OPTIONS=die_after_fork=0 ctest_suite unit-tsan tsan -E '_sim(_|$)|^http_server_test$'
 }
 
-# One target: its seeds, if there are any, and then what the fuzzer makes of them.
+# One target: its seeds, if there are any, and then what the fuzzer makes of them: for a while, or, for
+# a target with a line in tests/fuzz/runs, exactly so many executions however long they take.
 fuzz_one() {
-    local program=$1 name work seeds arguments
+    local program=$1 name work seeds arguments runs
     name=$(basename "$program")
     work=$(mktemp -d)
     seeds=$root/tests/fuzz/corpus/$name
     arguments=("$work")
     [ -d "$seeds" ] && arguments+=("$seeds")
     [ -f "$root/tests/fuzz/$name.dict" ] && arguments+=("-dict=$root/tests/fuzz/$name.dict")
-    if (cd "$work" && "$program" "${arguments[@]}" -max_total_time="$fuzz_seconds" -timeout=20 \
+    runs=$(sed -n "s/^$name //p" "$root/tests/fuzz/runs")
+    if [ -n "$runs" ]; then
+        arguments+=("-runs=$runs" -max_len=512)
+    else
+        arguments+=("-max_total_time=$fuzz_seconds")
+    fi
+    if (cd "$work" && "$program" "${arguments[@]}" -timeout=20 \
         -rss_limit_mb=2048 -print_final_stats=1) >"$logs/fuzz-$name.log" 2>&1; then
         echo "ok $name"
     else

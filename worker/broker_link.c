@@ -6,16 +6,22 @@
  *        ^  pause      | failed      | refused, timeout        | link ended, silence
  *        +-------------+-------------+-------------------------+
  *
- * The brokers of the list are tried in turn, from a random one on, so that many workers spread. The
- * pause doubles from 100 ms to 5 s and is drawn from its upper half, so that workers which lost the
- * same broker do not come back in step; an open session sets it back. Three heartbeats without a
- * word from the broker end the session. A broker of another protocol version is refused here.
+ * The brokers of the list are tried in turn, from a random one on, so that many workers spread.
+ * Only the leader gives out work: another one refuses with the leader's address, which is tried at
+ * once (I1); one that knows of no leader lets us wait. The pause doubles from 100 ms to 5 s and is
+ * drawn from its upper half, so that workers which lost the same broker do not come back in step;
+ * an open session sets it back. Three heartbeats without a word from the broker end the session. A
+ * broker of another protocol version is refused here.
  *
- * Nothing survives a session: leases of an ended one are the broker's to hand out again. */
+ * A session's leases end with it, but for what the next broker takes over (claims.h).
+ *
+ * I1  no more than REDIRECTS_MAX in a row without a pause: two brokers may name each other */
 #include "worker/broker_link.h"
 
+#include "proto/base/arena.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
+#include "proto/base/options.h"
 #include "proto/base/trace.h"
 
 #include <stdlib.h>
@@ -24,6 +30,8 @@
 #define PAUSE_FIRST_MS   100u
 #define PAUSE_LONGEST_MS 5000u
 #define CONNECT_MS       5000u
+#define CONNECT_MANY_MS  1000u /* when there are others to try */
+#define REDIRECTS_MAX    3u
 #define GREETING_MS      10000u
 #define HEARTBEAT_MS_MIN 100u
 #define HEARTBEAT_MS_MAX 60000u
@@ -36,6 +44,9 @@ struct broker_link {
     enum state state;
     struct link *link;
     size_t next_address;
+    struct arena leader_arena;
+    struct broker_address leader; /* where to go next; host NULL: nowhere in particular */
+    unsigned redirects;           /* in a row */
     uint32_t pause_ms;
     uint64_t session;
     uint32_t heartbeat_ms;
@@ -54,6 +65,7 @@ static void close_if_done(struct broker_link *l)
         return;
     void (*closed)(void *data) = l->closed;
     void *data = l->closed_data;
+    arena_free(&l->leader_arena);
     free(l);
     closed(data);
 }
@@ -69,6 +81,12 @@ static void pause_then_connect(struct broker_link *l)
         return;
     }
     clock_random(&random, sizeof random);
+    if (l->leader.host != NULL && l->redirects < REDIRECTS_MAX) {
+        l->redirects++;
+        uv_timer_start(&l->timer, connect_next, 0, 0); /* I1 */
+        return;
+    }
+    l->redirects = 0;
     uint32_t half = l->pause_ms / 2;
     uv_timer_start(&l->timer, connect_next, half + random % (half + 1), 0);
     l->pause_ms = l->pause_ms * 2 > PAUSE_LONGEST_MS ? PAUSE_LONGEST_MS : l->pause_ms * 2;
@@ -115,6 +133,7 @@ static bool on_welcome(struct broker_link *l, struct slice payload)
         l->state = OPEN;
         l->session++;
         l->pause_ms = PAUSE_FIRST_MS;
+        l->redirects = 0;
         l->heartbeat_ms = welcome->heartbeat_ms < HEARTBEAT_MS_MIN   ? HEARTBEAT_MS_MIN
                           : welcome->heartbeat_ms > HEARTBEAT_MS_MAX ? HEARTBEAT_MS_MAX
                                                                      : welcome->heartbeat_ms;
@@ -129,12 +148,29 @@ static bool on_welcome(struct broker_link *l, struct slice payload)
     return good;
 }
 
+static bool leader_named(struct broker_link *l, const char *address)
+{
+    const char *host;
+    uint16_t port;
+    arena_free(&l->leader_arena);
+    l->leader = (struct broker_address){0};
+    if (!address_split(address, &l->leader_arena, &host, &port))
+        return false;
+    l->leader = (struct broker_address){host, port};
+    return true;
+}
+
 static bool on_refused(struct broker_link *l, struct slice payload)
 {
     Millrace__Refused *refused = millrace__refused__unpack(NULL, payload.length, payload.data);
     if (refused == NULL)
         return false;
-    trace_warn("broker", "refused", "peer=%s reason=\"%s\"", link_peer(l->link), refused->reason);
+    if (leader_named(l, refused->leader_address))
+        trace_info("broker", "redirected", "peer=%s leader=%s", link_peer(l->link),
+                   refused->leader_address);
+    else
+        trace_warn("broker", "refused", "peer=%s reason=\"%s\"", link_peer(l->link),
+                   refused->reason);
     millrace__refused__free_unpacked(refused, NULL);
     link_close(l->link);
     return true;
@@ -171,7 +207,7 @@ static bool on_cancel(struct broker_link *l, struct slice payload)
     Millrace__Cancel *cancel = millrace__cancel__unpack(NULL, payload.length, payload.data);
     if (cancel == NULL)
         return false;
-    l->options.on_cancel(l->options.data, l->session, cancel->lease_id);
+    l->options.on_cancel(l->options.data, cancel->lease_id);
     millrace__cancel__free_unpacked(cancel, NULL);
     return true;
 }
@@ -243,11 +279,16 @@ static void connect_next(uv_timer_t *timer)
 {
     static const struct link_handler handler = {.on_frame = on_frame, .on_closed = on_closed};
     struct broker_link *l = timer->data;
-    const struct broker_address *address = &l->options.addresses[l->next_address];
-    l->next_address = (l->next_address + 1) % l->options.address_count;
+    struct broker_address address = l->leader;
+    if (address.host == NULL) {
+        address = l->options.addresses[l->next_address];
+        l->next_address = (l->next_address + 1) % l->options.address_count;
+    }
+    l->leader.host = NULL; /* its text stays until another is named */
     l->state = CONNECTING;
-    link_connect(l->options.loop, address->host, address->port, CONNECT_MS, &handler, l,
-                 on_connected, on_failed);
+    link_connect(l->options.loop, address.host, address.port,
+                 l->options.address_count > 1 ? CONNECT_MANY_MS : CONNECT_MS, l->options.tls,
+                 &handler, l, on_connected, on_failed);
 }
 
 struct broker_link *broker_link_open(const struct broker_link_options *options)

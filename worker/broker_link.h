@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The worker's session with a broker: whichever of them answers. thread: loop. */
+/* The worker's session with a broker: the one that leads, which any of them names. thread: loop. */
 #ifndef WORKER_BROKER_LINK_H
 #define WORKER_BROKER_LINK_H
 
@@ -18,13 +18,14 @@ struct broker_link_options {
     uv_loop_t *loop;
     const struct broker_address *addresses; /* borrowed */
     size_t address_count;
+    struct tls_context *tls;      /* NULL: plain */
     const Millrace__Hello *hello; /* borrowed */
     /* A session has begun: numbers grow, no two are alike. The endpoint, region in it are borrowed.
      */
     void (*on_welcome)(void *data, uint64_t session, const Millrace__Welcome *welcome);
     void (*on_lost)(void *data, uint64_t session);
     void (*on_assign)(void *data, uint64_t session, Millrace__Assign *order); /* takes it */
-    void (*on_cancel)(void *data, uint64_t session, uint64_t lease_id);
+    void (*on_cancel)(void *data, uint64_t lease_id); /* of this session or an earlier one */
     void (*on_code_piece)(void *data, const Millrace__CodePiece *piece);
     void *data;
 };

@@ -34,6 +34,7 @@ struct settings {
     uint64_t keep_alive_s;
     uint64_t grace_s;
     uint64_t code_cache_bytes;
+    const char *tls_dir;
     const char *log_level;
 };
 
@@ -89,6 +90,12 @@ static const struct option_row rows[] = {
      .max = MEMORY_MAX,
      .offset = FIELD(code_cache_bytes),
      .help = "Unpacked code kept on disk for functions that do not run now."},
+    {.name = "tls-dir",
+     .type = OPTION_TEXT,
+     .placeholder = "DIR",
+     .offset = FIELD(tls_dir),
+     .help = "Speak TLS with the brokers, with ca.pem, cert.pem and key.pem of this folder; see "
+             "millrace tls init."},
     {.name = "log-level",
      .type = OPTION_TEXT,
      .placeholder = "LEVEL",
@@ -99,6 +106,7 @@ static const struct option_row rows[] = {
 
 struct program {
     struct worker *worker;
+    struct tls_context *tls;
     uint32_t grace_ms;
     bool stopping;
     uv_signal_t signals[2];
@@ -108,6 +116,8 @@ static void on_closed(void *data)
 {
     struct program *p = data;
     p->worker = NULL;
+    if (p->tls != NULL)
+        tls_context_close(p->tls, NULL, NULL);
     for (unsigned i = 0; i < 2; i++)
         uv_close((uv_handle_t *)&p->signals[i], NULL);
 }
@@ -184,9 +194,32 @@ static bool functions_reach(const struct isolation *isolation, const char *data_
     return false;
 }
 
-static int run_loop(uv_loop_t *loop, struct program *p, const struct worker_options *options)
+/* The certificate with which the brokers let this worker in. */
+static int open_tls(struct program *p, uv_loop_t *loop, const char *dir)
+{
+    struct arena arena = {0};
+    struct tls_settings settings = {.use = TLS_MUTUAL,
+                                    .certificate_file =
+                                        arena_printf(&arena, "%s/" TLS_DIR_CERTIFICATE, dir),
+                                    .key_file = arena_printf(&arena, "%s/" TLS_DIR_KEY, dir),
+                                    .ca_file = arena_printf(&arena, "%s/" TLS_DIR_CA, dir),
+                                    .peer_role = TLS_ROLE_BROKER,
+                                    .poll_ms = TLS_POLL_MS};
+    struct tls_error error;
+    enum status status = tls_context_open(&p->tls, loop, &settings, &error);
+    if (status != STATUS_OK)
+        fprintf(stderr, "millrace-worker: --tls-dir: %s\n", error.text);
+    arena_free(&arena);
+    return status == STATUS_OK ? EX_OK : EX_CONFIG;
+}
+
+static int run_loop(uv_loop_t *loop, struct program *p, struct worker_options *options,
+                    const char *tls_dir)
 {
     static const int numbers[2] = {SIGTERM, SIGINT};
+    if (tls_dir != NULL && open_tls(p, loop, tls_dir) != EX_OK)
+        return EX_CONFIG;
+    options->tls = p->tls;
     enum status status = worker_open(&p->worker, options);
     if (status != STATUS_OK) {
         fprintf(stderr, "millrace-worker: --data-dir %s: %s\n", options->data_dir,
@@ -231,7 +264,7 @@ static int run_isolated(const struct settings *settings, const char *data_dir,
                                          .keep_alive_ms = (uint32_t)settings->keep_alive_s * 1000,
                                          .init_timeout_ms = 10000,
                                          .code_bytes_max = settings->code_cache_bytes};
-        code = run_loop(&loop, &program, &options);
+        code = run_loop(&loop, &program, &options, settings->tls_dir);
     }
     launcher_stop(launcher);
     return code;

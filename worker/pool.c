@@ -279,16 +279,15 @@ void pool_assign(struct pool *pool, uint64_t session, Millrace__Assign *order)
     changed(pool);
 }
 
-static bool is_lease(const struct assignment *assignment, uint64_t session, uint64_t lease_id)
+static bool is_lease(const struct assignment *assignment, uint64_t lease_id)
 {
-    return assignment != NULL && assignment->session == session &&
-           assignment->order->lease_id == lease_id;
+    return assignment != NULL && assignment->order->lease_id == lease_id;
 }
 
-void pool_cancel(struct pool *pool, uint64_t session, uint64_t lease_id)
+void pool_cancel(struct pool *pool, uint64_t lease_id)
 {
     for (struct assignment **at = &pool->waiting; *at != NULL; at = &(*at)->next)
-        if (is_lease(*at, session, lease_id)) {
+        if (is_lease(*at, lease_id)) {
             struct assignment *assignment = *at;
             *at = assignment->next;
             pool->waiting_count--;
@@ -299,7 +298,7 @@ void pool_cancel(struct pool *pool, uint64_t session, uint64_t lease_id)
         }
     for (unsigned i = 0; i < ENVIRONMENTS_MAX; i++) {
         struct environment *e = pool->places[i].environment;
-        if (e != NULL && is_lease(environment_assignment(e), session, lease_id)) {
+        if (e != NULL && is_lease(environment_assignment(e), lease_id)) {
             environment_stop(e);
             return;
         }

@@ -31,7 +31,7 @@ void pool_assign(struct pool *pool, uint64_t session, Millrace__Assign *order);
 
 /* pool_cancel: end it. Waiting: dropped. Running: its environment is killed. A result comes anyway.
  */
-void pool_cancel(struct pool *pool, uint64_t session, uint64_t lease_id);
+void pool_cancel(struct pool *pool, uint64_t lease_id);
 
 /* pool_running: assignments that have no result yet. */
 uint32_t pool_running(const struct pool *pool);

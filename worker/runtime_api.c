@@ -193,7 +193,9 @@ enum status runtime_api_open(struct runtime_api **out, uv_loop_t *loop, uid_t ui
     struct http_limits limits = {.header_bytes_max = HEADER_BYTES,
                                  .connections_max = 32,
                                  .header_timeout_ms = 60000,
-                                 .idle_timeout_ms = 0};
+                                 .idle_timeout_ms = 0,
+                                 .send_timeout_ms = 60000,
+                                 .bytes_per_ms_min = 32};
     struct http_handler handler = {.data = api,
                                    .body_bytes_max = body_bytes_max,
                                    .on_too_large = on_too_large,

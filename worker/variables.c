@@ -3,9 +3,10 @@
  * and even harmless parts of it cost (NODE_EXTRA_CA_CERTS makes every node start 50 ms slower).
  *
  * Three kinds, as in AWS Lambda: reserved ones, which a function's configuration cannot set;
- * defaults, which it can; and its own. The credentials are placeholders: an SDK refuses to work
- * without any, and the endpoint takes every signature. There is no session token, because SDKs
- * would send it. */
+ * defaults, which it can; and its own. The credentials are placeholders, because an SDK refuses to
+ * work without any, and an endpoint that checks no signatures takes them; for one that does, the
+ * function's configuration has a key of its own (AWS reserves these names, since there every
+ * function has a role). There is no session token, because SDKs would send it. */
 #include "worker/variables.h"
 
 #include "proto/base/assert.h"
@@ -50,8 +51,8 @@ static const struct variable {
     {"AWS_EXECUTION_ENV", true, FROM_EXECUTION_ENV, NULL},
     {"AWS_REGION", true, FROM_REGION, NULL},
     {"AWS_DEFAULT_REGION", true, FROM_REGION, NULL},
-    {"AWS_ACCESS_KEY_ID", true, FROM_TEXT, "millrace"},
-    {"AWS_SECRET_ACCESS_KEY", true, FROM_TEXT, "millrace"},
+    {"AWS_ACCESS_KEY_ID", false, FROM_TEXT, "millrace"},
+    {"AWS_SECRET_ACCESS_KEY", false, FROM_TEXT, "millrace"},
     {"AWS_SESSION_TOKEN", true, FROM_TEXT, NULL},
     {"_X_AMZN_TRACE_ID", true, FROM_TEXT, NULL},
     {"AWS_ENDPOINT_URL", false, FROM_ENDPOINT, NULL},

@@ -11,12 +11,16 @@
  *     root/      empty: where environments' file trees are mounted, each in its own namespace
  *     tmp/       private folders of environments without namespaces; emptied at start
  *
+ * What runs with a claim outlives its session: the next broker is shown it right after its Welcome,
+ * and takes it over or cancels it (claims.h). Everything else belongs to the session it came in.
+ *
  * Capacity is sent a moment after it changed, not at once, so that a burst of results is one
  * message; a result itself is never held back. */
 #include "worker/worker.h"
 
 #include "proto/base/assert.h"
 #include "proto/base/trace.h"
+#include "worker/claims.h"
 #include "worker/file_tree.h"
 
 #include <errno.h>
@@ -41,6 +45,7 @@ struct worker {
     char endpoint[512], region[128];
     struct broker_link *link;
     struct pool *pool;
+    struct claims *claims;
     struct code_store *code_store;
     struct log_files *log_files;
     uv_timer_t capacity_timer;
@@ -90,17 +95,27 @@ static void on_result(void *data, uint64_t session, const Millrace__Result *resu
     struct worker *w = data;
     if (w->link == NULL)
         return;
-    enum status status =
-        broker_link_send(w->link, session, MILLRACE__TYPE__TYPE_RESULT, &result->base);
-    if (status != STATUS_OK)
+    bool claimed = claims_has(w->claims, result->lease_id);
+    enum status status = broker_link_send(w->link, claimed ? 0 : session,
+                                          MILLRACE__TYPE__TYPE_RESULT, &result->base);
+    if (status == STATUS_OK)
+        claims_sent(w->claims, result->lease_id);
+    else if (!claims_keep(w->claims, result, uv_now(w->options.loop)))
         trace_info("worker", "result_dropped", "lease=%llu why=\"%s\"",
                    (unsigned long long)result->lease_id, status_text(status));
+}
+
+static bool show(void *data, uint16_t type, const ProtobufCMessage *message)
+{
+    struct worker *w = data;
+    return broker_link_send(w->link, 0, type, message) == STATUS_OK;
 }
 
 static void on_welcome(void *data, uint64_t session, const Millrace__Welcome *welcome)
 {
     struct worker *w = data;
     (void)session;
+    claims_show(w->claims, uv_now(w->options.loop), show, w);
     snprintf(w->endpoint, sizeof w->endpoint, "%s", welcome->endpoint);
     snprintf(w->region, sizeof w->region, "%s", welcome->region);
     on_change(w);
@@ -116,13 +131,14 @@ static void on_lost(void *data, uint64_t session)
 static void on_assign(void *data, uint64_t session, Millrace__Assign *order)
 {
     struct worker *w = data;
+    claims_add(w->claims, order, uv_now(w->options.loop));
     pool_assign(w->pool, session, order);
 }
 
-static void on_cancel(void *data, uint64_t session, uint64_t lease_id)
+static void on_cancel(void *data, uint64_t lease_id)
 {
     struct worker *w = data;
-    pool_cancel(w->pool, session, lease_id);
+    pool_cancel(w->pool, lease_id);
 }
 
 static void on_code_piece(void *data, const Millrace__CodePiece *piece)
@@ -255,6 +271,7 @@ static void open_link(struct worker *w)
         .loop = w->options.loop,
         .addresses = w->options.addresses,
         .address_count = w->options.address_count,
+        .tls = w->options.tls,
         .hello = &w->hello,
         .on_welcome = on_welcome,
         .on_lost = on_lost,
@@ -273,6 +290,7 @@ static void free_worker(struct worker *w)
     free(w->data_dir);
     free(w->code_dir);
     free(w->logs_dir);
+    claims_free(w->claims);
     free(w);
 }
 
@@ -286,6 +304,7 @@ enum status worker_open(struct worker **out, const struct worker_options *option
     struct worker *w = calloc(1, sizeof *w);
     ASSERT(w != NULL);
     w->options = *options;
+    w->claims = claims_new();
     w->lock_fd = -1;
     w->data_dir = strdup(options->data_dir);
     ASSERT(w->data_dir != NULL);

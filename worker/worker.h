@@ -15,7 +15,8 @@ struct worker_options {
     const struct runtimes *runtimes;
     const struct broker_address *addresses;
     size_t address_count;
-    const char *data_dir; /* absolute, without links; exists */
+    struct tls_context *tls; /* for the brokers; NULL: plain */
+    const char *data_dir;    /* absolute, without links; exists */
     uint64_t memory_bytes;
     uint32_t environments_max;
     uint32_t keep_alive_ms;

@@ -6,14 +6,16 @@
  * of being kept, because it reads a few bytes of the request line and keeping it would need a
  * second owner for request->data, which is the family's.
  *
- * A request that no family wants gets a small JSON 404. A family that cannot work while the shard
- * does not lead is not called then; the answer is 503 with Retry-After (SQS answers that itself, in
- * the protocol that it was asked in).
+ * A request that no family wants gets a small JSON 404. On a node that does not lead, requests that
+ * read the shard's state wait until that is fresh (fresh.c). A family that cannot work while the
+ * shard is not ready is not called then; the answer is 503 with Retry-After (SQS answers that
+ * itself, in the protocol that it was asked in).
  *
  * Closing has three steps: stop accepting, let requests finish for the grace, then close what is
  * left (long polls are aborted by then, which gives nothing to a consumer that has gone). */
 #include "broker/api/api.h"
 
+#include "broker/api/fresh.h"
 #include "broker/api/internal.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
@@ -27,13 +29,17 @@
 struct api {
     struct api_config config;
     struct shard *shard;
+    struct auth *auth;
     struct dispatch *dispatch;
     struct http_server *server;
+    struct api_tls tls;
     const struct api_family *const *families;
     void **family_states;
     size_t family_count;
     uint64_t started_ms;
     struct api_counters counters;
+    struct fresh *fresh; /* requests that wait until this node is up to date */
+    struct queue_counters *queues;
     /* closing */
     uv_timer_t grace_timer;
     uint64_t grace_until_ns;
@@ -106,9 +112,8 @@ static void on_too_large(void *data, struct http_request *request)
         respond_json(request, 413, "{\"message\":\"The request body is too large.\"}");
 }
 
-static void on_request(void *data, struct http_request *request)
+static void handle(struct api *api, struct http_request *request)
 {
-    struct api *api = data;
     const struct api_family *family = family_of(api, request);
     if (family == NULL) {
         uint64_t now = clock_monotonic_ns();
@@ -122,21 +127,35 @@ static void on_request(void *data, struct http_request *request)
     }
 }
 
+static void on_request(void *data, struct http_request *request)
+{
+    struct api *api = data;
+    const struct api_family *family = family_of(api, request);
+    if (family != NULL && family->reads_state && !shard_leads(api->shard) && !api->closing)
+        fresh_wait(&api->fresh, api, request, handle);
+    else
+        handle(api, request);
+}
+
 static void on_abort(void *data, struct http_request *request)
 {
     struct api *api = data;
     const struct api_family *family = family_of(api, request);
+    if (fresh_abort(api->fresh, request))
+        return;
     if (family != NULL && family->abort != NULL)
         family->abort(api, request);
 }
 
 static void api_free(struct api *api)
 {
+    fresh_detach(&api->fresh);
     for (size_t i = 0; i < api->family_count; i++) {
         if (api->family_states[i] != NULL)
             api->families[i]->state_free(api->family_states[i]);
     }
     free(api->family_states);
+    queue_counters_free(api->queues);
     free(api);
 }
 
@@ -146,9 +165,12 @@ enum status api_open(struct api **out, const struct api_options *options)
     ASSERT(api != NULL);
     api->config = options->config;
     api->shard = options->shard;
+    api->tls = options->tls;
+    api->auth = options->auth;
     api->families = options->families;
     api->family_count = options->family_count;
     api->started_ms = clock_now_ms();
+    api->queues = queue_counters_new();
     api->family_states = calloc(options->family_count + 1, sizeof *api->family_states);
     ASSERT(api->family_states != NULL);
     for (size_t i = 0; i < api->family_count; i++) {
@@ -166,6 +188,7 @@ enum status api_open(struct api **out, const struct api_options *options)
         api_free(api);
         return status;
     }
+    http_server_use_tls(api->server, api->tls.http);
     ASSERT(uv_timer_init(options->loop, &api->grace_timer) == 0);
     api->grace_timer.data = api;
     *out = api;
@@ -232,6 +255,11 @@ struct shard *api_shard(struct api *api)
     return api->shard;
 }
 
+struct auth *api_auth(struct api *api)
+{
+    return api->auth;
+}
+
 uv_loop_t *api_loop(const struct api *api)
 {
     return api->grace_timer.loop;
@@ -275,9 +303,10 @@ const char *api_base_url(struct api *api, struct http_request *request)
     if (api->config.public_url != NULL)
         return api->config.public_url;
     struct slice host = http_header(request, "Host");
+    const char *scheme = api->tls.http != NULL ? "https" : "http";
     if (!host_usable(host))
-        return arena_printf(&request->arena, "http://127.0.0.1:%u", api_port(api));
-    return arena_printf(&request->arena, "http://%.*s", SLICE_ARGS(host));
+        return arena_printf(&request->arena, "%s://127.0.0.1:%u", scheme, api_port(api));
+    return arena_printf(&request->arena, "%s://%.*s", scheme, SLICE_ARGS(host));
 }
 
 void api_count(struct api *api, const char *family, const char *action, const char *code,
@@ -285,6 +314,16 @@ void api_count(struct api *api, const char *family, const char *action, const ch
 {
     api_counters_add(&api->counters, family, action, code != NULL ? code : "",
                      clock_monotonic_ns() - started_ns);
+}
+
+struct queue_counts *api_queue_counts(struct api *api, uint64_t queue_id)
+{
+    return queue_counters_of(api->queues, shard_core(api->shard), queue_id);
+}
+
+const struct queue_counters *api_queue_counters(const struct api *api)
+{
+    return api->queues;
 }
 
 const struct api_counters *api_counters(const struct api *api)
@@ -295,6 +334,11 @@ const struct api_counters *api_counters(const struct api *api)
 uint64_t api_started_ms(const struct api *api)
 {
     return api->started_ms;
+}
+
+const struct api_tls *api_tls(const struct api *api)
+{
+    return &api->tls;
 }
 
 unsigned api_connections(const struct api *api)

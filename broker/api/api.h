@@ -5,19 +5,22 @@
 #ifndef BROKER_API_API_H
 #define BROKER_API_API_H
 
+#include "broker/api/queue_counts.h"
 #include "broker/dispatch/dispatch.h"
 #include "broker/replication/shard.h"
 #include "proto/http/server.h"
 
 struct api;
+struct auth;
 
 struct api_config {
     const char *region;     /* "us-east-1" */
     const char *account_id; /* "000000000000" */
     const char *public_url; /* NULL: from the request's Host header */
     const char *version;
-    bool aws_cooldowns; /* QueueDeletedRecently and once-a-minute purge, as AWS has them */
-    uint64_t node_id;   /* the Raft id of this node, for /status */
+    bool aws_cooldowns;          /* QueueDeletedRecently and once-a-minute purge, as AWS has them */
+    uint64_t node_id;            /* the Raft id of this node, for /status */
+    uint64_t metrics_queues_max; /* queues that /metrics shows */
 };
 
 /* A family of requests. The first whose `matches` is true gets the request. */
@@ -33,18 +36,26 @@ struct api_family {
     void (*abort)(struct api *api, struct http_request *request);
     /* The node is stopping: end what would only wait. NULL: nothing does. */
     void (*closing)(struct api *api);
-    bool works_unready; /* also while the shard does not lead: health, metrics, status */
+    bool works_unready; /* also while the shard is not ready: health, metrics, status */
+    bool reads_state;   /* what other nodes have written must be seen */
     /* What the family keeps between requests; made by api_open, freed when the api is. May be NULL.
      */
     void *(*state_new)(void);
     void (*state_free)(void *state);
 };
 
+/* The node's contexts, NULL where there is no TLS: `http` is spoken, all are shown in /metrics. */
+struct api_tls {
+    struct tls_context *http, *rpc, *peer;
+};
+
 struct api_options {
     uv_loop_t *loop;
     struct shard *shard;
+    struct auth *auth; /* broker/auth: who calls, and what they may do */
     const char *host;
     uint16_t port;
+    struct api_tls tls;
     struct api_config config;
     const struct api_family *const *families;
     size_t family_count;
@@ -60,6 +71,7 @@ bool api_closing(const struct api *api);
 uint16_t api_port(const struct api *api);
 
 struct shard *api_shard(struct api *api);
+struct auth *api_auth(struct api *api);
 uv_loop_t *api_loop(const struct api *api);
 struct dispatch *api_dispatch(struct api *api);
 const struct api_config *api_config(const struct api *api);
@@ -68,7 +80,8 @@ const struct api_config *api_config(const struct api *api);
  * or keeps none. */
 void *api_family_state(struct api *api, const struct api_family *family);
 
-/* api_base_url: "http://host:port", from the public URL or the request's Host; in its arena. */
+/* api_base_url: "http://host:port" (https with TLS), from the public URL or the request's Host; in
+ * its arena. */
 const char *api_base_url(struct api *api, struct http_request *request);
 
 /* api_count: one answered request, for /metrics. `action` and `code` have static storage; code NULL
@@ -76,9 +89,14 @@ const char *api_base_url(struct api *api, struct http_request *request);
 void api_count(struct api *api, const char *family, const char *action, const char *code,
                uint64_t started_ns);
 
+/* api_queue_counts: what this node counts of a queue, to add to; valid until the next call. */
+struct queue_counts *api_queue_counts(struct api *api, uint64_t queue_id);
+
 /* Families of this layer: /health/live, /health/ready, /metrics, /status (JSON for `millrace
  * status`: version, node, raft, workers, queues, functions with usage and concurrency). */
 extern const struct api_family api_family_admin;
+/* /admin/keys: access keys, for `millrace key`. */
+extern const struct api_family api_family_keys;
 /* broker/api/sqs and broker/api/lambda */
 extern const struct api_family api_family_sqs;
 extern const struct api_family api_family_lambda;

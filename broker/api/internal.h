@@ -33,6 +33,8 @@ uint64_t api_started_ms(const struct api *api);
 bool api_ready(const struct api *api);
 /* api_connections: open connections of the public port. */
 unsigned api_connections(const struct api *api);
+const struct queue_counters *api_queue_counters(const struct api *api);
+const struct api_tls *api_tls(const struct api *api);
 
 /* metrics_write: the whole of /metrics in Prometheus' text format. */
 void metrics_write(struct api *api, struct buffer *out);

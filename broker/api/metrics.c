@@ -4,9 +4,12 @@
  *
  * What is shown is metrics.def, one row and one small writer for each metric, so that no metric can
  * be without its HELP and TYPE. Label values are escaped as the format asks. The number of queues
- * shown is bounded (METRICS_QUEUES_MAX), because a scrape must stay cheap; a broker with more is
- * better watched by its API. Queues whose names begin with '/' are the broker's own and not shown.
- */
+ * shown is bounded (--metrics-queues-max: the first by name), because a scrape must stay cheap, and
+ * a metric says how many are left out. Queues whose names begin with '/' are the broker's own and
+ * not shown.
+ *
+ * Counts of a queue come from two places: the core's are the same on every node and survive it;
+ * those of queue_counts.h are of this node since it started. Their help says which. */
 #include "broker/api/internal.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
@@ -17,7 +20,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define METRICS_QUEUES_MAX    1000
 #define METRICS_FUNCTIONS_MAX 1000
 #define COUNTERS_FULL         (API_COUNTERS_MAX / 4 * 3)
 
@@ -70,6 +72,7 @@ struct writer {
     struct api *api;
     struct buffer *out;
     const char *name;
+    uint64_t now_ms;
     struct shard_stats shard;
 };
 
@@ -112,45 +115,92 @@ static void write_requests(struct writer *w, bool seconds)
     }
 }
 
-typedef uint64_t (*queue_value_fn)(const struct queue_view *queue, uint64_t now_ms);
+/* One queue, and when it is looked at. */
+struct queue_sample {
+    const struct queue_view *view;
+    struct queue_counts counts;
+    uint64_t now_ms;
+};
 
-static void write_queues(struct writer *w, queue_value_fn value)
+typedef uint64_t (*queue_value_fn)(const struct queue_sample *queue);
+
+static bool queue_shown(const struct queue_view *queue)
+{
+    return !slice_starts_with(queue->name, "/");
+}
+
+/* `suffix`: behind the metric's name, for a sum and a count. */
+static void write_queues(struct writer *w, const char *suffix, queue_value_fn value)
 {
     const struct core *core = shard_core(api_shard(w->api));
-    uint64_t now_ms = clock_now_ms();
-    struct queue_view queue;
+    uint64_t max = api_config(w->api)->metrics_queues_max;
+    struct queue_view view;
     struct slice after = {0};
-    for (unsigned shown = 0; shown < METRICS_QUEUES_MAX && core_queue_next(core, after, &queue);) {
-        after = queue.name;
-        if (slice_starts_with(queue.name, "/"))
+    for (uint64_t shown = 0; shown < max && core_queue_next(core, after, &view);) {
+        after = view.name;
+        if (!queue_shown(&view))
             continue;
         shown++;
-        buffer_add_text(w->out, w->name);
-        write_label(w->out, "{", "queue", queue.name);
-        buffer_printf(w->out, "} %" PRIu64 "\n", value(&queue, now_ms));
+        struct queue_sample sample = {
+            &view, queue_counters_get(api_queue_counters(w->api), view.queue_id), w->now_ms};
+        buffer_printf(w->out, "%s%s", w->name, suffix);
+        write_label(w->out, "{", "queue", view.name);
+        buffer_printf(w->out, "} %" PRIu64 "\n", value(&sample));
     }
 }
 
-#define QUEUE_METRIC(metric, expression)                                                           \
-    static uint64_t value_##metric(const struct queue_view *queue, uint64_t now_ms)                \
+static uint64_t queue_count(const struct writer *w)
+{
+    uint64_t count = 0;
+    struct queue_view view;
+    struct slice after = {0};
+    for (; core_queue_next(shard_core(api_shard(w->api)), after, &view); after = view.name)
+        count += queue_shown(&view);
+    return count;
+}
+
+static void metric_queues(struct writer *w)
+{
+    write_plain(w, queue_count(w));
+}
+
+static void metric_queues_left_out(struct writer *w)
+{
+    uint64_t count = queue_count(w);
+    uint64_t max = api_config(w->api)->metrics_queues_max;
+    write_plain(w, count > max ? count - max : 0);
+}
+
+#define QUEUE_VALUE(metric, expression)                                                            \
+    static uint64_t value_##metric(const struct queue_sample *queue)                               \
     {                                                                                              \
-        (void)now_ms;                                                                              \
         return expression;                                                                         \
-    }                                                                                              \
+    }
+#define QUEUE_METRIC(metric, expression)                                                           \
+    QUEUE_VALUE(metric, expression)                                                                \
     static void metric_##metric(struct writer *w)                                                  \
     {                                                                                              \
-        write_queues(w, value_##metric);                                                           \
+        write_queues(w, "", value_##metric);                                                       \
     }
-QUEUE_METRIC(queue_visible, queue->visible)
-QUEUE_METRIC(queue_in_flight, queue->in_flight)
-QUEUE_METRIC(queue_delayed, queue->delayed)
-QUEUE_METRIC(queue_sent, queue->sent_total)
-QUEUE_METRIC(queue_received, queue->received_total)
-QUEUE_METRIC(queue_deleted, queue->deleted_total)
-QUEUE_METRIC(queue_empty_receives, queue->empty_receives_total)
-QUEUE_METRIC(queue_oldest, queue->oldest_sent_ms == 0 || queue->oldest_sent_ms > now_ms
-                               ? 0
-                               : (now_ms - queue->oldest_sent_ms) / 1000)
+QUEUE_METRIC(queue_visible, queue->view->visible)
+QUEUE_METRIC(queue_in_flight, queue->view->in_flight)
+QUEUE_METRIC(queue_delayed, queue->view->delayed)
+QUEUE_METRIC(queue_sent, queue->view->sent_total)
+QUEUE_METRIC(queue_received, queue->view->received_total)
+QUEUE_METRIC(queue_deleted, queue->view->deleted_total)
+QUEUE_METRIC(queue_oldest,
+             queue->view->oldest_sent_ms == 0 || queue->view->oldest_sent_ms > queue->now_ms
+                 ? 0
+                 : (queue->now_ms - queue->view->oldest_sent_ms) / 1000)
+QUEUE_METRIC(queue_empty_receives, queue->counts.empty_receives)
+QUEUE_VALUE(queue_sent_here, queue->counts.sent)
+QUEUE_VALUE(queue_sent_bytes, queue->counts.sent_bytes)
+
+static void metric_queue_sent_size(struct writer *w)
+{
+    write_queues(w, "_sum", value_queue_sent_bytes);
+    write_queues(w, "_count", value_queue_sent_here);
+}
 
 #define SHARD_METRIC(metric, expression)                                                           \
     static void metric_##metric(struct writer *w)                                                  \
@@ -158,6 +208,7 @@ QUEUE_METRIC(queue_oldest, queue->oldest_sent_ms == 0 || queue->oldest_sent_ms >
         write_plain(w, expression);                                                                \
     }
 SHARD_METRIC(shard_ready, shard_ready(api_shard(w->api)))
+SHARD_METRIC(shard_leads, shard_leads(api_shard(w->api)))
 SHARD_METRIC(shard_term, w->shard.term)
 SHARD_METRIC(shard_last_index, w->shard.last_index)
 SHARD_METRIC(shard_applied_index, w->shard.applied_index)
@@ -177,7 +228,7 @@ static void metric_requests(struct writer *w)
     write_requests(w, false);
 }
 
-static void metric_request_seconds_sum(struct writer *w)
+static void metric_request_seconds(struct writer *w)
 {
     write_requests(w, true);
 }
@@ -186,6 +237,37 @@ static void metric_connections(struct writer *w)
 {
     write_plain(w, api_connections(w->api));
 }
+
+/* ---- TLS: one row for each port that speaks it ---- */
+
+static void write_port(struct writer *w, const struct tls_context *tls, const char *port,
+                       double (*value)(const struct tls_context_stats *stats))
+{
+    if (tls == NULL)
+        return;
+    struct tls_context_stats stats = tls_context_stats(tls);
+    buffer_add_text(w->out, w->name);
+    write_label(w->out, "{", "port", slice_of(port));
+    buffer_printf(w->out, "} %.15g\n", value(&stats));
+}
+
+#define TLS_METRIC(metric, expression)                                                             \
+    static double value_##metric(const struct tls_context_stats *stats)                            \
+    {                                                                                              \
+        return (double)(expression);                                                               \
+    }                                                                                              \
+    static void metric_##metric(struct writer *w)                                                  \
+    {                                                                                              \
+        const struct api_tls *tls = api_tls(w->api);                                               \
+        write_port(w, tls->http, "http", value_##metric);                                          \
+        write_port(w, tls->rpc, "rpc", value_##metric);                                            \
+        write_port(w, tls->peer, "peer", value_##metric);                                          \
+    }
+TLS_METRIC(tls_expiry, stats->expires_s)
+TLS_METRIC(tls_handshakes, stats->handshakes)
+TLS_METRIC(tls_failures, stats->failures)
+TLS_METRIC(tls_reloads, stats->loads - 1)
+TLS_METRIC(tls_reload_failures, stats->refusals)
 
 static void metric_workers(struct writer *w)
 {
@@ -314,7 +396,7 @@ static const struct {
 
 void metrics_write(struct api *api, struct buffer *out)
 {
-    struct writer writer = {.api = api, .out = out};
+    struct writer writer = {.api = api, .out = out, .now_ms = clock_now_ms()};
     shard_stats(api_shard(api), &writer.shard);
     for (size_t i = 0; i < ARRAY_COUNT(metrics); i++) {
         writer.name = metrics[i].name;

@@ -45,8 +45,9 @@ static void write_node(struct api *api, struct buffer *out)
     write_member(out, "version", slice_of(api_config(api)->version));
     buffer_printf(out, ",\"node_id\":%" PRIu64 ",", api_config(api)->node_id);
     write_member(out, "cluster_id", slice_of(cluster));
-    buffer_printf(out, ",\"ready\":%s,\"uptime_s\":%" PRIu64, api_ready(api) ? "true" : "false",
-                  (clock_now_ms() - api_started_ms(api)) / 1000);
+    buffer_printf(out, ",\"ready\":%s,\"leads\":%s,\"leader\":%" PRIu64 ",\"uptime_s\":%" PRIu64,
+                  api_ready(api) ? "true" : "false", shard_leads(api_shard(api)) ? "true" : "false",
+                  shard_leader(api_shard(api)), (clock_now_ms() - api_started_ms(api)) / 1000);
 }
 
 static void write_shard(struct api *api, struct buffer *out)

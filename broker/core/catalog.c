@@ -50,8 +50,7 @@ static void function_replace(struct core *core, struct function *function,
     slice_disown(&old_config);
 }
 
-/* May what has `current` (0: does not exist) be put by one who saw `expected`? */
-static enum core_code version_code(uint64_t current, uint64_t expected, enum core_code missing)
+enum core_code version_code(uint64_t current, uint64_t expected, enum core_code missing)
 {
     if (current == expected)
         return CORE_OK;

@@ -246,6 +246,13 @@ static void check_catalog(const struct core *core)
         ASSERT(names_get(&core->function_names, view->function_name) != NULL);
         ASSERT(view->version <= core->version_last);
     }
+    for (size_t i = 0; i < core->document_names.count; i++) {
+        const struct document *document = core->document_names.entries[i].object;
+        ASSERT(names_get(&core->document_names, document->view.name) == document);
+        ASSERT(document->view.version > 0);
+        ASSERT(document->view.version <= core->version_last);
+        ASSERT(document->view.content.length <= DOCUMENT_BYTES_MAX);
+    }
 }
 
 void core_check(const struct core *core)

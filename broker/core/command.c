@@ -113,6 +113,15 @@ static const struct field mapping_put_fields[] = {
 static const struct field mapping_delete_fields[] = {
     FIELD(BYTES16, C, mapping_delete.uuid),
 };
+static const struct field document_put_fields[] = {
+    FIELD_IN(SLICE, C, document_put.name, 1, DOCUMENT_NAME_BYTES_MAX),
+    FIELD(U64, C, document_put.version),
+    FIELD_IN(SLICE, C, document_put.content, 0, DOCUMENT_BYTES_MAX),
+};
+static const struct field document_delete_fields[] = {
+    FIELD_IN(SLICE, C, document_delete.name, 1, DOCUMENT_NAME_BYTES_MAX),
+    FIELD(U64, C, document_delete.version),
+};
 #undef C
 
 struct format {
@@ -143,6 +152,8 @@ static const struct format formats[] = {
     FORMAT(FUNCTION_USAGE, function_usage),
     FORMAT(MAPPING_PUT, mapping_put),
     FORMAT(MAPPING_DELETE, mapping_delete),
+    FORMAT(DOCUMENT_PUT, document_put),
+    FORMAT(DOCUMENT_DELETE, document_delete),
 };
 
 /* Every row of command.def has a format. */

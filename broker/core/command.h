@@ -22,11 +22,13 @@
 #include "proto/base/encode.h"
 #include "proto/base/status.h"
 
-#define ENTRY_HEADER_BYTES   16
-#define COMMAND_HEADER_BYTES 8
-#define COMMAND_BYTES_MAX    (2u << 20) /* a 1 MiB message and its attributes, or a piece of code */
-#define BLOB_PIECE_BYTES_MAX (512u << 10)
-#define ATTEMPT_ID_BYTES_MAX 128
+#define ENTRY_HEADER_BYTES      16
+#define COMMAND_HEADER_BYTES    8
+#define COMMAND_BYTES_MAX       (2u << 20) /* a 1 MiB message with attributes, or code */
+#define BLOB_PIECE_BYTES_MAX    (512u << 10)
+#define ATTEMPT_ID_BYTES_MAX    128
+#define DOCUMENT_NAME_BYTES_MAX 512
+#define DOCUMENT_BYTES_MAX      (64u << 10)
 
 enum command_type {
 #define COMMAND(NAME, number, type, doc) COMMAND_##NAME = number,
@@ -135,6 +137,15 @@ struct command_mapping_put {
 };
 struct command_mapping_delete {
     uint8_t uuid[UUID_BYTES];
+};
+struct command_document_put {
+    struct slice name;    /* "kind/name", by convention */
+    uint64_t version;     /* as in function_put */
+    struct slice content; /* opaque to the core */
+};
+struct command_document_delete {
+    struct slice name;
+    uint64_t version; /* 0: whatever it is; else must be the current version, or CONFLICT */
 };
 
 struct command {

@@ -77,6 +77,9 @@ static void catalog_free(struct core *core)
     for (size_t i = 0; i < core->function_names.count; i++)
         function_free(core->function_names.entries[i].object);
     names_deinit(&core->function_names);
+    for (size_t i = 0; i < core->document_names.count; i++)
+        document_free(core->document_names.entries[i].object);
+    names_deinit(&core->document_names);
     HASH_CLEAR(hh, core->mappings_by_uuid);
     for (size_t i = 0; i < core->mapping_count; i++)
         mapping_free(core->mappings[i]);
@@ -200,6 +203,8 @@ APPLY(function_delete)
 APPLY(function_usage)
 APPLY(mapping_put)
 APPLY(mapping_delete)
+APPLY(document_put)
+APPLY(document_delete)
 #undef APPLY
 
 #define apply_send              message_send
@@ -291,6 +296,16 @@ bool core_message_body(const struct core *core, uint64_t queue_id, struct core_l
         return false;
     *out = message_body(message_at(&core->messages, index));
     return true;
+}
+
+bool core_lease_held(const struct core *core, uint64_t queue_id, struct core_lease lease)
+{
+    const struct queue *queue = queue_find(core, queue_id);
+    uint32_t index = queue != NULL ? message_by_lease(core, queue, lease) : MESSAGE_NONE;
+    if (index == MESSAGE_NONE)
+        return false;
+    const struct message *message = message_at(&core->messages, index);
+    return message->state == MESSAGE_IN_FLIGHT && message->receive_count == lease.receive_count;
 }
 
 uint64_t core_now_ms(const struct core *core)

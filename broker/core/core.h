@@ -28,11 +28,12 @@ struct core;
  * (segment reclaiming, waking consumers) and must not touch the core. */
 struct core_events {
     void *data;
-    void (*body_hold)(void *data, struct body_ref ref);    /* is referenced from now on */
-    void (*body_release)(void *data, struct body_ref ref); /* is referenced no more */
-    void (*queue_ready)(void *data, uint64_t queue_id);    /* there may be more to receive */
-    void (*queue_gone)(void *data, uint64_t queue_id);     /* the queue was deleted */
-    void (*catalog_changed)(void *data);                   /* a function or mapping was changed */
+    void (*body_hold)(void *data, struct body_ref ref);      /* is referenced from now on */
+    void (*body_release)(void *data, struct body_ref ref);   /* is referenced no more */
+    void (*queue_ready)(void *data, uint64_t queue_id);      /* there may be more to receive */
+    void (*queue_gone)(void *data, uint64_t queue_id);       /* the queue was deleted */
+    void (*catalog_changed)(void *data);                     /* a function or mapping was changed */
+    void (*document_changed)(void *data, struct slice name); /* a document was put or deleted */
 };
 
 enum core_code {
@@ -52,7 +53,8 @@ enum core_code {
                          * without the ids that a FIFO queue needs; a queue's type changed; a move
                          * between queues of two types, or to the same queue */
     CORE_EXPIRED_LEASE, /* FIFO queues: the lease has ended (for STALE_LEASE and NOT_IN_FLIGHT) */
-    CORE_NO_MOVE        /* no such move */
+    CORE_NO_MOVE,       /* no such move */
+    CORE_NO_DOCUMENT    /* no such document (perhaps deleted meanwhile) */
 };
 
 /* The result of one command. `messages` is borrowed until the next core call. */
@@ -125,6 +127,13 @@ struct mapping_view {
     struct slice config;
 };
 
+/* A named record that the core keeps unread for whoever uses it. */
+struct document_view {
+    struct slice name;
+    uint64_t version;
+    struct slice content;
+};
+
 enum move_status { MOVE_RUNNING, MOVE_COMPLETED, MOVE_CANCELLED, MOVE_FAILED };
 enum move_failure {
     MOVE_FAILURE_NONE,
@@ -149,10 +158,13 @@ bool core_function_get(const struct core *core, struct slice name, struct functi
 bool core_mapping_get(const struct core *core, const uint8_t uuid[UUID_BYTES],
                       struct mapping_view *out);
 
+bool core_document_get(const struct core *core, struct slice name, struct document_view *out);
+
 /* core_..._next: walk in name order (mappings: order of creation). `after` is the last name seen,
  * or an empty slice to begin; false at the end. */
 bool core_queue_next(const struct core *core, struct slice after, struct queue_view *out);
 bool core_function_next(const struct core *core, struct slice after, struct function_view *out);
+bool core_document_next(const struct core *core, struct slice after, struct document_view *out);
 /* `position`: 0 to begin; moved on by each call. */
 bool core_mapping_next(const struct core *core, size_t *position, struct mapping_view *out);
 
@@ -171,6 +183,9 @@ bool core_blob_complete(const struct core *core, const uint8_t sha256[SHA256_BYT
 /* core_message_body: where a message's record is, if the lease is one of a message present. */
 bool core_message_body(const struct core *core, uint64_t queue_id, struct core_lease lease,
                        struct body_ref *out);
+
+/* core_lease_held: it is the lease that holds the message now. */
+bool core_lease_held(const struct core *core, uint64_t queue_id, struct core_lease lease);
 
 /* core_next_deadline_ms: when the next delay, lease or retention ends, or a move goes on; core time
  * while there is more to do than one entry may; UINT64_MAX = never. The leader proposes

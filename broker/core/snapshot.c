@@ -3,13 +3,14 @@
  *
  * Integers are little-endian; the parts in the order of the bytes:
  *     SIZE  MEANING
- *     1     format version, 2
+ *     1     format version, 3; 2 is read too
  *     3     zero
  *     ...   core_fields
  *     4     count of blobs, in order of creation; each:
  *               blob_fields, u32 count of pieces; each: u64 index, u32 offset, u32 length
  *     4     count of functions, in name order; each: function_fields
  *     4     count of mappings, in order of creation; each: mapping_fields
+ *     4     count of documents, in name order; each: document_fields (not in version 2)
  *     4     count of queues, in name order; each:
  *               queue_fields
  *               u32 count of groups; each: u32 length, id
@@ -45,12 +46,13 @@
 
 #include <stdlib.h>
 
-#define SNAPSHOT_VERSION 2
-#define MESSAGE_BYTES    64
-#define MESSAGE_WORDS    (MESSAGE_BYTES / 4)
-#define PIECE_BYTES      16
-#define LEASE_BYTES      20
-#define STREAM_BYTES     (255u << 10) /* gathered before they are handed on */
+#define SNAPSHOT_VERSION          3
+#define VERSION_WITHOUT_DOCUMENTS 2 /* the oldest that is read */
+#define MESSAGE_BYTES             64
+#define MESSAGE_WORDS             (MESSAGE_BYTES / 4)
+#define PIECE_BYTES               16
+#define LEASE_BYTES               20
+#define STREAM_BYTES              (255u << 10) /* gathered before they are handed on */
 
 /* Numbers that only grow stay far from wrapping. */
 #define NUMBER_MAX (UINT64_MAX / 2)
@@ -90,6 +92,12 @@ static const struct field mapping_fields[] = {
     FIELD(BYTES16, struct mapping_view, uuid),        FIELD(U64, struct mapping_view, version),
     FIELD(SLICE, struct mapping_view, function_name), FIELD(SLICE, struct mapping_view, queue_name),
     FIELD(SLICE, struct mapping_view, config),
+};
+
+static const struct field document_fields[] = {
+    FIELD_IN(SLICE, struct document_view, name, 1, DOCUMENT_NAME_BYTES_MAX),
+    FIELD(U64, struct document_view, version),
+    FIELD_IN(SLICE, struct document_view, content, 0, DOCUMENT_BYTES_MAX),
 };
 
 static const struct field queue_fields[] = {
@@ -159,6 +167,11 @@ void snapshot_encode_catalog(const struct core *core, struct buffer *out)
     buffer_add_u32(out, (uint32_t)core->mapping_count);
     for (size_t i = 0; i < core->mapping_count; i++)
         ENCODE(out, mapping_fields, &core->mappings[i]->view);
+    buffer_add_u32(out, (uint32_t)core->document_names.count);
+    for (size_t i = 0; i < core->document_names.count; i++) {
+        const struct document *document = core->document_names.entries[i].object;
+        ENCODE(out, document_fields, &document->view);
+    }
     buffer_add_u32(out, (uint32_t)core->queue_names.count);
 }
 
@@ -385,6 +398,17 @@ static bool decode_mapping(struct core *core, struct cursor *in)
         names_get(&core->function_names, view.function_name) == NULL)
         return false;
     mapping_add(core, &view);
+    return true;
+}
+
+static bool decode_document(struct core *core, struct cursor *in)
+{
+    struct document_view view = {0};
+    DECODE(in, document_fields, &view);
+    if (in->bad || !version_ok(core, view.version) ||
+        names_get(&core->document_names, view.name) != NULL)
+        return false;
+    document_add(core, &view);
     return true;
 }
 
@@ -685,11 +709,14 @@ enum status core_restore(struct core *core, struct slice snapshot)
     ASSERT(core->applied_index == 0);
     ASSERT(core->queue_names.count == 0);
     struct cursor in = cursor_of(snapshot);
-    if (cursor_u32(&in) != SNAPSHOT_VERSION)
+    uint32_t version = cursor_u32(&in);
+    if (version > SNAPSHOT_VERSION || version < VERSION_WITHOUT_DOCUMENTS)
         return STATUS_INVALID;
+    bool documents = version > VERSION_WITHOUT_DOCUMENTS;
     DECODE(&in, core_fields, core);
     bool good = !in.bad && decode_all(core, &in, decode_blob) &&
                 decode_all(core, &in, decode_function) && decode_all(core, &in, decode_mapping) &&
+                (!documents || decode_all(core, &in, decode_document)) &&
                 decode_all(core, &in, decode_queue) && cursor_left(&in) == 0;
     ready_forget(core);
     /* Code that is due to go is gone: there is no backlog of that. */

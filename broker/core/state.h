@@ -100,6 +100,10 @@ struct mapping {
     UT_hash_handle hh;        /* by view.uuid */
 };
 
+struct document {
+    struct document_view view; /* its slices are owned */
+};
+
 struct core {
     struct core_events events;
     uint64_t now_ms;
@@ -149,6 +153,7 @@ struct core {
     struct mapping **mappings;        /* in order of creation */
     size_t mapping_count;
     size_t mapping_capacity;
+    struct names document_names;
 
     struct core_message *received; /* of the last RECEIVE */
     uint32_t received_capacity;
@@ -325,11 +330,24 @@ void mapping_add(struct core *core, const struct mapping_view *view);
 void function_free(struct function *function);
 void mapping_free(struct mapping *mapping);
 
+/* version_code: may what has the version `current` (0: does not exist) be put by one who saw
+ * `expected`? `missing`: the code for what does not exist. */
+enum core_code version_code(uint64_t current, uint64_t expected, enum core_code missing);
+
 void function_put(struct core *core, const struct command *command, struct core_result *result);
 void function_delete(struct core *core, const struct command *command, struct core_result *result);
 void function_usage(struct core *core, const struct command *command, struct core_result *result);
 void mapping_put(struct core *core, const struct command *command, struct core_result *result);
 void mapping_delete(struct core *core, const struct command *command, struct core_result *result);
+
+/* ---- document.c ---- */
+
+/* document_add: a new one with copies of `view`'s slices. */
+void document_add(struct core *core, const struct document_view *view);
+void document_free(struct document *document);
+
+void document_put(struct core *core, const struct command *command, struct core_result *result);
+void document_delete(struct core *core, const struct command *command, struct core_result *result);
 
 /* ---- snapshot.c ---- */
 

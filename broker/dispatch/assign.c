@@ -12,9 +12,10 @@
  * in. What is not refused here: a function that has run may have had effects, so nothing that was
  * sent is ever sent again from here; the owners decide.
  *
- *   I1  a lease id is given out once in the life of the process
- *   I2  session != NULL exactly while the assignment is in that session's list and holds its room
- *   I3  function->running counts the assignments that were sent and have not ended
+ *   I1  a lease id is given out once; the first of a process is random, so that those of two
+ * brokers of a cluster differ I2  session != NULL exactly while the assignment is in that session's
+ * list and holds its room I3  function->running counts the assignments that were sent and have not
+ * ended
  */
 #include "broker/dispatch/internal.h"
 
@@ -60,6 +61,15 @@ static struct session *assignment_place(struct dispatch *dispatch, const struct 
     return best;
 }
 
+static void assignment_enter(struct assignment *assignment, const struct room_need *need)
+{
+    function_ref(assignment->function);
+    room_take(&assignment->session->room, need);
+    DL_APPEND(assignment->session->assignments, assignment); /* I2 */
+    HASH_ADD(hh, assignment->dispatch->assignments, lease_id, sizeof assignment->lease_id,
+             assignment);
+}
+
 struct assignment *assignment_reserve(struct dispatch *dispatch, struct function_entry *function,
                                       void (*done)(struct assignment *, const Millrace__Result *),
                                       void *owner)
@@ -79,10 +89,7 @@ struct assignment *assignment_reserve(struct dispatch *dispatch, struct function
                                       .timeout_ms = function->config.timeout_s * 1000u,
                                       .done = done,
                                       .owner = owner};
-    function_ref(function);
-    room_take(&session->room, &need);
-    DL_APPEND(session->assignments, assignment);
-    HASH_ADD(hh, dispatch->assignments, lease_id, sizeof assignment->lease_id, assignment);
+    assignment_enter(assignment, &need);
     return assignment;
 }
 
@@ -127,12 +134,15 @@ static void assignment_end(struct assignment *assignment, const Millrace__Result
     assignment_free(assignment);
 }
 
-static void assignment_sent(struct assignment *assignment)
+/* `elapsed_ms` ago. */
+static void assignment_sent(struct assignment *assignment, uint64_t elapsed_ms)
 {
     struct function_entry *function = assignment->function;
     assignment->sent = true;
     assignment->sent_ms = dispatch_now(assignment->dispatch);
-    assignment->guard_ms = assignment->sent_ms + assignment->timeout_ms + GUARD_MS;
+    uint64_t left_ms = assignment->timeout_ms + GUARD_MS;
+    assignment->guard_ms =
+        assignment->sent_ms + left_ms - (elapsed_ms < left_ms ? elapsed_ms : left_ms);
     assignment->dispatch->running++;
     function->running++;
     if (function->running > function->running_peak)
@@ -196,8 +206,12 @@ static char *assign_trace_id(struct arena *arena, struct slice given, const char
     return (char *)(uintptr_t)text;
 }
 
-bool assignment_send(struct assignment *assignment, const char *request_id, struct slice payload,
-                     struct slice trace_id, struct slice client_context)
+static ProtobufCBinaryData assign_bytes(struct slice bytes)
+{
+    return (ProtobufCBinaryData){bytes.length, (uint8_t *)(uintptr_t)bytes.data};
+}
+
+bool assignment_send(struct assignment *assignment, const struct assignment_input *input)
 {
     ASSERT(!assignment->sent);
     if (assignment->session == NULL || !session_available(assignment->session))
@@ -207,18 +221,47 @@ bool assignment_send(struct assignment *assignment, const char *request_id, stru
     Millrace__Assign assign = MILLRACE__ASSIGN__INIT;
     assign_function(&arena, assignment->function, &function);
     assign.lease_id = assignment->lease_id;
-    assign.request_id = assign_text(&arena, slice_of(request_id));
+    assign.request_id = assign_text(&arena, slice_of(input->request_id));
     assign.function = &function;
-    assign.payload = (ProtobufCBinaryData){payload.length, (uint8_t *)(uintptr_t)payload.data};
-    assign.trace_id = assign_trace_id(&arena, trace_id, request_id);
-    assign.client_context = assign_text(&arena, client_context);
+    assign.payload = assign_bytes(input->payload);
+    assign.trace_id = assign_trace_id(&arena, input->trace_id, input->request_id);
+    assign.client_context = assign_text(&arena, input->client_context);
+    assign.claim = assign_bytes(input->claim);
     enum status status =
         link_send(assignment->session->link, MILLRACE__TYPE__TYPE_ASSIGN, &assign.base);
     arena_free(&arena);
     if (status != STATUS_OK)
         return false;
-    assignment_sent(assignment);
+    assignment_sent(assignment, 0);
     return true;
+}
+
+struct assignment *assignment_adopt(struct session *session, struct function_entry *function,
+                                    const Millrace__Running *running,
+                                    void (*done)(struct assignment *, const Millrace__Result *),
+                                    void *owner)
+{
+    struct dispatch *dispatch = session->dispatch;
+    struct room_need need = function_need(function);
+    struct assignment *assignment = NULL;
+    uint64_t lease_id = running->lease_id;
+    need.revision = running->revision;
+    HASH_FIND(hh, dispatch->assignments, &lease_id, sizeof lease_id, assignment);
+    if (assignment != NULL || !room_holds(&session->room, &need))
+        return NULL;
+    assignment = memory_new(1, sizeof *assignment);
+    *assignment = (struct assignment){.lease_id = lease_id,
+                                      .dispatch = dispatch,
+                                      .session = session,
+                                      .function = function,
+                                      .revision = running->revision,
+                                      .memory_bytes = need.memory_bytes,
+                                      .timeout_ms = function->config.timeout_s * 1000u,
+                                      .done = done,
+                                      .owner = owner};
+    assignment_enter(assignment, &need);
+    assignment_sent(assignment, running->elapsed_ms);
+    return assignment;
 }
 
 void assignment_cancel(struct assignment *assignment)

@@ -14,7 +14,11 @@
  *
  *   I1  a batch holds one reference to its source and one operation of the dispatcher
  *   I2  an assignment is released, or sent and ended, exactly once
+ *   I3  a node that does not lead gives nothing back: the worker, which may well live, shows the
+ *       batch to the new leader, which takes it over (running.c); and if it does not, its leases
+ * run out
  */
+#include "broker/dispatch/claim.h"
 #include "broker/dispatch/event.h"
 #include "broker/dispatch/internal.h"
 
@@ -24,6 +28,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <utlist.h>
 
 /* Asynchronous events have no queue setting that a user chose; their lease outlives the function's
  * timeout and what the guard adds to it. */
@@ -36,6 +41,8 @@ static void batch_free(struct batch *batch)
     struct dispatch *dispatch = batch->dispatch;
     struct source *source = batch->source;
     source->hinted = true;
+    if (batch->leased)
+        DL_DELETE(dispatch->batches, batch);
     buffer_free(&batch->read.out);
     free(batch->messages);
     free(batch->refs);
@@ -56,7 +63,7 @@ static void batch_drop(struct batch *batch)
     batch_free(batch);
 }
 
-static void batch_ended(struct assignment *assignment, const Millrace__Result *result)
+void batch_ended(struct assignment *assignment, const Millrace__Result *result)
 {
     struct batch *batch = assignment->owner;
     struct source *source = batch->source;
@@ -67,7 +74,8 @@ static void batch_ended(struct assignment *assignment, const Millrace__Result *r
         source->last_result = result == NULL ? "PROBLEM: The worker was lost"
                                              : "PROBLEM: No worker could start the function";
         source_back_off(source);
-        settle_give_back(batch, 0);
+        if (result != NULL || batch->dispatch->ready) /* I3 */
+            settle_give_back(batch, 0);
     } else {
         source->backoff_ms = 0;
         scaling_batch_done(&source->scaling, (double)took_ms / 1000.0, batch->count);
@@ -167,16 +175,52 @@ static bool batch_async_event(struct batch *batch, struct buffer *event, struct 
     return true;
 }
 
+/* What the worker may show to the next leader. */
+static void batch_claim(const struct batch *batch, struct buffer *out)
+{
+    const struct source *source = batch->source;
+    struct claim claim = {.lease_id = batch->assignment->lease_id,
+                          .async = source->kind == SOURCE_ASYNC,
+                          .fifo = batch->groups != NULL,
+                          .queue_id = batch->queue_id,
+                          .leased_ms = batch->leased_at_ms,
+                          .visibility_s = batch->visibility_s,
+                          .count = batch->count};
+    claim.messages = memory_new(batch->count, sizeof *claim.messages);
+    memcpy(claim.uuid, source->uuid, UUID_BYTES);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        claim.messages[i].lease =
+            (struct core_lease){batch->messages[i].seq, batch->messages[i].receive_count};
+        claim.messages[i].group = batch->groups != NULL ? batch->groups[i] : 0;
+        memcpy(claim.messages[i].id, batch->ids[i], UUID_BYTES);
+    }
+    claim_encode(out, batch->dispatch->secret, slice_of(source->function->name), &claim);
+    free(claim.messages);
+}
+
+static bool batch_try(struct batch *batch, const struct assignment_input *input)
+{
+    struct buffer claim = {0};
+    struct assignment_input whole = *input;
+    batch->started_ms = dispatch_now(batch->dispatch);
+    batch_claim(batch, &claim);
+    whole.claim = buffer_slice(&claim);
+    bool sent = assignment_send(batch->assignment, &whole);
+    buffer_free(&claim);
+    return sent;
+}
+
 /* The worker may have gone while messages were leased and read: any other will do. */
 static bool batch_hand_over(struct batch *batch, struct slice event, struct slice trace_id)
 {
     uint8_t id[UUID_BYTES];
     char request_id[UUID_TEXT_LENGTH + 1];
+    struct assignment_input input = {
+        .request_id = request_id, .payload = event, .trace_id = trace_id};
     uuid_random(id);
     uuid_text(batch->source->kind == SOURCE_ASYNC ? batch->ids[0] : id, request_id);
     for (unsigned tries = 0; tries < 2; tries++) {
-        batch->started_ms = dispatch_now(batch->dispatch);
-        if (assignment_send(batch->assignment, request_id, event, trace_id, (struct slice){0}))
+        if (batch_try(batch, &input))
             return true;
         struct assignment *other =
             assignment_reserve(batch->dispatch, batch->source->function, batch_ended, batch);
@@ -254,6 +298,42 @@ static void batch_keep(struct batch *batch, const struct core_result *result)
         .refs = batch->refs, .count = count, .done = batch_read_done, .data = batch};
 }
 
+void batch_leased(struct batch *batch, uint64_t now_ms, uint64_t at_ms)
+{
+    batch->leased = true;
+    batch->leased_ms = now_ms;
+    batch->leased_at_ms = at_ms;
+    batch->renew_ms = batch->visibility_s > LEASE_S ? now_ms + LEASE_RENEW_MS : UINT64_MAX;
+    DL_APPEND(batch->dispatch->batches, batch);
+}
+
+uint32_t batch_rest_s(const struct batch *batch)
+{
+    uint64_t whole_ms = batch->visibility_s * UINT64_C(1000);
+    uint64_t gone_ms = dispatch_now(batch->dispatch) - batch->leased_ms;
+    return gone_ms >= whole_ms ? 0 : (uint32_t)((whole_ms - gone_ms + 999) / 1000);
+}
+
+static void batch_renew(struct batch *batch)
+{
+    uint32_t rest_s = batch_rest_s(batch);
+    bool last = rest_s <= LEASE_S;
+    batch->renew_ms = last ? UINT64_MAX : dispatch_now(batch->dispatch) + LEASE_RENEW_MS;
+    if (rest_s > 0)
+        settle_renew(batch, last ? rest_s : LEASE_S);
+}
+
+void batches_tick(struct dispatch *dispatch)
+{
+    uint64_t now = dispatch_now(dispatch);
+    struct batch *batch;
+    DL_FOREACH(dispatch->batches, batch)
+    {
+        if (now >= batch->renew_ms)
+            batch_renew(batch);
+    }
+}
+
 static void batch_received(struct shard_receive *receive, enum status status,
                            const struct core_result *result)
 {
@@ -263,6 +343,8 @@ static void batch_received(struct shard_receive *receive, enum status status,
     bool good = status == STATUS_OK && result->code == CORE_OK;
     if (good && result->message_count > 0) {
         source->running++;
+        batch_leased(batch, dispatch_now(batch->dispatch),
+                     core_now_ms(shard_core(batch->dispatch->shard)));
         batch_keep(batch, result);
         batch_read(batch);
         return;
@@ -287,15 +369,16 @@ bool batch_start(struct source *source, uint64_t queue_id)
     batch->source = source;
     batch->queue_id = queue_id;
     batch->readies = source->readies;
+    batch->visibility_s = source->kind == SOURCE_ASYNC
+                              ? source->function->config.timeout_s + ASYNC_LEASE_EXTRA_S
+                              : source->visibility_s;
     batch->receive.done = batch_received;
     batch->receive.data = batch;
     batch->receive.command = (struct command_receive){
         .queue_id = queue_id,
         .max = source->fifo && source->batch_size > FIFO_BATCH_MAX ? FIFO_BATCH_MAX
                                                                    : source->batch_size,
-        .visibility_s = source->kind == SOURCE_ASYNC
-                            ? source->function->config.timeout_s + ASYNC_LEASE_EXTRA_S
-                            : CORE_DEFAULT,
+        .visibility_s = batch->visibility_s < LEASE_S ? batch->visibility_s : LEASE_S,
         .bytes_max = EVENT_BYTES_MAX};
     source->refs++;
     source->leasing++;

@@ -17,6 +17,7 @@
 #include "broker/dispatch/internal.h"
 
 #include "proto/base/assert.h"
+#include "proto/base/clock.h"
 #include "proto/base/trace.h"
 
 #include <stdlib.h>
@@ -118,6 +119,8 @@ static void tick_fired(uv_timer_t *timer)
     dispatch_operation_begin(dispatch);
     sessions_tick(dispatch);
     assignments_tick(dispatch);
+    if (dispatch->ready && !dispatch->closing)
+        batches_tick(dispatch);
     invoke_tick(dispatch);
     settle_tick(dispatch);
     if (dispatch->ready && !dispatch->closing) {
@@ -145,11 +148,14 @@ enum status dispatch_open(struct dispatch **out, const struct dispatch_options *
         free(dispatch);
         return status;
     }
+    link_listener_use_tls(dispatch->listener, options->tls);
     dispatch->endpoint = text_new(slice_of(options->endpoint));
     dispatch->region = text_new(slice_of(options->region));
     dispatch->account_id = text_new(slice_of(options->account_id));
     dispatch->version = text_new(slice_of(options->version));
     dispatch->catalog_stale = true;
+    clock_random(&dispatch->lease_id, sizeof dispatch->lease_id);
+    dispatch->first_lease_id = dispatch->abandoned_lease_id = dispatch->lease_id;
     dispatch->operations = 3; /* listener, pump, tick */
     dispatch->ticked_ms = uv_now(options->loop);
     dispatch->pump.data = dispatch->tick.data = dispatch;
@@ -171,14 +177,26 @@ uint16_t dispatch_rpc_port(const struct dispatch *dispatch)
     return link_listener_port(dispatch->listener);
 }
 
+void dispatch_set_leader(struct dispatch *dispatch, const char *rpc_address)
+{
+    free(dispatch->leader);
+    dispatch->leader = rpc_address != NULL ? text_new(slice_of(rpc_address)) : NULL;
+    if (dispatch->leader != NULL && !dispatch->ready)
+        sessions_redirect(dispatch);
+}
+
 void dispatch_set_ready(struct dispatch *dispatch, bool ready)
 {
     const struct core *core = shard_core(dispatch->shard);
     if (ready)
         ASSERT(core_bootstrapped(core, dispatch->cluster_id, dispatch->secret));
     dispatch->ready = ready;
-    if (!ready)
+    if (!ready) {
+        dispatch->abandoned_lease_id = dispatch->lease_id;
+        invoke_fail_waiting(dispatch, STATUS_NOT_LEADER);
         return;
+    }
+    dispatch_set_leader(dispatch, NULL);
     dispatch->catalog_stale = true;
     sessions_welcome(dispatch);
     dispatch_pump_soon(dispatch);
@@ -218,6 +236,7 @@ static void dispatch_free(struct dispatch *dispatch)
     free(dispatch->region);
     free(dispatch->account_id);
     free(dispatch->version);
+    free(dispatch->leader);
     free(dispatch);
     closed(data);
 }
@@ -274,7 +293,7 @@ void dispatch_close(struct dispatch *dispatch, void (*closed)(void *data), void 
     dispatch->closed = closed;
     dispatch->closed_data = data;
     dispatch->drain_until_ms = dispatch_now(dispatch) + DRAIN_MS;
-    invoke_fail_waiting(dispatch);
+    invoke_fail_waiting(dispatch, STATUS_UNAVAILABLE);
     link_listener_close(dispatch->listener, listener_closed, dispatch);
     if (dispatch->running == 0)
         close_sessions(dispatch);

@@ -7,8 +7,9 @@
  * It holds no state that may be lost: leases, receive counts, asynchronous events and usage live in
  * the core; the rest (sessions, concurrency targets, peaks) is found again after a restart.
  * An assignment is tied to the session it was made in: when a worker's session ends, its batches
- * are made visible again at once. thread: loop. Callbacks never run before the call that started
- * them has returned. */
+ * are made visible again at once. It works on the node that leads the shard; when another one
+ * leads, workers go there and show what they run, and it is taken over. thread: loop. Callbacks
+ * never run before the call that started them has returned. */
 #ifndef BROKER_DISPATCH_DISPATCH_H
 #define BROKER_DISPATCH_DISPATCH_H
 
@@ -21,8 +22,9 @@ struct dispatch_options {
     uv_loop_t *loop;
     struct shard *shard;
     const char *rpc_host;
-    uint16_t rpc_port;    /* 0: any free one */
-    const char *endpoint; /* for functions: "http://127.0.0.1:9324" */
+    uint16_t rpc_port;       /* 0: any free one */
+    struct tls_context *tls; /* of the RPC port; NULL: plain */
+    const char *endpoint;    /* for functions: "http://127.0.0.1:9324" */
     const char *region;
     const char *account_id;
     const char *version;
@@ -40,7 +42,11 @@ typedef void (*dispatch_accept_fn)(void *data, struct link *link, struct slice h
 void dispatch_set_clients(struct dispatch *dispatch, dispatch_accept_fn accept, void *data);
 
 /* Events of the shard, passed on by the node (broker/node.c wires them). */
-void dispatch_set_ready(struct dispatch *dispatch, bool ready);
+void dispatch_set_ready(struct dispatch *dispatch, bool leads);
+
+/* dispatch_set_leader: where the workers of the node that leads connect, HOST:PORT (copied), while
+ * it is another; NULL: nobody is known to lead, or this one does. */
+void dispatch_set_leader(struct dispatch *dispatch, const char *rpc_address);
 void dispatch_catalog_changed(struct dispatch *dispatch);
 void dispatch_queue_ready(struct dispatch *dispatch, uint64_t queue_id);
 
@@ -49,7 +55,8 @@ void dispatch_queue_ready(struct dispatch *dispatch, uint64_t queue_id);
 struct invocation;
 /* status OK: `result` says how the run ended (its fields are borrowed). BUSY: no concurrency left
  * (TooManyRequestsException). NOT_FOUND: no such function. UNAVAILABLE: no worker can run it (none
- * is connected, or none has the runtime). CANCELLED: dispatch_invoke_cancel. */
+ * is connected, or none has the runtime). NOT_LEADER: not run, the leader's dispatcher has to.
+ * CANCELLED: dispatch_invoke_cancel. */
 typedef void (*invocation_cb)(struct invocation *invocation, enum status status,
                               const Millrace__Result *result);
 

@@ -7,6 +7,7 @@
  *     catalog.c     the functions and sources that the core's catalog describes, parsed once
  *     sources.c     when a source (mapping or asynchronous queue) starts a batch
  *     batch.c       the life of one batch: lease, read, send, result
+ *     running.c     batches that a worker runs for an earlier broker
  *     settle.c      what a batch's result does to its messages, and the usage it adds
  *     async.c       retries of asynchronous events
  *     invoke.c      synchronous invocations
@@ -43,6 +44,9 @@ void session_accepted(struct link *link, void *data);
 /* sessions_welcome: greet the workers that came before the shard was ready. */
 void sessions_welcome(struct dispatch *dispatch);
 
+/* sessions_redirect: another broker leads, at dispatch->leader: send all workers there. */
+void sessions_redirect(struct dispatch *dispatch);
+
 /* sessions_tick: heartbeats, both ways. */
 void sessions_tick(struct dispatch *dispatch);
 
@@ -67,12 +71,25 @@ struct assignment *assignment_reserve(struct dispatch *dispatch, struct function
                                       void *owner);
 
 /* assignment_send: hand it to the worker. False when that worker is gone or does not read: not
- * sent; the caller releases it. `request_id` is a UUID's text.
+ * sent; the caller releases it.
  * assignment_release: give up what was not sent; `done` does not run. */
-MUST_CHECK bool assignment_send(struct assignment *assignment, const char *request_id,
-                                struct slice payload, struct slice trace_id,
-                                struct slice client_context);
+struct assignment_input {
+    const char *request_id; /* a UUID's text */
+    struct slice payload;
+    struct slice trace_id; /* these three may be absent */
+    struct slice client_context;
+    struct slice claim;
+};
+MUST_CHECK bool assignment_send(struct assignment *assignment,
+                                const struct assignment_input *input);
 void assignment_release(struct assignment *assignment);
+
+/* assignment_adopt: the worker runs this already, for another broker; it counts as sent. NULL: its
+ * lease id is in use, or the worker cannot have room for it. */
+struct assignment *assignment_adopt(struct session *session, struct function_entry *function,
+                                    const Millrace__Running *running,
+                                    void (*done)(struct assignment *, const Millrace__Result *),
+                                    void *owner);
 
 /* assignment_cancel: tell the worker that nobody wants the result; `done` runs all the same. */
 void assignment_cancel(struct assignment *assignment);
@@ -120,7 +137,27 @@ void source_back_off(struct source *source);
  * no worker has room. */
 MUST_CHECK bool batch_start(struct source *source, uint64_t queue_id);
 
+/* batch_ended: `done` of a batch's assignment. batch_leased: its messages are leased, since
+ * `now_ms` of the loop's clock and `at_ms` of core time. */
+void batch_ended(struct assignment *assignment, const Millrace__Result *result);
+void batch_leased(struct batch *batch, uint64_t now_ms, uint64_t at_ms);
+
+/* batch_rest_s: how long its messages may still be kept, rounded up. batches_tick: lease again what
+ * is due. */
+uint32_t batch_rest_s(const struct batch *batch);
+void batches_tick(struct dispatch *dispatch);
+
+/* ---- running.c ---- */
+
+/* running_came: a worker shows what it still runs for an earlier broker. Take it over, or have it
+ * cancelled. */
+void running_came(struct session *session, const Millrace__Running *running);
+
 /* ---- settle.c ---- */
+
+/* settle_renew: keep the batch's messages for `visibility_s` from now, those that are still ours.
+ */
+void settle_renew(const struct batch *batch, uint32_t visibility_s);
 
 /* settle_give_back: make the messages from `from` on visible at once. */
 void settle_give_back(const struct batch *batch, uint32_t from);
@@ -140,10 +177,11 @@ void settle_tick(struct dispatch *dispatch);
 /* ---- invoke.c ---- */
 
 /* invoke_pump: give waiting invocations to workers. invoke_tick: give up those that waited too
- * long. invoke_finish: run the callbacks that are due. invoke_fail_waiting: end all that wait. */
+ * long. invoke_finish: run the callbacks that are due. invoke_fail_waiting: end all that wait, as
+ * not run. */
 void invoke_pump(struct dispatch *dispatch);
 void invoke_tick(struct dispatch *dispatch);
 void invoke_finish(struct dispatch *dispatch);
-void invoke_fail_waiting(struct dispatch *dispatch);
+void invoke_fail_waiting(struct dispatch *dispatch, enum status why);
 
 #endif

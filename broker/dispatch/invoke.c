@@ -129,8 +129,10 @@ static bool waiting_start(struct waiting *waiting)
         assignment_reserve(waiting->dispatch, waiting->function, waiting_ended, waiting);
     if (assignment == NULL)
         return false;
-    if (!assignment_send(assignment, invocation->request_id, invocation->payload, (struct slice){0},
-                         invocation->client_context)) {
+    struct assignment_input input = {.request_id = invocation->request_id,
+                                     .payload = invocation->payload,
+                                     .client_context = invocation->client_context};
+    if (!assignment_send(assignment, &input)) {
         assignment_release(assignment);
         return false;
     }
@@ -173,12 +175,12 @@ void invoke_tick(struct dispatch *dispatch)
     }
 }
 
-void invoke_fail_waiting(struct dispatch *dispatch)
+void invoke_fail_waiting(struct dispatch *dispatch, enum status why)
 {
     while (dispatch->waiting != NULL) {
         struct waiting *waiting = dispatch->waiting;
         waiting_remove(waiting);
-        waiting_finish(waiting, STATUS_UNAVAILABLE);
+        waiting_finish(waiting, why);
     }
 }
 
@@ -187,8 +189,10 @@ void invoke_fail_waiting(struct dispatch *dispatch)
 static enum status invoke_refusal(const struct dispatch *dispatch,
                                   const struct function_entry *function)
 {
-    if (dispatch->closing || !dispatch->ready)
+    if (dispatch->closing)
         return STATUS_UNAVAILABLE;
+    if (!dispatch->ready)
+        return STATUS_NOT_LEADER;
     if (function == NULL)
         return STATUS_NOT_FOUND;
     if (!function->usable)

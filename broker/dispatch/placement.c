@@ -84,6 +84,12 @@ uint32_t room_slots(const struct room *room)
     return own < room->slots_reported ? own : room->slots_reported;
 }
 
+bool room_holds(const struct room *room, const struct room_need *need)
+{
+    return room->taken < room->slots_max && need->memory_bytes <= room->memory_max &&
+           room->memory_taken <= room->memory_max - need->memory_bytes;
+}
+
 bool room_fits(const struct room *room, const struct room_need *need)
 {
     if (room_slots(room) == 0 || !room_possible(room, need))

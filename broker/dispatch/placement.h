@@ -52,6 +52,10 @@ void room_warm_add(struct room *room, struct slice function, uint64_t revision, 
  * room_slots: how many more assignments it takes, memory aside. */
 bool room_possible(const struct room *room, const struct room_need *need);
 bool room_fits(const struct room *room, const struct room_need *need);
+
+/* room_holds: by our own count there is room, whatever the worker reported: for what it runs
+ * already. */
+bool room_holds(const struct room *room, const struct room_need *need);
 uint32_t room_slots(const struct room *room);
 
 /* room_take: give it an assignment; room_give: that one ended (`reusable`: its environment is idle

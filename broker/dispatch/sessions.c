@@ -9,7 +9,8 @@
  * A session is the life of one connection. Everything that a worker holds, it holds for its
  * session: when the session ends, for whatever reason, its batches are made visible again at once
  * and its synchronous invocations are answered with an error, so nothing waits for a deadline
- * because a worker died. A worker that comes back begins a new session with nothing in it.
+ * because a worker died. Only where this node does not lead (any more) nothing is given back: its
+ * workers are sent to the leader, and show it what they run (running.c).
  *
  * Frames come from outside. Whatever does not decode, comes out of order or asks for too much ends
  * the session; a type that this version does not know is skipped, so that versions can be mixed.
@@ -118,6 +119,27 @@ static void session_refuse(struct session *session, const char *reason)
     session_end(session, "refused");
 }
 
+/* Only the leader gives out work: tell a worker where that is. */
+static void session_redirect(struct session *session)
+{
+    Millrace__Refused refused = MILLRACE__REFUSED__INIT;
+    refused.reason = (char *)(uintptr_t) "another broker leads";
+    refused.leader_address = session->dispatch->leader;
+    session_send(session, MILLRACE__TYPE__TYPE_REFUSED, &refused.base);
+    session_end(session, "another broker leads");
+}
+
+void sessions_redirect(struct dispatch *dispatch)
+{
+    struct session *session;
+    struct session *after;
+    DL_FOREACH_SAFE(dispatch->sessions, session, after)
+    {
+        if (session->greeted && !session->ended)
+            session_redirect(session);
+    }
+}
+
 static void session_welcome(struct session *session)
 {
     struct dispatch *dispatch = session->dispatch;
@@ -217,6 +239,8 @@ static void on_hello(struct session *session, struct slice payload)
         session_replace(session);
         if (session->dispatch->ready)
             session_welcome(session);
+        else if (session->dispatch->leader != NULL)
+            session_redirect(session);
     }
     if (hello != NULL)
         millrace__hello__free_unpacked(hello, NULL);
@@ -250,6 +274,17 @@ static void on_result(struct session *session, struct slice payload)
     else
         assignment_result(session, result);
     millrace__result__free_unpacked(result, NULL);
+}
+
+static void on_running(struct session *session, struct slice payload)
+{
+    Millrace__Running *running = millrace__running__unpack(NULL, payload.length, payload.data);
+    if (running == NULL || !session->welcomed)
+        session_end(session, "malformed or untimely report of what runs");
+    else
+        running_came(session, running);
+    if (running != NULL)
+        millrace__running__free_unpacked(running, NULL);
 }
 
 static void on_heartbeat(struct session *session, struct slice payload)
@@ -382,6 +417,7 @@ static const struct {
     {MILLRACE__TYPE__TYPE_CODE_REQUEST, false, on_code_request},
     {MILLRACE__TYPE__TYPE_DRAIN, false, on_drain},
     {MILLRACE__TYPE__TYPE_CLIENT_HELLO, true, on_client_hello},
+    {MILLRACE__TYPE__TYPE_RUNNING, false, on_running},
 };
 
 static void session_on_frame(struct link *link, void *data, uint16_t type, struct slice payload)

@@ -102,6 +102,7 @@ void settlement_add(struct settlement *settlement, const struct command *command
     if (settlement->open == NULL) {
         settlement->open = memory_new(1, sizeof *settlement->open);
         settlement->open->dispatch = settlement->dispatch;
+        settlement->open->tries = settlement->once ? SETTLE_TRIES_MAX : 0;
         dispatch_operation_begin(settlement->dispatch);
     }
     command_encode(&settlement->open->commands, command);
@@ -130,6 +131,23 @@ void settlement_show(struct settlement *settlement, const struct batch *batch, u
                                                     .lease = batch_lease(batch, i),
                                                     .visibility_s = after_s}};
     settlement_add(settlement, &command);
+}
+
+void settle_renew(const struct batch *batch, uint32_t visibility_s)
+{
+    struct settlement settlement = {.dispatch = batch->dispatch, .once = true};
+    for (uint32_t i = 0; i < batch->count; i++)
+        settlement_show(&settlement, batch, i, visibility_s);
+    settlement_submit(&settlement);
+}
+
+/* A message that failed stays hidden until its visibility timeout, as at AWS: that is longer than
+ * the lease, which nobody renews any more. */
+static void settlement_keep(struct settlement *settlement, const struct batch *batch, uint32_t i)
+{
+    uint32_t rest_s = batch_rest_s(batch);
+    if (batch->visibility_s > LEASE_S && rest_s > 0)
+        settlement_show(settlement, batch, i, rest_s);
 }
 
 void settle_give_back(const struct batch *batch, uint32_t from)
@@ -203,9 +221,12 @@ static void settle_items(struct settlement *settlement, const struct batch *batc
         batch->source->last_result = "PROBLEM: The function's batch item failures are invalid";
     if (batch->groups != NULL)
         keep_order(batch, failed);
-    for (uint32_t i = 0; i < batch->count; i++)
-        if (!failed[i])
+    for (uint32_t i = 0; i < batch->count; i++) {
+        if (failed[i])
+            settlement_keep(settlement, batch, i);
+        else
             settlement_delete(settlement, batch, i);
+    }
     free(failed);
 }
 
@@ -220,5 +241,7 @@ void settle_batch(struct batch *batch, const Millrace__Result *result)
         async_settle(&settlement, batch, failed);
     else if (!failed)
         settle_items(&settlement, batch, slice_make(result->payload.data, result->payload.len));
+    for (uint32_t i = 0; i < batch->count && failed && batch->source->kind == SOURCE_MAPPING; i++)
+        settlement_keep(&settlement, batch, i);
     settlement_submit(&settlement);
 }

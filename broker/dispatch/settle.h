@@ -9,6 +9,7 @@
 /* Built on the stack; ends in settlement_submit. */
 struct settlement {
     struct dispatch *dispatch;
+    bool once;                /* not worth trying again when the shard is busy */
     struct settle_call *open; /* private */
 };
 

@@ -48,6 +48,7 @@ bool source_measure(struct source *source, struct queue_view *view)
         return false;
     source->queue_id = view->queue_id;
     source->fifo = view->settings.fifo;
+    source->visibility_s = view->settings.visibility_s;
     source->fruitless = source->fruitless && seen_id == view->queue_id;
     struct scaling_input input = {.now_ms = dispatch_now(source->dispatch),
                                   .visible = source_unclaimed(source, view),

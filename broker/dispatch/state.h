@@ -22,9 +22,14 @@
 #define INVOKE_WAITING_MAX   1000u
 #define INVOKE_WAIT_MS       30000u /* for room on a worker that could run it */
 #define INVOKE_NO_WORKER_MS  5000u  /* for a worker that could run it, such as one that restarts */
-#define GUARD_MS             40000u /* past the function's timeout: init, and the worker's slack */
-#define TICK_MS              250u
-#define DRAIN_MS             3000u /* at close: for what runs to end */
+/* The messages of a batch are leased for a short time, and again and again while their worker is
+ * known to live: so when it dies together with the leader, nobody has to wait for the visibility
+ * timeout. A new leader has LEASE_S less LEASE_RENEW_MS to hear from the worker. */
+#define LEASE_S        10u
+#define LEASE_RENEW_MS 4000u
+#define GUARD_MS       40000u /* past the function's timeout: init, and the worker's slack */
+#define TICK_MS        250u
+#define DRAIN_MS       3000u /* at close: for what runs to end */
 
 struct session {
     struct dispatch *dispatch;
@@ -91,8 +96,9 @@ struct source {
     struct function_entry *function;
     char *queue_name;
     char *queue_arn;
-    uint64_t queue_id; /* as last seen; 0: there was none */
-    bool fifo;         /* the queue, as last seen */
+    uint64_t queue_id;     /* as last seen; 0: there was none */
+    bool fifo;             /* the queue, as last seen */
+    uint32_t visibility_s; /* its timeout, as last seen */
     bool enabled, present, report_item_failures;
     uint32_t batch_size, concurrency_max;
     uint64_t window_ms;
@@ -123,8 +129,14 @@ struct batch {
     uint8_t (*ids)[UUID_BYTES];
     uint32_t *groups; /* FIFO: of each message, the first of the batch in its group */
     uint32_t count;
-    uint64_t readies;    /* of the source when it was started */
-    uint64_t started_ms; /* of the loop's clock: when it was sent */
+    uint64_t readies;          /* of the source when it was started */
+    uint64_t started_ms;       /* of the loop's clock: when it was sent */
+    uint32_t visibility_s;     /* for which its messages may be kept in all */
+    bool leased;               /* it is in dispatch->batches */
+    uint64_t leased_ms;        /* of the loop's clock, */
+    uint64_t leased_at_ms;     /* and core time */
+    uint64_t renew_ms;         /* of the loop's clock: when to lease again; UINT64_MAX: no more */
+    struct batch *prev, *next; /* in dispatch->batches */
 };
 
 struct dispatch {
@@ -145,9 +157,13 @@ struct dispatch {
     struct source *sources;           /* of both kinds; the next one to be served is the head */
     struct source *mappings;          /* by uuid */
     struct assignment *assignments;   /* by lease id */
-    uint64_t lease_id;                /* the last one given out */
-    struct waiting *waiting;          /* invocations that wait for room, oldest first */
-    struct waiting *finished;         /* ... whose callback is due */
+    struct batch *batches;            /* whose messages are leased */
+    uint64_t lease_id;                /* the last one given out; the first is random */
+    uint64_t first_lease_id;
+    uint64_t abandoned_lease_id; /* up to here leases may have been left to another leader */
+    char *leader;                /* its RPC address, while it is another; NULL: unknown */
+    struct waiting *waiting;     /* invocations that wait for room, oldest first */
+    struct waiting *finished;    /* ... whose callback is due */
     uint32_t waiting_count;
     struct settle_call *unsettled; /* the shard was too busy for them */
     uint32_t running;              /* assignments sent */

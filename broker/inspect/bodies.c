@@ -31,10 +31,12 @@ static void add_one(struct bodies *bodies, const struct segment_file *file, uint
     buffer_add(&bodies->frames, &row, sizeof row);
 }
 
-void bodies_add(struct bodies *bodies, const struct segment_file *file)
+void bodies_add(struct bodies *bodies, const struct segment_file *file, uint64_t last)
 {
-    for (uint32_t slot = 0; slot < file->count; slot++)
-        add_one(bodies, file, slot);
+    for (uint32_t slot = 0; slot < file->count; slot++) {
+        if (segment_file_index(file, slot) <= last)
+            add_one(bodies, file, slot);
+    }
 }
 
 static int by_index(const void *key, const void *row)

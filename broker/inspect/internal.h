@@ -6,6 +6,7 @@
 #include "broker/core/core.h"
 #include "broker/inspect/inspect.h"
 #include "broker/log/frame.h"
+#include "broker/log/plan.h"
 #include "broker/log/sparse.h"
 
 /* ---- problems.c: what is wrong, in the order of finding ---- */
@@ -33,9 +34,10 @@ struct segment_file {
 uint64_t segment_file_name(const char *name);
 
 /* segment_file_read: false when nothing can be made of it; the problem is noted.
- *   last  it may be unsealed. The caller ends it with segment_file_free, in any case. */
-MUST_CHECK bool segment_file_read(int dir_fd, const char *name, bool last, struct segment_file *out,
-                                  struct problems *problems);
+ *   folder  of `dir_fd`, for people
+ *   last    it may be unsealed. The caller ends it with segment_file_free, in any case. */
+MUST_CHECK bool segment_file_read(int dir_fd, const char *folder, const char *name, bool last,
+                                  struct segment_file *out, struct problems *problems);
 void segment_file_free(struct segment_file *file);
 uint64_t segment_file_last(const struct segment_file *file);
 uint64_t segment_file_index(const struct segment_file *file, uint32_t slot);
@@ -55,7 +57,8 @@ struct bodies {
     uint64_t held;
     uint64_t held_bytes;
 };
-void bodies_add(struct bodies *bodies, const struct segment_file *file);
+/* bodies_add: those of entries up to `last`; the files by index. */
+void bodies_add(struct bodies *bodies, const struct segment_file *file, uint64_t last);
 void bodies_hold(void *bodies, struct body_ref ref);
 void bodies_release(void *bodies, struct body_ref ref);
 void bodies_free(struct bodies *bodies);
@@ -66,6 +69,17 @@ json_t *state_describe(const struct core *core, bool queues);
 /* state_entry: what an entry says; core may be NULL, or know the queues' names. */
 json_t *state_entry(const struct frame *frame, struct slice payload, const struct core *core);
 const char *state_type_name(uint16_t type);
+
+/* ---- install.c: what was being taken over when the broker ended ---- */
+struct installing {
+    int fd;            /* of the folder; -1: there is none */
+    const char *phase; /* NULL: unknown, or nothing is left to do */
+    struct install_plan plan;
+    uint64_t keep_index; /* entries behind it do not count; UINT64_MAX: they are gone already */
+};
+/* installing_open: closed by the caller. */
+struct installing installing_open(int dir_fd, struct problems *problems);
+json_t *installing_describe(const struct installing *installing);
 
 /* ---- shard.c ---- */
 /* inspect_shard: a folder with meta files, segments and snapshots. */

@@ -68,11 +68,11 @@ static bool scan(struct segment_file *file, struct problems *problems)
     return true;
 }
 
-bool segment_file_read(int dir_fd, const char *name, bool last, struct segment_file *out,
-                       struct problems *problems)
+bool segment_file_read(int dir_fd, const char *folder, const char *name, bool last,
+                       struct segment_file *out, struct problems *problems)
 {
     *out = (struct segment_file){0};
-    snprintf(out->name, sizeof out->name, "segments/%s", name);
+    snprintf(out->name, sizeof out->name, "%s/%s", folder, name);
     int error = disk_read_file(dir_fd, name, &out->bytes);
     if (error != 0) {
         problem(problems, out->name, 0, "cannot be read: %s", strerror(error));

@@ -19,6 +19,8 @@
 /* One segment whose frames are known. */
 struct span {
     char name[48];
+    const char *folder;
+    int fd; /* of the folder */
     uint64_t first;
     uint64_t last;
     bool sparse;
@@ -34,6 +36,13 @@ struct shard {
     struct buffer spans;
     struct buffer snapshots; /* uint64_t index of each that holds, ascending */
     struct bodies bodies;
+    struct installing installing;
+};
+
+/* Where a file is. */
+struct place {
+    int fd;
+    const char *folder;
 };
 
 static size_t span_count(const struct shard *shard)
@@ -101,14 +110,15 @@ static void describe_state(struct shard *shard, const char *file, const struct l
     core_free(core);
 }
 
-static json_t *inspect_snapshot(struct shard *shard, const char *name)
+static json_t *inspect_snapshot(struct shard *shard, struct place in, const char *name, bool last)
 {
     char path[64];
     struct buffer file = {0};
     struct log_snapshot s;
-    snprintf(path, sizeof path, "snapshots/%s", name);
+    (void)last;
+    snprintf(path, sizeof path, "%s/%s", in.folder, name);
     json_t *row = json_pack("{s:s}", "file", path);
-    int error = disk_read_file(shard->snapshots_fd, name, &file);
+    int error = disk_read_file(in.fd, name, &file);
     json_object_set_new(row, "file_bytes", json_integer((json_int_t)file.length));
     if (error != 0) {
         problem(&shard->problems, path, 0, "cannot be read: %s", strerror(error));
@@ -167,25 +177,34 @@ static json_t *describe_segment(const struct segment_file *file)
                      file->numbers != NULL, "leftovers", file->torn);
 }
 
-static void note_span(struct shard *shard, const struct segment_file *file, const char *name)
+/* note_span: of the segments that a start would find; see install.c. */
+static void note_span(struct shard *shard, struct place in, const struct segment_file *file,
+                      const char *name)
 {
-    struct span span = {.first = file->head.first_index,
-                        .last = segment_file_last(file),
+    bool stays = in.fd == shard->segments_fd;
+    uint64_t keep = stays ? shard->installing.keep_index : UINT64_MAX;
+    uint64_t last = segment_file_last(file);
+    struct span span = {.folder = in.folder,
+                        .fd = in.fd,
+                        .first = file->head.first_index,
+                        .last = last < keep ? last : keep,
                         .sparse = file->numbers != NULL};
+    if (span.first > keep)
+        return;
     snprintf(span.name, sizeof span.name, "%s", name);
     if (span_count(shard) > 0 && span_at(shard, span_count(shard) - 1).last >= span.first)
         problem(&shard->problems, file->name, 16, "it overlaps the segment before it");
     buffer_add(&shard->spans, &span, sizeof span);
-    bodies_add(&shard->bodies, file);
+    bodies_add(&shard->bodies, file, keep);
 }
 
-static json_t *inspect_segment(struct shard *shard, const char *name, bool last)
+static json_t *inspect_segment(struct shard *shard, struct place in, const char *name, bool last)
 {
     struct segment_file file;
     json_t *row;
-    if (segment_file_read(shard->segments_fd, name, last, &file, &shard->problems)) {
+    if (segment_file_read(in.fd, in.folder, name, last, &file, &shard->problems)) {
         row = describe_segment(&file);
-        note_span(shard, &file, name);
+        note_span(shard, in, &file, name);
         if (shard->options->verify)
             check_frames(shard, &file, row);
     } else {
@@ -198,13 +217,7 @@ static json_t *inspect_segment(struct shard *shard, const char *name, bool last)
 
 /* ---- folders ---- */
 
-typedef json_t *(*inspect_fn)(struct shard *shard, const char *name, bool last);
-
-static json_t *snapshot_row(struct shard *shard, const char *name, bool last)
-{
-    (void)last;
-    return inspect_snapshot(shard, name);
-}
+typedef json_t *(*inspect_fn)(struct shard *shard, struct place in, const char *name, bool last);
 
 static bool is_segment(const char *name)
 {
@@ -216,31 +229,63 @@ static bool is_snapshot(const char *name)
     return snapshot_name_parse(name) > 0;
 }
 
-/* walk: rows for what `is` knows, in order of names; other names are listed under "other_files". */
-static void walk(struct shard *shard, const char *folder, int fd, bool (*is)(const char *name),
-                 inspect_fn inspect)
+/* walk: rows for what `is` knows, in order of names; other names go to `other` (NULL: nowhere). */
+static void walk(struct shard *shard, struct place in, bool (*is)(const char *name),
+                 inspect_fn inspect, json_t *rows, json_t *other)
 {
     struct buffer names = {0};
     size_t count = 0;
-    json_t *rows = json_array();
-    json_t *other = json_object_get(shard->report, "other_files");
-    int error = fd < 0 ? ENOENT : disk_names(fd, &names, &count);
+    int error = in.fd < 0 ? ENOENT : disk_names(in.fd, &names, &count);
     if (error != 0)
-        problem(&shard->problems, folder, 0, "cannot be read: %s", strerror(error));
+        problem(&shard->problems, in.folder, 0, "cannot be read: %s", strerror(error));
     const char *pending = NULL;
     const char *name = (const char *)names.data;
     for (size_t i = 0; error == 0 && i < count; i++, name += strlen(name) + 1) {
         if (!is(name)) {
-            json_array_append_new(other, json_sprintf("%s/%s", folder, name));
+            if (other != NULL)
+                json_array_append_new(other, json_sprintf("%s/%s", in.folder, name));
             continue;
         }
         if (pending != NULL)
-            json_array_append_new(rows, inspect(shard, pending, false));
+            json_array_append_new(rows, inspect(shard, in, pending, false));
         pending = name;
     }
     if (pending != NULL)
-        json_array_append_new(rows, inspect(shard, pending, true));
-    json_object_set_new(shard->report, folder, rows);
+        json_array_append_new(rows, inspect(shard, in, pending, true));
+    buffer_free(&names);
+}
+
+static void walk_folder(struct shard *shard, struct place in, bool (*is)(const char *name),
+                        inspect_fn inspect)
+{
+    json_t *rows = json_array();
+    json_object_set_new(shard->report, in.folder, rows);
+    walk(shard, in, is, inspect, rows, json_object_get(shard->report, "other_files"));
+}
+
+static void walk_install(struct shard *shard)
+{
+    struct place in = {shard->installing.fd, INSTALL_NAME};
+    if (in.fd < 0)
+        return;
+    json_t *report = installing_describe(&shard->installing);
+    json_object_set_new(shard->report, INSTALL_NAME, report);
+    walk(shard, in, is_snapshot, inspect_snapshot, json_object_get(report, "snapshots"), NULL);
+    walk(shard, in, is_segment, inspect_segment, json_object_get(report, "segments"), NULL);
+}
+
+/* list_incoming: what a start removes. */
+static void list_incoming(struct shard *shard)
+{
+    struct buffer names = {0};
+    size_t count = 0;
+    int error = disk_names(shard->dir_fd, &names, &count);
+    const char *name = (const char *)names.data;
+    for (size_t i = 0; error == 0 && i < count; i++, name += strlen(name) + 1) {
+        if (strncmp(name, INCOMING_PREFIX, strlen(INCOMING_PREFIX)) == 0)
+            json_array_append_new(json_object_get(shard->report, "other_files"),
+                                  json_sprintf("%s/", name));
+    }
     buffer_free(&names);
 }
 
@@ -289,8 +334,10 @@ static bool restore(struct shard *shard, struct core *core, uint64_t index)
     if (index == 0)
         return true;
     snapshot_name(index, name);
-    bool good = disk_read_file(shard->snapshots_fd, name, &file) == 0 &&
-                snapshot_decode(buffer_slice(&file), &s) == STATUS_OK &&
+    bool found =
+        disk_read_file(shard->snapshots_fd, name, &file) == 0 ||
+        (shard->installing.fd >= 0 && disk_read_file(shard->installing.fd, name, &file) == 0);
+    bool good = found && snapshot_decode(buffer_slice(&file), &s) == STATUS_OK &&
                 core_restore(core, buffer_slice(&s.data)) == STATUS_OK;
     log_snapshot_free(&s);
     buffer_free(&file);
@@ -304,7 +351,8 @@ static bool replay_segment(struct shard *shard, struct core *core, const struct 
     struct segment_file file;
     struct frame frame;
     struct slice payload;
-    bool good = segment_file_read(shard->segments_fd, span->name, true, &file, &shard->problems);
+    bool good =
+        segment_file_read(span->fd, span->folder, span->name, true, &file, &shard->problems);
     for (uint32_t slot = 0; good && slot < file.count; slot++) {
         if (segment_file_index(&file, slot) <= after)
             continue;
@@ -366,7 +414,7 @@ static void list_segment(struct shard *shard, const struct core *core, const str
 {
     struct segment_file file;
     struct problems quiet = {json_array(), ""}; /* it has been said */
-    bool good = segment_file_read(shard->segments_fd, span->name, true, &file, &quiet);
+    bool good = segment_file_read(span->fd, span->folder, span->name, true, &file, &quiet);
     for (uint32_t slot = 0; good && slot < file.count; slot++) {
         struct frame frame;
         struct slice payload;
@@ -420,8 +468,12 @@ json_t *inspect_shard(int dir_fd, const char *name, const struct inspect_options
                           .segments_fd = open_folder(dir_fd, "segments"),
                           .snapshots_fd = open_folder(dir_fd, "snapshots")};
     inspect_meta(&shard);
-    walk(&shard, "snapshots", shard.snapshots_fd, is_snapshot, snapshot_row);
-    walk(&shard, "segments", shard.segments_fd, is_segment, inspect_segment);
+    shard.installing = installing_open(dir_fd, &shard.problems);
+    walk_folder(&shard, (struct place){shard.snapshots_fd, "snapshots"}, is_snapshot,
+                inspect_snapshot);
+    walk_folder(&shard, (struct place){shard.segments_fd, "segments"}, is_segment, inspect_segment);
+    walk_install(&shard);
+    list_incoming(&shard);
     struct core *core = replay(&shard);
     if (core != NULL)
         report_state(&shard, core);
@@ -433,5 +485,6 @@ json_t *inspect_shard(int dir_fd, const char *name, const struct inspect_options
     buffer_free(&shard.snapshots);
     close_folder(shard.segments_fd);
     close_folder(shard.snapshots_fd);
+    close_folder(shard.installing.fd);
     return shard.report;
 }

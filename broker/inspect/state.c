@@ -54,6 +54,10 @@ static void name_queue(json_t *row, const struct command *command, const struct 
         json_object_set_new(row, "queue", text(command->queue_create.name));
     else if (command->type == COMMAND_FUNCTION_PUT)
         json_object_set_new(row, "function", text(command->function_put.name));
+    else if (command->type == COMMAND_DOCUMENT_PUT)
+        json_object_set_new(row, "document", text(command->document_put.name));
+    else if (command->type == COMMAND_DOCUMENT_DELETE)
+        json_object_set_new(row, "document", text(command->document_delete.name));
 }
 
 static json_t *describe_command(struct cursor *in, const struct core *core)
@@ -128,6 +132,15 @@ static json_int_t count_mappings(const struct core *core)
     return count;
 }
 
+static json_int_t count_documents(const struct core *core)
+{
+    json_int_t count = 0;
+    struct document_view view;
+    for (struct slice after = {0}; core_document_next(core, after, &view); after = view.name)
+        count++;
+    return count;
+}
+
 json_t *state_describe(const struct core *core, bool queues)
 {
     char digest[20];
@@ -143,10 +156,11 @@ json_t *state_describe(const struct core *core, bool queues)
     }
     snprintf(digest, sizeof digest, "%016" PRIx64, core_digest(core));
     json_t *out =
-        json_pack("{s:I, s:I, s:s, s:I, s:I, s:I, s:I}", "applied_index",
+        json_pack("{s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I}", "applied_index",
                   (json_int_t)core_applied_index(core), "now_ms", (json_int_t)core_now_ms(core),
                   "digest", digest, "queue_count", count, "message_count", messages,
-                  "function_count", count_functions(core), "mapping_count", count_mappings(core));
+                  "function_count", count_functions(core), "mapping_count", count_mappings(core),
+                  "document_count", count_documents(core));
     if (queues)
         json_object_set(out, "queues", list);
     json_decref(list);

@@ -146,12 +146,28 @@ static void print_other(const json_t *name, struct buffer *out)
     buffer_printf(out, "  %s\n", json_string_value(name));
 }
 
+static void print_install(const json_t *install, struct buffer *out)
+{
+    if (install == NULL)
+        return;
+    buffer_add_text(out, "  install  a snapshot of another node is being taken over");
+    if (has(install, "phase"))
+        buffer_printf(
+            out,
+            ": after entry %" PRId64 "; of the log before it, entries up to %" PRId64 " stay (%s)",
+            number(install, "index"), number(install, "keep_index"), string(install, "phase"));
+    buffer_add_text(out, "\n");
+    print_rows(json_object_get(install, "snapshots"), print_snapshot, out);
+    print_rows(json_object_get(install, "segments"), print_segment, out);
+}
+
 static void print_shard(const json_t *shard, struct buffer *out)
 {
     buffer_printf(out, "%s\n", string(shard, "name")[0] != '\0' ? string(shard, "name") : ".");
     print_meta(shard, out);
     print_rows(json_object_get(shard, "snapshots"), print_snapshot, out);
     print_rows(json_object_get(shard, "segments"), print_segment, out);
+    print_install(json_object_get(shard, "install"), out);
     print_rows(json_object_get(shard, "other_files"), print_other, out);
     print_state(json_object_get(shard, "state"), out);
     print_rows(json_object_get(shard, "entries"), print_entry, out);

@@ -196,6 +196,14 @@ static void greet(struct peer_connection *c, uint64_t to_node_id)
     buffer_free(&payload);
 }
 
+static struct tls_stream *tls_of(const struct peer_connection *c)
+{
+    struct tls_context *tls = c->tcp->options.tls;
+    if (tls == NULL)
+        return NULL;
+    return tls_stream_new(tls, c->dialed ? TLS_CLIENT : TLS_SERVER, c->host);
+}
+
 void peer_connection_begin(struct peer_connection *c)
 {
     ASSERT(c->state == CONNECTION_NEW);
@@ -209,7 +217,7 @@ void peer_connection_begin(struct peer_connection *c)
     } else {
         stranger_add(c);
     }
-    enum status status = peer_stream_start(&c->stream);
+    enum status status = peer_stream_start(&c->stream, tls_of(c));
     if (status != STATUS_OK)
         peer_connection_end(c, status);
     else if (c->node == NULL && c->tcp->stranger_count > STRANGERS_MAX)

@@ -13,6 +13,7 @@
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct peer_dial {
     uv_getaddrinfo_t resolve;
@@ -25,6 +26,7 @@ struct peer_dial {
     struct addrinfo *found;
     const struct addrinfo *next;
     struct peer_connection *connection; /* being connected */
+    char host[PEER_HOST_MAX + 1];
 };
 
 static void part_done(struct peer_dial *d)
@@ -77,6 +79,7 @@ static void try_next(struct peer_dial *d)
         const struct addrinfo *address = d->next;
         d->next = address->ai_next;
         d->connection = peer_connection_new(d->tcp, d->node);
+        memcpy(d->connection->host, d->host, sizeof d->host);
         int rc =
             uv_tcp_connect(&d->connect, &d->connection->stream.tcp, address->ai_addr, connect_done);
         if (rc == 0) {
@@ -147,7 +150,8 @@ static int resolve(struct peer_dial *d, const char *address)
     const char *host;
     uint16_t port;
     int rc = UV_EINVAL;
-    if (address_split(address, &arena, &host, &port)) {
+    if (address_split(address, &arena, &host, &port) && strlen(host) <= PEER_HOST_MAX) {
+        snprintf(d->host, sizeof d->host, "%s", host);
         char service[8];
         snprintf(service, sizeof service, "%u", port);
         struct addrinfo hints = {.ai_socktype = SOCK_STREAM};

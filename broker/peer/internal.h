@@ -21,6 +21,7 @@
 #define BACKOFF_MS_MAX      2000u
 #define REFUSED_BACKOFF_MS  2000u /* what was refused is not tried again sooner */
 #define STRANGERS_MAX       64u   /* accepted connections that have not greeted */
+#define PEER_HOST_MAX       255u
 #define CHANNELS_MAX        4096u /* besides PEER_CHANNEL_NODE */
 #define REFUSALS_TOLD_EVERY 30u   /* the same refusal of a node is traced once in so many, */
 #define FAILURES_TOLD_EVERY 30u   /* and the same failure to connect */
@@ -65,7 +66,8 @@ struct peer_connection {
     struct peer_frame_reader reader;
     struct peer_outgoing out;
     struct peer_connection *next_dirty;
-    bool dirty; /* in tcp->dirty: has something to send */
+    bool dirty;                   /* in tcp->dirty: has something to send */
+    char host[PEER_HOST_MAX + 1]; /* that was dialed: its certificate must be for it */
     char remote[64];
 };
 

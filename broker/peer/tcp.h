@@ -21,6 +21,7 @@
 struct peers_tcp_options {
     uv_loop_t *loop;
     uint64_t node_id;
+    struct tls_context *tls;           /* for TLS_MUTUAL among brokers; NULL: plain */
     const char *host;                  /* to listen on; numeric or a name, resolved at once */
     uint16_t port;                     /* 0: any */
     uint8_t cluster_id[PEER_ID_BYTES]; /* zeros: taken over from the first node that has one */

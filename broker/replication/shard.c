@@ -543,8 +543,12 @@ static void init_handles(struct shard *shard)
 
 struct core *shard_core_new(struct shard *shard)
 {
-    struct core_events events = {shard,          on_hold,       on_release,
-                                 on_queue_ready, on_queue_gone, on_catalog_changed};
+    struct core_events events = {.data = shard,
+                                 .body_hold = on_hold,
+                                 .body_release = on_release,
+                                 .queue_ready = on_queue_ready,
+                                 .queue_gone = on_queue_gone,
+                                 .catalog_changed = on_catalog_changed};
     return core_new(&events);
 }
 

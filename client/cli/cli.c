@@ -11,6 +11,7 @@
 #include "client/cli/cli.h"
 
 #include "proto/base/assert.h"
+#include "proto/tls/tls.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,10 +26,19 @@
 static const struct option_row common_rows[] = {
     CLI_ROW("endpoint", TEXT, "URL", endpoint,
             .help = "The broker; without it AWS_ENDPOINT_URL, then http://127.0.0.1:9324."),
+    CLI_ROW("ca-file", TEXT, "FILE", ca_file,
+            .help = "Whom to trust with https (PEM); without it AWS_CA_BUNDLE, then the system."),
+    CLI_ROW("tls-dir", TEXT, "DIR", tls_dir,
+            .help = "A folder of millrace tls init: its ca.pem, and cert.pem and key.pem to show."),
+    CLI_ROW("access-key-id", TEXT, "ID", access_key_id,
+            .help = "The key to sign with; without it AWS_ACCESS_KEY_ID, then no signature."),
+    CLI_ROW("secret-access-key", TEXT, "SECRET", secret_access_key,
+            .help = "Its secret, better given by MILLRACE_SECRET_ACCESS_KEY, AWS_SECRET_ACCESS_KEY "
+                    "or --config: others can see a command line."),
     CLI_ROW("json", FLAG, NULL, json, .help = "Print JSON instead of text for people."),
 };
 
-#define COMMON_WITHOUT_CLIENT 1 /* the first that a command without a client has, too */
+#define COMMON_WITHOUT_CLIENT 3 /* the first that a command without a client has, too */
 
 struct command_list {
     const struct cli_command *commands;
@@ -38,9 +48,11 @@ struct command_list {
 static const struct command_list lists[] = {
     {cli_queue_commands, &cli_queue_command_count},
     {cli_function_commands, &cli_function_command_count},
+    {cli_key_commands, &cli_key_command_count},
     {cli_status_commands, &cli_status_command_count},
     {cli_local_commands, &cli_local_command_count},
     {cli_bench_commands, &cli_bench_command_count},
+    {cli_tls_commands, &cli_tls_command_count},
 };
 
 __attribute__((format(printf, 3, 0))) static int say(struct cli *cli, int exit_status,
@@ -150,17 +162,32 @@ json_t *cli_assignments(const struct option_list *list, const char **bad)
     return object;
 }
 
+/* The common option that `word`, "--name" or "--name=value", is; NULL: none of them. */
+static const struct option_row *common_row(const char *word)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(common_rows); i++) {
+        size_t length = strlen(common_rows[i].name);
+        if (strncmp(word, "--", 2) == 0 && strncmp(word + 2, common_rows[i].name, length) == 0 &&
+            (word[2 + length] == '\0' || word[2 + length] == '='))
+            return &common_rows[i];
+    }
+    return NULL;
+}
+
 /* Where the words of the command stand in argv: options of both kinds may come first. */
 static size_t find_words(int argc, char *const argv[], int at[WORDS_MAX])
 {
     size_t count = 0;
     for (int i = 1; i < argc && count < WORDS_MAX; i++) {
-        if (argv[i][0] != '-')
+        if (argv[i][0] != '-') {
             at[count++] = i;
-        else if (strcmp(argv[i], "--endpoint") == 0)
-            i++;
-        else if (strcmp(argv[i], "--json") != 0 && strncmp(argv[i], "--endpoint=", 11) != 0)
+            continue;
+        }
+        const struct option_row *row = common_row(argv[i]);
+        if (row == NULL)
             break;
+        if (row->type != OPTION_FLAG && strchr(argv[i], '=') == NULL)
+            i++; /* its value */
     }
     return count;
 }
@@ -222,8 +249,13 @@ static void print_overview(struct buffer *out, const char *group)
     if (print_commands(out, group) == 0)
         print_commands(out, "");
     buffer_add_text(out, "\nCommon options:\n");
-    print_line(out, "--endpoint URL", common_rows[0].help);
-    print_line(out, "--json", common_rows[1].help);
+    for (size_t i = 0; i < ARRAY_COUNT(common_rows); i++) {
+        const struct option_row *row = &common_rows[i];
+        char left[32];
+        snprintf(left, sizeof left, "--%s%s%s", row->name, row->placeholder != NULL ? " " : "",
+                 row->placeholder != NULL ? row->placeholder : "");
+        print_line(out, left, row->help);
+    }
     print_line(out, "--help", "Show this help; `millrace COMMAND --help` shows more.");
     print_line(out, "--version", "Show the version.");
     buffer_add_text(out, "\nStart with: millrace local\n");
@@ -296,6 +328,44 @@ static int check_arguments(struct cli *cli)
                       command->usage[0] != 0 ? " " : "", command->usage);
 }
 
+static enum status set_tls(struct cli *cli)
+{
+    const struct cli_options *options = &cli->options;
+    const char *dir = options->tls_dir;
+    const char *ca_file = options->ca_file;
+    const char *from_aws = getenv("AWS_CA_BUNDLE");
+    if (ca_file == NULL && dir != NULL)
+        ca_file = arena_printf(&cli->arena, "%s/" TLS_DIR_CA, dir);
+    if (ca_file == NULL && from_aws != NULL && from_aws[0] != 0)
+        ca_file = from_aws;
+    return mr_client_tls(cli->client, ca_file,
+                         dir != NULL ? arena_printf(&cli->arena, "%s/" TLS_DIR_CERTIFICATE, dir)
+                                     : NULL,
+                         dir != NULL ? arena_printf(&cli->arena, "%s/" TLS_DIR_KEY, dir) : NULL);
+}
+
+static const char *from_environment(const char *given, const char *name)
+{
+    const char *value = given != NULL ? given : getenv(name);
+    return value != NULL && value[0] != 0 ? value : NULL;
+}
+
+/* Both halves of the key, or neither: half a key is a mistake that would show as a denied call. */
+static int take_key(struct cli *cli)
+{
+    const char *id = from_environment(cli->options.access_key_id, "AWS_ACCESS_KEY_ID");
+    const char *secret = from_environment(cli->options.secret_access_key, "AWS_SECRET_ACCESS_KEY");
+    const char *region = from_environment(getenv("AWS_REGION"), "AWS_DEFAULT_REGION");
+    if ((id == NULL) != (secret == NULL))
+        return cli_misuse(cli, "an access key needs both its id and its secret; the %s is missing",
+                          id == NULL ? "id" : "secret");
+    if (id == NULL)
+        return 0;
+    enum status status =
+        mr_client_set_key(cli->client, id, secret, region != NULL ? region : "us-east-1");
+    return status == STATUS_OK ? 0 : cli_error(cli, "%s", status_text(status));
+}
+
 static int open_client(struct cli *cli)
 {
     const char *endpoint = cli->options.endpoint;
@@ -305,7 +375,9 @@ static int open_client(struct cli *cli)
     enum status status = mr_client_new(&cli->client, endpoint);
     if (status == STATUS_INVALID)
         return cli_misuse(cli, "the endpoint '%s' is not an http:// or https:// URL", endpoint);
-    return status == STATUS_OK ? 0 : cli_error(cli, "%s", status_text(status));
+    if (status == STATUS_OK)
+        status = set_tls(cli);
+    return status == STATUS_OK ? take_key(cli) : cli_error(cli, "%s", status_text(status));
 }
 
 static int run_command(struct cli *cli, int argc, char *const argv[], const int *at, size_t used)
@@ -335,6 +407,7 @@ static const struct cli_options nothing_given = {
     .batch_size = CLI_NOT_GIVEN,
     .memory_bytes = CLI_NOT_GIVEN,
     .concurrency = CLI_NOT_GIVEN,
+    .days = CLI_NOT_GIVEN,
 };
 
 int cli_run(int argc, char *const argv[], struct buffer *out, struct buffer *err)

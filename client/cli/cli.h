@@ -15,6 +15,8 @@
  * CLI_NOT_GIVEN, texts as NULL. */
 struct cli_options {
     const char *endpoint;
+    const char *ca_file, *tls_dir;
+    const char *access_key_id, *secret_access_key;
     bool json;
     /* queues */
     uint64_t visibility_s, delay_s, retention_s, receives_max, count_max, wait_s;
@@ -26,13 +28,19 @@ struct cli_options {
     uint64_t memory_mb, timeout_s, batch_size;
     struct option_list environment;
     bool async, tail;
+    /* keys */
+    const char *policy;
     /* local */
-    const char *data_dir, *http, *rpc, *peer, *region, *account_id;
+    const char *data_dir, *http, *rpc, *peer, *region, *account_id, *auth;
     uint64_t memory_bytes, concurrency;
     /* bench */
     const char *mode, *protocol, *brokers, *server_pids;
     uint64_t messages, seconds, size, inflight, batch, queues, groups, rate, receivers, kill_pid;
     bool fifo;
+    /* tls */
+    const char *dir, *hosts;
+    uint64_t days;
+    bool renew;
 };
 
 #define CLI_ROW(flag, kind, value, field, ...)                                                     \
@@ -59,12 +67,16 @@ extern const struct cli_command cli_queue_commands[];
 extern const size_t cli_queue_command_count;
 extern const struct cli_command cli_function_commands[];
 extern const size_t cli_function_command_count;
+extern const struct cli_command cli_key_commands[];
+extern const size_t cli_key_command_count;
 extern const struct cli_command cli_status_commands[];
 extern const size_t cli_status_command_count;
 extern const struct cli_command cli_local_commands[];
 extern const size_t cli_local_command_count;
 extern const struct cli_command cli_bench_commands[];
 extern const size_t cli_bench_command_count;
+extern const struct cli_command cli_tls_commands[];
+extern const size_t cli_tls_command_count;
 
 struct cli {
     const struct cli_command *command;

@@ -250,6 +250,7 @@ static void set_programs(struct local *l)
                             "--rpc",           l->rpc.text,
                             "--peer",          l->peer.text,
                             "--aws-cooldowns", "off",
+                            "--auth",          cli->options.auth,
                             "--region",        cli->options.region,
                             "--account-id",    cli->options.account_id};
     const char *worker[] = {"--brokers",     l->rpc.text,
@@ -504,6 +505,11 @@ static const struct option_row local_rows[] = {
             .help = "The region in the names of things."),
     CLI_ROW("account-id", TEXT, "DIGITS", account_id, .default_text = "000000000000",
             .help = "The account in the names of things."),
+    CLI_ROW("auth", TEXT, "MODE", auth, .default_text = "off",
+            .help =
+                "Check signatures: off, required, or auto (required unless --http is a loopback "
+                "address). The first key is MILLRACE_ROOT_ACCESS_KEY_ID with "
+                "MILLRACE_ROOT_SECRET_ACCESS_KEY."),
 };
 
 const struct cli_command cli_local_commands[] = {

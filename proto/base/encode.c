@@ -78,23 +78,23 @@ enum status decode_base64(struct buffer *out, struct slice in)
 
 enum status decode_percent(struct buffer *out, struct slice in, bool form)
 {
-    size_t before = out->length;
+    uint8_t *start = buffer_reserve(out, in.length);
+    uint8_t *at = start;
     for (size_t i = 0; i < in.length; i++) {
         uint8_t c = in.data[i];
         if (c == '%') {
             int high = i + 2 < in.length ? hex_value(in.data[i + 1]) : -1;
             int low = i + 2 < in.length ? hex_value(in.data[i + 2]) : -1;
-            if (high < 0 || low < 0) {
-                out->length = before;
+            if (high < 0 || low < 0)
                 return STATUS_INVALID;
-            }
             c = (uint8_t)(high << 4 | low);
             i += 2;
         } else if (form && c == '+') {
             c = ' ';
         }
-        buffer_add_byte(out, c);
+        *at++ = c;
     }
+    buffer_added(out, (size_t)(at - start));
     return STATUS_OK;
 }
 
@@ -106,13 +106,20 @@ static bool unreserved(uint8_t c)
 
 void encode_percent(struct buffer *out, struct slice in, bool keep_slash)
 {
+    static const char digits[] = "0123456789ABCDEF";
+    uint8_t *start = buffer_reserve(out, in.length * 3);
+    uint8_t *at = start;
     for (size_t i = 0; i < in.length; i++) {
         uint8_t c = in.data[i];
-        if (unreserved(c) || (keep_slash && c == '/'))
-            buffer_add_byte(out, c);
-        else
-            buffer_printf(out, "%%%02X", c);
+        if (unreserved(c) || (keep_slash && c == '/')) {
+            *at++ = c;
+            continue;
+        }
+        *at++ = '%';
+        *at++ = (uint8_t)digits[c >> 4];
+        *at++ = (uint8_t)digits[c & 15];
     }
+    buffer_added(out, (size_t)(at - start));
 }
 
 /* Random bytes are drawn for many UUIDs at once, since each draw is a system call. */

@@ -2,7 +2,9 @@
 /* The life of one connection: bytes come in, requests go to the handler one at a time, answers go
  * out, and the socket is closed in a way that lets the client read the last answer.
  *
- *              first byte             complete             http_respond
+ *     GREETING
+ *      |  TLS handshake over, or none
+ *      v        first byte             complete             http_respond
  *     IDLE ---------------> RECEIVING --------> HANDLING ----------------> SENDING
  *      ^  process()             |   take()         |    respond.c             |
  *      |                        | refused          | peer gone: on_abort      |
@@ -19,14 +21,15 @@
  * the client closes too, for at most LINGER_MS.
  *
  * Deadlines: `deadline_ms` is moved often and the timer seldom; when it fires too early it is armed
- * again. A body, in or out, may take its base time and what BYTES_PER_MS_MIN allows on top.
+ * again. A body, in or out, may take its base time and what bytes_per_ms_min allows on top.
  *
  * Invariants:
  * I1  `pending` is empty whenever the state is IDLE or RECEIVING and process() is not running.
  * I2  A request exists in HANDLING, and the handler is told exactly once how it ended: it answers,
  *     or on_abort.
  * I3  http_respond may be called from within on_request: take() looks at the state afterwards and
- *     process() is a loop, so that pipelined requests do not nest. */
+ *     process() is a loop, so that pipelined requests do not nest.
+ * I4  Large answers that wait for slow clients stay within limits.unsent_bytes_all_max together. */
 #include "proto/http/connection.h"
 
 #include "proto/base/assert.h"
@@ -37,11 +40,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define PENDING_BYTES_MAX (64u << 10)
-#define LINGER_MS         2000
-#define SEND_MS           30000
-#define BYTES_PER_MS_MIN  32
-#define KEEPALIVE_S       60
+#define PENDING_BYTES_MAX   (64u << 10)
+#define LINGER_MS           2000
+#define KEEPALIVE_S         60
+#define SEALED_TOGETHER_MAX 16384u /* head and body that fit in a TLS record */
 
 static const char continue_text[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -67,19 +69,29 @@ static void timer_fired(uv_timer_t *timer)
     if (c->deadline_ms == 0)
         return;
     if (c->state == CONNECTION_RECEIVING) {
+        const struct http_limits *limits = &c->server->limits;
         uint64_t allowed =
-            c->server->limits.header_timeout_ms + c->reader.body.length / BYTES_PER_MS_MIN;
+            limits->header_timeout_ms + c->reader.body.length / limits->bytes_per_ms_min;
         c->deadline_ms = c->began_ms + allowed;
     }
     if (now < c->deadline_ms)
         deadline_set(c, c->deadline_ms - now);
     else if (c->state == CONNECTION_RECEIVING)
-        respond_plain(c, 408);
+        respond_plain(c, 408, NULL);
     else
         connection_close(c);
 }
 
 /* The end. */
+
+/* `length` bytes of the answer wait for the client. */
+static void unsent_count(struct http_connection *c, size_t length)
+{
+    if (length <= HTTP_BODY_SMALL_BYTES)
+        length = 0;
+    c->server->unsent_bytes_all += length - c->unsent_counted;
+    c->unsent_counted = length;
+}
 
 static void handle_closed(uv_handle_t *handle)
 {
@@ -88,10 +100,13 @@ static void handle_closed(uv_handle_t *handle)
         return;
     struct http_server *server = c->server;
     LIST_REMOVE(c, entry);
+    unsent_count(c, 0);
     reader_deinit(&c->reader);
     buffer_free(&c->pending);
     buffer_free(&c->out_head);
     buffer_free(&c->out_body);
+    buffer_free(&c->sealed);
+    tls_stream_free(c->tls);
     free(c);
     server_connection_gone(server);
 }
@@ -113,8 +128,35 @@ void connection_close(struct http_connection *c)
 void connection_drain(struct http_connection *c)
 {
     c->close_after = true;
-    if (c->state == CONNECTION_IDLE)
+    if (c->state == CONNECTION_IDLE || c->state == CONNECTION_GREETING)
         connection_close(c);
+}
+
+/* TLS. */
+
+/* Write what the TLS stream says besides answers: its part of a handshake, an alert, 100 Continue.
+ * Nothing else is on its way then, so the socket has room; if it has not, the client is not worth a
+ * queue. Not by `sealed`, which the loop may be writing from. */
+static bool say_sealed(struct http_connection *c, struct buffer *said)
+{
+    uv_buf_t out = uv_buf_init((char *)said->data, (unsigned)said->length);
+    bool good = said->length == 0 || uv_try_write(&c->stream, &out, 1) == (int)out.len;
+    buffer_free(said);
+    return good;
+}
+
+/* The answer, encrypted. A small one goes out as one record. */
+static bool seal_answer(struct http_connection *c)
+{
+    if (c->out_head.length + c->out_body.length <= SEALED_TOGETHER_MAX) {
+        buffer_add_slice(&c->out_head, buffer_slice(&c->out_body));
+        buffer_clear(&c->out_body);
+    }
+    bool good = tls_stream_send(c->tls, buffer_slice(&c->out_head), &c->sealed) == STATUS_OK &&
+                tls_stream_send(c->tls, buffer_slice(&c->out_body), &c->sealed) == STATUS_OK;
+    buffer_clear(&c->out_head);
+    buffer_free(&c->out_body);
+    return good;
 }
 
 /* Reading. */
@@ -147,6 +189,13 @@ static void reading_adjust(struct http_connection *c)
 static void say_continue(struct http_connection *c)
 {
     c->reader.want_continue = false;
+    if (c->tls != NULL) {
+        struct buffer said = {0};
+        struct slice text = SLICE_LITERAL(continue_text);
+        if (tls_stream_send(c->tls, text, &said) != STATUS_OK || !say_sealed(c, &said))
+            connection_close(c);
+        return;
+    }
     uv_buf_t out = uv_buf_init((char *)(uintptr_t)continue_text, sizeof continue_text - 1);
     /* The socket's buffer is empty here; if it is not, the client is not worth a queue. */
     if (uv_try_write(&c->stream, &out, 1) != (int)out.len)
@@ -186,7 +235,7 @@ static size_t take(struct http_connection *c, struct slice in)
         return used;
     }
     if (result == READER_REFUSED)
-        respond_plain(c, c->reader.refusal);
+        respond_plain(c, c->reader.refusal, NULL);
     else
         handle_request(c, result == READER_TOO_LARGE);
     return used;
@@ -229,20 +278,7 @@ static void process_pending(struct http_connection *c)
     reading_adjust(c);
 }
 
-static void read_came(uv_stream_t *stream, ssize_t count, const uv_buf_t *buf)
-{
-    struct http_connection *c = stream->data;
-    if (count > 0) {
-        bytes_came(c, slice_make(buf->base, (size_t)count));
-    } else if (count < 0 && (count != UV_EOF || c->state != CONNECTION_SENDING)) {
-        connection_close(c);
-    } else if (count < 0) {
-        c->peer_ended = true;
-        reading_adjust(c);
-    }
-}
-
-/* Writing. */
+/* The last words. */
 
 static void shut(uv_shutdown_t *request, int status)
 {
@@ -258,15 +294,84 @@ static void linger(struct http_connection *c)
     buffer_free(&c->pending);
     reading_adjust(c);
     deadline_set(c, LINGER_MS);
+    if (c->tls != NULL) {
+        struct buffer said = {0};
+        tls_stream_end(c->tls, &said);
+        (void)say_sealed(c, &said);
+    }
     if (c->peer_ended || uv_shutdown(&c->shutdown, &c->stream, shut) != 0)
         connection_close(c);
 }
 
+/* The client says nothing more: by TLS's word, or the socket's. */
+static void peer_ended(struct http_connection *c)
+{
+    if (c->state != CONNECTION_SENDING) {
+        connection_close(c);
+        return;
+    }
+    c->peer_ended = true;
+    reading_adjust(c);
+}
+
+static void tls_failed(struct http_connection *c)
+{
+    bool is_http = tls_stream_is_http(c->tls);
+    trace_debug("http", "tls_failed", "peer=%s why=\"%s\"", c->peer, tls_stream_error(c->tls));
+    if (is_http && c->state == CONNECTION_GREETING) {
+        tls_stream_free(c->tls);
+        c->tls = NULL;
+        respond_plain(c, 400, "This port speaks HTTPS only.\n");
+    } else if (c->state == CONNECTION_GREETING) {
+        linger(c); /* so that the alert arrives */
+    } else {
+        connection_close(c);
+    }
+}
+
+static void sealed_came(struct http_connection *c, struct slice in)
+{
+    struct buffer *plain = &c->server->plain;
+    struct buffer said = {0};
+    enum status status = tls_stream_receive(c->tls, in, plain, &said);
+    if (!say_sealed(c, &said))
+        connection_close(c);
+    if (c->state == CONNECTION_GREETING && tls_stream_established(c->tls)) {
+        c->state = CONNECTION_IDLE;
+        deadline_set(c, c->server->limits.idle_timeout_ms);
+    }
+    if (plain->length > 0 && c->state != CONNECTION_CLOSED)
+        bytes_came(c, buffer_slice(plain));
+    buffer_clear(plain);
+    if (status == STATUS_CLOSED)
+        peer_ended(c);
+    else if (status != STATUS_OK)
+        tls_failed(c);
+}
+
+static void read_came(uv_stream_t *stream, ssize_t count, const uv_buf_t *buf)
+{
+    struct http_connection *c = stream->data;
+    struct slice in = slice_make(buf->base, count > 0 ? (size_t)count : 0);
+    if (count > 0 && c->tls != NULL && c->state != CONNECTION_LINGERING)
+        sealed_came(c, in);
+    else if (count > 0)
+        bytes_came(c, in);
+    else if (count == UV_EOF)
+        peer_ended(c);
+    else if (count < 0)
+        connection_close(c);
+}
+
+/* Writing. */
+
 /* The answer is with the kernel. */
 static void sent(struct http_connection *c)
 {
+    unsent_count(c, 0);
     buffer_clear(&c->out_head);
     buffer_free(&c->out_body);
+    buffer_free(&c->sealed);
     if (c->close_after || c->peer_ended) {
         linger(c);
         return;
@@ -296,10 +401,15 @@ void connection_answered(struct http_connection *c)
 
 void connection_send(struct http_connection *c)
 {
-    uv_buf_t out[2] = {uv_buf_init((char *)c->out_head.data, (unsigned)c->out_head.length),
+    if (c->tls != NULL && !seal_answer(c)) {
+        connection_close(c);
+        return;
+    }
+    const struct buffer *first = c->tls != NULL ? &c->sealed : &c->out_head;
+    uv_buf_t out[2] = {uv_buf_init((char *)first->data, (unsigned)first->length),
                        uv_buf_init((char *)c->out_body.data, (unsigned)c->out_body.length)};
     unsigned count = out[1].len > 0 ? 2 : 1;
-    size_t total = c->out_head.length + c->out_body.length;
+    size_t total = first->length + c->out_body.length;
     c->state = CONNECTION_SENDING;
     int now = uv_try_write(&c->stream, out, count);
     if (now < 0 && now != UV_EAGAIN) {
@@ -317,7 +427,14 @@ void connection_send(struct http_connection *c)
         out[i].len -= skip;
         done -= skip;
     }
-    deadline_set(c, SEND_MS + total / BYTES_PER_MS_MIN);
+    const struct http_limits *limits = &c->server->limits;
+    unsent_count(c, total - (now < 0 ? 0 : (size_t)now)); /* I4 */
+    if (limits->unsent_bytes_all_max > 0 && c->unsent_counted > 0 &&
+        c->server->unsent_bytes_all > limits->unsent_bytes_all_max) {
+        connection_close(c);
+        return;
+    }
+    deadline_set(c, limits->send_timeout_ms + total / limits->bytes_per_ms_min);
     if (uv_write(&c->write, &c->stream, out, count, written) != 0)
         connection_close(c);
 }
@@ -384,6 +501,12 @@ void connection_open(struct http_server *server, int fd)
         connection_close(c);
         return;
     }
-    deadline_set(c, server->limits.idle_timeout_ms);
+    c->state = CONNECTION_IDLE;
+    if (server->tls != NULL) {
+        c->tls = tls_stream_new(server->tls, TLS_SERVER, NULL);
+        c->state = CONNECTION_GREETING;
+    }
+    deadline_set(c, server->tls != NULL ? server->limits.header_timeout_ms
+                                        : server->limits.idle_timeout_ms);
     reading_adjust(c);
 }

@@ -18,7 +18,10 @@ struct http_server {
     struct http_handler handler;
     struct connection_list connections;
     unsigned connection_count;
-    size_t body_bytes_all; /* of large bodies that are being received or handled */
+    struct tls_context *tls; /* NULL: plain HTTP */
+    struct buffer plain;     /* what one read has brought, decrypted; empty between reads */
+    size_t unsent_bytes_all; /* of large answers that wait for their clients */
+    size_t body_bytes_all;   /* of large bodies that are being received or handled */
     uv_poll_t listener;
     uv_timer_t backoff; /* runs while accepting rests; lives until http_server_close */
     int fd;             /* listening, or -1 */
@@ -34,6 +37,7 @@ struct http_server {
 };
 
 enum connection_state {
+    CONNECTION_GREETING,  /* the TLS handshake is under way */
     CONNECTION_IDLE,      /* nothing of the next request has arrived */
     CONNECTION_RECEIVING, /* a part of it has */
     CONNECTION_HANDLING,  /* the handler has it */
@@ -65,6 +69,9 @@ struct http_connection {
     struct buffer pending; /* bytes of later requests */
     struct buffer out_head;
     struct buffer out_body;
+    struct tls_stream *tls; /* NULL: plain HTTP */
+    size_t unsent_counted;  /* of this connection, in unsent_bytes_all */
+    struct buffer sealed;   /* what goes out, encrypted; out_head and out_body are empty then */
     uv_write_t write;
     uv_shutdown_t shutdown;
     char peer[64];
@@ -85,8 +92,8 @@ void connection_send(struct http_connection *c);
 /* connection_answered: the request is about to be freed; remember what the answer needs of it. */
 void connection_answered(struct http_connection *c);
 
-/* respond_plain: an answer of the server's own, without a body, and the last one. */
-void respond_plain(struct http_connection *c, int status);
+/* respond_plain: an answer of the server's own, with a line of text or NULL, and the last one. */
+void respond_plain(struct http_connection *c, int status, const char *text);
 
 /* server_connection_gone: the last thing that a connection calls before it frees itself. */
 void server_connection_gone(struct http_server *server);

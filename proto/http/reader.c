@@ -5,7 +5,9 @@
  * servers and proxies read differently from each other, which is what request smuggling is made of:
  * NUL, a CR without LF, an LF without CR, lines that begin with a blank (obsolete folding) or with
  * a colon (a header without a name, which llhttp lets pass). It also finds where the head ends, so
- * that the limit on the head is exact, and the parser is given the head and the body apart.
+ * that the limit on the head is exact, and the parser is given the head and the body apart. The
+ * lines behind the last chunk (trailers) pass the same gate: the parser would let one end with an
+ * LF alone.
  *
  * The gate behind, `checks`, looks at the parsed head: version, method, Host, the two ways to give
  * a length, expectations. Only a head that passed both reaches the handler, first with the question
@@ -127,7 +129,16 @@ static int on_chunk_header(llhttp_t *parser)
 {
     struct reader *r = parser->data;
     r->too_large = parser->content_length > r->body_bytes_max - r->body.length;
-    return r->too_large ? STOP_PARSING : 0;
+    if (r->too_large)
+        return STOP_PARSING;
+    if (parser->content_length > 0)
+        return 0;
+    /* The last one. Stop here, so that what follows can be looked at first. */
+    r->in_trailer = true;
+    r->after_cr = false;
+    r->line_bytes = 0;
+    r->line_count = 1;
+    return HPE_PAUSED;
 }
 
 static int on_message_complete(llhttp_t *parser)
@@ -238,6 +249,8 @@ static void lay_slices(struct reader *r)
 {
     struct http_request *request = r->request;
     const uint8_t *at = r->head.data;
+    if (at == NULL)
+        return; /* "CONNECT " and no more: no bytes, and so no slices */
     request->target.data = at;
     at += request->target.length;
     for (unsigned i = 0; i < request->header_count; i++) {
@@ -339,7 +352,10 @@ static enum reader_result parse(struct reader *r, struct slice in, size_t *used)
         return fail(r);
     *used = (size_t)((const uint8_t *)llhttp_get_error_pos(&r->parser) - in.data);
     ASSERT(*used <= in.length);
-    return READER_REQUEST;
+    if (r->complete)
+        return READER_REQUEST;
+    llhttp_resume(&r->parser); /* on_chunk_header has stopped it */
+    return READER_MORE;
 }
 
 static enum reader_result feed_head(struct reader *r, struct slice in, size_t *used)
@@ -358,6 +374,19 @@ static enum reader_result feed_head(struct reader *r, struct slice in, size_t *u
     *used = length;
     /* The parser and the scan must agree on where the head ends. */
     if ((result == READER_MORE || result == READER_REQUEST) && r->head_done != ended)
+        return fail(r);
+    return result;
+}
+
+/* Behind the last chunk: lines up to an empty one. */
+static enum reader_result feed_trailer(struct reader *r, struct slice in, size_t *used)
+{
+    size_t length = 0;
+    bool ended = false;
+    if (!scan_head(r, in, &length, &ended))
+        return fail(r);
+    enum reader_result result = parse(r, slice_make(in.data, length), used);
+    if ((result == READER_MORE || result == READER_REQUEST) && r->complete != ended)
         return fail(r);
     return result;
 }
@@ -388,7 +417,7 @@ enum reader_result reader_feed(struct reader *r, struct slice in, size_t *used)
     if (!r->head_done) {
         result = feed_head(r, in, used);
     } else {
-        result = parse(r, in, used);
+        result = r->in_trailer ? feed_trailer(r, in, used) : parse(r, in, used);
         r->wire_bytes += *used;
         if (result == READER_MORE && !overhead_bounded(r))
             result = fail(r);

@@ -36,6 +36,7 @@ struct reader {
     size_t head_bytes;
     size_t wire_bytes;
     size_t body_bytes_max;
+    bool in_trailer;    /* the last chunk's header has come */
     bool in_value;      /* the parser is in, or just behind, a header's value */
     struct buffer head; /* target, name, value, name, value, ... without separators */
     struct buffer body;
@@ -49,8 +50,9 @@ void reader_init(struct reader *r, const struct http_limits *limits,
                  const struct http_handler *handler, struct http_connection *connection,
                  const char *peer);
 
-/* reader_feed: take bytes of the current request; `used` tells how many. Calls only
- * handler->body_bytes_max. After any result but READER_MORE it takes nothing until reader_reset. */
+/* reader_feed: take bytes of the current request; `used` tells how many, which with READER_MORE may
+ * be a part of them (call again with the rest), but never none. Calls only handler->body_bytes_max.
+ * After any result but READER_MORE it takes nothing until reader_reset. */
 enum reader_result reader_feed(struct reader *r, struct slice in, size_t *used);
 
 /* reader_reset: free the request and begin the next one. */

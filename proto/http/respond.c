@@ -97,9 +97,11 @@ void http_respond(struct http_request *request, int status, const struct http_he
     connection_send(c);
 }
 
-void respond_plain(struct http_connection *c, int status)
+void respond_plain(struct http_connection *c, int status, const char *text)
 {
     c->close_after = true;
-    add_head(c, status, NULL, 0, 0);
+    if (text != NULL)
+        buffer_add_text(&c->out_body, text);
+    add_head(c, status, NULL, 0, c->out_body.length);
     connection_send(c);
 }

@@ -29,7 +29,10 @@ const struct http_limits http_limits_default = {.header_bytes_max = 64u << 10,
                                                 .connections_max = 20000,
                                                 .header_timeout_ms = 30000,
                                                 .idle_timeout_ms = 75000,
-                                                .body_bytes_all_max = (size_t)512 << 20};
+                                                .send_timeout_ms = 30000,
+                                                .bytes_per_ms_min = 32,
+                                                .body_bytes_all_max = (size_t)512 << 20,
+                                                .unsent_bytes_all_max = (size_t)512 << 20};
 
 /* The end. */
 
@@ -39,6 +42,7 @@ static void server_maybe_free(struct http_server *server)
         return;
     void (*closed)(void *data) = server->closed;
     void *data = server->closed_data;
+    buffer_free(&server->plain);
     free(server);
     if (closed != NULL)
         closed(data);
@@ -87,6 +91,11 @@ void http_server_close(struct http_server *server, void (*closed)(void *data), v
     struct http_connection *c;
     LIST_FOREACH(c, &server->connections, entry)
     connection_close(c);
+}
+
+void http_server_use_tls(struct http_server *server, struct tls_context *tls)
+{
+    server->tls = tls;
 }
 
 unsigned http_server_connections(const struct http_server *server)
@@ -164,6 +173,7 @@ enum status http_server_open_fd(struct http_server **out, uv_loop_t *loop, int f
 {
     ASSERT(handler->body_bytes_max != NULL);
     ASSERT(handler->on_request != NULL);
+    ASSERT(limits->bytes_per_ms_min > 0);
     int listening = 0;
     socklen_t length = sizeof listening;
     if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) != 0 || !listening)

@@ -8,6 +8,7 @@
 #include "proto/base/arena.h"
 #include "proto/base/buffer.h"
 #include "proto/base/status.h"
+#include "proto/tls/tls.h"
 
 #include <stddef.h>
 #include <uv.h>
@@ -40,17 +41,22 @@ struct http_request {
 };
 
 struct http_limits {
-    size_t header_bytes_max;    /* request line and headers; answered with 431 */
-    unsigned connections_max;   /* more are closed at once */
-    uint32_t header_timeout_ms; /* for a request to arrive once it has begun, and 1 s more for each
-                                   32 kB of body that have arrived: 408 */
-    uint32_t idle_timeout_ms;   /* between requests; 0 = none */
-    size_t body_bytes_all_max;  /* of all requests that are received or handled, small bodies (up
-                                   to HTTP_BODY_SMALL_BYTES) not counted: a body that goes beyond
-                                   is answered with 503; 0 = none */
+    size_t header_bytes_max;     /* request line and headers; answered with 431 */
+    unsigned connections_max;    /* more are closed at once */
+    uint32_t header_timeout_ms;  /* for a request to arrive once it has begun: 408 */
+    uint32_t idle_timeout_ms;    /* between requests; 0 = none */
+    uint32_t send_timeout_ms;    /* for an answer to be taken by the client's side */
+    uint32_t bytes_per_ms_min;   /* a large body, in or out, has 1 ms more for each so many bytes */
+    size_t body_bytes_all_max;   /* of all requests that are received or handled, small bodies (up
+                                    to HTTP_BODY_SMALL_BYTES) not counted: a body that goes beyond
+                                    is answered with 503; 0 = none */
+    size_t unsent_bytes_all_max; /* of all answers that wait for slow clients, small ones (as above)
+                                    not counted: a connection that would go beyond is closed, and
+                                    the answer lost; 0 = none */
 };
 #define HTTP_BODY_SMALL_BYTES (64u << 10)
-extern const struct http_limits http_limits_default; /* 64 KiB, 20000, 30 s, 75 s, 512 MiB */
+/* 64 KiB, 20000, 30 s, 75 s, 30 s, 32, 512 MiB, 512 MiB */
+extern const struct http_limits http_limits_default;
 
 struct http_handler {
     void *data;
@@ -78,6 +84,11 @@ MUST_CHECK enum status http_server_open_fd(struct http_server **out, uv_loop_t *
                                            const struct http_handler *handler);
 
 uint16_t http_server_port(const struct http_server *server);
+
+/* http_server_use_tls: speak TLS on connections that are accepted from now on, with a context for
+ * TLS_HTTP that stays open until the server is closed. The time for a handshake is
+ * header_timeout_ms. Who speaks HTTP without it is told so, with a 400. */
+void http_server_use_tls(struct http_server *server, struct tls_context *tls);
 
 /* http_server_stop_accepting: refuse new connections, close idle ones; those with a request under
  * way are closed after their answer. http_server_connections: how many are left.

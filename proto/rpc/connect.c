@@ -11,6 +11,7 @@
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct dialer {
     uv_getaddrinfo_t resolve;
@@ -23,6 +24,8 @@ struct dialer {
     struct addrinfo *found;
     const struct addrinfo *next;
     struct link *link; /* being connected */
+    struct tls_context *tls;
+    char *host; /* for TLS */
     const struct link_handler *handler;
     void *data;
     void (*connected)(struct link *link, void *data);
@@ -34,6 +37,7 @@ static void part_done(struct dialer *d)
     if (--d->parts > 0)
         return;
     uv_freeaddrinfo(d->found);
+    free(d->host);
     free(d);
 }
 
@@ -53,7 +57,7 @@ static void conclude(struct dialer *d, struct link *link)
         return;
     }
     link_start(link, d->handler, d->data);
-    link_open(link);
+    link_open(link, d->tls != NULL ? tls_stream_new(d->tls, TLS_CLIENT, d->host) : NULL);
     d->connected(link, d->data);
 }
 
@@ -127,7 +131,7 @@ static void cannot_resolve(uv_timer_t *timer)
 }
 
 void link_connect(uv_loop_t *loop, const char *host, uint16_t port, uint32_t timeout_ms,
-                  const struct link_handler *handler, void *data,
+                  struct tls_context *tls, const struct link_handler *handler, void *data,
                   void (*connected)(struct link *link, void *data),
                   void (*failed)(void *data, enum status why))
 {
@@ -136,9 +140,12 @@ void link_connect(uv_loop_t *loop, const char *host, uint16_t port, uint32_t tim
     *d = (struct dialer){.loop = loop,
                          .handler = handler,
                          .data = data,
+                         .tls = tls,
+                         .host = strdup(host),
                          .connected = connected,
                          .failed = failed,
                          .parts = 2};
+    ASSERT(d->host != NULL);
     d->resolve.data = d;
     d->connect.data = d;
     uv_timer_init(loop, &d->timer);

@@ -13,12 +13,17 @@
  * until it closes too. Closing at once would reset the connection if bytes are unread, and the
  * reset would take the last frames (a refusal, say) away from the peer. FLUSH_MS bounds all of it.
  *
+ * TLS: frames wait in `queued` until the handshake is over. Then, whenever a write can begin, what
+ * is queued is encrypted behind what the stream has to say for itself (`sealed`). A link whose
+ * stream has failed is flushed too, so that the peer learns why by an alert.
+ *
  * Invariants:
- * I1  queued + writing <= UNSENT_BYTES_MAX.
+ * I1  queued + sealed + writing <= UNSENT_BYTES_MAX, but for what TLS adds.
  * I2  on_frame runs only in OPEN; on_closed runs exactly once for a link that was opened, from the
  *     loop and never from within a call into this file. */
 #include "proto/base/assert.h"
 #include "proto/base/bytes.h"
+#include "proto/base/trace.h"
 #include "proto/rpc/endpoint.h"
 
 #include <arpa/inet.h>
@@ -59,6 +64,9 @@ static void handle_closed(uv_handle_t *handle)
     buffer_free(&link->in);
     buffer_free(&link->queued);
     buffer_free(&link->writing);
+    buffer_free(&link->raw);
+    buffer_free(&link->sealed);
+    tls_stream_free(link->tls);
     free(link);
 }
 
@@ -66,8 +74,9 @@ static void link_end(struct link *link, enum status why)
 {
     if (link->state == LINK_ENDED)
         return;
-    /* After link_close the end is the one that was asked for, however it comes about. */
-    link->why = link->state == LINK_FLUSHING ? STATUS_OK : why;
+    /* Once flushing has begun the reason is known, however the end comes about. */
+    if (link->state != LINK_FLUSHING)
+        link->why = why;
     link->state = LINK_ENDED;
     uv_close((uv_handle_t *)&link->tcp, handle_closed);
     uv_close((uv_handle_t *)&link->timer, handle_closed);
@@ -112,20 +121,42 @@ static void shut(uv_shutdown_t *request, int status)
         link_end(link, status_from_errno(status));
 }
 
+/* What the next write writes. */
+static struct buffer *next_out(struct link *link)
+{
+    if (link->tls == NULL)
+        return &link->queued;
+    if (tls_stream_established(link->tls)) {
+        if (tls_stream_send(link->tls, buffer_slice(&link->queued), &link->sealed) != STATUS_OK)
+            link_end(link, STATUS_INVALID);
+        buffer_empty(&link->queued);
+    }
+    return &link->sealed;
+}
+
+/* Nothing more will come to be written; frames that never found an open stream are lost. */
+static bool all_written(const struct link *link)
+{
+    return link->queued.length == 0 || (link->tls != NULL && link->why != STATUS_OK);
+}
+
 static void send_queued(struct link *link)
 {
-    if (link->write_in_flight)
+    if (link->write_in_flight || link->state == LINK_ENDED)
         return;
     int rc = 0;
-    if (link->queued.length > 0) {
+    struct buffer *next = next_out(link);
+    if (link->state == LINK_ENDED)
+        return;
+    if (next->length > 0) {
         struct buffer empty = link->writing;
-        link->writing = link->queued;
-        link->queued = empty;
+        link->writing = *next;
+        *next = empty;
         link->write_in_flight = true;
         uv_buf_t out = uv_buf_init((char *)link->writing.data, (unsigned)link->writing.length);
         rc = uv_write(&link->write, (uv_stream_t *)&link->tcp, &out, 1, written);
         link->write_in_flight = rc == 0;
-    } else if (link->state == LINK_FLUSHING && !link->shut) {
+    } else if (link->state == LINK_FLUSHING && !link->shut && all_written(link)) {
         link->shut = true;
         rc = uv_shutdown(&link->shutdown, (uv_stream_t *)&link->tcp, shut);
     }
@@ -140,7 +171,7 @@ enum status link_send(struct link *link, uint16_t type, const ProtobufCMessage *
     size_t length = protobuf_c_message_get_packed_size(message);
     if (length > FRAME_BYTES_MAX)
         return STATUS_TOO_LARGE;
-    size_t unsent = link->queued.length + link->writing.length;
+    size_t unsent = link->queued.length + link->sealed.length + link->writing.length;
     if (unsent + FRAME_HEADER_BYTES + length > UNSENT_BYTES_MAX) /* I1 */
         return STATUS_BUSY;
     frame_encode(&link->queued, type, message);
@@ -155,7 +186,7 @@ static void flush_over(uv_timer_t *timer)
 
 struct buffer *link_frame_begin(struct link *link)
 {
-    size_t unsent = link->queued.length + link->writing.length;
+    size_t unsent = link->queued.length + link->sealed.length + link->writing.length;
     if (link->state != LINK_OPEN || unsent + FRAME_BYTES_MAX > UNSENT_BYTES_MAX) /* I1 */
         return NULL;
     link->frame_at = link->queued.length;
@@ -178,14 +209,20 @@ enum status link_frame_end(struct link *link, uint16_t type)
     return STATUS_OK;
 }
 
-void link_close(struct link *link)
+static void link_flush(struct link *link, enum status why)
 {
     if (link->state != LINK_OPEN)
         return;
     link->state = LINK_FLUSHING;
+    link->why = why;
     int rc = uv_timer_start(&link->timer, flush_over, FLUSH_MS, 0);
     ASSERT(rc == 0);
     send_queued(link);
+}
+
+void link_close(struct link *link)
+{
+    link_flush(link, STATUS_OK);
 }
 
 /* Receiving. */
@@ -194,7 +231,8 @@ static void allocate(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
 {
     (void)suggested;
     struct link *link = handle->data;
-    *out = uv_buf_init((char *)buffer_reserve(&link->in, READ_BYTES), READ_BYTES);
+    struct buffer *in = link->tls != NULL ? &link->raw : &link->in;
+    *out = uv_buf_init((char *)buffer_reserve(in, READ_BYTES), READ_BYTES);
 }
 
 /* The length is a frame's first field; it is judged before the rest has come. */
@@ -229,16 +267,35 @@ static void frames_came(struct link *link)
     }
 }
 
+static void sealed_came(struct link *link, struct slice in)
+{
+    enum status status = tls_stream_receive(link->tls, in, &link->in, &link->sealed);
+    if (link->state == LINK_OPEN)
+        frames_came(link);
+    else
+        buffer_empty(&link->in);
+    if (status == STATUS_CLOSED) {
+        link_end(link, STATUS_CLOSED);
+    } else if (status != STATUS_OK && link->state == LINK_OPEN) {
+        trace_warn("rpc", "tls_failed", "peer=%s why=\"%s\"", link->peer,
+                   tls_stream_error(link->tls));
+        link_flush(link, status);
+    }
+    send_queued(link);
+}
+
 static void read_came(uv_stream_t *stream, ssize_t count, const uv_buf_t *buf)
 {
-    (void)buf;
     struct link *link = stream->data;
     if (count < 0) {
         link_end(link, count == UV_EOF ? STATUS_CLOSED : status_from_errno((int)count));
+    } else if (count > 0 && link->tls != NULL && link->state != LINK_ENDED) {
+        sealed_came(link, slice_make(buf->base, (size_t)count));
     } else if (count > 0 && link->state == LINK_OPEN) {
         buffer_added(&link->in, (size_t)count);
         frames_came(link);
     }
+    buffer_free(&link->raw);
 }
 
 /* The beginning. */
@@ -263,10 +320,11 @@ static void name_peer(struct link *link)
     snprintf(link->peer, sizeof link->peer, v6 ? "[%s]:%u" : "%s:%u", text, port);
 }
 
-void link_open(struct link *link)
+void link_open(struct link *link, struct tls_stream *tls)
 {
     ASSERT(link->state == LINK_NEW);
     link->state = LINK_OPEN;
+    link->tls = tls;
     /* Small frames must not wait for ACKs. A peer that died silently is found by heartbeats; probes
      * cover those who send none. Failing at either is no reason to end the link. */
     (void)uv_tcp_nodelay(&link->tcp, 1);
@@ -275,6 +333,8 @@ void link_open(struct link *link)
     int rc = uv_read_start((uv_stream_t *)&link->tcp, allocate, read_came);
     if (rc != 0)
         link_end(link, status_from_errno(rc));
+    else if (tls != NULL)
+        sealed_came(link, (struct slice){0}); /* a client begins */
 }
 
 void link_start(struct link *link, const struct link_handler *handler, void *data)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A link: one TCP connection that carries frames, both ends alike.
+/* A link: one TCP connection that carries frames, both ends alike, with TLS or without.
  *
  * A frame, all integers little-endian:
  *     OFFSET SIZE  MEANING
@@ -16,6 +16,7 @@
 #include "proto/base/buffer.h"
 #include "proto/base/status.h"
 #include "proto/rpc/millrace.pb-c.h"
+#include "proto/tls/tls.h"
 
 #include <uv.h>
 
@@ -29,7 +30,8 @@ struct link_handler {
     /* A whole frame; the payload is borrowed until this returns. */
     void (*on_frame)(struct link *link, void *data, uint16_t type, struct slice payload);
     /* The link has ended, from either side, and is freed when this returns. Called exactly once for
-     * every link that was connected or accepted. OK: after link_close; CLOSED: by the peer. */
+     * every link that was connected or accepted. OK: after link_close; CLOSED: by the peer;
+     * PERMISSION: a certificate was refused. */
     void (*on_closed)(struct link *link, void *data, enum status why);
 };
 
@@ -38,6 +40,11 @@ struct link_handler {
 MUST_CHECK enum status link_listen(struct link_listener **out, uv_loop_t *loop, const char *host,
                                    uint16_t port, void (*accepted)(struct link *link, void *data),
                                    void *data);
+/* link_listener_use_tls: links that are accepted from now on speak TLS, with a context for
+ * TLS_MUTUAL that stays open until the listener's last link has ended. What is sent before the
+ * handshake is over waits for it. */
+void link_listener_use_tls(struct link_listener *listener, struct tls_context *tls);
+
 uint16_t link_listener_port(const struct link_listener *listener);
 void link_listener_close(struct link_listener *listener, void (*closed)(void *data), void *data);
 
@@ -45,9 +52,10 @@ void link_listener_close(struct link_listener *listener, void (*closed)(void *da
 void link_start(struct link *link, const struct link_handler *handler, void *data);
 
 /* link_connect: resolve by DNS and connect within `timeout_ms`; exactly one of `connected` (the
- * link is started with `handler` then) and `failed` is called, later. */
+ * link is started with `handler` then) and `failed` is called, later. `tls`: NULL, or as above; the
+ * listener's certificate must be for `host`. */
 void link_connect(uv_loop_t *loop, const char *host, uint16_t port, uint32_t timeout_ms,
-                  const struct link_handler *handler, void *data,
+                  struct tls_context *tls, const struct link_handler *handler, void *data,
                   void (*connected)(struct link *link, void *data),
                   void (*failed)(void *data, enum status why));
 

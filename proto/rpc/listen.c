@@ -16,6 +16,7 @@
 
 struct link_listener {
     uv_tcp_t tcp;
+    struct tls_context *tls; /* NULL: plain */
     unsigned link_count;
     bool closed_already; /* the handle is closed, memory waits for the links */
     void (*accepted)(struct link *link, void *data);
@@ -72,7 +73,8 @@ static void connection_came(uv_stream_t *server, int status)
     }
     listener->link_count++;
     link->listener = listener;
-    link_open(link);
+    struct tls_context *tls = listener->tls;
+    link_open(link, tls != NULL ? tls_stream_new(tls, TLS_SERVER, NULL) : NULL);
     listener->accepted(link, listener->data);
     ASSERT(link->handler != NULL);
 }
@@ -128,6 +130,11 @@ enum status link_listen(struct link_listener **out, uv_loop_t *loop, const char 
     }
     *out = listener;
     return STATUS_OK;
+}
+
+void link_listener_use_tls(struct link_listener *listener, struct tls_context *tls)
+{
+    listener->tls = tls;
 }
 
 uint16_t link_listener_port(const struct link_listener *listener)

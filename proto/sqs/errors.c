@@ -33,5 +33,6 @@ const char *sqs_error_short_code(enum sqs_error_code code)
 bool sqs_error_query_header(enum sqs_error_code code)
 {
     ASSERT(code > SQS_OK && code < SQS_ERROR_COUNT);
-    return slice_starts_with(slice_of(sqs_errors[code].json_type), "com.amazonaws.sqs#");
+    return code >= SQS_ERROR_ACCESS_DENIED ||
+           slice_starts_with(slice_of(sqs_errors[code].json_type), "com.amazonaws.sqs#");
 }

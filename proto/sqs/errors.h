@@ -37,7 +37,8 @@ const char *sqs_error_text(enum sqs_protocol protocol, const struct sqs_error *e
 const char *sqs_error_short_code(enum sqs_error_code code);
 
 /* sqs_error_query_header: true if the JSON protocol sends x-amzn-query-error with this error, which
- * is so for the errors of SQS itself and not for those of the framework around it. */
+ * is so for the errors of SQS itself and for those about the caller, not for the others of the
+ * framework around it. */
 bool sqs_error_query_header(enum sqs_error_code code);
 
 #endif

@@ -76,16 +76,19 @@ class Program:
 
 
 class Broker:
-    """A broker of our own, with a worker unless that is not wanted."""
+    """A broker of our own, with a worker unless that is not wanted. With `tls`, an ssl.SSLContext,
+    its public port is asked by https."""
 
-    def __init__(self, worker=True, folder=None, broker_arguments=()):
+    def __init__(self, worker=True, folder=None, broker_arguments=(), worker_arguments=(), tls=None):
         self.folder = folder or tempfile.mkdtemp(prefix="millrace-test-")
         self.own_folder = folder is None
         # Functions run as another user below the worker's data folder.
         os.chmod(self.folder, 0o711)
         self.broker_arguments = list(broker_arguments)
+        self.worker_arguments = list(worker_arguments)
+        self.tls = tls
         self.ports = free_ports(3)
-        self.endpoint = f"http://127.0.0.1:{self.ports[0]}"
+        self.endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{self.ports[0]}"
         self.worker = None
         self.broker = None
         try:
@@ -110,18 +113,19 @@ class Broker:
         os.makedirs(folder, exist_ok=True)
         self.worker = Program("millrace-worker", [
             "--brokers", f"127.0.0.1:{self.ports[1]}", "--data-dir", folder,
-            "--memory", "4GiB", "--concurrency", str(concurrency)], self.folder)
+            "--memory", "4GiB", "--concurrency", str(concurrency), *self.worker_arguments],
+            self.folder)
         wait_for(self.has_worker, START_SECONDS, lambda: "no worker:\n" + self.worker.tail(),
                  self.worker)
 
     def is_ready(self):
         try:
-            return request(self.endpoint, "GET", "/health/ready").status == 200
+            return request(self.endpoint, "GET", "/health/ready", tls=self.tls).status == 200
         except OSError:
             return False
 
     def has_worker(self):
-        return len(status(self.endpoint).get("workers", [])) > 0
+        return len(status(self.endpoint, self.tls).get("workers", [])) > 0
 
     def stop(self):
         for program in (self.worker, self.broker):
@@ -176,10 +180,14 @@ class Response:
         return json.loads(self.body)
 
 
-def request(base, method, path, body=None, headers=None, timeout=60):
+def request(base, method, path, body=None, headers=None, timeout=60, tls=None):
     """One HTTP request exactly as given: for wire tests, where an SDK would be too helpful."""
     url = urllib.parse.urlsplit(base)
-    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=timeout)
+    if url.scheme == "https":
+        connection = http.client.HTTPSConnection(url.hostname, url.port, timeout=timeout,
+                                                 context=tls)
+    else:
+        connection = http.client.HTTPConnection(url.hostname, url.port, timeout=timeout)
     try:
         connection.request(method, path, body=body, headers=headers or {})
         raw = connection.getresponse()
@@ -188,8 +196,8 @@ def request(base, method, path, body=None, headers=None, timeout=60):
         connection.close()
 
 
-def status(base):
-    return request(base, "GET", "/status").json()
+def status(base, tls=None):
+    return request(base, "GET", "/status", tls=tls).json()
 
 
 def unique(prefix):

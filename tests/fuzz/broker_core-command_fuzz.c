@@ -20,12 +20,15 @@ static struct core *prepared(void)
                            .blob_put = {{0}, 4, 0, SLICE_LITERAL("code")}};
     struct command put = {.type = COMMAND_FUNCTION_PUT};
     put.function_put.name = SLICE_LITERAL("f");
+    struct command document = {.type = COMMAND_DOCUMENT_PUT};
+    document.document_put.name = SLICE_LITERAL("d");
     entry_begin(&entry);
     command_encode(&entry, &create);
     command_encode(&entry, &send);
     command_encode(&entry, &blob);
     command_encode(&entry, &put);
-    entry_finish(&entry, 4, 1000);
+    command_encode(&entry, &document);
+    entry_finish(&entry, 5, 1000);
     ASSERT(core_apply_entry(core, 1, buffer_slice(&entry)) == STATUS_OK);
     buffer_free(&entry);
     return core;

@@ -14,7 +14,7 @@ static const ProtobufCMessageDescriptor *const messages[] = {
     &millrace__assign__descriptor,     &millrace__result__descriptor,
     &millrace__heartbeat__descriptor,  &millrace__code_request__descriptor,
     &millrace__code_piece__descriptor, &millrace__cancel__descriptor,
-    &millrace__drain__descriptor,
+    &millrace__drain__descriptor,      &millrace__running__descriptor,
 };
 
 static void unpack(uint16_t type, struct slice payload)

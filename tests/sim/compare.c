@@ -50,6 +50,12 @@ static void on_changed(void *data)
     ((struct observed *)data)->catalog_changes++;
 }
 
+static void on_document(void *data, struct slice name)
+{
+    ASSERT(name.length > 0);
+    ((struct observed *)data)->document_changes++;
+}
+
 struct core_events observed_events(struct observed *observed)
 {
     return (struct core_events){.data = observed,
@@ -57,7 +63,8 @@ struct core_events observed_events(struct observed *observed)
                                 .body_release = on_release,
                                 .queue_ready = on_ready,
                                 .queue_gone = on_gone,
-                                .catalog_changed = on_changed};
+                                .catalog_changed = on_changed,
+                                .document_changed = on_document};
 }
 
 #define SAME(a, b)                                                                                 \
@@ -249,6 +256,28 @@ static const char *compare_mappings(const struct core *core, const struct model 
     return position == expected ? NULL : "there are more mappings, or fewer";
 }
 
+static const char *compare_documents(const struct core *core, const struct model *model)
+{
+    size_t expected = 0;
+    struct document_view view = {0};
+    for (size_t i = 0; i < MODEL_DOCUMENTS; i++) {
+        const struct model_document *document = &model->documents[i];
+        if (!document->exists)
+            continue;
+        expected++;
+        struct slice name = slice_make(document->name.bytes, document->name.length);
+        if (!core_document_get(core, name, &view))
+            return "a document is missing";
+        SAME(view.version, document->version);
+        SAME_TEXT(view.content, document->content);
+    }
+    size_t seen = 0;
+    view.name = (struct slice){0};
+    while (core_document_next(core, view.name, &view))
+        seen++;
+    return seen == expected ? NULL : "there are more documents, or fewer";
+}
+
 static const char *compare_bodies(const struct core *core, const struct observed *observed,
                                   const struct model *model)
 {
@@ -281,11 +310,13 @@ const char *compare_state(const struct core *core, const struct observed *observ
     SAME(core_next_deadline_ms(core), model_next_deadline_ms(model));
     SAME(observed->queues_gone, model->queues_gone);
     SAME(observed->catalog_changes, model->catalog_changes);
+    SAME(observed->document_changes, model->document_changes);
     struct command_bootstrap bootstrap = {0};
     SAME(core_bootstrapped(core, bootstrap.cluster_id, bootstrap.secret), model->bootstrapped);
     SAME(memcmp(&bootstrap, &model->bootstrap, sizeof bootstrap), 0);
     const char *wrong = compare_queues(core, model);
     wrong = wrong != NULL ? wrong : compare_functions(core, model);
     wrong = wrong != NULL ? wrong : compare_mappings(core, model);
+    wrong = wrong != NULL ? wrong : compare_documents(core, model);
     return wrong != NULL ? wrong : compare_bodies(core, observed, model);
 }

@@ -13,6 +13,7 @@ struct observed {
     size_t ready_count;
     uint64_t queues_gone;
     uint64_t catalog_changes;
+    uint64_t document_changes;
     bool lose_release; /* mutation: the next release is not seen */
 };
 

@@ -288,6 +288,29 @@ MAKE(mapping_delete)
     fill(generator, out->mapping_delete.uuid, UUID_BYTES, 8);
 }
 
+static uint64_t document_version(struct generator *generator, struct slice name)
+{
+    for (size_t i = 0; i < MODEL_DOCUMENTS; i++) {
+        const struct model_document *document = &generator->model->documents[i];
+        if (document->exists && model_text_is(&document->name, name))
+            return near(generator, document->version);
+    }
+    return chance(generator, 90) ? 0 : below(generator, 9);
+}
+
+MAKE(document_put)
+{
+    out->document_put.name = text(generator, "key/", 4);
+    out->document_put.version = document_version(generator, out->document_put.name);
+    out->document_put.content = text(generator, "content", 9);
+}
+MAKE(document_delete)
+{
+    out->document_delete.name = text(generator, "key/", 4);
+    if (chance(generator, 70))
+        out->document_delete.version = document_version(generator, out->document_delete.name);
+}
+
 static const struct {
     enum command_type type;
     uint32_t weight;
@@ -312,6 +335,8 @@ static const struct {
     {COMMAND_FUNCTION_USAGE, 5, make_function_usage},
     {COMMAND_MAPPING_PUT, 8, make_mapping_put},
     {COMMAND_MAPPING_DELETE, 3, make_mapping_delete},
+    {COMMAND_DOCUMENT_PUT, 6, make_document_put},
+    {COMMAND_DOCUMENT_DELETE, 3, make_document_delete},
 };
 
 void generate_command(struct generator *generator, struct command *out)

@@ -686,6 +686,18 @@ HANDLER(origin)
     UNUSED_BODY;
 }
 
+HANDLER(document_put)
+{
+    UNUSED_BODY;
+    model_document_put(model, &command->document_put, result);
+}
+
+HANDLER(document_delete)
+{
+    UNUSED_BODY;
+    model_document_delete(model, &command->document_delete, result);
+}
+
 typedef void (*handler_fn)(struct model *model, const struct command *command, struct body_ref body,
                            struct core_result *result);
 static const handler_fn handlers[] = {

@@ -10,6 +10,7 @@
 #define MODEL_FUNCTIONS 16
 #define MODEL_MAPPINGS  32
 #define MODEL_BLOBS     64
+#define MODEL_DOCUMENTS 8
 #define MODEL_PIECES    8
 #define MODEL_TEXT      48
 #define MODEL_MOVES     10
@@ -118,6 +119,13 @@ struct model_mapping {
     struct model_text config;
 };
 
+struct model_document {
+    bool exists;
+    struct model_text name;
+    struct model_text content;
+    uint64_t version;
+};
+
 struct model {
     uint64_t now_ms;
     uint64_t index;
@@ -129,6 +137,7 @@ struct model {
     struct model_blob blobs[MODEL_BLOBS];
     struct model_function functions[MODEL_FUNCTIONS];
     struct model_mapping mappings[MODEL_MAPPINGS];
+    struct model_document documents[MODEL_DOCUMENTS];
     struct core_message *received;
     uint32_t step; /* as core_set_step; and what is left of it in this entry */
     uint32_t retention_left;
@@ -141,6 +150,7 @@ struct model {
     size_t grave_count;
     uint64_t queues_gone; /* events since the beginning */
     uint64_t catalog_changes;
+    uint64_t document_changes;
 };
 
 struct model *model_new(uint32_t step);
@@ -187,6 +197,12 @@ void model_transfer(struct model_queue *from, size_t i, struct model_queue *to, 
 /* model_dedup.c: one send. */
 void model_send(struct model *model, struct model_queue *queue, const struct command_send *send,
                 struct body_ref body, struct core_result *result);
+
+/* model_document.c */
+void model_document_put(struct model *model, const struct command_document_put *put,
+                        struct core_result *result);
+void model_document_delete(struct model *model, const struct command_document_delete *delete,
+                           struct core_result *result);
 
 /* model_move.c */
 void model_move_start(struct model *model, const struct command_move_start *start,

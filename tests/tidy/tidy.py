@@ -28,25 +28,30 @@ BASE = ["proto/base"]
 CORE = BASE + ["broker/core"]
 LOG = CORE + ["broker/log"]
 REPLICATION = LOG + ["broker/peer", "broker/replication"]
-DISPATCH = REPLICATION + ["broker/dispatch", "proto/rpc"]
-API = DISPATCH + ["broker/api", "proto/http"]
-PROTO = ["proto/base", "proto/http", "proto/rpc", "proto/sqs", "proto/package"]
+DISPATCH = REPLICATION + ["broker/dispatch", "proto/rpc", "proto/tls"]
+AUTH = REPLICATION + ["broker/auth", "proto/sigv4"]
+API = DISPATCH + ["broker/api", "broker/auth", "proto/http", "proto/sigv4", "proto/tls"]
+PROTO = ["proto/base", "proto/tls", "proto/http", "proto/rpc", "proto/sqs", "proto/package",
+         "proto/sigv4"]
 LAYERS = {
     "proto/base": [],
-    "proto/http": BASE,
-    "proto/rpc": BASE,
+    "proto/tls": BASE,
+    "proto/http": BASE + ["proto/tls"],
+    "proto/rpc": BASE + ["proto/tls"],
     "proto/sqs": BASE,
     "proto/package": BASE,
+    "proto/sigv4": BASE,
     "client": PROTO,
     "client/bench": PROTO + ["client"],
     "client/cli": PROTO + ["client", "client/bench"],
     "broker/core": BASE,
     "broker/log": CORE,
-    "broker/peer": BASE,
+    "broker/peer": BASE + ["proto/tls"],
     "broker/replication": LOG + ["broker/peer"],
     "broker/inspect": LOG,
-    "broker/dispatch": REPLICATION + ["proto/rpc"],
-    "broker/api": DISPATCH + ["proto/http"],
+    "broker/dispatch": REPLICATION + ["proto/rpc", "proto/tls"],
+    "broker/auth": AUTH,
+    "broker/api": API,
     "broker/api/sqs": API + ["proto/sqs"],
     "broker/api/native": API + ["proto/sqs", "broker/api/sqs"],
     "broker/api/lambda": API + ["proto/package"],
@@ -65,6 +70,8 @@ LIBRARY_FOLDERS = {
     "seccomp.h": ["worker"],
     "sys/capability.h": ["worker"],
     "curl/curl.h": ["client"],
+    "openssl/ssl.h": ["proto/tls"],
+    "openssl/x509v3.h": ["proto/tls"],
     "lz4.h": ["broker/log"],
 }
 

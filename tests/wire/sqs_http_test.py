@@ -186,11 +186,6 @@ class Pages(unittest.TestCase):
         name = url.rpartition("/")[2]
         self.assertIn(f'millrace_queue_messages_visible{{queue="{name}"}} 1\n', text)
         self.assertIn('action="SendMessage",code="MissingParameter"}', text)
-        helped = {line.split()[2] for line in text.splitlines() if line.startswith("# HELP ")}
-        for line in text.splitlines():
-            if not line.startswith("#"):
-                self.assertIn(line.split("{")[0].split()[0], helped)
-                float(line.rpartition(" ")[2])
 
     def test_status(self):
         url = make_queue()

@@ -7,6 +7,7 @@
 #ifndef BROKER_API_LAMBDA_CALL_H
 #define BROKER_API_LAMBDA_CALL_H
 
+#include "broker/api/access.h"
 #include "broker/api/api.h"
 #include "broker/api/lambda/input.h"
 #include "broker/api/lambda/package_input.h"
@@ -26,6 +27,7 @@ struct lambda_call {
     uint64_t started_ns;
     char request_id[UUID_TEXT_LENGTH + 1];
     struct render_place place;
+    struct auth_caller caller;
 
     struct arena arena; /* everything below lives in it */
     struct slice labels[ROUTE_LABELS_MAX];

@@ -9,6 +9,7 @@
  * and goes with it, in the same entry. */
 #include "broker/api/lambda/actions.h"
 #include "broker/api/lambda/code_store.h"
+#include "broker/api/lambda/permit.h"
 #include "broker/api/lambda/settings.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
@@ -128,6 +129,10 @@ void lambda_run_function_create(struct lambda_call *call)
 {
     struct change *change = call->state;
     struct function_view view;
+    if (!call_permit_function(call, "lambda:CreateFunction", change->name.name)) {
+        call_refuse(call);
+        return;
+    }
     if (core_function_get(shard_core(api_shard(call->api)), change->name.name, &view)) {
         refuse_existing(call, change->name.name);
         return;

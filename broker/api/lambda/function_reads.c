@@ -9,6 +9,7 @@
 
 #define PAGE_MAX   50
 #define PIECES_MAX 128 /* 50 MB in pieces of 512 KiB are 100 */
+#define LOCATION_S 600
 
 void lambda_run_configuration_get(struct lambda_call *call)
 {
@@ -24,6 +25,20 @@ void lambda_run_configuration_get(struct lambda_call *call)
                                 name.qualifier.data != NULL, RENDER_STORED));
 }
 
+/* Where the package can be downloaded for some minutes, by whoever is told, as with AWS's URL. */
+static const char *code_location(struct lambda_call *call, struct slice name)
+{
+    const char *base = api_base_url(call->api, call->request);
+    const char *path =
+        arena_printf(&call->arena, "/2015-03-31/functions/%.*s/code/zip", SLICE_ARGS(name));
+    const char *host = strstr(base, "://");
+    struct slice query =
+        auth_presign(api_auth(call->api), &call->caller, slice_of(path),
+                     slice_of(host != NULL ? host + 3 : base), "lambda", LOCATION_S, &call->arena);
+    return arena_printf(&call->arena, "%s%s%s%.*s", base, path, query.length > 0 ? "?" : "",
+                        SLICE_ARGS(query));
+}
+
 void lambda_run_function_get(struct lambda_call *call)
 {
     struct function_name name;
@@ -33,9 +48,7 @@ void lambda_run_function_get(struct lambda_call *call)
         call_refuse(call);
         return;
     }
-    const char *location =
-        arena_printf(&call->arena, "%s/2015-03-31/functions/%.*s/code/zip",
-                     api_base_url(call->api, call->request), SLICE_ARGS(name.name));
+    const char *location = code_location(call, name.name);
     json_t *out = json_pack("{s:o, s:{s:s, s:s}}", "Configuration",
                             render_function(&call->arena, &call->place, &view, &config,
                                             name.qualifier.data != NULL, RENDER_STORED),

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The family of requests that is the Lambda API: everything below a path that begins with a date.
  *
- * A request is found in routes.def, decoded, and run. Bodies beyond LOOP_BYTES_MAX are decoded in a
- * pool thread: parsing 70 MB of base64 and reading a zip must not hold up everyone else's calls. */
+ * A request is found in routes.def, permitted (permit.c), decoded, and run. Bodies beyond
+ * LOOP_BYTES_MAX are decoded in a pool thread: parsing 70 MB of base64 and reading a zip must not
+ * hold up everyone else's calls. */
 #include "broker/api/lambda/actions.h"
+#include "broker/api/lambda/permit.h"
 #include "proto/base/assert.h"
+#include "proto/sigv4/hash.h"
 
 #include <stdlib.h>
 
@@ -88,6 +91,59 @@ static void decode(struct lambda_call *call)
     ASSERT(failed == 0);
 }
 
+/* ---- who calls ---- */
+
+static void permit(struct lambda_call *call, const char *body_sha256)
+{
+    if (!call_permit_caller(call, body_sha256) || !call_permit_route(call)) {
+        call_refuse(call);
+    } else if (call->route->action == LAMBDA_ACTION_NONE) {
+        call_fail(call, LAMBDA_MISSING, "Millrace %s does not have the Lambda action %s yet.",
+                  api_config(call->api)->version, call->route->name);
+    } else {
+        decode(call);
+    }
+}
+
+struct hash_job {
+    uv_work_t work;
+    struct lambda_call *call;
+    char sha256[2 * SHA256_BYTES];
+};
+
+static void hash_in_pool(uv_work_t *work)
+{
+    struct hash_job *job = CONTAINER_OF(work, struct hash_job, work);
+    hash_sha256_hex(job->call->body, job->sha256);
+}
+
+static void on_hashed(uv_work_t *work, int cancelled)
+{
+    struct hash_job *job = CONTAINER_OF(work, struct hash_job, work);
+    struct lambda_call *call = job->call;
+    if (call->request != NULL && cancelled == 0) {
+        permit(call, job->sha256);
+    } else if (call->request != NULL) {
+        call_status_failure(call, STATUS_CANCELLED);
+        call_refuse(call);
+    }
+    call_unref(call);
+}
+
+/* The hash of a large body is a signature's one expensive part. */
+static void begin(struct lambda_call *call)
+{
+    if (call->body.length <= LOOP_BYTES_MAX || !access_hash_wanted(call->api, call->request)) {
+        permit(call, NULL);
+        return;
+    }
+    struct hash_job *job = arena_alloc(&call->arena, sizeof *job);
+    job->call = call;
+    call_ref(call);
+    int failed = uv_queue_work(api_loop(call->api), &job->work, hash_in_pool, on_hashed);
+    ASSERT(failed == 0);
+}
+
 static void refuse_route(struct lambda_call *call, const struct http_request *request,
                          enum status status)
 {
@@ -122,11 +178,8 @@ static void lambda_handle(struct api *api, struct http_request *request)
         refuse_route(call, request, status);
     } else if (call->body.length > call->route->body_bytes_max) {
         refuse_size(call);
-    } else if (call->route->action == LAMBDA_ACTION_NONE) {
-        call_fail(call, LAMBDA_MISSING, "Millrace %s does not have the Lambda action %s yet.",
-                  api_config(api)->version, call->route->name);
     } else {
-        decode(call);
+        begin(call);
     }
 }
 
@@ -168,6 +221,7 @@ const struct api_family api_family_lambda = {
     .matches = lambda_matches,
     .body_bytes_max = CODE_BYTES_MAX,
     .body_limit = lambda_body_limit,
+    .reads_state = true,
     .handle = lambda_handle,
     .too_large = lambda_too_large,
     .abort = lambda_abort,

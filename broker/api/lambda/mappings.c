@@ -8,6 +8,7 @@
  * Only SQS queues are event sources. A filter is refused, because to accept and not apply it would
  * hand the function messages that it must never see. */
 #include "broker/api/lambda/actions.h"
+#include "broker/api/lambda/permit.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 
@@ -183,6 +184,9 @@ static bool check_parties(struct lambda_call *call, const struct mapping_change 
     struct function_view function;
     struct function_config config;
     struct queue_view queue;
+    if (!call_permit_source(call, change->queue_name)) {
+        return false;
+    }
     if (!core_function_get(core, change->function_name, &function)) {
         return refuse(call, "Function does not exist");
     }

@@ -27,7 +27,6 @@ static const char *const architectures[] = {"x86_64", "arm64"};
 
 static const char *const reserved_variables[] = {
     "AWS_ACCESS_KEY",
-    "AWS_ACCESS_KEY_ID",
     "AWS_DEFAULT_REGION",
     "AWS_EXECUTION_ENV",
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
@@ -38,7 +37,6 @@ static const char *const reserved_variables[] = {
     "AWS_LAMBDA_LOG_STREAM_NAME",
     "AWS_LAMBDA_RUNTIME_API",
     "AWS_REGION",
-    "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "LAMBDA_RUNTIME_DIR",
     "LAMBDA_TASK_ROOT",

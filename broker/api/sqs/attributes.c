@@ -109,7 +109,8 @@ static void extras_set(struct change *change, const char *name, struct slice val
                             json_stringn((const char *)value.data, value.length));
 }
 
-/* A policy: any JSON object, kept as it was written; empty removes it. */
+/* Kept as it was written; empty removes it. What the evaluator does not understand is refused here,
+ * or it could only guess later. */
 static bool set_json(struct change *change, const struct row *row, struct slice value)
 {
     if (value.length > POLICY_BYTES_MAX)
@@ -120,6 +121,13 @@ static bool set_json(struct change *change, const struct row *row, struct slice 
         json_decref(policy);
         if (!object)
             return bad_value(change, row);
+        const char *wrong = auth_policy_check(value, true);
+        if (wrong != NULL) {
+            *change->error =
+                sqs_error_make(change->call, SQS_ERROR_INVALID_ATTRIBUTE_VALUE,
+                               "Invalid value for the parameter Policy. Reason: %s", wrong);
+            return false;
+        }
     }
     extras_set(change, row->name, value);
     return true;

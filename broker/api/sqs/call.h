@@ -3,6 +3,7 @@
 #ifndef BROKER_API_SQS_CALL_H
 #define BROKER_API_SQS_CALL_H
 
+#include "broker/api/access.h"
 #include "broker/api/api.h"
 #include "broker/dispatch/receipt.h"
 #include "proto/sqs/codec.h"
@@ -47,6 +48,7 @@ struct sqs_call {
     const char *action_name; /* static storage */
     void *input;             /* struct of the action's input shape */
     struct slice sender_id;
+    struct auth_caller caller; /* known once the action is */
     uint8_t secret[RECEIPT_SECRET_BYTES];
     uint64_t started_ns;
     char request_id[UUID_TEXT_LENGTH + 1];

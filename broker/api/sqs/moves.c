@@ -5,7 +5,8 @@
  *
  * A handle is base64 of {"taskId":UUID,"sourceArn":ARN}, as at AWS: it holds all that is needed to
  * find the move, and nothing secret. It is shown only while the move runs, when it is of use. */
-#include "broker/api/sqs/call.h"
+#include "broker/api/sqs/moves.h"
+
 #include "broker/api/sqs/queue_name.h"
 #include "proto/base/assert.h"
 #include "proto/base/encode.h"
@@ -102,6 +103,13 @@ static bool handle_read(struct sqs_call *call, struct slice text, uint8_t id[UUI
     json_decref(object);
     buffer_free(&json);
     return ok;
+}
+
+struct slice move_handle_source(struct sqs_call *call, struct slice handle)
+{
+    uint8_t id[UUID_BYTES];
+    struct slice source_arn;
+    return handle_read(call, handle, id, &source_arn) ? source_arn : (struct slice){0};
 }
 
 /* ---- start ---- */

@@ -6,8 +6,7 @@
  *         {"Sid":LABEL,"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::ACCOUNT:root"},
  *          "Action":"SQS:SendMessage","Resource":ARN}]}
  *
- * A list of one is written as its item, as AWS does. With its last statement the policy goes. The
- * policy is stored and shown, and has no effect yet. */
+ * A list of one is written as its item, as AWS does. With its last statement the policy goes. */
 #include "broker/api/sqs/attributes.h"
 #include "broker/api/sqs/queue_name.h"
 #include "broker/api/sqs/update.h"

@@ -270,10 +270,11 @@ static void answer(struct receiving *receiving, struct slice bodies)
     sqs_reply(call, &result);
 }
 
-static void answer_nothing(struct sqs_call *call)
+static void answer_nothing(struct receiving *receiving)
 {
     struct sqs_receive_message_result none = {0};
-    sqs_reply(call, &none);
+    api_queue_counts(receiving->call->api, receiving->queue_id)->empty_receives++;
+    sqs_reply(receiving->call, &none);
 }
 
 /* ---- giving back ---- */
@@ -353,7 +354,7 @@ static void on_received(struct shard_receive *receive, enum status status,
     struct sqs_call *call = receiving->call;
     stop_waiting(receiving);
     if (status == STATUS_CANCELLED && receiving->closing) {
-        answer_nothing(call);
+        answer_nothing(receiving);
         return;
     }
     if (status != STATUS_OK) {
@@ -371,7 +372,7 @@ static void on_received(struct shard_receive *receive, enum status status,
         receiving->refs[i] = result->messages[i].body;
     }
     if (receiving->count == 0) {
-        answer_nothing(call);
+        answer_nothing(receiving);
     } else if (call->gone) {
         give_back(receiving);
     } else {

@@ -13,6 +13,8 @@
 struct sending {
     struct batch batch;
     bool fifo;
+    uint64_t queue_id;
+    uint64_t bytes[SQS_BATCH_MAX]; /* of each message, as SQS counts them */
     struct sqs_send_result_entry results[SQS_BATCH_MAX];
 };
 
@@ -68,6 +70,8 @@ static void add_message(struct sqs_call *call, const struct queue_view *queue,
     buffer_free(&bytes);
     describe(call, &record, &sending->results[i]);
     sending->results[i].id = entry->id;
+    sending->queue_id = queue->queue_id;
+    sending->bytes[i] = outgoing_bytes(out);
 }
 
 static void reply_single(struct sqs_call *call, const struct sending *sending)
@@ -118,6 +122,13 @@ static void describe_fifo(struct sqs_call *call, const struct core_result *resul
     out->sequence_number = slice_of(arena_printf(&call->arena, "%020" PRIu64, result->seq));
 }
 
+static void count_sent(struct sqs_call *call, const struct sending *sending, uint32_t i)
+{
+    struct queue_counts *counts = api_queue_counts(call->api, sending->queue_id);
+    counts->sent++;
+    counts->sent_bytes += sending->bytes[i];
+}
+
 static void on_sent(struct sqs_call *call, const struct core_result *results, uint32_t count)
 {
     struct sending *sending = call->state;
@@ -134,6 +145,8 @@ static void on_sent(struct sqs_call *call, const struct core_result *results, ui
             entry->error.code = sqs_core_error(results[entry->command].code);
         else if (sending->fifo)
             describe_fifo(call, &results[entry->command], &sending->results[i]);
+        if (results[entry->command].code == CORE_OK && !results[entry->command].duplicate)
+            count_sent(call, sending, i);
     }
     reply(call, sending);
 }

@@ -6,12 +6,13 @@
  *
  * Requests come to "/" or to a queue's own path. Everything that fails here is answered in the
  * shape of the protocol it was asked in, because an SDK that cannot parse an error shows its user
- * nothing. The order is: action known, node ready, input readable, nothing
- * missing; then the handler. Signatures are not checked; the access key only becomes the message's
- * SenderId. */
+ * nothing. The order is: action known, node ready, caller known (permit.c), input readable, nothing
+ * missing, caller allowed; then the handler. Where signatures are not checked the access key still
+ * becomes the message's SenderId. */
 #include "broker/api/sqs/call.h"
 
 #include "broker/api/sqs/cooldown.h"
+#include "broker/api/sqs/permit.h"
 #include "broker/api/sqs/queue_name.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
@@ -165,6 +166,8 @@ bool sqs_call_begin(struct sqs_call *call, enum sqs_action action)
         fail(call, SQS_ERROR_UNAVAILABLE);
         return false;
     }
+    if (!sqs_permit_caller(call))
+        return false;
     const struct sqs_shape_row *shape = &sqs_shapes[sqs_actions[call->action].input];
     call->input = arena_alloc(&call->arena, shape->bytes);
     return true;
@@ -196,7 +199,7 @@ void sqs_call_run(struct sqs_call *call)
     if (missing != NULL)
         sqs_fail(call, sqs_error_make(call, SQS_ERROR_MISSING_PARAMETER,
                                       "The request must contain the parameter %s.", missing));
-    else
+    else if (sqs_permit_action(call))
         handlers[call->action](call);
 }
 
@@ -325,6 +328,7 @@ const struct api_family api_family_sqs = {
     .too_large = sqs_too_large,
     .abort = sqs_abort,
     .closing = sqs_end_waiting,
+    .reads_state = true,
     .works_unready = true, /* answers that itself, in the protocol asked in */
     .state_new = state_new,
     .state_free = state_free,

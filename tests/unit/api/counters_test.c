@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The request counters behind /metrics: one row each, and a bound that no family can break. */
+/* The counters behind /metrics: one row each, and a bound that no family can break. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -59,11 +59,34 @@ static void too_many_kinds_become_one(void **state)
     free(counters);
 }
 
+/* Queues that are gone (here, all of them): their rows do not add up for ever. */
+static void forgets_deleted_queues(void **state)
+{
+    (void)state;
+    enum { ROWS = 100000 };
+    struct core_events events = {0};
+    struct core *core = core_new(&events);
+    struct queue_counters *counters = queue_counters_new();
+    for (uint64_t i = 1; i <= ROWS; i++) {
+        queue_counters_of(counters, core, i)->empty_receives++;
+        queue_counters_of(counters, core, i)->empty_receives++;
+        assert_int_equal(queue_counters_get(counters, i).empty_receives, 2);
+    }
+    unsigned left = 0;
+    for (uint64_t i = 1; i <= ROWS; i++)
+        left += queue_counters_get(counters, i).empty_receives > 0;
+    assert_true(left > 0 && left <= 1024);
+    assert_int_equal(queue_counters_get(counters, ROWS + 1).sent, 0);
+    queue_counters_free(counters);
+    core_free(core);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts_by_family_action_and_code),
         cmocka_unit_test(too_many_kinds_become_one),
+        cmocka_unit_test(forgets_deleted_queues),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,6 +27,7 @@ struct fixture {
     uint64_t ready_queue_id;
     uint32_t gone;
     uint32_t changed;
+    uint32_t documents_changed;
 };
 
 static inline void fixture_hold(void *data, struct body_ref ref)
@@ -57,10 +58,21 @@ static inline void fixture_changed(void *data)
     ((struct fixture *)data)->changed++;
 }
 
+static inline void fixture_document(void *data, struct slice name)
+{
+    assert_true(name.length > 0);
+    ((struct fixture *)data)->documents_changed++;
+}
+
 static inline struct core_events fixture_events(struct fixture *f)
 {
-    return (struct core_events){
-        f, fixture_hold, fixture_release, fixture_ready, fixture_gone, fixture_changed};
+    return (struct core_events){f,
+                                fixture_hold,
+                                fixture_release,
+                                fixture_ready,
+                                fixture_gone,
+                                fixture_changed,
+                                fixture_document};
 }
 
 static inline int fixture_setup(void **state)
@@ -225,6 +237,16 @@ static inline struct core_result mapping_put(struct fixture *f, uint8_t kind, ui
     queue_name[7] = (char)('0' + kind);
     command.mapping_put.queue_name = slice_of(queue_name);
     command.mapping_put.config = SLICE_LITERAL("{}");
+    return apply(f, &command);
+}
+
+static inline struct core_result document_put(struct fixture *f, const char *name, uint64_t version,
+                                              const char *content)
+{
+    struct command command = {.type = COMMAND_DOCUMENT_PUT};
+    command.document_put.name = slice_of(name);
+    command.document_put.version = version;
+    command.document_put.content = slice_of(content);
     return apply(f, &command);
 }
 

@@ -34,6 +34,7 @@ struct worker {
     Millrace__Assign *assigned[ASSIGNMENTS_MAX];
     unsigned assigned_count;
     unsigned cancelled_count;
+    char leader[64]; /* where it was sent when it was refused */
     Millrace__CodePiece *piece;
 };
 
@@ -237,7 +238,11 @@ static void worker_on_frame(struct link *link, void *data, uint16_t type, struct
     } else if (type == MILLRACE__TYPE__TYPE_WELCOME) {
         worker->welcomed = true;
     } else if (type == MILLRACE__TYPE__TYPE_REFUSED) {
+        Millrace__Refused *refused = millrace__refused__unpack(NULL, payload.length, payload.data);
+        assert_non_null(refused);
         worker->refused = true;
+        snprintf(worker->leader, sizeof worker->leader, "%s", refused->leader_address);
+        millrace__refused__free_unpacked(refused, NULL);
     } else if (type == MILLRACE__TYPE__TYPE_CANCEL) {
         worker->cancelled_count++;
     }
@@ -273,7 +278,7 @@ static void worker_say(struct worker *worker, uint16_t type, const ProtobufCMess
 static void worker_dial(struct world *world, struct worker *worker)
 {
     *worker = (struct worker){.world = world};
-    link_connect(&world->loop, "127.0.0.1", dispatch_rpc_port(world->dispatch), 5000,
+    link_connect(&world->loop, "127.0.0.1", dispatch_rpc_port(world->dispatch), 5000, NULL,
                  &worker_handler, worker, worker_connected, worker_failed);
     until(world, worker->link != NULL);
 }
@@ -327,6 +332,21 @@ static void worker_leave(struct worker *worker)
 
 /* ---- the whole ---- */
 
+static struct dispatch *world_dispatch_open(struct world *world)
+{
+    struct dispatch *dispatch = NULL;
+    struct dispatch_options options = {.loop = &world->loop,
+                                       .shard = world->shard,
+                                       .rpc_host = "127.0.0.1",
+                                       .endpoint = "http://127.0.0.1:9324",
+                                       .region = "us-east-1",
+                                       .account_id = "000000000000",
+                                       .version = "test",
+                                       .node_id = 1};
+    assert_int_equal(dispatch_open(&dispatch, &options), STATUS_OK);
+    return dispatch;
+}
+
 static int world_setup(void **state)
 {
     struct world *world = calloc(1, sizeof *world);
@@ -354,15 +374,7 @@ static int world_setup(void **state)
     until(world, world->ready);
     struct command bootstrap = {.type = COMMAND_BOOTSTRAP};
     world_call(world, &bootstrap);
-    struct dispatch_options dispatch = {.loop = &world->loop,
-                                        .shard = world->shard,
-                                        .rpc_host = "127.0.0.1",
-                                        .endpoint = "http://127.0.0.1:9324",
-                                        .region = "us-east-1",
-                                        .account_id = "000000000000",
-                                        .version = "test",
-                                        .node_id = 1};
-    assert_int_equal(dispatch_open(&world->dispatch, &dispatch), STATUS_OK);
+    world->dispatch = world_dispatch_open(world);
     dispatch_set_ready(world->dispatch, true);
     *state = world;
     return 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A raw client and a loop to run the server in, for the tests of proto/http. */
+/* A raw client and a loop to run the server in, for the tests of proto/http. With OVER_TLS defined
+ * the client speaks TLS, by the library and not by proto/tls: the same tests are run both ways. */
 #ifndef TESTS_UNIT_HTTP_CLIENT_H
 #define TESTS_UNIT_HTTP_CLIENT_H
 
@@ -8,6 +9,8 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <openssl/ssl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +22,8 @@
 struct world {
     uv_loop_t loop;
     struct http_server *server;
+    struct tls_context *tls; /* NULL: plain */
+    SSL_CTX *client_tls;
     struct http_limits limits;
     struct http_handler handler;
     bool server_closed;
@@ -35,12 +40,20 @@ struct world {
 
 struct client {
     int fd;
+    SSL *tls; /* NULL: plain */
     struct buffer in;
     bool ended; /* the server closed */
     bool reset;
 };
 
-static inline struct client client_connect(struct world *w)
+/* world_turn: let the loop run for about a millisecond. */
+static inline void world_turn(struct world *w)
+{
+    uv_run(&w->loop, UV_RUN_NOWAIT);
+    poll(NULL, 0, 1);
+}
+
+static inline struct client client_connect_plainly(struct world *w)
 {
     struct client c = {.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     struct sockaddr_in to = {.sin_family = AF_INET,
@@ -51,8 +64,52 @@ static inline struct client client_connect(struct world *w)
     return c;
 }
 
+static inline struct client client_connect(struct world *w)
+{
+    struct client c = client_connect_plainly(w);
+    if (w->tls == NULL)
+        return c;
+    fcntl(c.fd, F_SETFL, O_NONBLOCK);
+    c.tls = SSL_new(w->client_tls);
+    SSL_set_fd(c.tls, c.fd);
+    for (;;) {
+        int rc = SSL_connect(c.tls);
+        c.ended = rc != 1 && SSL_get_error(c.tls, rc) != SSL_ERROR_WANT_READ;
+        if (rc == 1 || c.ended)
+            return c;
+        world_turn(w);
+    }
+}
+
+/* As recv() and send() do. */
+static inline ssize_t tls_result(SSL *tls, int rc)
+{
+    int error = SSL_get_error(tls, rc);
+    if (rc > 0)
+        return rc;
+    if (error == SSL_ERROR_ZERO_RETURN)
+        return 0;
+    bool again = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;
+    errno = again ? EAGAIN : ECONNRESET;
+    return -1;
+}
+
+static inline ssize_t client_get(struct client *c, void *room, size_t size)
+{
+    return c->tls != NULL ? tls_result(c->tls, SSL_read(c->tls, room, (int)size))
+                          : recv(c->fd, room, size, MSG_DONTWAIT);
+}
+
+static inline ssize_t client_put(struct client *c, const void *data, size_t length)
+{
+    return c->tls != NULL ? tls_result(c->tls, SSL_write(c->tls, data, (int)length))
+                          : send(c->fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 static inline void client_close(struct client *c)
 {
+    SSL_free(c->tls);
+    c->tls = NULL;
     if (c->fd >= 0)
         close(c->fd);
     c->fd = -1;
@@ -70,7 +127,7 @@ static inline void client_reset(struct client *c)
 static inline void client_receive(struct client *c)
 {
     while (!c->ended) {
-        ssize_t got = recv(c->fd, buffer_reserve(&c->in, 65536), 65536, MSG_DONTWAIT);
+        ssize_t got = client_get(c, buffer_reserve(&c->in, 65536), 65536);
         if (got < 0 && errno == EAGAIN)
             return;
         c->reset = got < 0;
@@ -78,13 +135,6 @@ static inline void client_receive(struct client *c)
         if (got > 0)
             buffer_added(&c->in, (size_t)got);
     }
-}
-
-/* world_turn: let the loop run for about a millisecond. */
-static inline void world_turn(struct world *w)
-{
-    uv_run(&w->loop, UV_RUN_NOWAIT);
-    poll(NULL, 0, 1);
 }
 
 /* WAIT_FOR: run the loop until the condition holds; `c` may be NULL. */
@@ -107,7 +157,7 @@ static inline void client_send(struct world *w, struct client *c, const void *da
 {
     const char *at = data;
     while (length > 0) {
-        ssize_t put = send(c->fd, at, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t put = client_put(c, at, length);
         if (put < 0 && errno != EAGAIN)
             return; /* the server has closed; the test sees it when it reads */
         if (put > 0) {

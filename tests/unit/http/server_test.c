@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The HTTP server as clients see it: real sockets on loopback, polite and hostile. */
+/* The HTTP server as clients see it: real sockets on loopback, polite and slow. Built twice: with
+ * OVER_TLS all of it is said over TLS. What is refused is in refusal_test.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,142 +8,10 @@
 
 #include <cmocka.h>
 
-#include "tests/unit/http/client.h"
-
-#include "proto/base/assert.h"
+#include "tests/unit/http/world.h"
 
 #include <sys/resource.h>
 #include <sys/un.h>
-
-/* The handler: /echo gives the body back, /big gives 8 MiB, everything else names its path; with
- * `hold`, requests wait until the test answers. */
-
-static size_t body_bytes_max(void *data, const struct http_request *request)
-{
-    (void)request;
-    return ((struct world *)data)->body_bytes_max;
-}
-
-static void answer(struct http_request *request, const char *text)
-{
-    struct buffer body = {0};
-    if (slice_is(request->path, "/echo"))
-        buffer_add_slice(&body, request->body);
-    else if (slice_is(request->path, "/big"))
-        memset(buffer_reserve(&body, 8 << 20), 'b', 8 << 20), buffer_added(&body, 8 << 20);
-    else
-        buffer_add_text(&body, text);
-    const struct http_header headers[] = {
-        {SLICE_LITERAL("X-Path"), request->path},
-        {SLICE_LITERAL("X-Query"), request->query},
-        {SLICE_LITERAL("X-Method"), request->method},
-        {SLICE_LITERAL("X-Evil"), SLICE_LITERAL("a\r\nSet-Cookie: no\n\x01")},
-        {SLICE_LITERAL("Bad Name"), SLICE_LITERAL("x")},
-        {SLICE_LITERAL("content-length"), SLICE_LITERAL("99")},
-        {SLICE_LITERAL("Connection"), SLICE_LITERAL("upgrade")},
-    };
-    http_respond(request, 200, headers, ARRAY_COUNT(headers), &body);
-    assert_null(body.data);
-}
-
-static void on_request(void *data, struct http_request *request)
-{
-    struct world *w = data;
-    w->requests++;
-    w->last_body_bytes = request->body.length;
-    snprintf(w->last_path, sizeof w->last_path, "%.*s", SLICE_ARGS(request->path));
-    assert_ptr_not_equal(request->connection, NULL);
-    assert_true(strncmp(request->peer, "127.0.0.1:", 10) == 0 ||
-                strcmp(request->peer, "local") == 0);
-    assert_null(w->waiting);
-    if (w->hold) {
-        w->waiting = request;
-        request->data = w;
-    } else {
-        answer(request, "hello");
-    }
-}
-
-static void on_abort(void *data, struct http_request *request)
-{
-    struct world *w = data;
-    assert_ptr_equal(w->waiting, request);
-    assert_ptr_equal(request->data, w);
-    w->waiting = NULL;
-    w->aborts++;
-}
-
-static void on_too_large(void *data, struct http_request *request)
-{
-    struct world *w = data;
-    w->too_large++;
-    struct buffer body = {0};
-    buffer_add_text(&body, "too much");
-    http_respond(request, 400, NULL, 0, &body);
-}
-
-static void on_closed(void *data)
-{
-    ((struct world *)data)->server_closed = true;
-}
-
-static void release(struct world *w)
-{
-    struct http_request *request = w->waiting;
-    assert_non_null(request);
-    w->waiting = NULL;
-    answer(request, "late");
-}
-
-static int setup(void **state)
-{
-    struct world *w = calloc(1, sizeof *w);
-    uv_loop_init(&w->loop);
-    w->body_bytes_max = 4 << 20;
-    w->limits = http_limits_default;
-    w->limits.header_bytes_max = 4096;
-    w->handler = (struct http_handler){.data = w,
-                                       .body_bytes_max = body_bytes_max,
-                                       .on_request = on_request,
-                                       .on_abort = on_abort};
-    *state = w;
-    return 0;
-}
-
-static void serve(struct world *w)
-{
-    assert_int_equal(
-        http_server_open(&w->server, &w->loop, "127.0.0.1", 0, &w->limits, &w->handler), STATUS_OK);
-    assert_true(http_server_port(w->server) > 0);
-}
-
-static void serve_no_more(struct world *w)
-{
-    http_server_close(w->server, on_closed, w);
-    assert_false(w->server_closed);
-    WAIT_FOR(w, NULL, w->server_closed);
-    w->server = NULL;
-}
-
-static int teardown(void **state)
-{
-    struct world *w = *state;
-    if (w->server != NULL)
-        serve_no_more(w);
-    assert_int_equal(uv_run(&w->loop, UV_RUN_NOWAIT), 0);
-    assert_int_equal(uv_loop_close(&w->loop), 0);
-    free(w);
-    return 0;
-}
-
-/* One request on a connection of its own; what came back is in the client. */
-static struct client exchange(struct world *w, const char *text, size_t length)
-{
-    struct client c = client_connect(w);
-    client_send(w, &c, text, length);
-    WAIT_FOR(w, &c, c.ended || answers_in(&c.in, false) > 0);
-    return c;
-}
 
 static void test_get(void **state)
 {
@@ -346,141 +215,11 @@ static void test_pipelining_flood(void **state)
     w->hold = false;
     release(w);
     client_send(w, &c, flood.data + 300000, flood.length - 300000);
+    WAIT_FOR(w, &c, w->requests == COUNT); /* first what is cheap to ask */
     WAIT_FOR(w, &c, answers_in(&c.in, false) == COUNT);
     assert_int_equal(w->requests, COUNT);
     buffer_free(&flood);
     client_close(&c);
-}
-
-#define HOST "Host: h\r\n"
-
-static void test_malformed(void **state)
-{
-    struct world *w = *state;
-    serve(w);
-    static const struct {
-        const char *text;
-        int status;
-    } cases[] = {
-        {"GARBAGE\r\n\r\n", 400},
-        {"\x16\x03\x01\x02", 400},
-        {"GET / HTTP/1.1\r\n\r\n", 400},
-        {"GET / HTTP/1.1\r\n" HOST HOST "\r\n", 400},
-        {"GET / HTTP/1.1\r\n" HOST "Foo : bar\r\n\r\n", 400},
-        {"GET / HTTP/1.1\r\n" HOST ": bar\r\n\r\n", 400},
-        {"GET / HTTP/1.1\r\n" HOST "F\xc3\xb6o: bar\r\n\r\n", 400},
-        {"GET / HTTP/1.1\r\n" HOST "X: a\r\n b\r\n\r\n", 400},
-        {"GET / HTTP/1.1\r\n" HOST "X:\r\n\tb\r\n\r\n", 400},
-        {"GET / HTTP/1.1\r\n" HOST "X: a\rb\r\n\r\n", 400},
-        {"GET / HTTP/1.1\n" HOST "\r\n", 400},
-        {"GET / HTTP/1.1\r\nHost: h\n\r\n", 400},
-        {"GET / HTTP/1.1\r\n" HOST "X: a\x01\r\n\r\n", 400},
-        {" GET / HTTP/1.1\r\n" HOST "\r\n", 400},
-        {"GET / a HTTP/1.1\r\n" HOST "\r\n", 400},
-        {"GET /\xff HTTP/1.1\r\n" HOST "\r\n", 400},
-        {"GET /#f HTTP/1.1\r\n" HOST "\r\n", 400},
-        {"GET path HTTP/1.1\r\n" HOST "\r\n", 400},
-        {"GET http://h HTTP/1.1\r\n" HOST "\r\n", 400},
-        {"GET /\r\n" HOST "\r\n", 505},
-        {"GET / HTTP/2.0\r\n" HOST "\r\n", 505},
-        {"GET / HTTP/0.9\r\n" HOST "\r\n", 505},
-        {"CONNECT h:1 HTTP/1.1\r\n" HOST "\r\n", 501},
-        {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Content-Length: 1\r\nContent-Length: 1\r\n\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Content-Length: 1, 1\r\n\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Content-Length: +1\r\n\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Content-Length: -1\r\n\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Content-Length: 0x1\r\n\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Content-Length:\r\n\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Content-Length: 99999999999999999999\r\n\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: gzip, chunked\r\n\r\n", 501},
-        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked, gzip\r\n\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: gzip\r\n\r\n", 501},
-        {"POST / HTTP/1.0\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n-1\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0x1\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n 1\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", 400},
-        {"POST / HTTP/1.1\r\n" HOST "Expect: miracles\r\nContent-Length: 1\r\n\r\n", 417},
-    };
-    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
-        struct client c = exchange(w, cases[i].text, strlen(cases[i].text));
-        if (client_status(&c) != cases[i].status)
-            fail_msg("case %zu: %d for\n%s", i, client_status(&c), cases[i].text);
-        assert_true(client_has(&c, "Content-Length: 0\r\nConnection: close\r\n\r\n"));
-        WAIT_FOR(w, &c, c.ended);
-        assert_false(c.reset);
-        client_close(&c);
-    }
-    static const char nul[] = "GET / HTTP/1.1\r\n" HOST "X: a\0b\r\n\r\n";
-    struct client c = exchange(w, nul, sizeof nul - 1);
-    assert_int_equal(client_status(&c), 400);
-    client_close(&c);
-    assert_int_equal(w->requests, 0);
-}
-
-/* A refused request ends the connection: what was smuggled behind it is never looked at. */
-static void test_nothing_after_a_refusal(void **state)
-{
-    struct world *w = *state;
-    serve(w);
-    static const char text[] = "POST / HTTP/1.1\r\n" HOST "Content-Length: 1, 2\r\n\r\n"
-                               "GET /smuggled HTTP/1.1\r\n" HOST "\r\n";
-    struct client c = exchange(w, text, sizeof text - 1);
-    WAIT_FOR(w, &c, c.ended);
-    assert_int_equal(answers_in(&c.in, false), 1);
-    assert_int_equal(w->requests, 0);
-    client_close(&c);
-}
-
-static void expect_status(struct world *w, struct buffer *text, int status)
-{
-    struct client c = exchange(w, (char *)text->data, text->length);
-    assert_int_equal(client_status(&c), status);
-    client_close(&c);
-    buffer_free(text);
-}
-
-static void test_header_floods(void **state)
-{
-    struct world *w = *state;
-    serve(w);
-    struct buffer text = {0};
-    for (int fits = 1; fits >= 0; fits--) {
-        /* Exactly header_bytes_max, and one more. */
-        buffer_add_text(&text, "GET / HTTP/1.1\r\n" HOST "X: ");
-        while (text.length < 4096 - 4 + (fits ? 0 : 1))
-            buffer_add_byte(&text, 'x');
-        buffer_add_text(&text, "\r\n\r\n");
-        expect_status(w, &text, fits ? 200 : 431);
-    }
-    for (int fits = 1; fits >= 0; fits--) {
-        buffer_add_text(&text, "GET / HTTP/1.1\r\n" HOST);
-        for (int i = 1; i < HTTP_HEADERS_MAX + (fits ? 0 : 1); i++)
-            buffer_printf(&text, "H%d: v\r\n", i);
-        buffer_add_text(&text, "\r\n");
-        expect_status(w, &text, fits ? 200 : 431);
-    }
-    for (int i = 0; i < 5000; i++) /* blanks that no callback of the parser reports */
-        buffer_add_text(&text, "\r\n");
-    expect_status(w, &text, 431);
-    /* Endless chunk extensions and trailers. */
-    static const char chunked[] = "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n";
-    buffer_add_text(&text, chunked);
-    buffer_add_text(&text, "1;a=");
-    for (int i = 0; i < 20000; i++)
-        buffer_add_byte(&text, 'a');
-    expect_status(w, &text, 400);
-    buffer_add_text(&text, chunked);
-    buffer_add_text(&text, "0\r\nT: ");
-    for (int i = 0; i < 20000; i++)
-        buffer_add_byte(&text, 'a');
-    expect_status(w, &text, 400);
 }
 
 static void test_too_large(void **state)
@@ -589,6 +328,32 @@ static void test_slow_requests(void **state)
     client_close(&c);
 }
 
+/* Byte after byte, for ever: the time for a request counts from its first byte. */
+static void test_dripping_requests(void **state)
+{
+    struct world *w = *state;
+    w->limits.header_timeout_ms = 60;
+    w->limits.bytes_per_ms_min = 1000000;
+    serve(w);
+    static const char *const starts[] = {
+        "GET / HTTP/1.1\r\nX: ", "POST / HTTP/1.1\r\n" HOST "Content-Length: 100000\r\n\r\n",
+        "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1000;"};
+    for (size_t i = 0; i < ARRAY_COUNT(starts); i++) {
+        struct client c = client_connect(w);
+        client_say(w, &c, starts[i]);
+        unsigned dripped = 0;
+        for (; !c.ended && client_status(&c) == 0 && dripped < 5000; dripped++) {
+            client_say(w, &c, "x");
+            world_turn(w);
+            client_receive(&c);
+        }
+        assert_int_equal(client_status(&c), 408);
+        assert_true(dripped > 1 && dripped < 5000);
+        client_close(&c);
+    }
+    assert_int_equal(w->requests, 0);
+}
+
 static void test_idle(void **state)
 {
     struct world *w = *state;
@@ -692,6 +457,46 @@ static void test_connections_max(void **state)
     client_close(&c);
 }
 
+/* A client that takes nothing of its answer: it is given up, and so is one too many of them. */
+static void test_readers_that_never_read(void **state)
+{
+    struct world *w = *state;
+    w->limits.send_timeout_ms = 40;
+    w->limits.bytes_per_ms_min = 1000000;
+    serve(w);
+    struct client c = client_connect(w);
+    client_say(w, &c, "GET /big HTTP/1.1\r\n" HOST "\r\n");
+    WAIT_FOR(w, NULL, w->requests == 1 && http_server_connections(w->server) == 0);
+    client_close(&c);
+    serve_no_more(w);
+
+    w->server_closed = false;
+    w->limits.send_timeout_ms = 60000;
+    w->limits.unsent_bytes_all_max = 24 << 20; /* three of 8 MiB, less what the kernel takes */
+    serve(w);
+    struct client many[6];
+    for (unsigned i = 0; i < ARRAY_COUNT(many); i++) {
+        many[i] = client_connect(w);
+        client_say(w, &many[i], "GET /big HTTP/1.1\r\n" HOST "\r\n");
+        WAIT_FOR(w, NULL, w->requests == 2 + i);
+    }
+    WAIT_FOR(w, NULL, http_server_connections(w->server) < ARRAY_COUNT(many));
+    unsigned whole = 0;
+    for (unsigned i = 0; i < ARRAY_COUNT(many); i++) {
+        WAIT_FOR(w, &many[i], many[i].ended || answers_in(&many[i].in, false) == 1);
+        whole += answers_in(&many[i].in, false) == 1;
+        client_close(&many[i]);
+    }
+    assert_true(whole >= 3 && whole < ARRAY_COUNT(many));
+    /* What was waited for is not counted for ever. */
+    WAIT_FOR(w, NULL, http_server_connections(w->server) == 0);
+    for (int i = 0; i < 4; i++) {
+        c = exchange(w, "GET /big HTTP/1.1\r\n" HOST "\r\n", 30);
+        assert_int_equal(client_status(&c), 200);
+        client_close(&c);
+    }
+}
+
 static void test_slow_reader(void **state)
 {
     struct world *w = *state;
@@ -712,6 +517,108 @@ static void test_slow_reader(void **state)
     WAIT_FOR(w, NULL, http_server_connections(w->server) == 0);
     assert_int_equal(w->aborts, 0);
 }
+
+#ifdef OVER_TLS
+
+/* Who does not come to an end with the handshake is sent away, whatever was said. */
+static void test_half_handshakes(void **state)
+{
+    struct world *w = *state;
+    w->limits.header_timeout_ms = 50;
+    serve(w);
+    /* A record's head, and the start of a client's hello that never goes on. */
+    static const char *const starts[] = {"", "\x16", "\x16\x03\x01\x02\x01\x01\x01\xfc\x03\x03"};
+    for (size_t i = 0; i < ARRAY_COUNT(starts); i++) {
+        struct client c = client_connect_plainly(w);
+        client_say(w, &c, starts[i]);
+        WAIT_FOR(w, &c, c.ended);
+        assert_int_equal(c.in.length, 0);
+        client_close(&c);
+    }
+    assert_int_equal(w->requests, 0);
+    assert_int_equal(http_server_connections(w->server), 0);
+}
+
+static void test_leaving_in_the_handshake(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    for (int i = 0; i < 4; i++) {
+        struct client c = client_connect_plainly(w);
+        if (i % 2 == 0)
+            client_say(w, &c, "\x16\x03\x01\x02");
+        WAIT_FOR(w, NULL, http_server_connections(w->server) == 1);
+        if (i / 2 == 0)
+            client_close(&c);
+        else
+            client_reset(&c);
+        WAIT_FOR(w, NULL, http_server_connections(w->server) == 0);
+    }
+    struct client c = client_connect_plainly(w);
+    WAIT_FOR(w, NULL, http_server_connections(w->server) == 1);
+    http_server_stop_accepting(w->server);
+    WAIT_FOR(w, &c, c.ended);
+    client_close(&c);
+}
+
+static void test_other_protocols(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    struct client c = client_connect_plainly(w);
+    client_say(w, &c, "GET /secret HTTP/1.1\r\n" HOST "\r\n");
+    WAIT_FOR(w, &c, c.ended);
+    assert_int_equal(client_status(&c), 400);
+    assert_true(client_has(&c, "\r\n\r\nThis port speaks HTTPS only.\n"));
+    assert_false(c.reset);
+    client_close(&c);
+    c = client_connect_plainly(w);
+    client_say(w, &c, "SSH-2.0-OpenSSH_9.2p1 Debian\r\n");
+    WAIT_FOR(w, &c, c.ended);
+    assert_int_equal(client_status(&c), 0);
+    assert_false(c.reset);
+    client_close(&c);
+    assert_int_equal(w->requests, 0);
+}
+
+/* Bytes that are no record, in the middle of a connection and while a large answer goes out. */
+static void test_garbage_later(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    static const char *const paths[] = {"GET / HTTP/1.1\r\n" HOST "\r\n",
+                                        "GET /big HTTP/1.1\r\n" HOST "\r\n"};
+    for (unsigned i = 0; i < 2; i++) {
+        struct client c = client_connect(w);
+        client_say(w, &c, paths[i]);
+        WAIT_FOR(w, NULL, w->requests == i + 1);
+        static const char garbage[] = "this is no record at all";
+        assert_true(send(c.fd, garbage, sizeof garbage, MSG_NOSIGNAL) > 0);
+        WAIT_FOR(w, NULL, http_server_connections(w->server) == 0);
+        client_close(&c);
+    }
+    assert_int_equal(w->aborts, 0);
+}
+
+/* The client's word that it is done, without closing the socket. */
+static void test_close_notify(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    struct client c = exchange(w, "GET / HTTP/1.1\r\n" HOST "\r\n", 27);
+    SSL_shutdown(c.tls);
+    WAIT_FOR(w, NULL, http_server_connections(w->server) == 0);
+    client_close(&c);
+    w->hold = true;
+    c = client_connect(w);
+    client_say(w, &c, "GET / HTTP/1.1\r\n" HOST "\r\n");
+    WAIT_FOR(w, &c, w->waiting != NULL);
+    SSL_shutdown(c.tls);
+    WAIT_FOR(w, NULL, w->aborts == 1);
+    client_close(&c);
+}
+
+#else
 
 /* Out of descriptors: the loop must rest, and service resumes. */
 static void test_out_of_descriptors(void **state)
@@ -780,6 +687,8 @@ static void test_open_fd(void **state)
     client_close(&c);
 }
 
+#endif
+
 #define WITH(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -793,22 +702,29 @@ int main(void)
         WITH(test_keep_alive),
         WITH(test_pipelining),
         WITH(test_pipelining_flood),
-        WITH(test_malformed),
-        WITH(test_nothing_after_a_refusal),
-        WITH(test_header_floods),
         WITH(test_too_large),
         WITH(test_too_large_while_sending),
         WITH(test_expect_continue),
         WITH(test_slow_requests),
+        WITH(test_dripping_requests),
         WITH(test_idle),
         WITH(test_abort),
         WITH(test_half_requests_are_no_aborts),
         WITH(test_stop_accepting),
         WITH(test_connections_max),
+        WITH(test_readers_that_never_read),
         WITH(test_slow_reader),
+#ifdef OVER_TLS
+        WITH(test_half_handshakes),
+        WITH(test_leaving_in_the_handshake),
+        WITH(test_other_protocols),
+        WITH(test_garbage_later),
+        WITH(test_close_notify),
+#else
         WITH(test_out_of_descriptors),
         WITH(test_open_errors),
         WITH(test_open_fd),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

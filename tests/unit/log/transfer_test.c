@@ -57,10 +57,10 @@ static void what_was_sent_is_there(void **state)
 static void cuts(void **state)
 {
     struct pair *p = *state;
-    static const size_t limits[] = {1, 5000, 70000, 100u << 20};
+    static const size_t limits[] = {1, 9000, 70000, 100u << 20};
     for (size_t i = 0; i < 4; i++) {
         p->limit = limits[i];
-        p->piece = 3999 + limits[i] % 300000;
+        p->piece = 14999 + limits[i] % 300000;
         uint64_t keep = KEEP - 5 * i;
         assert_int_equal(transfer(p, keep), STATUS_OK);
         assert_installed(p, keep);
@@ -253,14 +253,14 @@ static void damaged_bodies(void **state)
     struct buffer copy = {0};
     size_t refused = 0;
     struct log_incoming_stats stats;
-    for (size_t at = 0; at < piece.length; at += at < 200 ? 1 : 37) {
+    for (size_t at = 0; at < piece.length; at += at < 200 ? 1 : 97) {
         buffer_clear(&copy);
         buffer_add_slice(&copy, buffer_slice(&piece));
         copy.data[at] ^= (uint8_t)(1u << at % 8);
         refused += give_bodies(p, buffer_slice(&copy)) == STATUS_CORRUPT ? 1 : 0;
     }
     assert_true(refused > 200);
-    for (size_t length = 1; length < piece.length; length += 97)
+    for (size_t length = 1; length < piece.length; length += 197)
         assert_int_equal(give_bodies(p, slice_make(piece.data, length)), STATUS_CORRUPT);
     log_incoming_stats(p->incoming, &stats);
     assert_int_equal(stats.entries, 0);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Transports between nodes: order, size, bounds, who may connect, and every way to end. */
+/* Transports between nodes: order, size, bounds, who may connect, and every way to end. Built
+ * twice: with OVER_TLS the nodes speak TLS, and what a raw client shows in the clear is left out.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -305,6 +307,8 @@ static void test_features(void **state)
     expect_refusal(w, a, b, REFUSAL_FEATURES);
 }
 
+#ifndef OVER_TLS
+
 /* A refused node does not dial in a tight loop. */
 static void test_refused_waits(void **state)
 {
@@ -450,6 +454,8 @@ static void test_silence_is_noticed(void **state)
     close(fd);
 }
 
+#endif
+
 /* A node that was stopped itself does not give its peers up for what it has not heard meanwhile. */
 static void test_own_pause_is_forgiven(void **state)
 {
@@ -460,6 +466,8 @@ static void test_own_pause_is_forgiven(void **state)
     world_run(w, 300);
     assert_int_equal(a->downs[2] + b->downs[1], 0);
 }
+
+#ifndef OVER_TLS
 
 /* The node with the higher id lets a second connection wait until the first turns out dead. */
 static void test_second_waits_for_the_first(void **state)
@@ -518,6 +526,8 @@ static void test_slow_reader(void **state)
     free(letters);
     free(body);
 }
+
+#endif
 
 /* One message alone may be larger than the bound. */
 static void test_bound_lets_one_pass(void **state)
@@ -587,6 +597,77 @@ static void test_address_in_use(void **state)
     assert_int_equal(peers_tcp_open(&peers, &options), STATUS_INVALID);
 }
 
+#ifdef OVER_TLS
+
+/* A node with another certificate is not let in, and learns that it is the certificate. */
+static void refused_by_certificate(struct world *w, const char *role, const char *peer_role)
+{
+    struct node *a = node_open(w, 1);
+    struct peers_tcp_options options = node_defaults(w, 2);
+    options.tls = credentials_open(&w->credentials, &w->loop, role, peer_role);
+    struct node *b = node_open_as(w, &options);
+    know(b, a);
+    WAIT_FOR(w, about(b, 1).failed == STATUS_PERMISSION);
+    node_close(b);
+    b = node_open_as(w, &options);
+    know(a, b);
+    WAIT_FOR(w, about(a, 2).failed == STATUS_PERMISSION);
+    assert_int_equal(a->ups[2] + b->ups[1], 0);
+    node_close(b);
+    tls_context_close(options.tls, NULL, NULL);
+}
+
+static void test_a_worker_is_no_broker(void **state)
+{
+    refused_by_certificate(*state, TLS_ROLE_WORKER, TLS_ROLE_BROKER);
+}
+
+static void test_another_authority(void **state)
+{
+    struct world *w = *state;
+    struct credentials ours = w->credentials;
+    credentials_make(&w->credentials);
+    refused_by_certificate(w, TLS_ROLE_BROKER, TLS_ROLE_BROKER);
+    credentials_remove(&w->credentials);
+    w->credentials = ours;
+}
+
+static void test_another_host(void **state)
+{
+    struct world *w = *state;
+    struct node *a = node_open(w, 1);
+    struct node *b = node_open(w, 2);
+    char address[32];
+    snprintf(address, sizeof address, "127.0.1:%u", peers_tcp_port(b->peers)); /* 127.0.0.1 */
+    peers_set_address(a->peers, 2, address);
+    WAIT_FOR(w, about(a, 2).failed == STATUS_PERMISSION);
+    assert_int_equal(a->ups[2], 0);
+}
+
+/* A node without TLS, on either side. */
+static void test_in_the_clear(void **state)
+{
+    struct world *w = *state;
+    struct node *a = node_open(w, 1);
+    struct peers_tcp_options options = node_defaults(w, 2);
+    options.tls = NULL;
+    struct node *b = node_open_as(w, &options);
+    know(a, b);
+    know(b, a);
+    WAIT_FOR(w, about(a, 2).failed != STATUS_OK && about(b, 1).failed != STATUS_OK);
+    assert_int_equal(a->ups[2] + b->ups[1], 0);
+    int fd = raw_connect(peers_tcp_port(a->peers));
+    struct hello hello = raw_identity(2, 1, 77);
+    struct buffer answer = {0};
+    raw_hello(fd, &hello);
+    int kind = raw_read(w, fd, 7000, &answer);
+    assert_true(kind != PEER_FRAME_HELLO && kind != PEER_FRAME_READY);
+    buffer_free(&answer);
+    close(fd);
+}
+
+#endif
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -607,14 +688,21 @@ int main(void)
         TEST(test_lost_data),
         TEST(test_id_in_use),
         TEST(test_features),
+        TEST(test_own_pause_is_forgiven),
+#ifdef OVER_TLS
+        TEST(test_a_worker_is_no_broker),
+        TEST(test_another_authority),
+        TEST(test_another_host),
+        TEST(test_in_the_clear),
+#else
         TEST(test_refused_waits),
         TEST(test_garbage),
         TEST(test_out_of_turn),
         TEST(test_silent_strangers),
         TEST(test_silence_is_noticed),
-        TEST(test_own_pause_is_forgiven),
         TEST(test_second_waits_for_the_first),
         TEST(test_slow_reader),
+#endif
         TEST(test_bound_lets_one_pass),
         TEST(test_close_ends_sends),
         TEST(test_leave_within_a_handler),

@@ -10,6 +10,7 @@
 #include "proto/base/assert.h"
 #include "proto/base/bytes.h"
 #include "proto/base/clock.h"
+#include "tests/unit/tls/credentials.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -42,6 +43,8 @@ struct node {
 struct world {
     uv_loop_t loop;
     struct node nodes[NODES_MAX]; /* by id */
+    struct credentials credentials;
+    struct tls_context *tls; /* of all nodes; NULL: plain */
     unsigned sends_ok, sends_unavailable, sends_busy, sends_closed;
 };
 
@@ -117,6 +120,7 @@ static inline struct peers_tcp_options node_defaults(struct world *w, uint64_t i
 {
     return (struct peers_tcp_options){.loop = &w->loop,
                                       .node_id = id,
+                                      .tls = w->tls,
                                       .host = "127.0.0.1",
                                       .cluster_id = {9, 9},
                                       .data_id = {(uint8_t)id},
@@ -206,6 +210,10 @@ static inline int setup(void **state)
 {
     struct world *w = calloc(1, sizeof *w);
     uv_loop_init(&w->loop);
+#ifdef OVER_TLS
+    credentials_make(&w->credentials);
+    w->tls = credentials_open(&w->credentials, &w->loop, TLS_ROLE_BROKER, TLS_ROLE_BROKER);
+#endif
     *state = w;
     return 0;
 }
@@ -217,6 +225,9 @@ static inline int teardown(void **state)
         node_close(&w->nodes[i]);
         buffer_free(&w->nodes[i].kept);
     }
+    if (w->tls != NULL)
+        tls_context_close(w->tls, NULL, NULL);
+    credentials_remove(&w->credentials);
     WAIT_FOR(w, !uv_loop_alive(&w->loop));
     assert_int_equal(uv_loop_close(&w->loop), 0);
     free(w);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Links between two ends in one loop: order, size, flush, and every way to end. */
+/* Links between two ends in one loop: order, size, flush, and every way to end. Built twice: with
+ * OVER_TLS the links speak TLS. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +11,7 @@
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 #include "proto/rpc/link.h"
+#include "tests/unit/tls/credentials.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -32,6 +34,9 @@ struct end {
 struct world {
     uv_loop_t loop;
     struct link_listener *listener;
+    struct credentials credentials;
+    struct tls_context *broker_tls; /* NULL, both: plain */
+    struct tls_context *worker_tls;
     struct end client;
     struct end server;
     unsigned accepted;
@@ -117,8 +122,20 @@ static int setup(void **state)
     struct world *w = calloc(1, sizeof *w);
     uv_loop_init(&w->loop);
     assert_int_equal(link_listen(&w->listener, &w->loop, "127.0.0.1", 0, accepted, w), STATUS_OK);
+#ifdef OVER_TLS
+    credentials_make(&w->credentials);
+    w->broker_tls = credentials_open(&w->credentials, &w->loop, TLS_ROLE_BROKER, TLS_ROLE_WORKER);
+    w->worker_tls = credentials_open(&w->credentials, &w->loop, TLS_ROLE_WORKER, TLS_ROLE_BROKER);
+    link_listener_use_tls(w->listener, w->broker_tls);
+#endif
     *state = w;
     return 0;
+}
+
+static void tls_done(struct tls_context *context)
+{
+    if (context != NULL)
+        tls_context_close(context, NULL, NULL);
 }
 
 static int teardown(void **state)
@@ -129,6 +146,9 @@ static int teardown(void **state)
         link_close(w->client.link);
     if (w->server.link != NULL)
         link_close(w->server.link);
+    tls_done(w->broker_tls);
+    tls_done(w->worker_tls);
+    credentials_remove(&w->credentials);
     WAIT_FOR(w, !uv_loop_alive(&w->loop));
     assert_true(w->listener_closed);
     assert_int_equal(w->client.closed, w->connected);
@@ -139,8 +159,8 @@ static int teardown(void **state)
 
 static void pair(struct world *w)
 {
-    link_connect(&w->loop, "localhost", link_listener_port(w->listener), 5000, &handler, &w->client,
-                 connected, failed);
+    link_connect(&w->loop, "localhost", link_listener_port(w->listener), 5000, w->worker_tls,
+                 &handler, &w->client, connected, failed);
     assert_int_equal(w->connected, 0);
     WAIT_FOR(w, w->failed > 0 || (w->connected == 1 && w->accepted == 1));
     assert_int_equal(w->failed, 0);
@@ -260,6 +280,65 @@ static void test_garbage(void **state)
     close(fd);
 }
 
+#ifdef OVER_TLS
+
+/* Come in with a certificate that is not wanted: both ends learn it, and no frame is delivered. */
+static void refused(struct world *w, const char *role, const char *peer_role, const char *host)
+{
+    struct tls_context *tls = credentials_open(&w->credentials, &w->loop, role, peer_role);
+    link_connect(&w->loop, host, link_listener_port(w->listener), 5000, tls, &handler, &w->client,
+                 connected, failed);
+    WAIT_FOR(w, w->connected == 1);
+    assert_int_equal(send_heartbeat(w->client.link, 1), STATUS_OK);
+    WAIT_FOR(w, w->client.closed == 1 && w->server.closed == 1);
+    assert_int_equal(w->server.frames, 0);
+    assert_int_equal(w->server.why, STATUS_PERMISSION);
+    assert_int_equal(w->client.why, STATUS_PERMISSION);
+    tls_context_close(tls, NULL, NULL);
+}
+
+static void test_refuses_a_role(void **state)
+{
+    refused(*state, TLS_ROLE_BROKER, TLS_ROLE_BROKER, "localhost");
+}
+
+static void test_refuses_to_talk_to_another_role(void **state)
+{
+    refused(*state, TLS_ROLE_WORKER, TLS_ROLE_WORKER, "localhost");
+}
+
+static void test_refuses_to_talk_to_another_host(void **state)
+{
+    refused(*state, TLS_ROLE_WORKER, TLS_ROLE_BROKER, "127.0.1"); /* resolves to 127.0.0.1 */
+}
+
+static void test_refuses_another_authority(void **state)
+{
+    struct world *w = *state;
+    struct credentials ours = w->credentials;
+    credentials_make(&w->credentials);
+    refused(w, TLS_ROLE_WORKER, TLS_ROLE_BROKER, "localhost");
+    credentials_remove(&w->credentials);
+    w->credentials = ours;
+}
+
+/* Who never gets to the end of a handshake, and links that are closed in the middle of one. */
+static void test_half_handshake(void **state)
+{
+    struct world *w = *state;
+    int fd = raw_connect(w);
+    assert_int_equal(send(fd, "\x16\x03\x01\x02", 4, MSG_NOSIGNAL), 4);
+    assert_int_equal(send_heartbeat(w->server.link, 1), STATUS_OK);
+    link_close(w->server.link);
+    WAIT_FOR(w, w->server.closed == 1);
+    assert_int_equal(w->server.why, STATUS_OK);
+    char byte;
+    assert_int_equal(recv(fd, &byte, 1, 0), 0); /* not a byte in the clear */
+    close(fd);
+}
+
+#else
+
 static void test_half_frame_then_reset(void **state)
 {
     struct world *w = *state;
@@ -282,6 +361,8 @@ static void test_half_frame_then_reset(void **state)
     buffer_free(&frame);
 }
 
+#endif
+
 /* A peer that neither reads nor closes cannot hold up link_close. */
 static void test_close_is_bounded(void **state)
 {
@@ -303,21 +384,21 @@ static void test_connect_failures(void **state)
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
     assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &length), 0);
-    link_connect(&w->loop, "127.0.0.1", ntohs(at.sin_port), 5000, &handler, &w->client, connected,
-                 failed);
+    link_connect(&w->loop, "127.0.0.1", ntohs(at.sin_port), 5000, NULL, &handler, &w->client,
+                 connected, failed);
     assert_int_equal(w->failed, 0);
     WAIT_FOR(w, w->failed == 1);
     assert_int_equal(w->failed_why, STATUS_CLOSED);
     close(fd);
 
-    link_connect(&w->loop, "host.invalid", 1, 5000, &handler, &w->client, connected, failed);
+    link_connect(&w->loop, "host.invalid", 1, 5000, NULL, &handler, &w->client, connected, failed);
     WAIT_FOR(w, w->failed == 2);
     assert_true(w->failed_why == STATUS_NOT_FOUND || w->failed_why == STATUS_TIMEOUT);
 
     char long_name[2000];
     memset(long_name, 'a', sizeof long_name);
     long_name[sizeof long_name - 1] = 0;
-    link_connect(&w->loop, long_name, 1, 5000, &handler, &w->client, connected, failed);
+    link_connect(&w->loop, long_name, 1, 5000, NULL, &handler, &w->client, connected, failed);
     assert_int_equal(w->failed, 2);
     WAIT_FOR(w, w->failed == 3);
     assert_int_equal(w->connected, 0);
@@ -338,8 +419,8 @@ static void test_connect_timeout(void **state)
         fill[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
         (void)!connect(fill[i], (struct sockaddr *)&at, sizeof at);
     }
-    link_connect(&w->loop, "127.0.0.1", ntohs(at.sin_port), 50, &handler, &w->client, connected,
-                 failed);
+    link_connect(&w->loop, "127.0.0.1", ntohs(at.sin_port), 50, NULL, &handler, &w->client,
+                 connected, failed);
     WAIT_FOR(w, w->failed == 1);
     assert_int_equal(w->failed_why, STATUS_TIMEOUT);
     for (size_t i = 0; i < ARRAY_COUNT(fill); i++)
@@ -370,7 +451,15 @@ int main(void)
         WITH(test_close_flushes),
         WITH(test_close_within_a_frame),
         WITH(test_garbage),
+#ifdef OVER_TLS
+        WITH(test_refuses_a_role),
+        WITH(test_refuses_to_talk_to_another_role),
+        WITH(test_refuses_to_talk_to_another_host),
+        WITH(test_refuses_another_authority),
+        WITH(test_half_handshake),
+#else
         WITH(test_half_frame_then_reset),
+#endif
         WITH(test_close_is_bounded),
         WITH(test_connect_failures),
         WITH(test_connect_timeout),

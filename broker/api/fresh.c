@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/api/fresh.h"
+
+#include "broker/replication/shard.h"
+#include "proto/base/assert.h"
+
+#include <stdlib.h>
+#include <utlist.h>
+
+struct fresh {
+    struct shard_sync sync;
+    struct fresh **list;
+    struct api *api;
+    struct http_request *request; /* NULL: its client has gone */
+    void (*go)(struct api *api, struct http_request *request);
+    struct fresh *prev;
+    struct fresh *next;
+};
+
+static void on_synced(struct shard_sync *sync, enum status status)
+{
+    struct fresh *fresh = sync->data;
+    (void)status;
+    if (fresh->list != NULL)
+        DL_DELETE(*fresh->list, fresh);
+    if (fresh->request != NULL)
+        fresh->go(fresh->api, fresh->request);
+    free(fresh);
+}
+
+void fresh_wait(struct fresh **list, struct api *api, struct http_request *request,
+                void (*go)(struct api *api, struct http_request *request))
+{
+    struct fresh *fresh = calloc(1, sizeof *fresh);
+    ASSERT(fresh != NULL);
+    fresh->list = list;
+    fresh->api = api;
+    fresh->request = request;
+    fresh->go = go;
+    fresh->sync = (struct shard_sync){.done = on_synced, .data = fresh};
+    DL_APPEND(*list, fresh);
+    shard_sync(api_shard(api), &fresh->sync);
+}
+
+bool fresh_abort(struct fresh *list, const struct http_request *request)
+{
+    struct fresh *fresh;
+    DL_FOREACH(list, fresh)
+    {
+        if (fresh->request == request) {
+            fresh->request = NULL;
+            return true;
+        }
+    }
+    return false;
+}
+
+void fresh_detach(struct fresh **list)
+{
+    struct fresh *fresh;
+    DL_FOREACH(*list, fresh)
+    {
+        fresh->request = NULL;
+        fresh->list = NULL;
+    }
+    *list = NULL;
+}

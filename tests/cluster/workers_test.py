@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Functions while brokers die: workers find the leader, and what they run is not run twice."""
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from cluster import BIN, Cluster, wait_for  # noqa: E402
+
+NODES = (1, 2, 3)
+FUNCTION = """
+import time
+def handler(event, context):
+    seconds = float(event["Records"][0]["body"])
+    print("begins", event["Records"][0]["messageId"], flush=True)
+    time.sleep(seconds)
+    print("ends", event["Records"][0]["messageId"], flush=True)
+"""
+
+
+class Workers(unittest.TestCase):
+    def setUp(self):
+        self.cluster = Cluster(nodes=3, workers=1)
+        self.addCleanup(self.cluster.close)
+        self.cluster.up()
+        wait_for("the worker", lambda: self.leader_status()["workers"])
+
+    def leader(self):
+        """The node that says that it leads, and its status."""
+        for node in NODES:
+            status, about = self.cluster.get(node, "/status")
+            if status == 200 and about.get("leads"):
+                return node, about
+        return None, {"workers": [], "functions": []}
+
+    def leader_status(self):
+        return self.leader()[1]
+
+    def deploy(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "app.py"), "w", encoding="ascii") as file:
+                file.write(FUNCTION)
+            for words in (["queue", "create", "work", "--visibility", "60"],
+                          ["function", "deploy", folder, "--name", "sleeper", "--runtime",
+                           "python3.11", "--handler", "app.handler", "--timeout", "30", "--queue",
+                           "work", "--batch-size", "1"]):
+                done = subprocess.run(
+                    [os.path.join(BIN, "millrace"), *words, "--endpoint",
+                     f"http://127.0.0.1:{self.cluster.port}"],
+                    capture_output=True, text=True, check=False, timeout=60)
+                self.assertEqual(done.returncode, 0, done.stderr + self.cluster.logs())
+
+    def log(self):
+        path = os.path.join(self.cluster.dir, "worker-1/data/logs/sleeper.log")
+        if not os.path.exists(path):
+            return []
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return [line.split()[-2] for line in file if "begins" in line or "ends" in line]
+
+    def begun(self):
+        return sum(word.endswith("begins") for word in self.log())
+
+    def ended(self):
+        return sum(word.endswith("ends") for word in self.log())
+
+    def send(self, body):
+        status, answer = self.cluster.sqs(3, "SendMessage", MessageBody=body,
+                                          QueueUrl=self.cluster.queue_url("work"))
+        self.assertEqual(status, 200, answer)
+
+    def left(self, node):
+        _, answer = self.cluster.sqs(node, "GetQueueAttributes", AttributeNames=["All"],
+                                     QueueUrl=self.cluster.queue_url("work"))
+        found = (answer or {}).get("Attributes", {})
+        return sum(int(found.get(name, 1)) for name in (
+            "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"))
+
+    def test_a_leader_dies_while_functions_run(self):
+        self.deploy()
+        for _ in range(3):
+            self.send("4")
+        wait_for("the functions to begin", lambda: self.begun() == 3)
+        old, _ = self.leader()
+        self.cluster.script("kill", str(old))
+        began = time.monotonic()
+        new = wait_for("another leader with the worker",
+                       lambda: self.leader_status()["workers"] and self.leader()[0])
+        self.assertLess(time.monotonic() - began, 10)
+        wait_for("the queue to be empty", lambda: self.left(new) == 0)
+        self.assertEqual((self.begun(), self.ended()), (3, 3))
+        used = self.leader_status()["functions"][0]["usage"]["invocations"]
+        self.assertEqual(used, 3)
+        self.cluster.script("restart", str(old))
+        self.send("0")
+        wait_for("one more", lambda: self.ended() == 4)
+
+    def test_a_worker_and_its_leader_die_together(self):
+        """Its messages are back after their short lease, not after the visibility timeout."""
+        self.deploy()
+        self.send("20")
+        wait_for("the function to begin", lambda: self.begun() == 1)
+        old, _ = self.leader()
+        self.cluster.script("kill", "worker-1")
+        self.cluster.script("kill", str(old))
+        died = time.monotonic()
+        self.cluster.script("restart", "worker-1")
+        wait_for("the function to begin again", lambda: self.begun() == 2)
+        self.assertLess(time.monotonic() - died, 25)  # the visibility timeout is 60 s
+
+
+if __name__ == "__main__":
+    unittest.main()
