@@ -2,20 +2,22 @@
 /* One broker process.
  *
  * Opening goes from the bottom up: data folder and its lock, certificates, the way to other nodes,
- * shard, public port, dispatcher (which tells workers the public port's number). Closing goes from
- * the top down, each step after the one before has called back: the public port finishes what it
- * answers, the dispatcher gives back what workers hold, the shard writes what is under way, the
- * connections to other nodes end. Then the loop runs empty and node_run returns.
+ * shard, public port, dispatcher (which tells workers the public port's number), native clients.
+ * Closing goes from the top down, each step after the one before has called back: native clients
+ * and then the public port finish what they answer, the dispatcher gives back what workers hold,
+ * the shard writes what is under way, the connections to other nodes end. Then the loop runs empty
+ * and node_run returns.
  *
  * This file wires and does not decide: requests belong to the families it registers, work to the
  * dispatcher, state to the shard.
  *
- *     start ──shard ready──> serving ──SIGTERM──> api ──> dispatcher ──> shard ──> cluster ──> exit
- * 0
+ *     start ──shard ready──> serving ──SIGTERM──> native ──> api ──> dispatcher ──> shard ──>
+ * cluster ──> exit 0
  */
 #include "broker/node.h"
 
 #include "broker/api/api.h"
+#include "broker/api/native/native.h"
 #include "broker/cluster.h"
 #include "broker/dispatch/dispatch.h"
 #include "broker/log/log.h"
@@ -58,6 +60,7 @@ struct node {
     struct auth *auth;
     struct api *api;
     struct dispatch *dispatch;
+    struct native *native;
     bool stopping;
     struct shard_change handover;
     int code; /* of the process */
@@ -258,12 +261,24 @@ static void api_closed(void *data)
         close_shard(node);
 }
 
-static void close_api(struct node *node)
+static void native_closed(void *data)
 {
+    struct node *node = data;
+    node->native = NULL;
+    if (node->dispatch != NULL)
+        dispatch_set_clients(node->dispatch, NULL, NULL);
     if (node->api != NULL)
         api_close(node->api, API_GRACE_MS, api_closed, node);
     else
         api_closed(node);
+}
+
+static void close_api(struct node *node)
+{
+    if (node->native != NULL)
+        native_close(node->native, API_GRACE_MS, native_closed, node);
+    else
+        native_closed(node);
 }
 
 static void on_handed_over(struct shard_change *change, enum status status)
@@ -423,6 +438,8 @@ static int open_dispatch(struct node *node, const char *http_host, const char *h
         return cannot_listen("--rpc", node->options->rpc, status);
     }
     api_set_dispatch(node->api, node->dispatch);
+    node->native = native_open(node->api);
+    dispatch_set_clients(node->dispatch, native_accept, node->native);
     return EX_OK;
 }
 

@@ -4,6 +4,7 @@
 #
 #   deploy/install-deps.sh            what building and running needs
 #   deploy/install-deps.sh --tests    also what tests/run.sh needs
+#   deploy/install-deps.sh --peers    also what tests/bench/compare.sh needs: other brokers
 #   deploy/install-deps.sh --list     print the names, install nothing
 #
 # Asks dpkg first, so that nothing is downloaded, and no network or root is needed, when all is
@@ -16,15 +17,19 @@ build="gcc libc6-dev cmake ninja-build pkg-config libuv1-dev libraft-dev libprot
 run="python3 python3-boto3"
 tests="git libcmocka-dev clang libclang-rt-14-dev clang-format awscli curl zip
        python3-celery python3-kombu python3-pycurl ruby-aws-sdk"
+peers="rabbitmq-server nats-server redis-server nginx-light librabbitmq-dev libhiredis-dev
+       gnuplot-nox"
 
 with_tests=no
+with_peers=no
 list_only=no
 for argument in "$@"; do
     case $argument in
     --tests) with_tests=yes ;;
+    --peers) with_peers=yes ;;
     --list) list_only=yes ;;
     -h | --help)
-        sed -n '3,10s/^# \{0,1\}//p' "$0"
+        sed -n '3,11s/^# \{0,1\}//p' "$0"
         exit 0
         ;;
     *)
@@ -46,6 +51,10 @@ wanted="$build $run"
 if [ "$with_tests" = yes ]; then
     wanted="$wanted $tests"
     node_is_good || wanted="$wanted nodejs npm"
+fi
+
+if [ "$with_peers" = yes ]; then
+    wanted="$wanted $peers"
 fi
 
 is_installed() {

@@ -14,6 +14,7 @@
 #                clients     awscli, boto3, npm clients, Celery, Ruby against a broker and a worker
 #                cluster     brokers that are several processes
 #                recovery    kill -9 at random moments (MILLRACE_SEED repeats a run)
+#                bench       millrace bench, short, in all its modes: that it runs and nothing is lost
 #                quickstart  deploy/quickstart.sh, twice on the same data
 #
 # Each part prints one line; the last line is "N passed, N failed". Exits non-zero when a test has
@@ -30,7 +31,7 @@ python=/usr/bin/python3
 part_timeout_s=1200
 passed=0
 failed=0
-all_parts="tidy unit sim fuzz wire clients cluster recovery quickstart"
+all_parts="tidy unit sim fuzz wire clients cluster recovery bench quickstart"
 parts=
 
 export PYTHONDONTWRITEBYTECODE=1
@@ -240,11 +241,12 @@ wants tidy && run_tidy
 wants unit sim && run_asan
 wants unit && run_tsan
 wants fuzz && run_fuzz
-if wants wire clients cluster recovery quickstart && build release; then
+if wants wire clients cluster recovery bench quickstart && build release; then
     wants wire && unittest_files wire tests/wire/*.py
     wants clients && run_clients
     wants cluster && unittest_files cluster tests/cluster/*.py
     wants recovery && unittest_files recovery tests/recovery/*.py
+    wants bench && unittest_files bench tests/bench/*.py
     wants quickstart && run_quickstart
 fi
 

@@ -4,10 +4,10 @@
  *
  *     OFFSET SIZE  MEANING
  *     0      1     format version, 2
- *     1      1     flags: 1 = has attributes
+ *     1      1     flags: 1 = has attributes, 2 = the MD5 of the body was left out
  *     2      2     zero
  *     4      16    message id (UUID)
- *     20     16    MD5 of the body
+ *     20     16    MD5 of the body (zero if it was left out)
  *     36     16    MD5 of all attributes (zero without any)
  *     52     4     length of sender id; then 4 length of trace header; 4 group id; 4 dedup id;
  *                  4 attributes; 4 body
@@ -38,8 +38,10 @@ struct record_attribute {
 
 struct record {
     uint8_t message_id[UUID_BYTES];
-    uint8_t md5_body[MD5_BYTES];
+    uint8_t md5_body[MD5_BYTES]; /* read it with record_body_md5 */
     uint8_t md5_attributes[MD5_BYTES];
+    bool no_md5; /* of the body: who sent it does not want to know, and it costs as much as the rest
+                  */
     struct slice sender_id;
     struct slice trace_header;
     struct slice group_id; /* MessageGroupId; empty = none */
@@ -55,11 +57,15 @@ struct record_ids {
     struct slice dedup_id;
 };
 
-/* record_encode: append the bytes. Sorts record->attributes by name, and fills in both MD5s. */
+/* record_encode: append the bytes. Sorts record->attributes by name, and fills in both MD5s, but
+ * for the body's if no_md5. */
 void record_encode(struct buffer *out, struct record *record);
 
 /* record_decode: slices borrow from `in`. INVALID for anything malformed. */
 MUST_CHECK enum status record_decode(struct slice in, struct record *out);
+
+/* record_body_md5: the stored one, or made now if it was left out. */
+void record_body_md5(const struct record *record, uint8_t out[MD5_BYTES]);
 
 /* record_read_ids: only what the state machine acts on: the message, group and dedup ids. False,
  * and all of them empty, for what is no record. Slices borrow from `in`. */

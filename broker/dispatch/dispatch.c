@@ -169,6 +169,12 @@ enum status dispatch_open(struct dispatch **out, const struct dispatch_options *
     return STATUS_OK;
 }
 
+void dispatch_set_clients(struct dispatch *dispatch, dispatch_accept_fn accept, void *data)
+{
+    dispatch->accept_client = accept;
+    dispatch->accept_data = data;
+}
+
 uint16_t dispatch_rpc_port(const struct dispatch *dispatch)
 {
     return link_listener_port(dispatch->listener);

@@ -36,6 +36,12 @@ MUST_CHECK enum status dispatch_open(struct dispatch **out, const struct dispatc
 void dispatch_close(struct dispatch *dispatch, void (*closed)(void *data), void *data);
 uint16_t dispatch_rpc_port(const struct dispatch *dispatch);
 
+/* dispatch_set_clients: connections to the RPC port that greet with ClientHello are not workers:
+ * they are handed to `accept`, which takes the link over (link_hand_over) and answers the greeting,
+ * whose payload is borrowed. Without it they are refused. */
+typedef void (*dispatch_accept_fn)(void *data, struct link *link, struct slice hello);
+void dispatch_set_clients(struct dispatch *dispatch, dispatch_accept_fn accept, void *data);
+
 /* Events of the shard, passed on by the node (broker/node.c wires them). */
 void dispatch_set_ready(struct dispatch *dispatch, bool leads);
 

@@ -132,7 +132,9 @@ bool event_add(struct buffer *out, const struct event_source *source,
     buffer_add_byte(out, ',');
     event_add_system_attributes(out, source, message, record, origin_arn);
     event_add_attributes(out, record);
-    event_add_hex(out, "md5OfBody", record->md5_body);
+    uint8_t md5[MD5_BYTES];
+    record_body_md5(record, md5);
+    event_add_hex(out, "md5OfBody", md5);
     buffer_add_text(out, "\"eventSource\":\"aws:sqs\",\"eventSourceARN\":");
     json_text(out, slice_of(source->queue_arn));
     buffer_add_text(out, ",\"awsRegion\":");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Worker sessions.
  *
+ *     accepted ──ClientHello──> handed over: a native client, no session any more
  *     accepted ──Hello──> greeted ──shard ready, Welcome──> welcomed ──Drain──> draining
  *        │                   │                                 │                   │
  *        └─silent, refused───┴──────────silent, broken, closed─┴───────────────────┴──> ended
@@ -386,6 +387,22 @@ static void on_code_request(struct session *session, struct slice payload)
         millrace__code_request__free_unpacked(request, NULL);
 }
 
+/* ---- native clients ---- */
+
+/* It is no worker: whoever serves clients takes the link, and the session was never one. */
+static void on_client_hello(struct session *session, struct slice payload)
+{
+    struct dispatch *dispatch = session->dispatch;
+    if (session->greeted) {
+        session_end(session, "a worker that greets as a client");
+    } else if (dispatch->accept_client == NULL) {
+        session_refuse(session, "this broker does not serve native clients at the moment");
+    } else {
+        dispatch->accept_client(dispatch->accept_data, session->link, payload);
+        session_free(session);
+    }
+}
+
 /* ---- frames ---- */
 
 static const struct {
@@ -399,6 +416,7 @@ static const struct {
     {MILLRACE__TYPE__TYPE_HEARTBEAT, false, on_heartbeat},
     {MILLRACE__TYPE__TYPE_CODE_REQUEST, false, on_code_request},
     {MILLRACE__TYPE__TYPE_DRAIN, false, on_drain},
+    {MILLRACE__TYPE__TYPE_CLIENT_HELLO, true, on_client_hello},
     {MILLRACE__TYPE__TYPE_RUNNING, false, on_running},
 };
 

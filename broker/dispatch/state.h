@@ -151,6 +151,8 @@ struct dispatch {
     uv_timer_t pump, tick;
     struct session *sessions;
     uint32_t session_count;
+    dispatch_accept_fn accept_client; /* NULL: native clients are refused */
+    void *accept_data;
     struct function_entry *functions; /* by name */
     struct source *sources;           /* of both kinds; the next one to be served is the head */
     struct source *mappings;          /* by uuid */

@@ -51,6 +51,7 @@ static const struct command_list lists[] = {
     {cli_key_commands, &cli_key_command_count},
     {cli_status_commands, &cli_status_command_count},
     {cli_local_commands, &cli_local_command_count},
+    {cli_bench_commands, &cli_bench_command_count},
     {cli_tls_commands, &cli_tls_command_count},
 };
 

@@ -33,6 +33,10 @@ struct cli_options {
     /* local */
     const char *data_dir, *http, *rpc, *peer, *region, *account_id, *auth;
     uint64_t memory_bytes, concurrency;
+    /* bench */
+    const char *mode, *protocol, *brokers, *server_pids;
+    uint64_t messages, seconds, size, inflight, batch, queues, groups, rate, receivers, kill_pid;
+    bool fifo;
     /* tls */
     const char *dir, *hosts;
     uint64_t days;
@@ -69,6 +73,8 @@ extern const struct cli_command cli_status_commands[];
 extern const size_t cli_status_command_count;
 extern const struct cli_command cli_local_commands[];
 extern const size_t cli_local_command_count;
+extern const struct cli_command cli_bench_commands[];
+extern const size_t cli_bench_command_count;
 extern const struct cli_command cli_tls_commands[];
 extern const size_t cli_tls_command_count;
 

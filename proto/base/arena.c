@@ -27,7 +27,8 @@ static struct arena_block *block_new(struct arena *arena, size_t bytes)
     return block;
 }
 
-void *arena_alloc(struct arena *arena, size_t bytes)
+/* take: the memory, whatever is in it. */
+static void *take(struct arena *arena, size_t bytes)
 {
     size_t rounded;
     ASSERT(!__builtin_add_overflow(bytes, (size_t)(ALIGNMENT - 1), &rounded));
@@ -37,15 +38,20 @@ void *arena_alloc(struct arena *arena, size_t bytes)
         block = block_new(arena, rounded);
     void *result = block->bytes + block->used;
     block->used += rounded;
-    memset(result, 0, bytes);
     return result;
+}
+
+void *arena_alloc(struct arena *arena, size_t bytes)
+{
+    return memset(take(arena, bytes), 0, bytes);
 }
 
 struct slice arena_copy(struct arena *arena, struct slice s)
 {
-    uint8_t *copy = arena_alloc(arena, s.length + 1);
+    uint8_t *copy = take(arena, s.length + 1);
     if (s.length > 0)
         memcpy(copy, s.data, s.length);
+    copy[s.length] = 0;
     return slice_make(copy, s.length);
 }
 

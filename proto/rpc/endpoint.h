@@ -24,6 +24,7 @@ struct link {
     uint32_t frame_bytes_max;       /* of frames that come in */
     struct buffer in;
     struct buffer queued;   /* frames that wait for the write in flight, or for the handshake */
+    size_t frame_at;        /* in `queued`: of the frame that link_frame_begin began */
     struct buffer writing;  /* what the write in flight writes: frames, or records of TLS */
     struct tls_stream *tls; /* NULL: plain */
     struct buffer raw;      /* with TLS: one read */

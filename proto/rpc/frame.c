@@ -35,6 +35,16 @@ enum status frame_decode(struct slice in, uint16_t *type, struct slice *payload,
     return STATUS_OK;
 }
 
+void frame_seal(uint8_t *header, uint16_t type, struct slice payload)
+{
+    ASSERT(payload.length <= FRAME_BYTES_MAX);
+    bytes_put_u32(header, (uint32_t)payload.length);
+    bytes_put_u16(header + 4, type);
+    header[6] = FRAME_VERSION;
+    header[7] = 0;
+    bytes_put_u32(header + 8, crc32c(0, payload));
+}
+
 void frame_encode(struct buffer *out, uint16_t type, const ProtobufCMessage *message)
 {
     size_t length = protobuf_c_message_get_packed_size(message);
@@ -43,10 +53,6 @@ void frame_encode(struct buffer *out, uint16_t type, const ProtobufCMessage *mes
     uint8_t *body = header + FRAME_HEADER_BYTES;
     size_t packed = protobuf_c_message_pack(message, body);
     ASSERT(packed == length);
-    bytes_put_u32(header, (uint32_t)length);
-    bytes_put_u16(header + 4, type);
-    header[6] = FRAME_VERSION;
-    header[7] = 0;
-    bytes_put_u32(header + 8, crc32c(0, slice_make(body, length)));
+    frame_seal(header, type, slice_make(body, length));
     buffer_added(out, FRAME_HEADER_BYTES + length);
 }

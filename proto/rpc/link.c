@@ -184,6 +184,31 @@ static void flush_over(uv_timer_t *timer)
     link_end(timer->data, STATUS_OK);
 }
 
+struct buffer *link_frame_begin(struct link *link)
+{
+    size_t unsent = link->queued.length + link->sealed.length + link->writing.length;
+    if (link->state != LINK_OPEN || unsent + FRAME_BYTES_MAX > UNSENT_BYTES_MAX) /* I1 */
+        return NULL;
+    link->frame_at = link->queued.length;
+    buffer_reserve(&link->queued, FRAME_HEADER_BYTES);
+    buffer_added(&link->queued, FRAME_HEADER_BYTES);
+    return &link->queued;
+}
+
+enum status link_frame_end(struct link *link, uint16_t type)
+{
+    ASSERT(link->state == LINK_OPEN);
+    struct slice frame = slice_sub(buffer_slice(&link->queued), link->frame_at);
+    struct slice payload = slice_sub(frame, FRAME_HEADER_BYTES);
+    if (payload.length > FRAME_BYTES_MAX) {
+        link->queued.length = link->frame_at;
+        return STATUS_TOO_LARGE;
+    }
+    frame_seal(link->queued.data + link->frame_at, type, payload);
+    send_queued(link);
+    return STATUS_OK;
+}
+
 static void link_flush(struct link *link, enum status why)
 {
     if (link->state != LINK_OPEN)
@@ -315,6 +340,13 @@ void link_open(struct link *link, struct tls_stream *tls)
 void link_start(struct link *link, const struct link_handler *handler, void *data)
 {
     ASSERT(link->handler == NULL);
+    link->handler = handler;
+    link->data = data;
+}
+
+void link_hand_over(struct link *link, const struct link_handler *handler, void *data)
+{
+    ASSERT(link->handler != NULL);
     link->handler = handler;
     link->data = data;
 }

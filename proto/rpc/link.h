@@ -63,6 +63,16 @@ void link_connect(uv_loop_t *loop, const char *host, uint16_t port, uint32_t tim
  * end or link_close; TOO_LARGE above FRAME_BYTES_MAX. The message is not kept. */
 MUST_CHECK enum status link_send(struct link *link, uint16_t type, const ProtobufCMessage *message);
 
+/* link_frame_begin: where to append the payload of a frame whose type carries no message; NULL when
+ * the link has ended or too much is unsent. Nothing else may be done with the link before
+ * link_frame_end, which sends the frame. errors: TOO_LARGE (dropped again), CLOSED */
+struct buffer *link_frame_begin(struct link *link);
+MUST_CHECK enum status link_frame_end(struct link *link, uint16_t type);
+
+/* link_hand_over: from now on the link is another handler's, which hears of the next frame and of
+ * the end. May be called while a frame is being handled. */
+void link_hand_over(struct link *link, const struct link_handler *handler, void *data);
+
 /* link_close: flush what is queued (for at most a second), then close; on_closed follows. */
 void link_close(struct link *link);
 
@@ -78,5 +88,8 @@ const char *link_peer(const struct link *link);
 MUST_CHECK enum status frame_decode(struct slice in, uint16_t *type, struct slice *payload,
                                     size_t *used);
 void frame_encode(struct buffer *out, uint16_t type, const ProtobufCMessage *message);
+
+/* frame_seal: the header of a frame whose payload is in place behind it. */
+void frame_seal(uint8_t *header, uint16_t type, struct slice payload);
 
 #endif

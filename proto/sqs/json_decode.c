@@ -1,208 +1,242 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* JSON requests into structs. jansson reads the document; the rows of the shape say which members
- * to take and what type each must have. As at AWS nothing is converted: a number for a text, or a
- * text for a number, is a SerializationException. Only this file knows that there is a document
- * tree, so a streaming reader can replace it without a change elsewhere.
+/* JSON requests into structs, straight from the bytes: the rows of the shape say which members to
+ * take and what kind each must have; the rest is stepped over. As at AWS nothing is converted: a
+ * number for a text, or a text for a number, is a SerializationException.
  *
- * What a hostile body could do to a tree is bounded before the tree is made: 8 MiB of "[[],[],..."
- * would take hundreds of megabytes, so values are counted first (SQS_JSON_TOKENS_MAX; the largest
- * honest request has about a thousand). Depth is bounded by jansson (2048).
+ * No tree is made: for a request of one message it cost more than all that the broker does with the
+ * message. The body is copied once, because the call outlives the request, and texts stay in the
+ * copy, unescaped in place. Of members and keys given twice the last one counts.
  *
- * Texts are copied into the arena and the tree is dropped before returning. */
+ * What a hostile body could do is bounded by a count of its values (SQS_JSON_TOKENS_MAX; the
+ * largest honest request has about a thousand) and by its depth. */
 #include "proto/sqs/codec.h"
 
 #include "proto/base/assert.h"
 #include "proto/base/encode.h"
+#include "proto/sqs/json_reader.h"
 
-#include <jansson.h>
+#define LIST_FIRST   8  /* elements that a list has room for at first */
+#define MAP_KEYS_MAX 64 /* more keys than any request may have: beyond, two may be equal */
 
-struct reader {
+struct decoder {
+    struct json_reader in;
     struct arena *arena;
     struct sqs_error *error;
 };
 
-static bool decode_shape(struct reader *r, enum sqs_shape shape, const json_t *object, void *out);
+static bool decode_shape(struct decoder *d, enum sqs_shape shape, void *out);
 
-static const char *type_name(const json_t *value)
+static bool refuse(struct decoder *d, enum json_kind kind, const char *wanted)
 {
     static const char *const names[] = {
-        [JSON_OBJECT] = "START_OBJECT", [JSON_ARRAY] = "START_ARRAY",
-        [JSON_STRING] = "STRING_VALUE", [JSON_INTEGER] = "NUMBER_VALUE",
-        [JSON_REAL] = "DECIMAL_VALUE",  [JSON_TRUE] = "TRUE_VALUE",
-        [JSON_FALSE] = "FALSE_VALUE",   [JSON_NULL] = "NULL_VALUE",
+        [JSON_KIND_OBJECT] = "START_OBJECT",   [JSON_KIND_ARRAY] = "START_ARRAY",
+        [JSON_KIND_TEXT] = "STRING_VALUE",     [JSON_KIND_INTEGER] = "NUMBER_VALUE",
+        [JSON_KIND_DECIMAL] = "DECIMAL_VALUE", [JSON_KIND_TRUE] = "TRUE_VALUE",
+        [JSON_KIND_FALSE] = "FALSE_VALUE",     [JSON_KIND_NULL] = "NULL_VALUE",
     };
-    return names[json_typeof(value)];
-}
-
-static bool refuse(struct reader *r, const json_t *value, const char *wanted)
-{
-    r->error->code = SQS_ERROR_SERIALIZATION;
-    r->error->message =
-        arena_printf(r->arena, "%s can not be converted to %s", type_name(value), wanted);
+    if (kind == JSON_KIND_NONE)
+        return false; /* no value at all: told as malformed */
+    d->error->code = SQS_ERROR_SERIALIZATION;
+    d->error->message =
+        arena_printf(d->arena, "%s can not be converted to %s", names[kind], wanted);
     return false;
 }
 
-static bool decode_text(struct reader *r, const json_t *value, struct slice *out)
+static bool decode_text(struct decoder *d, struct slice *out)
 {
-    if (!json_is_string(value))
-        return refuse(r, value, "a String");
-    *out = arena_copy(r->arena, slice_make(json_string_value(value), json_string_length(value)));
-    return true;
+    enum json_kind kind = json_read_peek(&d->in);
+    return kind == JSON_KIND_TEXT ? json_read_text(&d->in, out) : refuse(d, kind, "a String");
 }
 
-static bool decode_number(struct reader *r, const json_t *value, struct sqs_number *out)
+static bool decode_number(struct decoder *d, struct sqs_number *out)
 {
-    if (!json_is_integer(value))
-        return refuse(r, value, "an Integer");
-    json_int_t number = json_integer_value(value);
+    enum json_kind kind = json_read_peek(&d->in);
+    int64_t number;
+    if (kind != JSON_KIND_INTEGER)
+        return refuse(d, kind, "an Integer");
+    if (!json_read_integer(&d->in, &number))
+        return false;
     if (number < INT32_MIN || number > INT32_MAX)
-        return refuse(r, value, "an Integer: it is out of range");
+        return refuse(d, kind, "an Integer: it is out of range");
     *out = (struct sqs_number){(int32_t)number, true};
     return true;
 }
 
-static bool decode_blob(struct reader *r, const json_t *value, struct slice *out)
+static bool decode_blob(struct decoder *d, struct slice *out)
 {
-    if (!json_is_string(value))
-        return refuse(r, value, "a Blob");
+    enum json_kind kind = json_read_peek(&d->in);
+    struct slice text;
     struct buffer bytes = {0};
-    struct slice text = slice_make(json_string_value(value), json_string_length(value));
+    if (kind != JSON_KIND_TEXT)
+        return refuse(d, kind, "a Blob");
+    if (!json_read_text(&d->in, &text))
+        return false;
     if (text.length > 0 && decode_base64(&bytes, text) != STATUS_OK)
-        return refuse(r, value, "a Blob: it is not valid base64");
-    *out = arena_copy(r->arena, buffer_slice(&bytes));
+        return refuse(d, kind, "a Blob: it is not valid base64");
+    *out = arena_copy(d->arena, buffer_slice(&bytes));
     buffer_free(&bytes);
     return true;
 }
 
-/* Bounded by the count of tokens, checked before. */
-static void *list_begin(struct reader *r, struct sqs_list *out, size_t count, size_t bytes_each)
+/* Room for one more element, zeroed; doubled when it is full. Bounded by the count of values. */
+static void *list_add(struct decoder *d, struct sqs_list *list, size_t bytes_each)
 {
-    ASSERT(count <= SQS_JSON_TOKENS_MAX);
-    *out = (struct sqs_list){arena_alloc(r->arena, count * bytes_each), 0, true};
-    return out->items;
+    bool full = list->count >= LIST_FIRST && (list->count & (list->count - 1)) == 0;
+    if (list->count == 0)
+        list->items = arena_alloc(d->arena, LIST_FIRST * bytes_each);
+    if (full) {
+        void *larger = arena_alloc(d->arena, 2 * (size_t)list->count * bytes_each);
+        memcpy(larger, list->items, list->count * bytes_each);
+        list->items = larger;
+    }
+    return (char *)list->items + list->count * bytes_each;
 }
 
-static bool decode_texts(struct reader *r, const json_t *value, struct sqs_list *out)
+/* What every list begins with: it is of `kind`, called `wanted`, and given. */
+static bool list_begin(struct decoder *d, enum json_kind kind, const char *wanted,
+                       struct sqs_list *out)
 {
-    if (!json_is_array(value))
-        return refuse(r, value, "a List");
-    struct slice *items = list_begin(r, out, json_array_size(value), sizeof *items);
-    for (size_t i = 0; i < json_array_size(value); i++) {
-        if (!decode_text(r, json_array_get(value, i), &items[i]))
-            return false;
-        out->count++;
-    }
+    enum json_kind found = json_read_peek(&d->in);
+    if (found != kind)
+        return refuse(d, found, wanted);
+    json_read_enter(&d->in);
+    *out = (struct sqs_list){.given = true};
     return true;
 }
 
-static bool decode_map(struct reader *r, json_t *value, struct sqs_list *out)
+static bool list_end(const struct decoder *d)
 {
-    if (!json_is_object(value))
-        return refuse(r, value, "a Map");
-    struct sqs_pair *items = list_begin(r, out, json_object_size(value), sizeof *items);
-    for (void *at = json_object_iter(value); at != NULL; at = json_object_iter_next(value, at)) {
-        struct sqs_pair *item = &items[out->count];
-        if (json_is_null(json_object_iter_value(at)))
+    return d->in.fault == JSON_FINE && d->error->code == SQS_OK;
+}
+
+static bool decode_texts(struct decoder *d, struct sqs_list *out)
+{
+    if (!list_begin(d, JSON_KIND_ARRAY, "a List", out))
+        return false;
+    while (json_read_element(&d->in, out->count == 0)) {
+        if (!decode_text(d, list_add(d, out, sizeof(struct slice))))
+            return false;
+        out->count++;
+    }
+    return list_end(d);
+}
+
+/* An element's key is its first field (I1 of shapes.c; the same in a pair). */
+static void *keyed_element(struct decoder *d, struct sqs_list *list, size_t bytes_each,
+                           struct slice key)
+{
+    char *items = list->items;
+    for (uint32_t i = 0; i < list->count && i < MAP_KEYS_MAX; i++) {
+        if (slice_equal(*(struct slice *)(void *)(items + i * bytes_each), key))
+            return memset(items + i * bytes_each, 0, bytes_each);
+    }
+    void *element = list_add(d, list, bytes_each);
+    list->count++;
+    return element;
+}
+
+/* A map of texts (element: none) or of structs. A key whose value is null is as good as absent. */
+static bool decode_map(struct decoder *d, enum sqs_shape element, struct sqs_list *out)
+{
+    bool pairs = element == SQS_SHAPE_none;
+    size_t bytes = pairs ? sizeof(struct sqs_pair) : sqs_shapes[element].bytes;
+    struct slice key;
+    bool first = true;
+    if (!list_begin(d, JSON_KIND_OBJECT, "a Map", out))
+        return false;
+    for (; json_read_member(&d->in, first, &key); first = false) {
+        if (json_read_peek(&d->in) == JSON_KIND_NULL) {
+            (void)json_read_skip(&d->in);
             continue;
-        item->key = arena_copy(r->arena, slice_of(json_object_iter_key(at)));
-        if (!decode_text(r, json_object_iter_value(at), &item->value))
+        }
+        void *item = keyed_element(d, out, bytes, key);
+        if (pairs ? !decode_text(d, &((struct sqs_pair *)item)->value)
+                  : !decode_shape(d, element, item))
             return false;
-        out->count++;
+        *(struct slice *)item = key;
     }
-    return true;
+    return list_end(d);
 }
 
-static bool decode_structs(struct reader *r, enum sqs_shape element, const json_t *value,
-                           struct sqs_list *out)
+static bool decode_structs(struct decoder *d, enum sqs_shape element, struct sqs_list *out)
 {
-    if (!json_is_array(value))
-        return refuse(r, value, "a List");
-    size_t bytes = sqs_shapes[element].bytes;
-    char *items = list_begin(r, out, json_array_size(value), bytes);
-    for (size_t i = 0; i < json_array_size(value); i++) {
-        if (!decode_shape(r, element, json_array_get(value, i), items + i * bytes))
+    if (!list_begin(d, JSON_KIND_ARRAY, "a List", out))
+        return false;
+    while (json_read_element(&d->in, out->count == 0)) {
+        if (!decode_shape(d, element, list_add(d, out, sqs_shapes[element].bytes)))
             return false;
         out->count++;
     }
-    return true;
+    return list_end(d);
 }
 
-static bool decode_struct_map(struct reader *r, enum sqs_shape element, json_t *value,
-                              struct sqs_list *out)
-{
-    if (!json_is_object(value))
-        return refuse(r, value, "a Map");
-    size_t bytes = sqs_shapes[element].bytes;
-    char *items = list_begin(r, out, json_object_size(value), bytes);
-    for (void *at = json_object_iter(value); at != NULL; at = json_object_iter_next(value, at)) {
-        char *item = items + out->count * bytes;
-        if (json_is_null(json_object_iter_value(at)))
-            continue;
-        if (!decode_shape(r, element, json_object_iter_value(at), item))
-            return false;
-        *(struct slice *)(void *)item = arena_copy(r->arena, slice_of(json_object_iter_key(at)));
-        out->count++;
-    }
-    return true;
-}
-
-static bool decode_member(struct reader *r, const struct sqs_member *member, json_t *value,
-                          void *field)
+static bool decode_member(struct decoder *d, const struct sqs_member *member, void *field)
 {
     switch (member->kind) {
     case SQS_KIND_TEXT:
-        return decode_text(r, value, field);
+        return decode_text(d, field);
     case SQS_KIND_BLOB:
-        return decode_blob(r, value, field);
+        return decode_blob(d, field);
     case SQS_KIND_NUMBER:
-        return decode_number(r, value, field);
+        return decode_number(d, field);
     case SQS_KIND_TEXTS:
-        return decode_texts(r, value, field);
+        return decode_texts(d, field);
     case SQS_KIND_MAP:
     case SQS_KIND_TAGS:
-        return decode_map(r, value, field);
+        return decode_map(d, SQS_SHAPE_none, field);
     case SQS_KIND_STRUCTS:
-        return decode_structs(r, member->element, value, field);
+        return decode_structs(d, member->element, field);
     case SQS_KIND_STRUCT_MAP:
-        return decode_struct_map(r, member->element, value, field);
+        return decode_map(d, member->element, field);
     case SQS_KIND_KEY:
     case SQS_KIND_LONG:
     case SQS_KIND_BOOL:
         break;
     }
-    return true;
+    return json_read_skip(&d->in);
 }
 
-static bool decode_shape(struct reader *r, enum sqs_shape shape, const json_t *object, void *out)
+static const struct sqs_member *find_member(enum sqs_shape shape, struct slice name)
 {
-    if (!json_is_object(object))
-        return refuse(r, object, "a Structure");
     const struct sqs_shape_row *row = &sqs_shapes[shape];
     for (size_t i = 0; i < row->member_count; i++) {
-        const struct sqs_member *member = &row->members[i];
-        json_t *value = json_object_get(object, member->json_name);
-        if (value == NULL || json_is_null(value))
-            continue;
-        if (!decode_member(r, member, value, sqs_field(member, out)))
-            return false;
+        if (slice_is(name, row->members[i].json_name))
+            return &row->members[i];
     }
-    return true;
+    return NULL;
 }
 
-/* Values in the document: each follows one of [ { , : outside a string. */
-static bool few_tokens(struct slice body)
+static bool decode_shape(struct decoder *d, enum sqs_shape shape, void *out)
 {
-    size_t tokens = 0;
-    for (size_t i = 0; i < body.length; i++) {
-        uint8_t c = body.data[i];
-        if (c == '"') {
-            for (i++; i < body.length && body.data[i] != '"'; i++)
-                i += body.data[i] == '\\';
-        } else if (c == '[' || c == '{' || c == ',' || c == ':') {
-            tokens++;
-        }
+    enum json_kind kind = json_read_peek(&d->in);
+    struct slice name;
+    if (kind != JSON_KIND_OBJECT)
+        return refuse(d, kind, "a Structure");
+    json_read_enter(&d->in);
+    for (bool first = true; json_read_member(&d->in, first, &name); first = false) {
+        const struct sqs_member *member = find_member(shape, name);
+        bool wanted = member != NULL && json_read_peek(&d->in) != JSON_KIND_NULL;
+        if (wanted ? !decode_member(d, member, sqs_field(member, out)) : !json_read_skip(&d->in))
+            return false;
     }
-    return tokens <= SQS_JSON_TOKENS_MAX;
+    return d->in.fault == JSON_FINE;
+}
+
+/* What is not told yet is what is wrong with the document itself. */
+static bool refuse_document(struct decoder *d)
+{
+    unsigned line;
+    unsigned column;
+    if (d->error->code != SQS_OK)
+        return false;
+    d->error->code = SQS_ERROR_SERIALIZATION;
+    json_read_where(&d->in, &line, &column);
+    d->error->message =
+        d->in.fault == JSON_TOO_MANY
+            ? "The request has too many values."
+            : arena_printf(d->arena, "The request is not valid JSON at line %u, column %u.", line,
+                           column);
+    return false;
 }
 
 bool sqs_json_decode(struct slice body, enum sqs_shape shape, struct arena *arena, void *out,
@@ -210,21 +244,9 @@ bool sqs_json_decode(struct slice body, enum sqs_shape shape, struct arena *aren
 {
     if (body.length == 0)
         return true;
-    if (!few_tokens(body)) {
-        *error = (struct sqs_error){SQS_ERROR_SERIALIZATION, "The request has too many values."};
-        return false;
-    }
-    json_error_t where;
-    json_t *root =
-        json_loadb((const char *)body.data, body.length, JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
-    if (root == NULL) {
-        error->code = SQS_ERROR_SERIALIZATION;
-        error->message = arena_printf(arena, "The request is not valid JSON at line %d, column %d.",
-                                      where.line, where.column);
-        return false;
-    }
-    struct reader reader = {arena, error};
-    bool ok = decode_shape(&reader, shape, root, out);
-    json_decref(root);
-    return ok;
+    uint8_t *copy = (uint8_t *)(uintptr_t)arena_copy(arena, body).data;
+    struct decoder d = {json_reader_of(copy, body.length, SQS_JSON_TOKENS_MAX), arena, error};
+    if (decode_shape(&d, shape, out) && json_read_end(&d.in))
+        return true;
+    return refuse_document(&d);
 }

@@ -33,7 +33,7 @@
 static enum status file_error(struct tls_error *error, const char *file)
 {
     int code = errno;
-    snprintf(error->text, sizeof error->text, "%.180s: %s", file, strerror(code));
+    snprintf(error->text, sizeof error->text, "%.180s: %.60s", file, strerror(code));
     return code == EEXIST ? STATUS_EXISTS : status_from_errno(code);
 }
 

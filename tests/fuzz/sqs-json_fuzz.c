@@ -1,14 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* JSON requests: the first byte chooses the shape, the rest is the body. What decodes is written in
- * both forms, and the JSON must decode to the same again. */
+ * both forms, and the JSON must decode to the same again. Whether the body is JSON at all is asked
+ * of jansson too, and both must agree. */
 #include "proto/base/assert.h"
 #include "proto/base/encode.h"
 #include "proto/sqs/codec.h"
 
 /* Every shape fits into this with all its members; what is longer only takes longer. */
 #define INPUT_BYTES_MAX 512
+#include <jansson.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* A document of the wrong types may be cut off unread, so only what was read to its end, or called
+ * malformed, can be compared. jansson refuses numbers that it cannot hold and very deep documents,
+ * and overlooks a NUL behind a number. */
+static void compare(struct slice body, bool good, const char *message)
+{
+    json_error_t why;
+    bool malformed = strstr(message, "is not valid JSON") != NULL;
+    json_t *root =
+        json_loadb((const char *)body.data, body.length, JSON_ALLOW_NUL | JSON_DECODE_ANY, &why);
+    if (root != NULL)
+        ASSERT(!malformed || memchr(body.data, 0, body.length) != NULL);
+    else if (json_error_code(&why) != json_error_numeric_overflow &&
+             json_error_code(&why) != json_error_stack_overflow)
+        ASSERT(!good);
+    json_decref(root);
+}
 
 static bool decode(struct slice body, enum sqs_shape shape, struct arena *arena, void **out)
 {
@@ -16,6 +35,8 @@ static bool decode(struct slice body, enum sqs_shape shape, struct arena *arena,
     *out = arena_alloc(arena, sqs_shapes[shape].bytes);
     bool ok = sqs_json_decode(body, shape, arena, *out, &error);
     ASSERT(ok || error.code == SQS_ERROR_SERIALIZATION);
+    if (body.length > 0)
+        compare(body, ok, ok ? "" : error.message);
     return ok;
 }
 

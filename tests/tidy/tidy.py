@@ -42,7 +42,8 @@ LAYERS = {
     "proto/package": BASE,
     "proto/sigv4": BASE,
     "client": PROTO,
-    "client/cli": PROTO + ["client"],
+    "client/bench": PROTO + ["client"],
+    "client/cli": PROTO + ["client", "client/bench"],
     "broker/core": BASE,
     "broker/log": CORE,
     "broker/peer": BASE + ["proto/tls"],
@@ -52,8 +53,9 @@ LAYERS = {
     "broker/auth": AUTH,
     "broker/api": API,
     "broker/api/sqs": API + ["proto/sqs"],
+    "broker/api/native": API + ["proto/sqs", "broker/api/sqs"],
     "broker/api/lambda": API + ["proto/package"],
-    "broker": API + ["broker/api/sqs", "broker/api/lambda", "proto/sqs", "proto/package"],
+    "broker": API + ["broker/api/sqs", "broker/api/native", "broker/api/lambda", "proto/sqs", "proto/package"],
     "worker": PROTO + ["client"],
     "tests": None,  # may include everything
 }

@@ -2,13 +2,14 @@
 /* The life of one SQS call after decoding: its answer, its errors, its one step through the shard.
  *
  * A call has memory of its own, apart from the HTTP request, because the request dies with its
- * connection while a command may still be on its way to the disk. When the client goes, `request`
- * becomes NULL; the step under way runs to its end and then the call is freed without an answer. */
+ * connection while a command may still be on its way to the disk. When the client goes, `gone` is
+ * set; the step under way runs to its end and then the call is freed without an answer. */
 #include "broker/api/sqs/call.h"
 
 #include "broker/api/sqs/queue_name.h"
 #include "broker/api/sqs/region.h"
 #include "proto/base/assert.h"
+#include "proto/base/clock.h"
 #include "proto/base/trace.h"
 
 #include <stdarg.h>
@@ -18,34 +19,39 @@
 #define QUOTE_BYTES_MAX    512
 #define SENTENCE_BYTES_MAX 2048
 
+struct sqs_call *sqs_call_new(struct api *api, const struct sqs_carrier *carrier, void *carried)
+{
+    struct sqs_call *call = calloc(1, sizeof *call);
+    ASSERT(call != NULL);
+    call->api = api;
+    call->shard = api_shard(api);
+    call->carrier = carrier;
+    call->carried = carried;
+    call->action_name = "unknown";
+    call->started_ns = clock_monotonic_ns();
+    return call;
+}
+
 static void call_free(struct sqs_call *call)
 {
+    if (call->carrier->freed != NULL)
+        call->carrier->freed(call);
     arena_free(&call->arena);
     free(call);
 }
 
-static void respond(struct sqs_call *call, int status, const char *query_error, struct buffer *body)
+void sqs_call_abandon(struct sqs_call *call)
 {
-    bool json = call->protocol == SQS_JSON;
-    struct http_header headers[3] = {
-        {SLICE_LITERAL("Content-Type"),
-         json ? SLICE_LITERAL("application/x-amz-json-1.0") : SLICE_LITERAL("text/xml")},
-        {SLICE_LITERAL("x-amzn-RequestId"), slice_of(call->request_id)},
-        {SLICE_LITERAL("x-amzn-query-error"), slice_of(query_error)},
-    };
-    call->request->data = NULL;
-    http_respond(call->request, status, headers, query_error != NULL ? 3 : 2, body);
-    buffer_free(body);
-    call->request = NULL;
+    call->gone = true;
+    if (call->on_abort != NULL)
+        call->on_abort(call);
 }
 
 void sqs_reply(struct sqs_call *call, const void *result)
 {
-    if (call->request != NULL) {
-        struct buffer body = {0};
-        sqs_result_encode(&body, call->protocol, call->action, result, call->request_id);
+    if (!call->gone) {
         api_count(call->api, "sqs", call->action_name, NULL, call->started_ns);
-        respond(call, 200, NULL, &body);
+        call->carrier->reply(call, result);
     }
     call_free(call);
 }
@@ -53,16 +59,10 @@ void sqs_reply(struct sqs_call *call, const void *result)
 void sqs_fail(struct sqs_call *call, struct sqs_error error)
 {
     ASSERT(error.code > SQS_OK && error.code < SQS_ERROR_COUNT);
-    if (call->request != NULL) {
-        const struct sqs_error_row *row = &sqs_errors[error.code];
-        struct buffer body = {0};
-        sqs_error_encode(&body, call->protocol, &error, call->request_id);
-        const char *header = NULL;
-        if (call->protocol == SQS_JSON && sqs_error_query_header(error.code))
-            header = arena_printf(&call->arena, "%s;%s", row->query_code,
-                                  row->sender_fault ? "Sender" : "Receiver");
-        api_count(call->api, "sqs", call->action_name, row->query_code, call->started_ns);
-        respond(call, row->http_status, header, &body);
+    if (!call->gone) {
+        api_count(call->api, "sqs", call->action_name, sqs_errors[error.code].query_code,
+                  call->started_ns);
+        call->carrier->fail(call, &error);
     }
     call_free(call);
 }
@@ -119,7 +119,7 @@ static void on_proposal_done(struct shard_call *proposal, enum status status,
     struct sqs_call *call = proposal->data;
     if (status != STATUS_OK) {
         sqs_fail_status(call, status);
-    } else if (call->request == NULL) {
+    } else if (call->gone) {
         call_free(call);
     } else {
         ASSERT(count == proposal->count);
@@ -156,7 +156,7 @@ bool sqs_queue(struct sqs_call *call, struct slice queue_url, struct queue_view 
 
 struct slice queue_url_text(struct sqs_call *call, struct slice key)
 {
-    const char *base = api_base_url(call->api, call->request);
+    const char *base = call->carrier->base_url(call);
     const char *account = api_config(call->api)->account_id;
     struct slice name = queue_key_name(key);
     struct slice region = queue_key_region(key);

@@ -9,6 +9,7 @@
 #include "proto/sqs/codec.h"
 
 #define SQS_BATCH_MAX 10
+#define SQS_ANONYMOUS "anonymous" /* the sender who did not say who it is */
 
 struct cooldowns;
 struct sqs_call;
@@ -19,13 +20,28 @@ struct sqs_state {
     struct sqs_call *waiting; /* long polls under way */
 };
 
+/* How a call came, and so how it is answered: over HTTP (sqs.c) or natively (broker/api/native). */
+struct sqs_carrier {
+    /* reply, fail: answer the client, who is there; the call is freed behind it. */
+    void (*reply)(struct sqs_call *call, const void *result);
+    void (*fail)(struct sqs_call *call, const struct sqs_error *error);
+    /* freed: the call ends, answered or not. May be NULL. */
+    void (*freed)(struct sqs_call *call);
+    /* base_url: "http://host:port" as this client can dial it; alive until the call ends. */
+    const char *(*base_url)(struct sqs_call *call);
+    bool no_md5; /* of bodies: its frames have checksums */
+};
+
 typedef void (*sqs_results_fn)(struct sqs_call *call, const struct core_result *results,
                                uint32_t count);
 
 struct sqs_call {
     struct api *api;
     struct shard *shard;
-    struct http_request *request; /* NULL once the client has gone */
+    const struct sqs_carrier *carrier;
+    void *carried;                /* the carrier's */
+    bool gone;                    /* the client has gone: nobody is to be answered */
+    struct http_request *request; /* of HTTP; NULL once the client has gone */
     struct arena arena;           /* outlives the request */
     enum sqs_protocol protocol;
     enum sqs_action action;
@@ -47,6 +63,18 @@ struct sqs_call {
     void (*on_closing)(struct sqs_call *call);
     struct sqs_call *prev, *next;
 };
+
+/* What a carrier does with a call, in this order. sqs_call_new: one from this client.
+ * sqs_call_begin: it is for `action`; false if this node cannot serve it now, and it was answered.
+ * sqs_call_run: `input` is filled in; check that nothing is missing, and hand it to its handler.
+ * sqs_call_abandon: the client has gone before it was answered. */
+struct sqs_call *sqs_call_new(struct api *api, const struct sqs_carrier *carrier, void *carried);
+MUST_CHECK bool sqs_call_begin(struct sqs_call *call, enum sqs_action action);
+void sqs_call_run(struct sqs_call *call);
+void sqs_call_abandon(struct sqs_call *call);
+
+/* sqs_end_waiting: the node is stopping: answer all long polls now, empty. */
+void sqs_end_waiting(struct api *api);
 
 /* sqs_reply: answer with `result` (a struct of the action's result shape; NULL if it has none) and
  * free the call. */

@@ -247,7 +247,11 @@ static bool describe(struct sqs_call *call, const struct receiving *receiving,
     out->message_id = arena_copy(&call->arena, slice_of(id));
     out->receipt_handle = arena_copy(&call->arena, buffer_slice(&handle));
     buffer_free(&handle);
-    out->md5_body = sqs_hex(call, record.md5_body, MD5_BYTES);
+    if (!call->carrier->no_md5 || !record.no_md5) {
+        uint8_t md5[MD5_BYTES];
+        record_body_md5(&record, md5);
+        out->md5_body = sqs_hex(call, md5, MD5_BYTES);
+    }
     out->body = record.body;
     describe_system(call, receiving, message, &record, &out->attributes);
     describe_attributes(call, &record, out);
@@ -288,7 +292,7 @@ static void answer_nothing(struct receiving *receiving)
 static void give_back(struct receiving *receiving)
 {
     struct sqs_call *call = receiving->call;
-    ASSERT(call->request == NULL);
+    ASSERT(call->gone);
     for (uint32_t i = 0; i < receiving->count; i++) {
         const struct core_message *message = &receiving->messages[i];
         struct command command = {
@@ -307,7 +311,7 @@ static void on_read(struct shard_read *read, enum status status)
 {
     struct receiving *receiving = read->data;
     struct buffer bodies = read->out;
-    if (receiving->call->request == NULL)
+    if (receiving->call->gone)
         give_back(receiving);
     else if (status != STATUS_OK)
         sqs_fail_status(receiving->call, status);
@@ -378,7 +382,7 @@ static void on_received(struct shard_receive *receive, enum status status,
     }
     if (receiving->count == 0) {
         answer_nothing(receiving);
-    } else if (call->request == NULL) {
+    } else if (call->gone) {
         give_back(receiving);
     } else {
         read_bodies(receiving);

@@ -42,7 +42,8 @@ static void describe(struct sqs_call *call, const struct record *record,
                      struct sqs_send_result_entry *out)
 {
     out->message_id = id_text(call, record->message_id);
-    out->md5_body = sqs_hex(call, record->md5_body, MD5_BYTES);
+    if (!record->no_md5)
+        out->md5_body = sqs_hex(call, record->md5_body, MD5_BYTES);
     if (record->attribute_count > 0)
         out->md5_attributes = sqs_hex(call, record->md5_attributes, MD5_BYTES);
     out->md5_system_attributes = trace_md5(call, record->trace_header);
@@ -56,6 +57,7 @@ static void add_message(struct sqs_call *call, const struct queue_view *queue,
     if (!outgoing_check(call, out, &queue->settings, &record, &entry->error))
         return;
     uuid_random(record.message_id);
+    record.no_md5 = call->carrier->no_md5;
     struct buffer bytes = {0};
     record_encode(&bytes, &record);
     struct command command = {.type = COMMAND_SEND,

@@ -23,7 +23,6 @@
 
 #define TARGET_PREFIX        "AmazonSQS."
 #define ACCESS_KEY_BYTES_MAX 128
-#define ANONYMOUS            "anonymous"
 
 static void (*const handlers[SQS_ACTION_COUNT])(struct sqs_call *call) = {
 #define ACTION(Name, name, input, result, doc) [SQS_ACTION_##Name] = handle_##name,
@@ -81,19 +80,60 @@ static struct slice sender_of(struct sqs_call *call, const struct http_request *
     struct slice key = credential_key(http_header(request, "Authorization"), "Credential=");
     if (key.length == 0)
         key = credential_key(request->query, "X-Amz-Credential=");
-    return key.length > 0 ? arena_copy(&call->arena, key) : SLICE_LITERAL(ANONYMOUS);
+    return key.length > 0 ? arena_copy(&call->arena, key) : SLICE_LITERAL(SQS_ANONYMOUS);
 }
+
+/* ---- answering over HTTP ---- */
+
+static void respond(struct sqs_call *call, int status, const char *query_error, struct buffer *body)
+{
+    bool json = call->protocol == SQS_JSON;
+    struct http_header headers[3] = {
+        {SLICE_LITERAL("Content-Type"),
+         json ? SLICE_LITERAL("application/x-amz-json-1.0") : SLICE_LITERAL("text/xml")},
+        {SLICE_LITERAL("x-amzn-RequestId"), slice_of(call->request_id)},
+        {SLICE_LITERAL("x-amzn-query-error"), slice_of(query_error)},
+    };
+    call->request->data = NULL;
+    http_respond(call->request, status, headers, query_error != NULL ? 3 : 2, body);
+    buffer_free(body);
+    call->request = NULL;
+}
+
+static void http_reply(struct sqs_call *call, const void *result)
+{
+    struct buffer body = {0};
+    sqs_result_encode(&body, call->protocol, call->action, result, call->request_id);
+    respond(call, 200, NULL, &body);
+}
+
+static void http_fail(struct sqs_call *call, const struct sqs_error *error)
+{
+    const struct sqs_error_row *row = &sqs_errors[error->code];
+    struct buffer body = {0};
+    sqs_error_encode(&body, call->protocol, error, call->request_id);
+    const char *header = NULL;
+    if (call->protocol == SQS_JSON && sqs_error_query_header(error->code))
+        header = arena_printf(&call->arena, "%s;%s", row->query_code,
+                              row->sender_fault ? "Sender" : "Receiver");
+    respond(call, row->http_status, header, &body);
+}
+
+static const char *http_base_url(struct sqs_call *call)
+{
+    return api_base_url(call->api, call->request);
+}
+
+static const struct sqs_carrier http_carrier = {
+    .reply = http_reply, .fail = http_fail, .base_url = http_base_url};
+
+/* ---- from a request to a call ---- */
 
 static struct sqs_call *call_new(struct api *api, struct http_request *request)
 {
-    struct sqs_call *call = calloc(1, sizeof *call);
-    ASSERT(call != NULL);
-    call->api = api;
-    call->shard = api_shard(api);
+    struct sqs_call *call = sqs_call_new(api, &http_carrier, NULL);
     call->request = request;
     call->protocol = protocol_of(request);
-    call->action_name = "unknown";
-    call->started_ns = clock_monotonic_ns();
     uint8_t id[UUID_BYTES];
     uuid_random(id);
     uuid_text(id, call->request_id);
@@ -117,13 +157,10 @@ static void fail_unknown_action(struct sqs_call *call, struct slice name)
                                       sqs_quote(call, name)));
 }
 
-static bool find_action(struct sqs_call *call, struct slice name)
+bool sqs_call_begin(struct sqs_call *call, enum sqs_action action)
 {
-    if (!sqs_action_find(name, &call->action)) {
-        fail_unknown_action(call, name);
-        return false;
-    }
-    call->action_name = sqs_actions[call->action].name;
+    call->action = action;
+    call->action_name = sqs_actions[action].name;
     bool ready = shard_ready(call->shard);
     uint8_t cluster_id[UUID_BYTES];
     if (!ready || !core_bootstrapped(shard_core(call->shard), cluster_id, call->secret)) {
@@ -144,6 +181,15 @@ static bool wrong_for_path(const struct sqs_call *call)
            queue_path_match(call->request->path);
 }
 
+static bool find_action(struct sqs_call *call, struct slice name)
+{
+    enum sqs_action action;
+    if (sqs_action_find(name, &action))
+        return sqs_call_begin(call, action);
+    fail_unknown_action(call, name);
+    return false;
+}
+
 /* A Query request to a queue's own path need not repeat the queue. */
 static void queue_from_path(struct sqs_call *call)
 {
@@ -154,7 +200,7 @@ static void queue_from_path(struct sqs_call *call)
         *url = arena_copy(&call->arena, call->request->path);
 }
 
-static void run(struct sqs_call *call)
+void sqs_call_run(struct sqs_call *call)
 {
     enum sqs_shape shape = sqs_actions[call->action].input;
     const char *missing = sqs_missing(call->protocol, shape, call->input, &call->arena);
@@ -179,7 +225,7 @@ static void handle_json(struct sqs_call *call)
                          call->input, &error))
         sqs_fail(call, error);
     else
-        run(call);
+        sqs_call_run(call);
 }
 
 /* What AWS answers to a plain GET of a queue's address. */
@@ -229,7 +275,7 @@ static void handle_query(struct sqs_call *call)
         return;
     }
     queue_from_path(call);
-    run(call);
+    sqs_call_run(call);
 }
 
 static void sqs_handle(struct api *api, struct http_request *request)
@@ -256,12 +302,11 @@ static void sqs_abort(struct api *api, struct http_request *request)
         return;
     ASSERT(call->request == request);
     call->request = NULL;
-    if (call->on_abort != NULL)
-        call->on_abort(call);
+    sqs_call_abandon(call);
 }
 
 /* Long polls are answered empty now rather than cut off when the grace is over. */
-static void sqs_closing(struct api *api)
+void sqs_end_waiting(struct api *api)
 {
     struct sqs_state *state = api_family_state(api, &api_family_sqs);
     struct sqs_call *call;
@@ -295,7 +340,7 @@ const struct api_family api_family_sqs = {
     .handle = sqs_handle,
     .too_large = sqs_too_large,
     .abort = sqs_abort,
-    .closing = sqs_closing,
+    .closing = sqs_end_waiting,
     .reads_state = true,
     .works_unready = true, /* answers that itself, in the protocol asked in */
     .state_new = state_new,

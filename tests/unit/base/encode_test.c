@@ -12,6 +12,8 @@
 #include "proto/base/encode.h"
 
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static void expect_text(struct buffer *b, const char *text)
 {
@@ -170,9 +172,56 @@ static void test_digests(void **state)
     digest_hmac_sha256(SLICE_LITERAL("Jefe"), SLICE_LITERAL("what do ya want for nothing?"), out);
     expect_hex(out, SHA256_BYTES,
                "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    /* RFC 4231, test case 6: a key that is longer than a block. */
+    uint8_t long_key[131];
+    memset(long_key, 0xaa, sizeof long_key);
+    digest_hmac_sha256(slice_make(long_key, sizeof long_key),
+                       SLICE_LITERAL("Test Using Larger Than Block-Size Key - Hash Key First"),
+                       out);
+    expect_hex(out, SHA256_BYTES,
+               "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
     digest_hmac_sha256(slice_make(NULL, 0), slice_make(NULL, 0), out);
     expect_hex(out, SHA256_BYTES,
                "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
+}
+
+/* One bad byte anywhere in a text that is read by eights. */
+static void test_utf8_far_in(void **state)
+{
+    (void)state;
+    for (size_t at = 0; at < 40; at++) {
+        char text[] = "0123456789012345678901234567890123456789";
+        struct slice whole = slice_make(text, 40);
+        assert_true(utf8_valid(whole));
+        text[at] = (char)0xff;
+        assert_false(utf8_valid(whole));
+        memcpy(text + (at < 38 ? at : 38), "\xc3\xa9", 2);
+        assert_true(at >= 38 || utf8_valid(whole));
+    }
+}
+
+/* UUIDs are drawn ahead; a child must not draw what its parent will. */
+static void test_uuids_differ_after_a_fork(void **state)
+{
+    (void)state;
+    uint8_t ours[UUID_BYTES];
+    uint8_t theirs[UUID_BYTES];
+    int ends[2];
+    uuid_random(ours); /* draws ahead */
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        uuid_random(theirs);
+        _exit(write(ends[1], theirs, sizeof theirs) == sizeof theirs ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    assert_int_equal(read(ends[0], theirs, sizeof theirs), sizeof theirs);
+    for (int i = 0; i < 100; i++) {
+        uuid_random(ours);
+        assert_memory_not_equal(ours, theirs, sizeof ours);
+    }
+    close(ends[0]);
+    close(ends[1]);
 }
 
 static void test_utf8(void **state)
@@ -293,6 +342,8 @@ int main(void)
         cmocka_unit_test(test_uuid),
         cmocka_unit_test(test_digests),
         cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_utf8_far_in),
+        cmocka_unit_test(test_uuids_differ_after_a_fork),
         cmocka_unit_test(test_utf8_all),
         cmocka_unit_test(test_crc32c),
         cmocka_unit_test(test_crc32c_portable),

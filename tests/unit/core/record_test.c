@@ -106,6 +106,26 @@ static void test_round_trip(void **state)
     buffer_free(&bytes);
 }
 
+static void an_md5_that_was_left_out_is_made(void **state)
+{
+    (void)state;
+    struct record record = {.body = SLICE_LITERAL("hello"), .no_md5 = true};
+    struct record read;
+    struct buffer bytes = {0};
+    uint8_t md5[MD5_BYTES];
+    record_encode(&bytes, &record);
+    assert_int_equal(record_decode(buffer_slice(&bytes), &read), STATUS_OK);
+    assert_true(read.no_md5);
+    record_body_md5(&read, md5);
+    assert_hex(md5, "5d41402abc4b2a76b9719d911017c592");
+    bytes.data[20] = 1; /* left out and there: neither */
+    assert_int_equal(record_decode(buffer_slice(&bytes), &read), STATUS_INVALID);
+    bytes.data[20] = 0;
+    bytes.data[1] = 4; /* a flag of the future */
+    assert_int_equal(record_decode(buffer_slice(&bytes), &read), STATUS_INVALID);
+    buffer_free(&bytes);
+}
+
 static void test_no_attributes(void **state)
 {
     (void)state;
@@ -197,6 +217,7 @@ static void test_hostile_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_md5_that_was_left_out_is_made),
         cmocka_unit_test(test_md5_one_number),
         cmocka_unit_test(test_md5_three_sorted_by_encode),
         cmocka_unit_test(test_md5_suffix_and_binary),

@@ -9,6 +9,7 @@
 
 #include "proto/sqs/codec.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static bool decode(const char *json, enum sqs_shape shape, struct arena *arena, void *out,
@@ -138,6 +139,17 @@ static void refuses_malformed_documents(void **state)
         "nul",
         "{\"a\":\"b",
         "{\"a\\u0000\":1}",
+        "{\"a\":01}",
+        "{\"a\":1.}",
+        "{\"a\":-}",
+        "{\"a\":1e}",
+        "{\"a\" 1}",
+        "{\"a\":1,}",
+        "{\"a\":[1,]}",
+        "{\"a\":[1 2]}",
+        "{\"a\":[1}",
+        "{a:1}",
+        " ",
     };
     for (size_t i = 0; i < sizeof documents / sizeof documents[0]; i++) {
         struct arena arena = {0};
@@ -147,6 +159,99 @@ static void refuses_malformed_documents(void **state)
         assert_int_equal(error.code, SQS_ERROR_SERIALIZATION);
         arena_free(&arena);
     }
+}
+
+static void unescapes_texts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json;
+        const char *text;
+    } cases[] = {
+        {"\\\"\\\\\\/\\b\\f\\n\\r\\t", "\"\\/\b\f\n\r\t"},
+        {"\\u0041\\u00e9\\u20AC\\ud83d\\ude00", "A\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"},
+        {"a long text, and then \\n another, and \\u00e9 the end",
+         "a long text, and then \n another, and \xc3\xa9 the end"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct arena arena = {0};
+        struct sqs_error error = {0};
+        struct sqs_send_message_input in = {0};
+        char *json = NULL;
+        assert_true(asprintf(&json, " { \"MessageBody\" :\t\"%s\" ,\r\n\"x\":-0.5e+3} ",
+                             cases[i].json) > 0);
+        assert_true(decode(json, SQS_SHAPE_send_message_input, &arena, &in, &error));
+        check_text(in.body, cases[i].text);
+        free(json);
+        arena_free(&arena);
+    }
+}
+
+/* Whatever stands where in a text, and however it is aligned. */
+static void finds_what_is_wrong_far_in(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"\x01",   "\x1f",     "\xff",   "\\x",
+                                      "\\u12x", "\\ud800x", "\\udc00"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        for (int before = 0; before < 20; before++) {
+            struct arena arena = {0};
+            struct sqs_error error = {0};
+            struct sqs_send_message_input in = {0};
+            char *json = NULL;
+            assert_true(asprintf(&json, "{\"MessageBody\":\"%.*s%s0123456789\"}", before,
+                                 "abcdefghijklmnopqrst", bad[i]) > 0);
+            assert_false(decode(json, SQS_SHAPE_send_message_input, &arena, &in, &error));
+            assert_non_null(
+                strstr(error.message, "The request is not valid JSON at line 1, column"));
+            free(json);
+            arena_free(&arena);
+        }
+    }
+}
+
+/* The last one counts; null is as good as absent. */
+static void a_key_given_twice(void **state)
+{
+    (void)state;
+    struct arena arena = {0};
+    struct sqs_error error = {0};
+    struct sqs_send_message_input in = {0};
+    assert_true(decode("{\"MessageBody\":\"a\",\"MessageBody\":\"b\",\"MessageAttributes\":{"
+                       "\"n\":{\"StringValue\":\"1\",\"DataType\":\"String\"},\"m\":null,"
+                       "\"n\":{\"StringValue\":\"2\"}}}",
+                       SQS_SHAPE_send_message_input, &arena, &in, &error));
+    const struct sqs_message_attribute *attributes = in.attributes.items;
+    check_text(in.body, "b");
+    assert_int_equal(in.attributes.count, 1);
+    check_text(attributes->name, "n");
+    check_text(attributes->string_value, "2");
+    assert_null(attributes->data_type.data);
+    arena_free(&arena);
+}
+
+static void lists_grow(void **state)
+{
+    (void)state;
+    struct arena arena = {0};
+    struct sqs_error error = {0};
+    struct sqs_get_queue_attributes_input in = {0};
+    struct buffer json = {0};
+    buffer_add_text(&json, "{\"AttributeNames\":[");
+    for (int i = 0; i < 1000; i++)
+        buffer_printf(&json, "%s\"%d\"", i > 0 ? "," : "", i);
+    buffer_add_text(&json, "]}");
+    assert_true(sqs_json_decode(buffer_slice(&json), SQS_SHAPE_get_queue_attributes_input, &arena,
+                                &in, &error));
+    assert_int_equal(in.names.count, 1000);
+    const struct slice *names = in.names.items;
+    for (int i = 0; i < 1000; i++) {
+        char text[8];
+        snprintf(text, sizeof text, "%d", i);
+        check_text(names[i], text);
+    }
+    buffer_free(&json);
+    arena_free(&arena);
 }
 
 static void bounds_values_and_depth(void **state)
@@ -276,6 +381,10 @@ int main(void)
         cmocka_unit_test(keeps_a_nul_in_a_text),
         cmocka_unit_test(refuses_wrong_types),
         cmocka_unit_test(refuses_malformed_documents),
+        cmocka_unit_test(unescapes_texts),
+        cmocka_unit_test(finds_what_is_wrong_far_in),
+        cmocka_unit_test(a_key_given_twice),
+        cmocka_unit_test(lists_grow),
         cmocka_unit_test(bounds_values_and_depth),
         cmocka_unit_test(an_empty_body_is_an_empty_object),
         cmocka_unit_test(writes_results),

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sessions of native clients. A CALL frame becomes a struct sqs_call, as an HTTP request does, and
+ * goes to the same handlers: rules, errors and counters are those of broker/api/sqs, and nothing is
+ * decided here but how many calls may be under way.
+ *
+ *     accepted (ClientHello, Welcome) ── calls and answers ──> link ends, or native_close
+ *
+ * Whoever connects is nobody in particular: where signatures are required, only what a queue's
+ * policy allows everyone is allowed (sqs_permit_caller).
+ *
+ * A call outlives its frame, so the frame's bytes are copied once, and everything decoded borrows
+ * from the copy. Answers go out as they come about: the id says which call each belongs to.
+ *
+ * I1  a call is in its session's list until it is answered or the link has ended; then it is
+ *     abandoned, and the handler gives back what it leased
+ * I2  the calls and bytes that a session and all sessions hold are bounded: beyond, a call is
+ *     refused as throttled and nothing of it is kept */
+#include "broker/api/native/native.h"
+
+#include "broker/api/sqs/call.h"
+#include "broker/api/sqs/queue_name.h"
+#include "proto/base/assert.h"
+#include "proto/base/trace.h"
+#include "proto/sqs/native.h"
+
+#include <stdlib.h>
+#include <utlist.h>
+
+#define CALLS_MAX         16384u       /* of one connection */
+#define SESSION_BYTES_MAX (64u << 20)  /* of inputs, of one connection */
+#define ALL_BYTES_MAX     (256u << 20) /* of all connections */
+#define CLOSE_STEP_MS     10u
+
+struct session;
+
+struct native_call {
+    struct session *session; /* NULL: the link has ended */
+    struct sqs_call *call;
+    uint32_t id;
+    size_t bytes;
+    struct shard_sync sync;
+    struct native_call *prev, *next;
+};
+
+struct session {
+    struct native *native;
+    struct link *link;
+    struct native_call *calls; /* I1 */
+    uint32_t call_count;
+    size_t bytes;
+    struct session *prev, *next;
+};
+
+struct native {
+    struct api *api;
+    struct session *sessions;
+    unsigned session_count;
+    uint32_t call_count;
+    size_t bytes;
+    /* closing */
+    uv_timer_t timer;
+    bool closing;
+    uint64_t close_until_ms;
+    void (*closed)(void *data);
+    void *closed_data;
+};
+
+/* ---- answers ---- */
+
+static void send_answer(struct native_call *nc, bool refused, enum sqs_shape shape,
+                        const void *result, const struct sqs_error *error)
+{
+    struct link *link = nc->session->link;
+    struct buffer *out = link_frame_begin(link);
+    if (out != NULL) {
+        native_answer_header(out, nc->id, refused);
+        if (error != NULL)
+            native_write_error(out, error);
+        else if (result != NULL)
+            native_write(out, shape, result);
+    }
+    if (out == NULL || link_frame_end(link, MILLRACE__TYPE__TYPE_ANSWER) != STATUS_OK)
+        link_close(link); /* a client that does not read its answers */
+}
+
+static void reply(struct sqs_call *call, const void *result)
+{
+    send_answer(call->carried, false, sqs_actions[call->action].result, result, NULL);
+}
+
+static void fail(struct sqs_call *call, const struct sqs_error *error)
+{
+    send_answer(call->carried, true, SQS_SHAPE_call_error, NULL, error);
+}
+
+static void forget(struct native_call *nc)
+{
+    struct session *session = nc->session;
+    if (session == NULL)
+        return;
+    DL_DELETE(session->calls, nc);
+    session->call_count--;
+    session->bytes -= nc->bytes;
+    session->native->call_count--;
+    session->native->bytes -= nc->bytes;
+    nc->session = NULL;
+}
+
+static void freed(struct sqs_call *call)
+{
+    forget(call->carried);
+}
+
+static const char *base_url(struct sqs_call *call)
+{
+    const char *url = api_config(call->api)->public_url;
+    return url != NULL ? url
+                       : arena_printf(&call->arena, "http://127.0.0.1:%u", api_port(call->api));
+}
+
+static const struct sqs_carrier carrier = {
+    .reply = reply, .fail = fail, .freed = freed, .base_url = base_url, .no_md5 = true};
+
+/* ---- calls ---- */
+
+_Static_assert(SQS_ACTION_ChangeMessageVisibilityBatch - SQS_ACTION_SendMessage == 6,
+               "the calls about messages stand together, and name their queue first");
+
+static struct native_call *remember(struct session *session, struct sqs_call *call, uint32_t id,
+                                    size_t bytes)
+{
+    struct native_call *nc = arena_alloc(&call->arena, sizeof *nc);
+    *nc = (struct native_call){.session = session, .call = call, .id = id, .bytes = bytes};
+    DL_APPEND(session->calls, nc);
+    session->call_count++;
+    session->bytes += bytes;
+    session->native->call_count++;
+    session->native->bytes += bytes;
+    call->carried = nc;
+    return nc;
+}
+
+static enum sqs_error_code admit(const struct session *session, uint16_t action)
+{
+    const struct native *native = session->native;
+    if (native->closing)
+        return SQS_ERROR_UNAVAILABLE;
+    if (action >= SQS_ACTION_COUNT)
+        return SQS_ERROR_INVALID_ACTION;
+    bool full = session->call_count > CALLS_MAX || session->bytes > SESSION_BYTES_MAX ||
+                native->bytes > ALL_BYTES_MAX;
+    return full ? SQS_ERROR_THROTTLED : SQS_OK; /* I2 */
+}
+
+/* Whether it may be answered from a state that is behind what other nodes have answered. Calls
+ * about messages may, where the queue is known: their command is judged when it is applied, and
+ * waiting for the leader twice would cost as much again. */
+static bool may_be_behind(struct sqs_call *call)
+{
+    struct queue_view queue;
+    bool of_messages = call->action >= SQS_ACTION_SendMessage &&
+                       call->action <= SQS_ACTION_ChangeMessageVisibilityBatch;
+    if (!of_messages)
+        return false;
+    const struct sqs_member *first = &sqs_shapes[sqs_actions[call->action].input].members[0];
+    struct slice name = queue_name_of_url(*(const struct slice *)sqs_field(first, call->input));
+    return name.length > 0 && core_queue_by_name(shard_core(call->shard), name, &queue);
+}
+
+static void on_fresh(struct shard_sync *sync, enum status status)
+{
+    struct sqs_call *call = sync->data;
+    if (call->gone || status != STATUS_OK)
+        sqs_fail_status(call, status != STATUS_OK ? status : STATUS_CANCELLED);
+    else
+        sqs_call_run(call);
+}
+
+static void run(struct native_call *nc)
+{
+    struct sqs_call *call = nc->call;
+    if (shard_leads(call->shard) || may_be_behind(call)) {
+        sqs_call_run(call);
+        return;
+    }
+    nc->sync = (struct shard_sync){.done = on_fresh, .data = call};
+    shard_sync(call->shard, &nc->sync);
+}
+
+static void on_call(struct session *session, struct slice payload)
+{
+    struct native_header header;
+    struct slice body;
+    if (!native_header_read(payload, &header, &body)) {
+        link_close(session->link);
+        return;
+    }
+    struct sqs_call *call = sqs_call_new(session->native->api, &carrier, NULL);
+    call->protocol = SQS_JSON; /* for the wording of errors */
+    call->sender_id = SLICE_LITERAL(SQS_ANONYMOUS);
+    struct native_call *nc = remember(session, call, header.id, body.length);
+    enum sqs_error_code code = admit(session, header.action);
+    if (code != SQS_OK) {
+        sqs_fail(call, (struct sqs_error){code, NULL});
+        return;
+    }
+    if (!sqs_call_begin(call, (enum sqs_action)header.action))
+        return;
+    body = arena_copy(&call->arena, body);
+    if (!native_read(body, sqs_actions[call->action].input, &call->arena, call->input))
+        sqs_fail(call, (struct sqs_error){SQS_ERROR_SERIALIZATION, NULL});
+    else
+        run(nc);
+}
+
+static void on_frame(struct link *link, void *data, uint16_t type, struct slice payload)
+{
+    struct session *session = data;
+    (void)link;
+    if (type == MILLRACE__TYPE__TYPE_CALL)
+        on_call(session, payload);
+}
+
+/* ---- sessions ---- */
+
+static void on_closed(struct link *link, void *data, enum status why)
+{
+    struct session *session = data;
+    struct native *native = session->native;
+    struct native_call *nc;
+    struct native_call *after;
+    trace_debug("native", "client_left", "peer=%s why=\"%s\"", link_peer(link), status_text(why));
+    DL_FOREACH_SAFE(session->calls, nc, after)
+    {
+        forget(nc);
+        sqs_call_abandon(nc->call); /* I1 */
+    }
+    DL_DELETE(native->sessions, session);
+    native->session_count--;
+    free(session);
+}
+
+static const struct link_handler handler = {on_frame, on_closed};
+
+static void welcome(struct native *native, struct link *link)
+{
+    Millrace__ClientWelcome welcome = MILLRACE__CLIENT_WELCOME__INIT;
+    welcome.protocol = NATIVE_PROTOCOL;
+    welcome.version = (char *)(uintptr_t)api_config(native->api)->version;
+    welcome.node_id = api_config(native->api)->node_id;
+    welcome.calls_max = CALLS_MAX;
+    if (link_send(link, MILLRACE__TYPE__TYPE_CLIENT_WELCOME, &welcome.base) != STATUS_OK)
+        link_close(link);
+}
+
+static void refuse(struct link *link, const char *reason)
+{
+    trace_warn("native", "client_refused", "peer=%s reason=\"%s\"", link_peer(link), reason);
+    Millrace__Refused refused = MILLRACE__REFUSED__INIT;
+    refused.reason = (char *)(uintptr_t)reason;
+    (void)!link_send(link, MILLRACE__TYPE__TYPE_REFUSED, &refused.base); /* it ends anyway */
+    link_close(link);
+}
+
+void native_accept(void *data, struct link *link, struct slice payload)
+{
+    struct native *native = data;
+    struct session *session = calloc(1, sizeof *session);
+    ASSERT(session != NULL);
+    session->native = native;
+    session->link = link;
+    DL_APPEND(native->sessions, session);
+    native->session_count++;
+    link_hand_over(link, &handler, session);
+    link_frame_max(link, NATIVE_CALL_BYTES_MAX + NATIVE_HEADER_BYTES);
+    Millrace__ClientHello *hello =
+        millrace__client_hello__unpack(NULL, payload.length, payload.data);
+    if (native->closing)
+        refuse(link, "the broker is shutting down");
+    else if (hello == NULL || hello->protocol != NATIVE_PROTOCOL)
+        refuse(link, "this broker speaks protocol 1 only; use a client of the same release");
+    else
+        welcome(native, link);
+    if (hello != NULL)
+        millrace__client_hello__free_unpacked(hello, NULL);
+}
+
+/* ---- opening and closing ---- */
+
+struct native *native_open(struct api *api)
+{
+    struct native *native = calloc(1, sizeof *native);
+    ASSERT(native != NULL);
+    native->api = api;
+    uv_timer_init(api_loop(api), &native->timer);
+    native->timer.data = native;
+    return native;
+}
+
+unsigned native_connections(const struct native *native)
+{
+    return native->session_count;
+}
+
+static void timer_closed(uv_handle_t *handle)
+{
+    struct native *native = handle->data;
+    void (*closed)(void *data) = native->closed;
+    void *data = native->closed_data;
+    free(native);
+    closed(data);
+}
+
+static void close_step(uv_timer_t *timer)
+{
+    struct native *native = timer->data;
+    struct session *session;
+    struct session *after;
+    if (native->call_count > 0 && uv_now(timer->loop) < native->close_until_ms)
+        return;
+    DL_FOREACH_SAFE(native->sessions, session, after)
+    {
+        link_close(session->link); /* harmless when repeated */
+    }
+    if (native->session_count == 0) {
+        uv_timer_stop(timer);
+        uv_close((uv_handle_t *)timer, timer_closed);
+    }
+}
+
+void native_close(struct native *native, uint32_t grace_ms, void (*closed)(void *data), void *data)
+{
+    ASSERT(!native->closing);
+    native->closing = true;
+    native->closed = closed;
+    native->closed_data = data;
+    native->close_until_ms = uv_now(native->timer.loop) + grace_ms;
+    sqs_end_waiting(native->api);
+    uv_timer_start(&native->timer, close_step, 0, CLOSE_STEP_MS);
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* libmillrace, the fast way in: a channel carries SQS calls over the native protocol
+ * (proto/sqs/native.h), many at once, to one broker at a time. The actions, inputs, results and
+ * errors are those of the SQS API, as structs (proto/sqs/shapes.h); a queue is addressed by its URL
+ * or simply by its name.
+ *
+ *     struct mr_channel *channel;
+ *     if (mr_channel_open(&channel, "127.0.0.1:9325", 5000) != STATUS_OK) ...
+ *     struct sqs_send_message_input input = {.queue_url = SLICE_LITERAL("orders"),
+ *                                            .body = SLICE_LITERAL("hi")};
+ *     mr_channel_call(channel, SQS_ACTION_SendMessage, &input, on_sent, NULL);
+ *     while (mr_channel_calls(channel) > 0)
+ *         mr_channel_run(channel, 1000);
+ *     mr_channel_close(channel);
+ *
+ * with
+ *     static void on_sent(void *data, const struct mr_answer *answer)
+ *     {
+ *         const struct sqs_send_message_result *sent = answer->result; // NULL: see answer->status
+ *     }
+ *
+ * Nothing happens but in mr_channel_run: it sends what was called, receives answers and calls back.
+ * Calls may be made from within callbacks. A channel belongs to one thread at a time.
+ *
+ * When the broker goes away every call under way ends with CLOSED: it may have been carried out or
+ * not, and only the caller knows whether to repeat it. The channel then connects to the next broker
+ * of its list by itself, round and round, while it is run; calls made meanwhile end with
+ * UNAVAILABLE, and were not sent. */
+#ifndef CLIENT_CHANNEL_H
+#define CLIENT_CHANNEL_H
+
+#include "proto/base/status.h"
+#include "proto/sqs/shapes.h"
+
+#define MR_CHANNEL_BROKERS_MAX 16
+#define MR_CHANNEL_CALLS_MAX   16384 /* under way at once; the caller keeps to it */
+
+struct mr_channel;
+
+/* How a call ended; valid during the callback.
+ *   OK           done; `result` is the action's result struct, NULL if it has none
+ *   INVALID      the API refused the call: `code` and `message` are the API's
+ *   UNAVAILABLE  not done: there is no connection, or the broker cannot serve now (`code`)
+ *   BUSY         not done: too much is unsent, or the broker throttles (`code`): try again
+ *   CLOSED       the connection ended before the answer: perhaps done
+ *   CORRUPT      the answer could not be read: perhaps done */
+struct mr_answer {
+    enum status status;
+    const void *result;
+    struct slice code;    /* "QueueDoesNotExist"; absent if the API gave none */
+    struct slice message; /* one line for a person; absent likewise */
+};
+typedef void (*mr_answer_fn)(void *data, const struct mr_answer *answer);
+
+/* mr_channel_open: connect to the first of `brokers` ("host:port,host:port", RPC addresses) that
+ * answers, trying each once, `timeout_ms` for each. errors: INVALID (no such list); UNAVAILABLE and
+ * others: why the last one could not be reached; out is NULL then. */
+MUST_CHECK enum status mr_channel_open(struct mr_channel **out, const char *brokers,
+                                       uint32_t timeout_ms);
+
+/* mr_channel_close: end calls under way with CLOSED (calling back now), then free. Those callbacks
+ * make no calls. */
+void mr_channel_close(struct mr_channel *channel);
+
+/* mr_channel_call: begin one call; `input` is the action's input struct, copied. The callback comes
+ * from mr_channel_run, once, whatever happens. */
+void mr_channel_call(struct mr_channel *channel, enum sqs_action action, const void *input,
+                     mr_answer_fn done, void *data);
+
+/* mr_channel_run: send, receive and call back until a callback has been made or `timeout_ms` have
+ * passed; 0 does what is possible without waiting. Returns the number of callbacks made. */
+uint32_t mr_channel_run(struct mr_channel *channel, uint32_t timeout_ms);
+
+/* mr_channel_fd: readable when mr_channel_run has something to do, for waiting in a loop of one's
+ * own after mr_channel_run(channel, 0) has returned 0. */
+int mr_channel_fd(const struct mr_channel *channel);
+
+/* mr_channel_calls: under way. mr_channel_connected: calls made now would be sent.
+ * mr_channel_broker: the address of the broker that it is connected, or last was, to. */
+uint32_t mr_channel_calls(const struct mr_channel *channel);
+bool mr_channel_connected(const struct mr_channel *channel);
+const char *mr_channel_broker(const struct mr_channel *channel);
+
+#endif

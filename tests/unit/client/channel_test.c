@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A channel against a server of the test's own, in a thread: answers in any order, refusals, and
+ * connections that end. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "client/channel.h"
+#include "proto/base/assert.h"
+#include "proto/rpc/link.h"
+#include "proto/sqs/native.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define HELD_MAX 16
+
+/* What the server does with calls, by the queue that they name. */
+struct server {
+    uv_loop_t loop;
+    uv_async_t stop;
+    struct link_listener *listener;
+    struct link *link;
+    pthread_t thread;
+    uint16_t port;
+    bool refuse; /* greetings */
+    uint32_t held[HELD_MAX];
+    unsigned held_count;
+    unsigned greetings;
+};
+
+static void answer(struct link *link, uint32_t id, const char *message_id)
+{
+    struct sqs_send_message_result result = {.message_id = slice_of(message_id)};
+    struct buffer *out = link_frame_begin(link);
+    ASSERT(out != NULL);
+    native_answer_header(out, id, false);
+    native_write(out, SQS_SHAPE_send_message_result, &result);
+    ASSERT(link_frame_end(link, MILLRACE__TYPE__TYPE_ANSWER) == STATUS_OK);
+}
+
+static void refuse(struct link *link, uint32_t id, enum sqs_error_code code)
+{
+    struct buffer *out = link_frame_begin(link);
+    ASSERT(out != NULL);
+    native_answer_header(out, id, true);
+    native_write_error(out, &(struct sqs_error){code, NULL});
+    ASSERT(link_frame_end(link, MILLRACE__TYPE__TYPE_ANSWER) == STATUS_OK);
+}
+
+static void garbage(struct link *link, uint32_t id)
+{
+    struct buffer *out = link_frame_begin(link);
+    ASSERT(out != NULL);
+    native_answer_header(out, id, false);
+    buffer_add_u32(out, UINT32_MAX);
+    ASSERT(link_frame_end(link, MILLRACE__TYPE__TYPE_ANSWER) == STATUS_OK);
+}
+
+/* Calls to "hold" are answered by one to "release", the last first. */
+static void on_call(struct server *server, struct link *link, struct slice payload)
+{
+    struct native_header header;
+    struct slice body;
+    struct arena arena = {0};
+    struct sqs_send_message_input input = {0};
+    ASSERT(native_header_read(payload, &header, &body));
+    ASSERT(native_read(body, SQS_SHAPE_send_message_input, &arena, &input));
+    if (slice_is(input.queue_url, "hold")) {
+        server->held[server->held_count++] = header.id;
+    } else if (slice_is(input.queue_url, "release")) {
+        answer(link, header.id, "released");
+        while (server->held_count > 0)
+            answer(link, server->held[--server->held_count], "held");
+        answer(link, header.id, "twice"); /* finds nobody */
+        answer(link, 12345, "never asked");
+    } else if (slice_is(input.queue_url, "missing")) {
+        refuse(link, header.id, SQS_ERROR_QUEUE_DOES_NOT_EXIST);
+    } else if (slice_is(input.queue_url, "busy")) {
+        refuse(link, header.id, SQS_ERROR_THROTTLED);
+    } else if (slice_is(input.queue_url, "down")) {
+        refuse(link, header.id, SQS_ERROR_UNAVAILABLE);
+    } else if (slice_is(input.queue_url, "garbage")) {
+        garbage(link, header.id);
+    } else {
+        link_close(link);
+    }
+    arena_free(&arena);
+}
+
+static void on_frame(struct link *link, void *data, uint16_t type, struct slice payload)
+{
+    struct server *server = data;
+    if (type == MILLRACE__TYPE__TYPE_CALL) {
+        on_call(server, link, payload);
+        return;
+    }
+    ASSERT(type == MILLRACE__TYPE__TYPE_CLIENT_HELLO);
+    server->greetings++;
+    Millrace__ClientWelcome welcome = MILLRACE__CLIENT_WELCOME__INIT;
+    Millrace__Refused refused = MILLRACE__REFUSED__INIT;
+    if (server->refuse)
+        ASSERT(link_send(link, MILLRACE__TYPE__TYPE_REFUSED, &refused.base) == STATUS_OK);
+    else
+        ASSERT(link_send(link, MILLRACE__TYPE__TYPE_CLIENT_WELCOME, &welcome.base) == STATUS_OK);
+}
+
+static void on_closed(struct link *link, void *data, enum status why)
+{
+    struct server *server = data;
+    (void)link;
+    (void)why;
+    server->link = NULL;
+    server->held_count = 0;
+}
+
+static const struct link_handler handler = {on_frame, on_closed};
+
+static void on_accepted(struct link *link, void *data)
+{
+    struct server *server = data;
+    server->link = link;
+    link_start(link, &handler, server);
+}
+
+static void on_stop(uv_async_t *async)
+{
+    struct server *server = async->data;
+    link_listener_close(server->listener, NULL, NULL);
+    if (server->link != NULL)
+        link_close(server->link);
+    uv_close((uv_handle_t *)async, NULL);
+}
+
+static void *serve(void *data)
+{
+    struct server *server = data;
+    uv_run(&server->loop, UV_RUN_DEFAULT);
+    return NULL;
+}
+
+static void start(struct server *server, uint16_t port)
+{
+    uv_loop_init(&server->loop);
+    uv_async_init(&server->loop, &server->stop, on_stop);
+    server->stop.data = server;
+    enum status status =
+        link_listen(&server->listener, &server->loop, "127.0.0.1", port, on_accepted, server);
+    assert_int_equal(status, STATUS_OK);
+    server->port = link_listener_port(server->listener);
+    pthread_create(&server->thread, NULL, serve, server);
+}
+
+static void stop(struct server *server)
+{
+    uv_async_send(&server->stop);
+    pthread_join(server->thread, NULL);
+    assert_int_equal(uv_loop_close(&server->loop), 0);
+}
+
+/* ---- the client's side ---- */
+
+struct outcome {
+    int order; /* 0: not yet */
+    enum status status;
+    char text[64]; /* message id or code */
+};
+static int ended;
+
+static void on_answer(void *data, const struct mr_answer *answer)
+{
+    struct outcome *outcome = data;
+    const struct sqs_send_message_result *result = answer->result;
+    assert_int_equal(outcome->order, 0); /* once */
+    outcome->order = ++ended;
+    outcome->status = answer->status;
+    struct slice text = result != NULL ? result->message_id : answer->code;
+    snprintf(outcome->text, sizeof outcome->text, "%.*s", SLICE_ARGS(text));
+}
+
+static void call(struct mr_channel *channel, const char *queue, struct outcome *outcome)
+{
+    struct sqs_send_message_input input = {.queue_url = slice_of(queue),
+                                           .body = SLICE_LITERAL("body")};
+    *outcome = (struct outcome){0};
+    mr_channel_call(channel, SQS_ACTION_SendMessage, &input, on_answer, outcome);
+    assert_int_equal(outcome->order, 0); /* never from within the call */
+}
+
+static void run_until_quiet(struct mr_channel *channel)
+{
+    for (int i = 0; i < 100 && mr_channel_calls(channel) > 0; i++)
+        (void)mr_channel_run(channel, 100);
+    assert_int_equal(mr_channel_calls(channel), 0);
+}
+
+static struct mr_channel *open_to(const struct server *server)
+{
+    char brokers[64];
+    struct mr_channel *channel;
+    /* Nobody listens at the first: the next is tried. */
+    snprintf(brokers, sizeof brokers, "127.0.0.1:1,127.0.0.1:%u", server->port);
+    assert_int_equal(mr_channel_open(&channel, brokers, 2000), STATUS_OK);
+    assert_true(mr_channel_connected(channel));
+    assert_string_equal(mr_channel_broker(channel), strchr(brokers, ',') + 1);
+    return channel;
+}
+
+static void answers_find_their_calls(void **state)
+{
+    struct outcome held[HELD_MAX];
+    struct outcome release;
+    struct server server = {0};
+    (void)state;
+    start(&server, 0);
+    struct mr_channel *channel = open_to(&server);
+    ended = 0;
+    for (int i = 0; i < HELD_MAX; i++)
+        call(channel, "hold", &held[i]);
+    assert_int_equal(mr_channel_run(channel, 20), 0); /* nothing yet */
+    call(channel, "release", &release);
+    run_until_quiet(channel);
+    assert_int_equal(release.order, 1);
+    assert_string_equal(release.text, "released");
+    for (int i = 0; i < HELD_MAX; i++) {
+        assert_int_equal(held[i].order, HELD_MAX + 1 - i);
+        assert_string_equal(held[i].text, "held");
+    }
+    call(channel, "release", &release); /* the slots are free again, and the strays hit nobody */
+    run_until_quiet(channel);
+    assert_string_equal(release.text, "released");
+    mr_channel_close(channel);
+    stop(&server);
+}
+
+static void refusals_have_the_apis_codes(void **state)
+{
+    static const struct {
+        const char *queue;
+        enum status status;
+        const char *code;
+    } cases[] = {
+        {"missing", STATUS_INVALID, "QueueDoesNotExist"},
+        {"busy", STATUS_BUSY, "RequestThrottled"},
+        {"down", STATUS_UNAVAILABLE, "ServiceUnavailableException"},
+        {"garbage", STATUS_CORRUPT, ""},
+    };
+    struct server server = {0};
+    (void)state;
+    start(&server, 0);
+    struct mr_channel *channel = open_to(&server);
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        struct outcome outcome;
+        call(channel, cases[i].queue, &outcome);
+        run_until_quiet(channel);
+        assert_int_equal(outcome.status, cases[i].status);
+        assert_string_equal(outcome.text, cases[i].code);
+    }
+    mr_channel_close(channel);
+    stop(&server);
+}
+
+static void a_lost_connection_ends_calls_and_comes_back(void **state)
+{
+    struct outcome held;
+    struct outcome drop;
+    struct outcome unsent;
+    struct server server = {0};
+    (void)state;
+    start(&server, 0);
+    struct mr_channel *channel = open_to(&server);
+    call(channel, "hold", &held);
+    call(channel, "drop", &drop);
+    run_until_quiet(channel);
+    assert_int_equal(held.status, STATUS_CLOSED);
+    assert_int_equal(drop.status, STATUS_CLOSED);
+    assert_false(mr_channel_connected(channel));
+    call(channel, "release", &unsent); /* known not to have been sent */
+    run_until_quiet(channel);
+    assert_int_equal(unsent.status, STATUS_UNAVAILABLE);
+    for (int i = 0; i < 100 && !mr_channel_connected(channel); i++)
+        (void)mr_channel_run(channel, 50);
+    assert_true(mr_channel_connected(channel));
+    call(channel, "release", &unsent);
+    run_until_quiet(channel);
+    assert_string_equal(unsent.text, "released");
+    mr_channel_close(channel);
+    stop(&server);
+    assert_int_equal(server.greetings, 2);
+}
+
+static void closing_ends_what_is_under_way(void **state)
+{
+    struct outcome held;
+    struct server server = {0};
+    (void)state;
+    start(&server, 0);
+    struct mr_channel *channel = open_to(&server);
+    call(channel, "hold", &held);
+    assert_int_equal(mr_channel_run(channel, 0), 0);
+    mr_channel_close(channel);
+    assert_int_equal(held.status, STATUS_CLOSED);
+    stop(&server);
+}
+
+static void an_unwelcome_client_is_told(void **state)
+{
+    struct mr_channel *channel;
+    char brokers[32];
+    struct server server = {.refuse = true};
+    (void)state;
+    start(&server, 0);
+    snprintf(brokers, sizeof brokers, "127.0.0.1:%u", server.port);
+    assert_int_not_equal(mr_channel_open(&channel, brokers, 2000), STATUS_OK);
+    assert_null(channel);
+    stop(&server);
+    assert_int_equal(mr_channel_open(&channel, "no list", 2000), STATUS_INVALID);
+    assert_int_equal(mr_channel_open(&channel, "", 2000), STATUS_INVALID);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(answers_find_their_calls),
+        cmocka_unit_test(refusals_have_the_apis_codes),
+        cmocka_unit_test(a_lost_connection_ends_calls_and_comes_back),
+        cmocka_unit_test(closing_ends_what_is_under_way),
+        cmocka_unit_test(an_unwelcome_client_is_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
