@@ -63,16 +63,30 @@ ERRORS = {
     "MALFORMED_QUERY": framework("SerializationException", "MalformedQueryString"),
     "TOO_LARGE": framework("RequestEntityTooLargeException", "RequestEntityTooLarge", 413),
     "THROTTLED": sqs("RequestThrottled", status=403),
+    "ACCESS_DENIED": framework("AccessDeniedException", "AccessDenied", 403),
+    "MISSING_TOKEN": framework("MissingAuthenticationTokenException", "MissingAuthenticationToken",
+                               403),
+    "INCOMPLETE_SIGNATURE": framework("IncompleteSignatureException", "IncompleteSignature"),
+    "UNKNOWN_KEY": framework("UnrecognizedClientException", "InvalidClientTokenId", 403),
+    "BAD_SIGNATURE": framework("InvalidSignatureException", "SignatureDoesNotMatch", 403),
+    "REQUEST_EXPIRED": framework("RequestExpired"),
     "UNAVAILABLE": framework("ServiceUnavailableException", "ServiceUnavailable", 503, "Receiver"),
     "INTERNAL": framework("InternalFailure", status=500, fault="Receiver"),
 }
 
-# Errors that no well-formed request to a healthy broker brings about, and the test that has them.
+# Errors that no well-formed request to a healthy broker without keys brings about, and the test that
+# has them.
 ELSEWHERE = {
     "MISSING_ACTION": "tests/wire/sqs_errors_test.py:test_unknown_actions",
     "SERIALIZATION": "tests/wire/sqs_errors_test.py:test_wrong_types",
     "MALFORMED_QUERY": "tests/wire/sqs_errors_test.py:test_malformed_forms",
     "TOO_LARGE": "tests/wire/sqs_http_test.py:class TooLarge",
+    "ACCESS_DENIED": "tests/wire/sqs_auth_policies_test.py:test_every_action_asks",
+    "MISSING_TOKEN": "tests/wire/sqs_auth_signatures_test.py:test_not_signed",
+    "INCOMPLETE_SIGNATURE": "tests/wire/sqs_auth_signatures_test.py:test_incomplete",
+    "UNKNOWN_KEY": "tests/wire/sqs_auth_signatures_test.py:test_unknown_key",
+    "BAD_SIGNATURE": "tests/wire/sqs_auth_signatures_test.py:test_wrong_secret",
+    "REQUEST_EXPIRED": "tests/wire/sqs_auth_signatures_test.py:test_good_until_it_expires",
     "THROTTLED": "tests/unit/sqs/answer_test.c:errors_of_the_broker",
     "UNAVAILABLE": "tests/unit/sqs/answer_test.c:errors_of_the_broker",
     "INTERNAL": "tests/unit/sqs/answer_test.c:errors_of_the_broker",
