@@ -55,14 +55,14 @@ static void write_shard(struct api *api, struct buffer *out)
     struct shard_stats s;
     shard_stats(api_shard(api), &s);
     buffer_printf(out,
-                  "{\"term\":%" PRIu64 ",\"last_index\":%" PRIu64 ",\"applied_index\":%" PRIu64
-                  ",\"snapshot_index\":%" PRIu64 ",\"log_segments\":%" PRIu64
-                  ",\"log_bytes_on_disk\":%" PRIu64 ",\"log_syncs\":%" PRIu64
-                  ",\"entries\":%" PRIu64 ",\"commands\":%" PRIu64 ",\"disk_free_bytes\":%" PRIu64
-                  ",\"disk_low\":%s}",
-                  s.term, s.last_index, s.applied_index, s.snapshot_index, s.log_segments,
-                  s.log_bytes_on_disk, s.log_syncs, s.entries, s.commands, s.disk_free_bytes,
-                  s.disk_low ? "true" : "false");
+                  "{\"leader\":%" PRIu64 ",\"term\":%" PRIu64 ",\"last_index\":%" PRIu64
+                  ",\"applied_index\":%" PRIu64 ",\"snapshot_index\":%" PRIu64
+                  ",\"log_segments\":%" PRIu64 ",\"log_bytes_on_disk\":%" PRIu64
+                  ",\"log_syncs\":%" PRIu64 ",\"entries\":%" PRIu64 ",\"commands\":%" PRIu64
+                  ",\"disk_free_bytes\":%" PRIu64 ",\"disk_low\":%s}",
+                  shard_leader(api_shard(api)), s.term, s.last_index, s.applied_index,
+                  s.snapshot_index, s.log_segments, s.log_bytes_on_disk, s.log_syncs, s.entries,
+                  s.commands, s.disk_free_bytes, s.disk_low ? "true" : "false");
 }
 
 static void write_workers(struct api *api, struct buffer *out)
