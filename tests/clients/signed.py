@@ -142,7 +142,7 @@ class Function(unittest.TestCase):
         key = millrace("key", "create", "--name", name, "--policy", "-", "--endpoint",
                        harness.endpoint(), text=policy)
         created = {"FunctionName": name, "Runtime": "python3.11", "Handler": "f.handler",
-                   "Role": harness.ROLE, "Timeout": 20, "MemorySize": 256,
+                   "Role": harness.ROLE, "Timeout": 60, "MemorySize": 1024,
                    "Code": {"ZipFile": harness.zip_of({"f.py": FUNCTION})}}
         functions.create_function(**created)
         functions.get_waiter("function_active_v2").wait(FunctionName=name)
