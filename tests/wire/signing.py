@@ -44,6 +44,13 @@ def endpoint():
     return broker().endpoint
 
 
+def use(other):
+    """Let a test talk to a broker of its own; returns the one before, to be given back."""
+    global _broker
+    before, _broker = _broker, other
+    return before
+
+
 def host():
     return urllib.parse.urlsplit(_broker.endpoint).netloc
 

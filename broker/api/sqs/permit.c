@@ -122,8 +122,8 @@ static const char *lower_case(struct sqs_call *call, const char *text)
     return copy;
 }
 
-/* May the caller do it to the queue of that key, which need not exist? It is the key that the
- * handler will find, so what is allowed in one region is not allowed in another. */
+/* May the caller do it to this queue, which need not exist? `key` is the core's name of it
+ * (region.h): what is judged must be the very queue that the handler will find. */
 static bool permit_queue(struct sqs_call *call, const char *action, struct slice key)
 {
     struct queue_view queue;
@@ -157,26 +157,26 @@ static bool permit_url(struct sqs_call *call, const char *action, struct slice u
     struct slice name = queue_name_of_url(url);
     if (foreign(call, account_of_url(url)))
         return deny_foreign(call, url);
-    return name.length == 0 || /* no name: the handler says so */
-           permit_queue(call, action, queue_key_of_url(call, url));
+    /* Without a name: the handler says so. */
+    return name.length == 0 || permit_queue(call, action, queue_key_of_url(call, url));
 }
 
 static bool permit_arn(struct sqs_call *call, const char *action, struct slice arn)
 {
-    struct slice key = queue_key_of_arn(call, arn);
+    struct slice name = queue_name_of_arn(arn);
     if (foreign(call, account_of_arn(arn)))
         return deny_foreign(call, arn);
-    return key.length == 0 || permit_queue(call, action, key);
+    return name.length == 0 || permit_queue(call, action, queue_key_of_arn(call, arn));
 }
 
 /* Without a destination messages go back to the queues that redrive to the source. */
-static bool permit_origins(struct sqs_call *call, struct slice source)
+static bool permit_origins(struct sqs_call *call, struct slice source_key)
 {
     const struct core *core = shard_core(call->shard);
     struct queue_view queue;
     bool found = core_queue_next(core, (struct slice){0}, &queue);
     for (; found; found = core_queue_next(core, queue.name, &queue)) {
-        if (slice_equal(queue.settings.dead_letter, source) &&
+        if (slice_equal(queue.settings.dead_letter, source_key) &&
             !permit_queue(call, "sqs:SendMessage", queue.name))
             return false;
     }
