@@ -40,10 +40,7 @@
 #define DISK_RESERVE_BYTES ((uint64_t)256 << 20)
 
 static const struct api_family *const families[] = {
-    &api_family_admin,
-    &api_family_keys,
-    &api_family_lambda,
-    &api_family_sqs,
+    &api_family_admin, &api_family_keys, &api_family_cluster, &api_family_lambda, &api_family_sqs,
 };
 
 struct node {
@@ -372,6 +369,7 @@ static int open_api(struct node *node, const char *host, uint16_t port)
         .loop = &node->loop,
         .shard = node->shard,
         .auth = node->auth,
+        .peers = cluster_peers(node->cluster),
         .host = host,
         .port = port,
         .tls = {.http = node->tls.http, .rpc = node->tls.rpc, .peer = node->tls.peer},

@@ -30,6 +30,7 @@ struct api {
     struct api_config config;
     struct shard *shard;
     struct auth *auth;
+    struct peers *peers;
     struct dispatch *dispatch;
     struct http_server *server;
     struct api_tls tls;
@@ -167,6 +168,7 @@ enum status api_open(struct api **out, const struct api_options *options)
     api->shard = options->shard;
     api->tls = options->tls;
     api->auth = options->auth;
+    api->peers = options->peers;
     api->families = options->families;
     api->family_count = options->family_count;
     api->started_ms = clock_now_ms();
@@ -253,6 +255,11 @@ uint16_t api_port(const struct api *api)
 struct shard *api_shard(struct api *api)
 {
     return api->shard;
+}
+
+struct peers *api_peers(struct api *api)
+{
+    return api->peers;
 }
 
 struct auth *api_auth(struct api *api)
