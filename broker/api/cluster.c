@@ -91,11 +91,7 @@ static bool about_node(const struct cluster_call *call, uint64_t node_id, struct
 
 static const char *endpoint_of(struct cluster_call *call, uint64_t node_id)
 {
-    struct peer_about about;
-    const char *scheme = api_tls(call->api)->http != NULL ? "https" : "http";
-    return about_node(call, node_id, &about) && about.http[0] != '\0'
-               ? arena_printf(&call->arena, "%s://%s", scheme, about.http)
-               : "";
+    return api_node_endpoint(call->api, node_id, &call->arena);
 }
 
 static void fail_not_leader(struct cluster_call *call)

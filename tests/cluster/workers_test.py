@@ -91,7 +91,7 @@ class Workers(unittest.TestCase):
     def a_leader_goes(self, how):
         self.deploy()
         for _ in range(3):
-            self.send("4")
+            self.send("3")
         wait_for("the functions to begin", lambda: self.begun() == 3)
         old, _ = self.leader()
         self.cluster.script(how, str(old))
