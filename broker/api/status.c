@@ -42,7 +42,12 @@ static void write_node(struct api *api, struct buffer *out)
     char cluster[UUID_TEXT_LENGTH + 1] = "";
     if (core_bootstrapped(shard_core(api_shard(api)), cluster_id, secret))
         uuid_text(cluster_id, cluster);
+    struct arena arena = {0};
     write_member(out, "version", slice_of(api_config(api)->version));
+    buffer_add_byte(out, ',');
+    write_member(out, "leader_endpoint",
+                 slice_of(api_node_endpoint(api, shard_leader(api_shard(api)), &arena)));
+    arena_free(&arena);
     buffer_printf(out, ",\"node_id\":%" PRIu64 ",", api_config(api)->node_id);
     write_member(out, "cluster_id", slice_of(cluster));
     buffer_printf(out, ",\"ready\":%s,\"leads\":%s,\"leader\":%" PRIu64 ",\"uptime_s\":%" PRIu64,

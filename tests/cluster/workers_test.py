@@ -83,12 +83,18 @@ class Workers(unittest.TestCase):
             "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"))
 
     def test_a_leader_dies_while_functions_run(self):
+        self.a_leader_goes("kill")
+
+    def test_a_leader_is_stopped_while_functions_run(self):
+        self.a_leader_goes("stop")
+
+    def a_leader_goes(self, how):
         self.deploy()
         for _ in range(3):
-            self.send("4")
+            self.send("3")
         wait_for("the functions to begin", lambda: self.begun() == 3)
         old, _ = self.leader()
-        self.cluster.script("kill", str(old))
+        self.cluster.script(how, str(old))
         began = time.monotonic()
         new = wait_for("another leader with the worker",
                        lambda: self.leader_status()["workers"] and self.leader()[0])
@@ -98,6 +104,7 @@ class Workers(unittest.TestCase):
         used = self.leader_status()["functions"][0]["usage"]["invocations"]
         self.assertEqual(used, 3)
         self.cluster.script("restart", str(old))
+        wait_for("the old leader", lambda: self.cluster.get(old, "/health/ready")[0] == 200)
         self.send("0")
         wait_for("one more", lambda: self.ended() == 4)
 
