@@ -31,6 +31,8 @@
  * same copy. G11 A follower that has not heard from its leader for an election timeout still
  * refuses its vote until its own, random timer ends (Raft, 4.2.3 says the minimum timeout). The
  * leader is forgotten in time. And when the connection to it ends, nothing is waited for at all.
+ *   G13 Entries up to the snapshot that it was told of are unknown to it, and it would take them for new
+ *       ones when a leader sends them again: raft_net.c leaves them out.
  *   G12 A member that has taken over a snapshot is left waiting for the timeout, if a newer one was
  *       offered meanwhile: guard_settle sees that what follows is there. After an installation the
  * library keeps the index of an uncommitted change: reset. */
@@ -201,6 +203,20 @@ static void keep_committed(struct shard *shard)
     g->configuration_index = raft->configuration_index;
     buffer_clear(&g->configuration);
     configuration_encode(&g->configuration, &raft->configuration);
+}
+
+/* While the library starts, and applies what it was given, nothing has been kept yet: what it
+ * begins with is committed as far as it is applied. */
+struct slice guard_members(struct shard *shard)
+{
+    struct guard *g = &shard->guard;
+    const struct raft *raft = &shard->raft;
+    keep_committed(shard);
+    if (g->configuration.length == 0 &&
+        raft->configuration_uncommitted_index <= raft->last_applied + 1)
+        configuration_encode(&g->configuration, &raft->configuration);
+    ASSERT(g->configuration.length > 4); /* a snapshot without members would be the last */
+    return buffer_slice(&g->configuration);
 }
 
 /* roll_back: what membershipRollback would do, where it cannot. */

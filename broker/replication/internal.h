@@ -364,6 +364,8 @@ void guard_tick(struct shard *shard);
 void guard_settle(struct shard *shard);
 /* guard_leader_gone: the connection to it ended: do not wait for the timeout. */
 void guard_leader_gone(struct shard *shard);
+/* guard_members: encoded, as they are committed (G10); borrowed. */
+struct slice guard_members(struct shard *shard);
 void guard_free(struct shard *shard);
 
 /* ---- forward.c ---- */

@@ -298,6 +298,28 @@ static struct raft_entry *take_entries(const struct wire *wire)
     return entries;
 }
 
+/* skip_known: entries up to the snapshot that the library was told of are committed, and the same
+ * here; but it does not have them any more, and would take them for new ones (G13). */
+static void skip_known(const struct raft *raft, struct raft_append_entries *append)
+{
+    uint64_t known = raft->log.snapshot.last_index;
+    if (append->prev_log_index >= known)
+        return;
+    uint64_t more = known - append->prev_log_index;
+    unsigned skipped = more < append->n_entries ? (unsigned)more : append->n_entries;
+    append->n_entries -= skipped;
+    append->prev_log_index = known;
+    append->prev_log_term = raft->log.snapshot.last_term;
+    if (append->n_entries > 0) {
+        memmove(append->entries, append->entries + skipped,
+                append->n_entries * sizeof *append->entries);
+    } else if (append->entries != NULL) {
+        raft_free(append->entries[0].batch);
+        raft_free(append->entries);
+        append->entries = NULL;
+    }
+}
+
 static void receive_append(struct shard *shard, const struct wire *wire,
                            struct raft_message *message)
 {
@@ -315,8 +337,10 @@ static void receive_append(struct shard *shard, const struct wire *wire,
                                      .leader_commit = wire->c < last ? wire->c : last,
                                      .entries = take_entries(wire),
                                      .n_entries = wire->count};
-    if (wire->term >= shard->raft.current_term)
+    if (wire->term >= shard->raft.current_term) {
+        skip_known(&shard->raft, &message->append_entries);
         time_heard(shard, wire->d);
+    }
     if (guard_receive(shard, message) || message->append_entries.entries == NULL)
         return;
     raft_free(message->append_entries.entries[0].batch);

@@ -227,8 +227,7 @@ static unsigned trailing(void *data)
 
 static struct slice members(void *data)
 {
-    struct shard *shard = data;
-    return buffer_slice(&shard->guard.configuration);
+    return guard_members(data);
 }
 
 static void on_wanted(void *data)

@@ -29,6 +29,8 @@
 #include <stdlib.h>
 #include <uthash.h>
 
+#define LATE_MS 20u
+
 struct wait_queue {
     uint64_t queue_id;
     struct shard_receive *first;
@@ -528,6 +530,8 @@ void wait_arm(struct shard *shard)
     uint64_t now_ms = uv_now(shard->options.loop);
     uint64_t deadline_ms = w->heap[0]->deadline_ms;
     uint64_t delay_ms = deadline_ms > now_ms ? deadline_ms - now_ms : 0;
+    if (delay_ms == 0 && shard->stage != STAGE_READY)
+        delay_ms = LATE_MS; /* it is for the leader to end, when there is one */
     if (!uv_is_active((uv_handle_t *)&shard->wait_timer) ||
         uv_timer_get_due_in(&shard->wait_timer) != delay_ms)
         uv_timer_start(&shard->wait_timer, wait_on_timer, delay_ms, 0);
