@@ -107,8 +107,9 @@ static void ended(void *data, enum status why)
 /* Tell the other side why, and close when that has gone out. */
 static void refuse(struct peer_connection *c, enum refusal why, uint64_t node_id)
 {
-    if (c->node != NULL)
-        peer_node_refused(c->node, c, why, true);
+    struct peer_node *known = c->node != NULL ? c->node : peer_node_find(c->tcp, node_id);
+    if (known != NULL)
+        peer_node_refused(known, c, why, true);
     else
         tcp_stranger_refused(c, why, node_id);
     struct buffer payload = {0};

@@ -329,7 +329,8 @@ void peer_node_refused(struct peer_node *node, const struct peer_connection *c, 
 {
     node->refusals = node->about.refused == why ? node->refusals + 1 : 1;
     node->about.refused = why;
-    dial_not_before(node, REFUSED_BACKOFF_MS + with_jitter(REFUSED_BACKOFF_MS));
+    if (c->dialed) /* what others try does not hold us up */
+        dial_not_before(node, REFUSED_BACKOFF_MS + with_jitter(REFUSED_BACKOFF_MS));
     if (node->refusals % REFUSALS_TOLD_EVERY == 1)
         trace_error("peer", by_us ? "refused_it" : "was_refused",
                     "node=%" PRIu64 " addr=%s remote=%s reason=%s times=%" PRIu64 " why=\"%s\"",
