@@ -4,9 +4,9 @@
  * Opening goes from the bottom up: data folder and its lock, certificates, the way to other nodes,
  * shard, public port, dispatcher (which tells workers the public port's number), native clients.
  * Closing goes from the top down, each step after the one before has called back: native clients
- * and then the public port finish what they answer, the dispatcher gives back what workers hold, the
- * shard writes what is under way, the connections to other nodes end. Then the loop runs empty and
- * node_run returns.
+ * and then the public port finish what they answer, the dispatcher gives back what workers hold,
+ * the shard writes what is under way, the connections to other nodes end. Then the loop runs empty
+ * and node_run returns.
  *
  * This file wires and does not decide: requests belong to the families it registers, work to the
  * dispatcher, state to the shard.
