@@ -38,14 +38,12 @@
 #include <uv.h>
 
 #define LOCK_WAIT_MS       5000u /* a killed predecessor may still be dying */
+#define LINGER_MS          300u
 #define API_GRACE_MS       2000u
 #define DISK_RESERVE_BYTES ((uint64_t)256 << 20)
 
 static const struct api_family *const families[] = {
-    &api_family_admin,
-    &api_family_keys,
-    &api_family_lambda,
-    &api_family_sqs,
+    &api_family_admin, &api_family_keys, &api_family_cluster, &api_family_lambda, &api_family_sqs,
 };
 
 struct node {
@@ -53,6 +51,7 @@ struct node {
     struct arena arena;
     uv_loop_t loop;
     uv_signal_t sigterm, sigint;
+    uv_timer_t linger; /* after a handover */
     struct node_lock lock;
     struct cluster *cluster;
     struct node_tls tls;
@@ -124,6 +123,8 @@ const char *node_options_check(const struct node_options *options)
         return "--public-url must look like https://host or https://host:port";
     if (strcmp(options->aws_cooldowns, "on") != 0 && strcmp(options->aws_cooldowns, "off") != 0)
         return "--aws-cooldowns must be on or off";
+    if (strcmp(options->regions, "same") != 0 && strcmp(options->regions, "separate") != 0)
+        return "--regions must be same or separate";
     if (options->data_dir[0] == '\0')
         return "--data-dir must not be empty";
     const char *error = node_tls_check(options);
@@ -170,7 +171,7 @@ static int folder_take(struct node *node)
 static void on_leading_changed(void *data, bool leads)
 {
     struct node *node = data;
-    if (node->stopping)
+    if (node->stopping && leads)
         return;
     if (node->dispatch != NULL)
         dispatch_set_ready(node->dispatch, leads);
@@ -180,11 +181,12 @@ static void on_leading_changed(void *data, bool leads)
 static void on_leader_changed(void *data, uint64_t node_id, const char *rpc_address)
 {
     struct node *node = data;
-    if (node->stopping || node->dispatch == NULL)
+    if (node->dispatch == NULL)
         return;
     trace_info("node", "leader", "leader=%" PRIu64 " rpc=%s", node_id,
                rpc_address != NULL ? rpc_address : "none");
-    dispatch_set_leader(node->dispatch, rpc_address);
+    dispatch_set_leader(node->dispatch, node_id == node->options->node_id ? 0 : node_id,
+                        rpc_address);
 }
 
 static void on_catalog_changed(void *data)
@@ -208,6 +210,7 @@ static void cluster_closed(void *data)
     struct node *node = data;
     node->cluster = NULL;
     node_tls_close(&node->tls);
+    uv_close((uv_handle_t *)&node->linger, NULL);
     uv_close((uv_handle_t *)&node->sigterm, NULL);
     uv_close((uv_handle_t *)&node->sigint, NULL);
 }
@@ -278,12 +281,18 @@ static void close_api(struct node *node)
         native_closed(node);
 }
 
+static void linger_over(uv_timer_t *timer)
+{
+    close_api(timer->data);
+}
+
+/* Workers are sent to the new leader meanwhile, and show it what they run: nothing is run twice. */
 static void on_handed_over(struct shard_change *change, enum status status)
 {
     struct node *node = change->data;
     if (status != STATUS_OK)
         trace_warn("node", "not_handed_over", "status=%s", status_name(status));
-    close_api(node);
+    uv_timer_start(&node->linger, linger_over, status == STATUS_OK ? LINGER_MS : 0, 0);
 }
 
 /* The leader lets another lead first, while it still serves: clients notice nothing. */
@@ -384,6 +393,7 @@ static int open_api(struct node *node, const char *host, uint16_t port)
         .loop = &node->loop,
         .shard = node->shard,
         .auth = node->auth,
+        .peers = cluster_peers(node->cluster),
         .host = host,
         .port = port,
         .tls = {.http = node->tls.http, .rpc = node->tls.rpc, .peer = node->tls.peer},
@@ -391,6 +401,7 @@ static int open_api(struct node *node, const char *host, uint16_t port)
                    .account_id = options->account_id,
                    .public_url = options->public_url,
                    .version = MILLRACE_VERSION,
+                   .regions_separate = strcmp(options->regions, "separate") == 0,
                    .aws_cooldowns = strcmp(options->aws_cooldowns, "on") == 0,
                    .node_id = options->node_id,
                    .metrics_queues_max = options->metrics_queues_max},
@@ -424,7 +435,8 @@ static int open_dispatch(struct node *node, const char *http_host, const char *h
                                        .region = node->options->region,
                                        .account_id = node->options->account_id,
                                        .version = MILLRACE_VERSION,
-                                       .node_id = node->options->node_id};
+                                       .node_id = node->options->node_id,
+                                       .peers = cluster_peers(node->cluster)};
     if (node->tls.rpc == NULL)
         warn_if_open("--rpc", node->options->rpc, host);
     enum status status = dispatch_open(&node->dispatch, &options);
@@ -477,6 +489,8 @@ static void node_watch_signals(struct node *node)
 {
     signal(SIGPIPE, SIG_IGN); /* a peer that went away is seen by the write's error */
     node->sigterm.data = node->sigint.data = node;
+    node->linger.data = node;
+    uv_timer_init(&node->loop, &node->linger);
     uv_signal_init(&node->loop, &node->sigterm);
     uv_signal_init(&node->loop, &node->sigint);
     uv_signal_start(&node->sigterm, on_signal, SIGTERM);

@@ -22,6 +22,7 @@ struct node_options {
     const char *auth;               /* "required", "off" or "auto" */
     const char *root_access_key_id; /* NULL: none */
     const char *root_secret_access_key;
+    const char *regions; /* same or separate */
     const char *aws_cooldowns;
     const char *tls_cert, *tls_key, *tls_client_ca; /* of the public port; NULL: none */
     const char *tls_dir;                            /* for workers and brokers; NULL: none */

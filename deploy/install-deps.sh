@@ -15,7 +15,9 @@ build="gcc libc6-dev cmake ninja-build pkg-config libuv1-dev libraft-dev libprot
        protobuf-c-compiler protobuf-compiler liblz4-dev node-llhttp libjansson-dev libarchive-dev
        libseccomp-dev libcap-dev libssl-dev uthash-dev libcurl4-openssl-dev"
 run="python3 python3-boto3"
-tests="git libcmocka-dev clang libclang-rt-14-dev clang-format awscli curl zip"
+tests="git libcmocka-dev clang libclang-rt-14-dev clang-format awscli curl zip
+       python3-celery python3-kombu python3-pycurl ruby-aws-sdk
+       iproute2 nftables procps libfaketime"
 peers="rabbitmq-server nats-server redis-server nginx-light librabbitmq-dev libhiredis-dev
        gnuplot-nox"
 

@@ -2,6 +2,7 @@
 /* The request's head as proto/sigv4 wants it. Only pointers are copied. */
 #include "broker/api/access.h"
 
+#include "broker/api/internal.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 
@@ -38,6 +39,7 @@ bool access_authenticate(struct api *api, const struct http_request *request, co
         .body_sha256 = body_sha256,
         .source_ip = address_of(request->peer),
         .user_agent = http_header(request, "User-Agent"),
+        .secure = api_tls(api)->http != NULL,
         .unsigned_payload = strcmp(service, "lambda") == 0,
         .now_s = clock_now_ms() / 1000,
     };

@@ -17,6 +17,7 @@
 
 #include "broker/api/fresh.h"
 #include "broker/api/internal.h"
+#include "broker/peer/tcp.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 #include "proto/base/trace.h"
@@ -30,6 +31,7 @@ struct api {
     struct api_config config;
     struct shard *shard;
     struct auth *auth;
+    struct peers *peers;
     struct dispatch *dispatch;
     struct http_server *server;
     struct api_tls tls;
@@ -167,6 +169,7 @@ enum status api_open(struct api **out, const struct api_options *options)
     api->shard = options->shard;
     api->tls = options->tls;
     api->auth = options->auth;
+    api->peers = options->peers;
     api->families = options->families;
     api->family_count = options->family_count;
     api->started_ms = clock_now_ms();
@@ -255,6 +258,11 @@ struct shard *api_shard(struct api *api)
     return api->shard;
 }
 
+struct peers *api_peers(struct api *api)
+{
+    return api->peers;
+}
+
 struct auth *api_auth(struct api *api)
 {
     return api->auth;
@@ -334,6 +342,16 @@ const struct api_counters *api_counters(const struct api *api)
 uint64_t api_started_ms(const struct api *api)
 {
     return api->started_ms;
+}
+
+const char *api_node_endpoint(struct api *api, uint64_t node_id, struct arena *arena)
+{
+    struct peer_about about;
+    const char *scheme = api->tls.http != NULL ? "https" : "http";
+    return node_id != 0 && node_id != api->config.node_id && api->peers != NULL &&
+                   peers_tcp_node(api->peers, node_id, &about) && about.http[0] != '\0'
+               ? arena_printf(arena, "%s://%s", scheme, about.http)
+               : "";
 }
 
 const struct api_tls *api_tls(const struct api *api)

@@ -21,6 +21,7 @@ struct api_config {
     bool aws_cooldowns;          /* QueueDeletedRecently and once-a-minute purge, as AWS has them */
     uint64_t node_id;            /* the Raft id of this node, for /status */
     uint64_t metrics_queues_max; /* queues that /metrics shows */
+    bool regions_separate;       /* each region that clients sign for has queues of its own */
 };
 
 /* A family of requests. The first whose `matches` is true gets the request. */
@@ -52,7 +53,8 @@ struct api_tls {
 struct api_options {
     uv_loop_t *loop;
     struct shard *shard;
-    struct auth *auth; /* broker/auth: who calls, and what they may do */
+    struct auth *auth;   /* broker/auth: who calls, and what they may do */
+    struct peers *peers; /* of broker/peer/tcp.h, to tell of other nodes; NULL: there are none */
     const char *host;
     uint16_t port;
     struct api_tls tls;
@@ -72,6 +74,7 @@ uint16_t api_port(const struct api *api);
 
 struct shard *api_shard(struct api *api);
 struct auth *api_auth(struct api *api);
+struct peers *api_peers(struct api *api);
 uv_loop_t *api_loop(const struct api *api);
 struct dispatch *api_dispatch(struct api *api);
 const struct api_config *api_config(const struct api *api);
@@ -97,6 +100,8 @@ struct queue_counts *api_queue_counts(struct api *api, uint64_t queue_id);
 extern const struct api_family api_family_admin;
 /* /admin/keys: access keys, for `millrace key`. */
 extern const struct api_family api_family_keys;
+/* /admin/cluster: members, for `millrace cluster`. */
+extern const struct api_family api_family_cluster;
 /* broker/api/sqs and broker/api/lambda */
 extern const struct api_family api_family_sqs;
 extern const struct api_family api_family_lambda;

@@ -36,6 +36,10 @@ unsigned api_connections(const struct api *api);
 const struct queue_counters *api_queue_counters(const struct api *api);
 const struct api_tls *api_tls(const struct api *api);
 
+/* api_node_endpoint: where another node's clients connect, "http://host:port", in the arena; "" for
+ * this node, and while it is not known. */
+const char *api_node_endpoint(struct api *api, uint64_t node_id, struct arena *arena);
+
 /* metrics_write: the whole of /metrics in Prometheus' text format. */
 void metrics_write(struct api *api, struct buffer *out);
 

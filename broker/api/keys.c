@@ -484,4 +484,5 @@ const struct api_family api_family_keys = {
     .body_bytes_max = BODY_BYTES_MAX,
     .handle = keys_handle,
     .abort = keys_abort,
+    .reads_state = true,
 };

@@ -42,7 +42,12 @@ static void write_node(struct api *api, struct buffer *out)
     char cluster[UUID_TEXT_LENGTH + 1] = "";
     if (core_bootstrapped(shard_core(api_shard(api)), cluster_id, secret))
         uuid_text(cluster_id, cluster);
+    struct arena arena = {0};
     write_member(out, "version", slice_of(api_config(api)->version));
+    buffer_add_byte(out, ',');
+    write_member(out, "leader_endpoint",
+                 slice_of(api_node_endpoint(api, shard_leader(api_shard(api)), &arena)));
+    arena_free(&arena);
     buffer_printf(out, ",\"node_id\":%" PRIu64 ",", api_config(api)->node_id);
     write_member(out, "cluster_id", slice_of(cluster));
     buffer_printf(out, ",\"ready\":%s,\"leads\":%s,\"leader\":%" PRIu64 ",\"uptime_s\":%" PRIu64,
@@ -55,14 +60,14 @@ static void write_shard(struct api *api, struct buffer *out)
     struct shard_stats s;
     shard_stats(api_shard(api), &s);
     buffer_printf(out,
-                  "{\"term\":%" PRIu64 ",\"last_index\":%" PRIu64 ",\"applied_index\":%" PRIu64
-                  ",\"snapshot_index\":%" PRIu64 ",\"log_segments\":%" PRIu64
-                  ",\"log_bytes_on_disk\":%" PRIu64 ",\"log_syncs\":%" PRIu64
-                  ",\"entries\":%" PRIu64 ",\"commands\":%" PRIu64 ",\"disk_free_bytes\":%" PRIu64
-                  ",\"disk_low\":%s}",
-                  s.term, s.last_index, s.applied_index, s.snapshot_index, s.log_segments,
-                  s.log_bytes_on_disk, s.log_syncs, s.entries, s.commands, s.disk_free_bytes,
-                  s.disk_low ? "true" : "false");
+                  "{\"leader\":%" PRIu64 ",\"term\":%" PRIu64 ",\"last_index\":%" PRIu64
+                  ",\"applied_index\":%" PRIu64 ",\"snapshot_index\":%" PRIu64
+                  ",\"log_segments\":%" PRIu64 ",\"log_bytes_on_disk\":%" PRIu64
+                  ",\"log_syncs\":%" PRIu64 ",\"entries\":%" PRIu64 ",\"commands\":%" PRIu64
+                  ",\"disk_free_bytes\":%" PRIu64 ",\"disk_low\":%s}",
+                  shard_leader(api_shard(api)), s.term, s.last_index, s.applied_index,
+                  s.snapshot_index, s.log_segments, s.log_bytes_on_disk, s.log_syncs, s.entries,
+                  s.commands, s.disk_free_bytes, s.disk_low ? "true" : "false");
 }
 
 static void write_workers(struct api *api, struct buffer *out)

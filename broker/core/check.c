@@ -142,10 +142,15 @@ static void check_retention(const struct core *core, const struct queue *queue)
 static void check_chores(const struct core *core, const struct queue *queue)
 {
     uint64_t last_ms = 0;
-    for (const struct dedup *dedup = queue->dedups; dedup != NULL; dedup = dedup->hh.next) {
-        ASSERT(dedup->sent_ms >= last_ms);
-        last_ms = dedup->sent_ms;
+    struct dedup_walk walk = {0};
+    struct dedup dedup;
+    uint32_t count = 0;
+    while (dedup_next(&queue->dedups, &walk, &dedup)) {
+        ASSERT(dedup.sent_ms >= last_ms);
+        last_ms = dedup.sent_ms;
+        count++;
     }
+    ASSERT(count == queue->dedups.count);
     ASSERT(last_ms <= core->now_ms);
     for (uint32_t i = 1; i < queue->move_count; i++)
         ASSERT(queue->moves[i].view.status != MOVE_RUNNING);

@@ -45,7 +45,7 @@ enum core_code {
     CORE_NO_MAPPING,
     CORE_NO_BLOB,       /* the code is not there or not complete */
     CORE_NO_MESSAGE,    /* deleted or expired meanwhile */
-    CORE_NOT_IN_FLIGHT, /* the message is there, but not leased */
+    CORE_NOT_IN_FLIGHT, /* the message is there, not leased, and was by a later receive */
     CORE_STALE_LEASE,   /* a later receive holds it (exact deletes, lease changes) */
     CORE_CONFLICT,      /* the version is another by now */
     CORE_LIMIT,         /* messages wait, but too many are in flight (OverLimit) */

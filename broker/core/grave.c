@@ -89,7 +89,7 @@ void grave_run(struct core *core)
     while (core->graves != NULL) {
         struct queue *grave = core->graves;
         uint32_t index = lane_least(&grave->age, &core->messages);
-        if (index == MESSAGE_NONE && grave->dedups == NULL) {
+        if (index == MESSAGE_NONE && grave->dedups.count == 0) {
             finish(core, grave);
             continue;
         }
@@ -99,6 +99,6 @@ void grave_run(struct core *core)
         if (index != MESSAGE_NONE)
             drop_message(core, grave, index);
         else
-            dedup_drop(grave, grave->dedups);
+            dedup_drop_oldest(&grave->dedups);
     }
 }

@@ -103,8 +103,7 @@ void queue_free(struct core *core, struct queue *queue)
         HASH_DELETE(hh, queue->groups, group);
         group_free(core, group);
     }
-    while (queue->dedups != NULL)
-        dedup_drop(queue, queue->dedups);
+    dedups_free(&queue->dedups);
     while (queue->attempts != NULL)
         attempt_drop(queue, queue->attempts);
     free(queue->moves);

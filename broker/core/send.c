@@ -9,12 +9,12 @@
 static bool is_duplicate(const struct core *core, const struct queue *queue,
                          const struct record_ids *ids, struct core_result *result)
 {
-    const struct dedup *dedup = dedup_find(core, queue, ids);
-    if (dedup == NULL)
+    struct dedup first;
+    if (!dedup_find(core, queue, ids, &first))
         return false;
     result->duplicate = true;
-    result->seq = dedup->seq;
-    memcpy(result->message_id, dedup->message_id, UUID_BYTES);
+    result->seq = first.seq;
+    memcpy(result->message_id, first.message_id, UUID_BYTES);
     return true;
 }
 

@@ -18,16 +18,17 @@ uint32_t message_by_lease(const struct core *core, const struct queue *queue,
     return lease.receive_count <= message->receive_count ? index : MESSAGE_NONE;
 }
 
-/* Is `lease` the one that holds the message now? */
+/* Is `lease` the one that holds the message now? On a standard queue also the one that held it last
+ * and has run out, while no other receive came: a consumer may still extend it, as AWS lets it. */
 static enum core_code lease_state(const struct queue *queue, const struct message *message,
                                   struct core_lease lease)
 {
     bool in_flight = message->state == MESSAGE_IN_FLIGHT;
     bool latest = message->receive_count == lease.receive_count;
-    if (in_flight && latest)
-        return CORE_OK;
     if (queue->view.settings.fifo)
-        return CORE_EXPIRED_LEASE;
+        return in_flight && latest ? CORE_OK : CORE_EXPIRED_LEASE;
+    if (latest)
+        return CORE_OK;
     return in_flight ? CORE_STALE_LEASE : CORE_NOT_IN_FLIGHT;
 }
 
@@ -59,16 +60,24 @@ void message_delete(struct core *core, const struct command *command, struct cor
     queue->view.deleted_total++;
 }
 
-/* Extend or shorten the current lease. */
+/* Extend or shorten the current lease. One that has run out begins anew: the time of its receive is
+ * not kept. */
 static enum core_code change(struct core *core, struct queue *queue, uint32_t index,
                              uint32_t visibility_s)
 {
     struct message *message = message_at(&core->messages, index);
-    uint64_t age_ms = core->now_ms - message_sent_ms(message);
+    uint32_t age_ms = (uint32_t)(core->now_ms - message_sent_ms(message));
+    bool ended = message->state == MESSAGE_VISIBLE;
+    if (ended && visibility_s == 0)
+        return CORE_OK;
+    if (ended && queue->view.in_flight >= IN_FLIGHT_MAX)
+        return CORE_LIMIT;
+    uint32_t leased_after_ms = ended ? age_ms : message->leased_after_ms;
     uint64_t due_after_ms = age_ms + (uint64_t)visibility_s * SECOND_MS;
-    if (due_after_ms > (uint64_t)message->leased_after_ms + LEASE_MS_MAX)
+    if (due_after_ms > (uint64_t)leased_after_ms + LEASE_MS_MAX)
         return CORE_INVALID;
     queue_withdraw(core, queue, index);
+    message->leased_after_ms = leased_after_ms;
     message->due_after_ms = (uint32_t)due_after_ms;
     if (visibility_s == 0)
         queue_show(core, queue, index);

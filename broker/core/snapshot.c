@@ -203,9 +203,11 @@ static void encode_groups(const struct queue *queue, const struct stream *stream
 
 static void encode_dedups(const struct queue *queue, const struct stream *stream)
 {
-    buffer_add_u32(stream->out, HASH_COUNT(queue->dedups));
-    for (const struct dedup *dedup = queue->dedups; dedup != NULL; dedup = dedup->hh.next) {
-        ENCODE(stream->out, dedup_fields, dedup);
+    struct dedup_walk walk = {0};
+    struct dedup dedup;
+    buffer_add_u32(stream->out, queue->dedups.count);
+    while (dedup_next(&queue->dedups, &walk, &dedup)) {
+        ENCODE(stream->out, dedup_fields, &dedup);
         hand_on(stream, STREAM_BYTES);
     }
 }
@@ -563,7 +565,7 @@ static bool decode_dedups(struct core *core, struct cursor *in, struct queue *qu
         struct dedup read = {0};
         DECODE(in, dedup_fields, &read);
         if (in->bad || read.sent_ms > core->now_ms || read.sent_ms < last_ms ||
-            read.seq > queue->seq_last || !dedup_put(queue, read.key, &read))
+            read.seq > queue->seq_last || !dedup_put(&queue->dedups, dedup_seed(core), &read))
             return false;
         last_ms = read.sent_ms;
     }

@@ -6,6 +6,7 @@
 #define BROKER_CORE_STATE_H
 
 #include "broker/core/core.h"
+#include "broker/core/dedup.h"
 #include "broker/core/group.h"
 #include "broker/core/heap.h"
 #include "broker/core/lane.h"
@@ -17,15 +18,6 @@
 
 /* The function's own queue of asynchronous events, which goes with it (broker/dispatch). */
 #define HIDDEN_QUEUE_PREFIX "/async/"
-
-/* What a FIFO queue remembers of a send (dedup.c). */
-struct dedup {
-    uint64_t seq;
-    uint64_t sent_ms;
-    uint8_t message_id[UUID_BYTES];
-    struct slice key; /* owned: in the same memory */
-    UT_hash_handle hh;
-};
 
 /* What a FIFO queue remembers of a receive with an attempt id (attempt.c). */
 struct attempt {
@@ -59,9 +51,9 @@ struct queue {
     bool buried;           /* is in core.graves */
     struct lane ready;     /* standard: visible messages without a group */
     struct lane age;
-    struct group *groups;     /* uthash */
-    struct heap offers;       /* of groups with something to give out; items are group indexes */
-    struct dedup *dedups;     /* uthash, the oldest first */
+    struct group *groups; /* uthash */
+    struct heap offers;   /* of groups with something to give out; items are group indexes */
+    struct dedups dedups;
     struct attempt *attempts; /* uthash, the oldest first */
     struct move *moves;       /* MOVES_KEPT of them, the latest first; NULL without any */
     uint32_t move_count;
@@ -242,21 +234,6 @@ uint32_t origin_ref(struct core *core, uint64_t queue_id);
 void origin_unref(struct core *core, uint32_t index);
 uint64_t origin_queue_id(const struct core *core, const struct message *message);
 void origins_free(struct core *core);
-
-/* ---- dedup.c ---- */
-
-struct record_ids;
-
-/* dedup_find: what was sent under the ids of `ids` within the window, or NULL. dedup_add: remember.
- * dedup_put: the same for a key as stored; it must be new. dedup_sweep: forget what is past the
- * window. dedup_due_ms: when to sweep. */
-struct dedup *dedup_find(const struct core *core, const struct queue *queue,
-                         const struct record_ids *ids);
-void dedup_add(struct core *core, struct queue *queue, const struct record_ids *ids, uint64_t seq);
-bool dedup_put(struct queue *queue, struct slice key, const struct dedup *what);
-void dedup_drop(struct queue *queue, struct dedup *dedup);
-void dedup_sweep(struct core *core, struct queue *queue);
-uint64_t dedup_due_ms(const struct queue *queue);
 
 /* ---- attempt.c ---- */
 

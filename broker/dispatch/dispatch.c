@@ -122,6 +122,7 @@ static void tick_fired(uv_timer_t *timer)
     if (dispatch->ready && !dispatch->closing)
         batches_tick(dispatch);
     invoke_tick(dispatch);
+    remotes_tick(dispatch);
     settle_tick(dispatch);
     if (dispatch->ready && !dispatch->closing) {
         catalog_refresh(dispatch);
@@ -142,6 +143,7 @@ enum status dispatch_open(struct dispatch **out, const struct dispatch_options *
     dispatch->loop = options->loop;
     dispatch->shard = options->shard;
     dispatch->node_id = options->node_id;
+    dispatch->peers = options->peers;
     enum status status = link_listen(&dispatch->listener, options->loop, options->rpc_host,
                                      options->rpc_port, session_accepted, dispatch);
     if (status != STATUS_OK) {
@@ -162,6 +164,7 @@ enum status dispatch_open(struct dispatch **out, const struct dispatch_options *
     uv_timer_init(dispatch->loop, &dispatch->pump);
     uv_timer_init(dispatch->loop, &dispatch->tick);
     uv_timer_start(&dispatch->tick, tick_fired, TICK_MS, TICK_MS);
+    remotes_open(dispatch);
     *out = dispatch;
     return STATUS_OK;
 }
@@ -177,8 +180,10 @@ uint16_t dispatch_rpc_port(const struct dispatch *dispatch)
     return link_listener_port(dispatch->listener);
 }
 
-void dispatch_set_leader(struct dispatch *dispatch, const char *rpc_address)
+void dispatch_set_leader(struct dispatch *dispatch, uint64_t node_id, const char *rpc_address)
 {
+    dispatch->leader_id = node_id;
+    remotes_leader_changed(dispatch);
     free(dispatch->leader);
     dispatch->leader = rpc_address != NULL ? text_new(slice_of(rpc_address)) : NULL;
     if (dispatch->leader != NULL && !dispatch->ready)
@@ -193,10 +198,10 @@ void dispatch_set_ready(struct dispatch *dispatch, bool ready)
     dispatch->ready = ready;
     if (!ready) {
         dispatch->abandoned_lease_id = dispatch->lease_id;
-        invoke_fail_waiting(dispatch, STATUS_NOT_LEADER);
+        invoke_leave_waiting(dispatch);
         return;
     }
-    dispatch_set_leader(dispatch, NULL);
+    dispatch_set_leader(dispatch, 0, NULL);
     dispatch->catalog_stale = true;
     sessions_welcome(dispatch);
     dispatch_pump_soon(dispatch);
@@ -229,6 +234,7 @@ static void dispatch_free(struct dispatch *dispatch)
     ASSERT(dispatch->sessions == NULL);
     ASSERT(dispatch->assignments == NULL);
     ASSERT(dispatch->waiting == NULL && dispatch->finished == NULL);
+    ASSERT(dispatch->remotes == NULL && dispatch->served == NULL);
     void (*closed)(void *data) = dispatch->closed;
     void *data = dispatch->closed_data;
     catalog_free(dispatch);
@@ -294,6 +300,7 @@ void dispatch_close(struct dispatch *dispatch, void (*closed)(void *data), void 
     dispatch->closed_data = data;
     dispatch->drain_until_ms = dispatch_now(dispatch) + DRAIN_MS;
     invoke_fail_waiting(dispatch, STATUS_UNAVAILABLE);
+    remotes_close(dispatch);
     link_listener_close(dispatch->listener, listener_closed, dispatch);
     if (dispatch->running == 0)
         close_sessions(dispatch);

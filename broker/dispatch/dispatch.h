@@ -28,7 +28,8 @@ struct dispatch_options {
     const char *region;
     const char *account_id;
     const char *version;
-    uint64_t node_id; /* of this broker, told to workers */
+    uint64_t node_id;    /* of this broker, told to workers */
+    struct peers *peers; /* to the leader's dispatcher; NULL: there is no other node */
 };
 /* dispatch_open: listen on the RPC port. Nothing is assigned before dispatch_set_ready(true). */
 MUST_CHECK enum status dispatch_open(struct dispatch **out, const struct dispatch_options *options);
@@ -44,9 +45,9 @@ void dispatch_set_clients(struct dispatch *dispatch, dispatch_accept_fn accept, 
 /* Events of the shard, passed on by the node (broker/node.c wires them). */
 void dispatch_set_ready(struct dispatch *dispatch, bool leads);
 
-/* dispatch_set_leader: where the workers of the node that leads connect, HOST:PORT (copied), while
- * it is another; NULL: nobody is known to lead, or this one does. */
-void dispatch_set_leader(struct dispatch *dispatch, const char *rpc_address);
+/* dispatch_set_leader: the node that leads, and where its workers connect, HOST:PORT (copied),
+ * while it is another. 0: nobody is known to lead, or this node does; NULL: not known yet. */
+void dispatch_set_leader(struct dispatch *dispatch, uint64_t node_id, const char *rpc_address);
 void dispatch_catalog_changed(struct dispatch *dispatch);
 void dispatch_queue_ready(struct dispatch *dispatch, uint64_t queue_id);
 
@@ -55,8 +56,9 @@ void dispatch_queue_ready(struct dispatch *dispatch, uint64_t queue_id);
 struct invocation;
 /* status OK: `result` says how the run ended (its fields are borrowed). BUSY: no concurrency left
  * (TooManyRequestsException). NOT_FOUND: no such function. UNAVAILABLE: no worker can run it (none
- * is connected, or none has the runtime). NOT_LEADER: not run, the leader's dispatcher has to.
- * CANCELLED: dispatch_invoke_cancel. */
+ * is connected, or none has the runtime), or no leader was found. CANCELLED:
+ * dispatch_invoke_cancel. It works on every node: where another one leads, its dispatcher runs it
+ * (remote.c). */
 typedef void (*invocation_cb)(struct invocation *invocation, enum status status,
                               const Millrace__Result *result);
 
@@ -68,6 +70,7 @@ struct invocation {
     char request_id[UUID_TEXT_LENGTH + 1]; /* the caller chooses it */
     invocation_cb done;
     void *data;
+    bool only_here; /* NOT_LEADER, and not run, if this node does not lead */
     void *private_state;
 };
 void dispatch_invoke(struct dispatch *dispatch, struct invocation *invocation);

@@ -11,6 +11,7 @@
  *     settle.c      what a batch's result does to its messages, and the usage it adds
  *     async.c       retries of asynchronous events
  *     invoke.c      synchronous invocations
+ *     remote.c      those of nodes that do not lead
  *
  * thread: loop. */
 #ifndef BROKER_DISPATCH_INTERNAL_H
@@ -178,10 +179,37 @@ void settle_tick(struct dispatch *dispatch);
 
 /* invoke_pump: give waiting invocations to workers. invoke_tick: give up those that waited too
  * long. invoke_finish: run the callbacks that are due. invoke_fail_waiting: end all that wait, as
- * not run. */
+ * not run. invoke_leave_waiting: this node leads no more: let the leader run them. */
 void invoke_pump(struct dispatch *dispatch);
 void invoke_tick(struct dispatch *dispatch);
 void invoke_finish(struct dispatch *dispatch);
 void invoke_fail_waiting(struct dispatch *dispatch, enum status why);
+void invoke_leave_waiting(struct dispatch *dispatch);
+
+/* ---- for remote.c: an invocation that it has, or had ---- */
+
+/* waiting_invocation: NULL: cancelled. waiting_run_here: this node leads now. waiting_answer: the
+ * end, as of invocation_cb. waiting_lost: whether it ran is not known. */
+struct waiting;
+const struct invocation *waiting_invocation(const struct waiting *waiting);
+void waiting_run_here(struct waiting *waiting);
+void waiting_answer(struct waiting *waiting, enum status status, const Millrace__Result *result);
+void waiting_lost(struct waiting *waiting);
+
+/* ---- remote.c ---- */
+
+/* remotes_open, remotes_close: listen to other dispatchers, and end everything with them. */
+void remotes_open(struct dispatch *dispatch);
+void remotes_close(struct dispatch *dispatch);
+
+/* remote_begin: let the leader run it, as soon as there is one; it ends in one of the waiting_...
+ * above. remote_cancel: nobody waits for it any more; it does not end in them then. */
+struct remote *remote_begin(struct dispatch *dispatch, struct waiting *waiting);
+void remote_cancel(struct remote *remote);
+
+/* remotes_leader_changed: send what waits, or run it here. remotes_tick: give up what waits too
+ * long. */
+void remotes_leader_changed(struct dispatch *dispatch);
+void remotes_tick(struct dispatch *dispatch);
 
 #endif

@@ -27,7 +27,8 @@ struct waiting {
     struct dispatch *dispatch;
     struct invocation *invocation;   /* NULL: cancelled while it was running */
     struct function_entry *function; /* NULL: there is none of that name */
-    struct assignment *assignment;   /* running */
+    struct assignment *assignment;   /* running here */
+    struct remote *remote;           /* at the leader, or on the way there */
     enum status status;              /* finished: what to tell */
     uint64_t began_ms;               /* of the loop's clock */
     struct waiting *prev, *next;     /* in dispatch->waiting or ->finished */
@@ -42,8 +43,7 @@ static void waiting_free(struct waiting *waiting)
     dispatch_operation_end(dispatch);
 }
 
-static void waiting_answer(struct waiting *waiting, enum status status,
-                           const Millrace__Result *result)
+void waiting_answer(struct waiting *waiting, enum status status, const Millrace__Result *result)
 {
     struct invocation *invocation = waiting->invocation;
     if (invocation != NULL) {
@@ -90,7 +90,7 @@ void invoke_finish(struct dispatch *dispatch)
 
 /* ---- running ---- */
 
-static void waiting_answer_lost(struct waiting *waiting)
+void waiting_lost(struct waiting *waiting)
 {
     struct buffer payload = {0};
     const char *id = waiting->invocation != NULL ? waiting->invocation->request_id : "";
@@ -113,7 +113,7 @@ static void waiting_ended(struct assignment *assignment, const Millrace__Result 
     if (rejected && waiting->invocation != NULL && !waiting->dispatch->closing) {
         waiting_add(waiting);
     } else if (result == NULL) {
-        waiting_answer_lost(waiting);
+        waiting_lost(waiting);
     } else if (rejected) {
         waiting_answer(waiting, STATUS_UNAVAILABLE, NULL);
     } else {
@@ -184,8 +184,6 @@ void invoke_fail_waiting(struct dispatch *dispatch, enum status why)
     }
 }
 
-/* ---- called by the API ---- */
-
 static enum status invoke_refusal(const struct dispatch *dispatch,
                                   const struct function_entry *function)
 {
@@ -200,6 +198,43 @@ static enum status invoke_refusal(const struct dispatch *dispatch,
     return dispatch->waiting_count >= INVOKE_WAITING_MAX ? STATUS_BUSY : STATUS_OK; /* I1 */
 }
 
+const struct invocation *waiting_invocation(const struct waiting *waiting)
+{
+    return waiting->invocation;
+}
+
+void waiting_run_here(struct waiting *waiting)
+{
+    struct dispatch *dispatch = waiting->dispatch;
+    waiting->remote = NULL;
+    catalog_refresh(dispatch);
+    if (waiting->function == NULL) {
+        waiting->function = catalog_function(dispatch, waiting->invocation->function_name);
+        if (waiting->function != NULL)
+            function_ref(waiting->function);
+    }
+    enum status refusal = invoke_refusal(dispatch, waiting->function);
+    if (refusal == STATUS_OK)
+        waiting_add(waiting);
+    else
+        waiting_finish(waiting, refusal);
+    dispatch_pump_soon(dispatch);
+}
+
+void invoke_leave_waiting(struct dispatch *dispatch)
+{
+    while (dispatch->waiting != NULL) {
+        struct waiting *waiting = dispatch->waiting;
+        waiting_remove(waiting);
+        if (waiting->invocation->only_here || dispatch->peers == NULL)
+            waiting_finish(waiting, STATUS_NOT_LEADER);
+        else
+            waiting->remote = remote_begin(dispatch, waiting);
+    }
+}
+
+/* ---- called by the API ---- */
+
 void dispatch_invoke(struct dispatch *dispatch, struct invocation *invocation)
 {
     struct waiting *waiting = memory_new(1, sizeof *waiting);
@@ -212,8 +247,12 @@ void dispatch_invoke(struct dispatch *dispatch, struct invocation *invocation)
     if (waiting->function != NULL)
         function_ref(waiting->function);
     enum status refusal = invoke_refusal(dispatch, waiting->function);
+    bool elsewhere =
+        refusal == STATUS_NOT_LEADER && dispatch->peers != NULL && !invocation->only_here;
     if (refusal == STATUS_OK)
         waiting_add(waiting);
+    else if (elsewhere)
+        waiting->remote = remote_begin(dispatch, waiting);
     else
         waiting_finish(waiting, refusal);
     dispatch_pump_soon(dispatch);
@@ -225,6 +264,12 @@ void dispatch_invoke_cancel(struct dispatch *dispatch, struct invocation *invoca
     if (waiting == NULL)
         return;
     ASSERT(waiting->invocation == invocation);
+    if (waiting->remote != NULL) {
+        remote_cancel(waiting->remote);
+        waiting->remote = NULL;
+        waiting_finish(waiting, STATUS_CANCELLED);
+        return;
+    }
     if (waiting->assignment == NULL) {
         if (waiting->status == STATUS_OK) { /* else it is about to end already */
             waiting_remove(waiting);

@@ -161,9 +161,16 @@ struct dispatch {
     uint64_t lease_id;                /* the last one given out; the first is random */
     uint64_t first_lease_id;
     uint64_t abandoned_lease_id; /* up to here leases may have been left to another leader */
-    char *leader;                /* its RPC address, while it is another; NULL: unknown */
-    struct waiting *waiting;     /* invocations that wait for room, oldest first */
-    struct waiting *finished;    /* ... whose callback is due */
+    uint64_t leader_id;          /* while it is another node; 0: unknown, or this one */
+    char *leader;                /* its RPC address; NULL: unknown */
+    struct peers *peers;         /* NULL: there is no other node */
+    struct remote *remotes;      /* invocations that the leader is to run for us */
+    struct served *served;       /* those that we run for other nodes */
+    struct letter *delayed;      /* messages to other dispatchers that wait for room */
+    uint32_t served_count;
+    uint64_t remote_id;       /* the last one given out */
+    struct waiting *waiting;  /* invocations that wait for room, oldest first */
+    struct waiting *finished; /* ... whose callback is due */
     uint32_t waiting_count;
     struct settle_call *unsettled; /* the shard was too busy for them */
     uint32_t running;              /* assignments sent */

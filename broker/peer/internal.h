@@ -22,9 +22,9 @@
 #define REFUSED_BACKOFF_MS  2000u /* what was refused is not tried again sooner */
 #define STRANGERS_MAX       64u   /* accepted connections that have not greeted */
 #define PEER_HOST_MAX       255u
-#define CHANNELS_MAX        4096u /* besides PEER_CHANNEL_NODE */
-#define REFUSALS_TOLD_EVERY 30u   /* the same refusal of a node is traced once in so many, */
-#define FAILURES_TOLD_EVERY 30u   /* and the same failure to connect */
+#define NODE_CHANNELS       2u  /* PEER_CHANNEL_NODE and those right below it */
+#define REFUSALS_TOLD_EVERY 30u /* the same refusal of a node is traced once in so many, */
+#define FAILURES_TOLD_EVERY 30u /* and the same failure to connect */
 
 /* What waits to be sent, in order; see outgoing.c. */
 struct peer_outgoing {
@@ -117,7 +117,7 @@ struct tcp_peers {
     struct peer_send *failed, **failed_last; /* `done` is due */
     struct peer_handler *handlers;           /* by channel */
     size_t handler_count;
-    struct peer_handler node_handler;
+    struct peer_handler node_handlers[NODE_CHANNELS]; /* from PEER_CHANNEL_NODE down */
 };
 
 /* ---- tcp.c ---- */

@@ -3,9 +3,9 @@
  * nodes through this, and knows nothing of connections. broker/peer/tcp.h is the real one; the
  * simulation has its own (tests/sim).
  *
- * A message goes to a node and a channel there: a shard's id, or PEER_CHANNEL_NODE for what is not
- * about one shard. What is sent may be lost, and a connection may end at any time; between two
- * changes of `connection` messages of one direction arrive in order, each at most once. (The
+ * A message goes to a node and a channel there: a shard's id, or one of PEER_CHANNEL_... for what
+ * is not about one shard. What is sent may be lost, and a connection may end at any time; between
+ * two changes of `connection` messages of one direction arrive in order, each at most once. (The
  * simulation is worse on purpose: users must bear with duplicates and reordering.)
  * thread: loop. Callbacks never run before the call that started them has returned. */
 #ifndef BROKER_PEER_PEERS_H
@@ -19,6 +19,8 @@
 #include <sys/uio.h>
 
 #define PEER_CHANNEL_NODE      UINT16_MAX
+#define PEER_CHANNEL_DISPATCH  (UINT16_MAX - 1) /* invocations, between dispatchers */
+#define PEER_CHANNEL_SHARD_MAX 4095u            /* shards' ids are at most this */
 #define PEER_MESSAGE_BYTES_MAX (48u << 20)
 #define PEER_UNSENT_BYTES_MAX  (8u << 20) /* to one node; then sends fail, unless none is queued */
 

@@ -146,22 +146,27 @@ void tcp_unmark_dirty(struct peer_connection *c)
 
 static struct peer_handler *handler_of(struct tcp_peers *tcp, uint16_t channel)
 {
-    if (channel == PEER_CHANNEL_NODE)
-        return &tcp->node_handler;
+    unsigned from_top = UINT16_MAX - (unsigned)channel;
+    if (from_top < NODE_CHANNELS)
+        return &tcp->node_handlers[from_top];
     return channel < tcp->handler_count ? &tcp->handlers[channel] : NULL;
+}
+
+static void handlers_grow(struct tcp_peers *tcp, size_t count)
+{
+    tcp->handlers = realloc(tcp->handlers, count * sizeof *tcp->handlers);
+    ASSERT(tcp->handlers != NULL);
+    memset(tcp->handlers + tcp->handler_count, 0,
+           (count - tcp->handler_count) * sizeof *tcp->handlers);
+    tcp->handler_count = count;
 }
 
 static void tcp_handle(struct peers *peers, uint16_t channel, const struct peer_handler *handler)
 {
     struct tcp_peers *tcp = tcp_of(peers);
-    ASSERT(channel == PEER_CHANNEL_NODE || channel < CHANNELS_MAX);
-    if (channel != PEER_CHANNEL_NODE && channel >= tcp->handler_count) {
-        size_t count = channel + 1u;
-        tcp->handlers = realloc(tcp->handlers, count * sizeof *tcp->handlers);
-        ASSERT(tcp->handlers != NULL);
-        memset(tcp->handlers + tcp->handler_count, 0,
-               (count - tcp->handler_count) * sizeof *tcp->handlers);
-        tcp->handler_count = count;
+    if (handler_of(tcp, channel) == NULL) {
+        ASSERT(channel <= PEER_CHANNEL_SHARD_MAX);
+        handlers_grow(tcp, channel + 1u);
     }
     *handler_of(tcp, channel) = handler != NULL ? *handler : (struct peer_handler){0};
 }
@@ -180,8 +185,9 @@ void tcp_report(struct tcp_peers *tcp, uint64_t node_id, bool up)
     for (size_t i = 0; i < tcp->handler_count; i++) /* a handler may add handlers */
         if (tcp->handlers[i].connection != NULL)
             tcp->handlers[i].connection(tcp->handlers[i].data, node_id, up);
-    if (tcp->node_handler.connection != NULL)
-        tcp->node_handler.connection(tcp->node_handler.data, node_id, up);
+    for (size_t i = 0; i < NODE_CHANNELS; i++)
+        if (tcp->node_handlers[i].connection != NULL)
+            tcp->node_handlers[i].connection(tcp->node_handlers[i].data, node_id, up);
 }
 
 /* ---- the interface ---- */

@@ -324,21 +324,37 @@ static void flush_verdicts(struct shard *shard, struct link *link, struct buffer
 
 /* ---- questions for the commit index ---- */
 
-static void answer_sync(struct shard *shard, struct link *link, const struct wire *wire)
+/* answer_sync: a new leader does not know the commit index before an entry of its own term is
+ * committed. Until then the question waits; one of another term is asked again. */
+static void answer_sync(struct shard *shard, struct link *link)
 {
     struct buffer out = {0};
-    struct wire reply = {.type = WIRE_SYNCED, .term = shard->raft.current_term, .a = wire->a};
-    if (shard->stage != STAGE_READY)
-        return; /* it asks again */
+    struct wire reply = {.type = WIRE_SYNCED, .term = shard->raft.current_term};
+    if (link->sync_asked == 0 || shard->stage != STAGE_READY || !link->up)
+        return;
+    reply.a = link->sync_asked;
     reply.b = shard->raft.commit_index;
+    link->sync_asked = 0;
+    if (link->sync_term != shard->raft.current_term)
+        return;
     wire_encode(&out, &reply);
     links_send(shard, link, &out);
 }
 
+static void on_sync(struct shard *shard, struct link *link, const struct wire *wire)
+{
+    if (wire->term != link->sync_term || wire->a > link->sync_asked) {
+        link->sync_term = wire->term;
+        link->sync_asked = wire->a;
+    }
+    answer_sync(shard, link);
+}
+
+/* An answer is as good for questions that were asked before. */
 static void on_synced(struct shard *shard, const struct wire *wire)
 {
     for (struct shard_sync *sync = shard->forward.syncs; sync != NULL; sync = sync->next) {
-        if (sync->number == wire->a && sync->index == 0)
+        if (sync->number > 0 && sync->number <= wire->a && sync->index == 0)
             sync->index = wire->b;
     }
 }
@@ -431,7 +447,7 @@ void forward_receive(struct shard *shard, struct link *link, const struct wire *
         on_refused(shard, wire);
         break;
     case WIRE_SYNC:
-        answer_sync(shard, link, wire);
+        on_sync(shard, link, wire);
         break;
     case WIRE_SYNCED:
         on_synced(shard, wire);
@@ -461,6 +477,7 @@ void forward_pump(struct shard *shard)
     for (size_t i = 0; i < shard->links.count; i++) {
         flush_verdicts(shard, shard->links.list[i], &shard->links.list[i]->refused);
         flush_verdicts(shard, shard->links.list[i], &shard->links.list[i]->waits_ended);
+        answer_sync(shard, shard->links.list[i]);
     }
     if (!shard_in_company(shard) || shard->stage != STAGE_FOLLOWING)
         return;

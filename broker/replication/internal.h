@@ -124,6 +124,8 @@ struct link {
     struct taken *taken;       /* calls */
     struct buffer refused;     /* verdicts to be sent at the end of the turn */
     struct buffer waits_ended; /* likewise */
+    uint64_t sync_asked; /* the last question for the commit index without an answer; 0 = none */
+    uint64_t sync_term;  /* in which it was asked */
 };
 
 struct links {

@@ -253,6 +253,7 @@ static void on_connection(void *data, uint64_t node_id, bool up)
         return;
     link->up = up;
     link->sent_index = 0; /* whatever was on its way may be lost */
+    link->sync_asked = 0; /* and is asked again */
     if (up && node_id == shard_leader(shard))
         forward_resend(shard);
     if (!up && node_id == shard_leader(shard))

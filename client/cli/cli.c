@@ -50,6 +50,7 @@ static const struct command_list lists[] = {
     {cli_function_commands, &cli_function_command_count},
     {cli_key_commands, &cli_key_command_count},
     {cli_status_commands, &cli_status_command_count},
+    {cli_cluster_commands, &cli_cluster_command_count},
     {cli_local_commands, &cli_local_command_count},
     {cli_bench_commands, &cli_bench_command_count},
     {cli_tls_commands, &cli_tls_command_count},
@@ -366,18 +367,26 @@ static int take_key(struct cli *cli)
     return status == STATUS_OK ? 0 : cli_error(cli, "%s", status_text(status));
 }
 
-static int open_client(struct cli *cli)
+int cli_connect(struct cli *cli, const char *endpoint)
 {
-    const char *endpoint = cli->options.endpoint;
-    const char *from_aws = getenv("AWS_ENDPOINT_URL");
-    if (endpoint == NULL)
-        endpoint = from_aws != NULL && from_aws[0] != 0 ? from_aws : MR_ENDPOINT_DEFAULT;
+    if (cli->client != NULL)
+        mr_client_free(cli->client);
+    cli->client = NULL;
     enum status status = mr_client_new(&cli->client, endpoint);
     if (status == STATUS_INVALID)
         return cli_misuse(cli, "the endpoint '%s' is not an http:// or https:// URL", endpoint);
     if (status == STATUS_OK)
         status = set_tls(cli);
     return status == STATUS_OK ? take_key(cli) : cli_error(cli, "%s", status_text(status));
+}
+
+static int open_client(struct cli *cli)
+{
+    const char *endpoint = cli->options.endpoint;
+    const char *from_aws = getenv("AWS_ENDPOINT_URL");
+    if (endpoint == NULL)
+        endpoint = from_aws != NULL && from_aws[0] != 0 ? from_aws : MR_ENDPOINT_DEFAULT;
+    return cli_connect(cli, endpoint);
 }
 
 static int run_command(struct cli *cli, int argc, char *const argv[], const int *at, size_t used)

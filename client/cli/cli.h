@@ -68,6 +68,8 @@ extern const size_t cli_queue_command_count;
 extern const struct cli_command cli_function_commands[];
 extern const size_t cli_function_command_count;
 extern const struct cli_command cli_key_commands[];
+extern const struct cli_command cli_cluster_commands[];
+extern const size_t cli_cluster_command_count;
 extern const size_t cli_key_command_count;
 extern const struct cli_command cli_status_commands[];
 extern const size_t cli_status_command_count;
@@ -92,6 +94,10 @@ struct cli {
 /* cli_run: one command line; the exit status. What is to be printed is added to `out` and `err`
  * (but --help, --version and `millrace local` print on their own). thread: main */
 int cli_run(int argc, char *const argv[], struct buffer *out, struct buffer *err);
+
+/* cli_connect: from now on the client is one of this broker, with the same key and authorities.
+ * Returns an exit status. */
+int cli_connect(struct cli *cli, const char *endpoint);
 
 /* cli_fail: "millrace: cannot WHAT: why", from the client's last error; CLI_EXIT_FAILED. */
 int cli_fail(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));

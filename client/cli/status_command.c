@@ -141,11 +141,26 @@ static void print_identity(struct buffer *out, const json_t *value)
         buffer_printf(out, "%lld", (long long)json_integer_value(value));
 }
 
+/* Workers, and what runs on them, are known where the broker leads: that one's status is shown. */
+static void follow_leader(struct cli *cli, json_t **status)
+{
+    json_t *other;
+    const char *endpoint = cli_text(*status, "leader_endpoint", "");
+    if (endpoint[0] == 0)
+        return;
+    endpoint = arena_printf(&cli->arena, "%s", endpoint);
+    if (cli_connect(cli, endpoint) != 0 || mr_status(cli->client, &other) != STATUS_OK)
+        return;
+    json_decref(*status);
+    *status = other;
+}
+
 static int status_run(struct cli *cli)
 {
     json_t *status;
     if (mr_status(cli->client, &status) != STATUS_OK)
         return cli_fail(cli, "read the status");
+    follow_leader(cli, &status);
     if (cli->options.json)
         return cli_json(cli, status);
     bool ready = json_is_true(json_object_get(status, "ready"));

@@ -78,8 +78,10 @@ enum status decode_base64(struct buffer *out, struct slice in)
 
 enum status decode_percent(struct buffer *out, struct slice in, bool form)
 {
-    uint8_t *start = buffer_reserve(out, in.length);
-    uint8_t *at = start;
+    if (in.length == 0)
+        return STATUS_OK;
+    uint8_t *to = buffer_reserve(out, in.length); /* it never grows */
+    size_t length = 0;
     for (size_t i = 0; i < in.length; i++) {
         uint8_t c = in.data[i];
         if (c == '%') {
@@ -92,9 +94,9 @@ enum status decode_percent(struct buffer *out, struct slice in, bool form)
         } else if (form && c == '+') {
             c = ' ';
         }
-        *at++ = c;
+        to[length++] = c;
     }
-    buffer_added(out, (size_t)(at - start));
+    out->length += length;
     return STATUS_OK;
 }
 
@@ -254,25 +256,21 @@ static size_t sequence_length(uint8_t lead)
     return lead >= 0xf0 && lead <= 0xf4 ? 4 : 0;
 }
 
-/* Bytes below 128 at the beginning of `in`, counted by eights: most texts are nothing else. */
-static size_t ascii_run(struct slice in)
+/* Most texts are ASCII: their bytes are passed over eight at a time. */
+static size_t ascii_end(struct slice in, size_t from)
 {
-    size_t i = 0;
     uint64_t eight;
-    for (; in.length - i >= sizeof eight; i += sizeof eight) {
-        memcpy(&eight, in.data + i, sizeof eight);
+    for (; in.length - from >= sizeof eight; from += sizeof eight) {
+        memcpy(&eight, in.data + from, sizeof eight);
         if ((eight & UINT64_C(0x8080808080808080)) != 0)
             break;
     }
-    return i;
+    return from;
 }
 
 bool utf8_valid(struct slice in)
 {
-    for (size_t i = 0; i < in.length;) {
-        i += ascii_run(slice_sub(in, i));
-        if (i == in.length)
-            break;
+    for (size_t i = ascii_end(in, 0); i < in.length;) {
         size_t length = sequence_length(in.data[i]);
         if (length == 0 || in.length - i < length)
             return false;

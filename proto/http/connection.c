@@ -20,6 +20,10 @@
  * client that is still sending. So the write side is shut first, and what arrives is dropped until
  * the client closes too, for at most LINGER_MS.
  *
+ * Draining: a request may be on its way to a connection that is idle here, and closing would leave
+ * its client without an answer and without knowing what became of it. So an idle connection has
+ * DRAIN_IDLE_MS for one more request, whose answer says that the connection ends.
+ *
  * Deadlines: `deadline_ms` is moved often and the timer seldom; when it fires too early it is armed
  * again. A body, in or out, may take its base time and what bytes_per_ms_min allows on top.
  *
@@ -42,6 +46,7 @@
 
 #define PENDING_BYTES_MAX   (64u << 10)
 #define LINGER_MS           2000
+#define DRAIN_IDLE_MS       250
 #define KEEPALIVE_S         60
 #define SEALED_TOGETHER_MAX 16384u /* head and body that fit in a TLS record */
 
@@ -127,8 +132,11 @@ void connection_close(struct http_connection *c)
 
 void connection_drain(struct http_connection *c)
 {
+    bool again = c->close_after;
     c->close_after = true;
-    if (c->state == CONNECTION_IDLE || c->state == CONNECTION_GREETING)
+    if (c->state == CONNECTION_IDLE && !again)
+        deadline_set(c, DRAIN_IDLE_MS);
+    else if (c->state == CONNECTION_GREETING)
         connection_close(c);
 }
 

@@ -90,8 +90,8 @@ uint16_t http_server_port(const struct http_server *server);
  * header_timeout_ms. Who speaks HTTP without it is told so, with a 400. */
 void http_server_use_tls(struct http_server *server, struct tls_context *tls);
 
-/* http_server_stop_accepting: refuse new connections, close idle ones; those with a request under
- * way are closed after their answer. http_server_connections: how many are left.
+/* http_server_stop_accepting: refuse new connections; each that is there is closed after its next
+ * answer, or soon if no request comes. http_server_connections: how many are left.
  * http_server_close: close everything (on_abort runs for requests under way), then call back. */
 void http_server_stop_accepting(struct http_server *server);
 unsigned http_server_connections(const struct http_server *server);

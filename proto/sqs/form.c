@@ -164,11 +164,15 @@ static struct slice prefix_slice(const struct prefix *prefix)
 /* `base` and `name` joined by a dot; names come from the tables and numbers, so they fit. */
 static void prefix_join(struct prefix *out, const struct prefix *base, const char *name)
 {
-    const char *dot = base->length > 0 ? "." : "";
-    int length =
-        snprintf(out->text, sizeof out->text, "%.*s%s%s", (int)base->length, base->text, dot, name);
-    ASSERT(length > 0 && (size_t)length < sizeof out->text);
-    out->length = (size_t)length;
+    size_t dotted = base->length + (base->length > 0);
+    size_t length = strlen(name);
+    ASSERT(dotted + length > 0);
+    ASSERT(dotted + length <= sizeof out->text);
+    memcpy(out->text, base->text, base->length);
+    if (dotted > 0)
+        out->text[dotted - 1] = '.';
+    memcpy(out->text + dotted, name, length);
+    out->length = dotted + length;
 }
 
 static bool starts_with(struct slice text, struct slice prefix)

@@ -67,7 +67,7 @@ static enum status file_put(const char *file, struct slice bytes, mode_t mode, b
     (void)unlink(beside);
     int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
     if (fd < 0)
-        return file_error(error, beside);
+        return file_error(error, file);
     bool good = fchmod(fd, mode) == 0 && write_all(fd, bytes);
     good = close(fd) == 0 && good;
     if (good)

@@ -2,7 +2,11 @@
 /* The core alone: CPU time of a send, a receive and a delete, decoding included, with so many
  * messages in the queue. Prints one JSON object.
  *
- *     bench_core --messages 1000000 [--size 1024]
+ *     bench_core --messages 1000000 [--size 1024] [--fifo GROUPS]
+ *
+ * With --fifo: a FIFO queue with so many message groups, each message with a dedup id of 36 bytes;
+ * bytes_per_message is the memory with all of them in the queue and every dedup id still
+ * remembered.
  *
  * Entries of 64 commands, as a busy shard would make; a receive takes 10 messages, and its time is
  * given for one of them. */
@@ -15,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #define COMMANDS 64u
 #define RECEIVED 10u
@@ -26,6 +31,8 @@ struct bench {
     uint64_t queue_id;
     struct buffer entry;
     struct buffer record;
+    uint32_t groups; /* 0: a standard queue */
+    uint64_t record_number;
     struct core_lease *leases; /* of one round of receives */
     uint32_t lease_count;
 };
@@ -35,6 +42,18 @@ static double cpu_s(void)
     struct timespec now;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* memory_used: bytes that are resident. */
+static size_t memory_used(void)
+{
+    unsigned long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    ASSERT(file != NULL);
+    int got = fscanf(file, "%*u %lu", &pages);
+    ASSERT(got == 1);
+    fclose(file);
+    return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
 static void keep_leases(struct bench *b, const struct core_result *result)
@@ -77,27 +96,54 @@ static void create_queue(struct bench *b)
 {
     struct command command = {.type = COMMAND_QUEUE_CREATE};
     command.queue_create.name = slice_of("bench");
-    command.queue_create.settings = (struct queue_settings){
-        .message_bytes_max = 1u << 20, .retention_s = 1209600, .visibility_s = 600};
+    command.queue_create.settings = (struct queue_settings){.message_bytes_max = 1u << 20,
+                                                            .retention_s = 1209600,
+                                                            .visibility_s = 600,
+                                                            .fifo = b->groups > 0};
     begin(b);
     command_encode(&b->entry, &command);
     entry_finish(&b->entry, 1, b->now_ms);
     run_entry(b);
 }
 
-/* send_all: the entry is made once; only applying it is measured, and it is the same each time. */
-static double send_all(struct bench *b, uint64_t messages)
+/* make_record: the next one, with ids of its own in a FIFO queue. */
+static struct slice make_record(struct bench *b, uint64_t size)
+{
+    static const uint8_t body[8192];
+    char group[32];
+    char dedup[64];
+    struct record record = {.body = slice_make(body, (size_t)size)};
+    uint64_t number = b->record_number++;
+    if (b->groups > 0) {
+        snprintf(group, sizeof group, "group-%u", (uint32_t)(number % b->groups));
+        snprintf(dedup, sizeof dedup, "%08x-5717-4562-b3fc-%016" PRIx64,
+                 (uint32_t)(number * 2654435761u), number);
+        record.group_id = slice_of(group);
+        record.dedup_id = slice_make(dedup, 36);
+        memcpy(record.message_id, &number, sizeof number);
+    }
+    buffer_clear(&b->record);
+    record_encode(&b->record, &record);
+    return buffer_slice(&b->record);
+}
+
+/* send_all: only applying the entries is measured. */
+static double send_all(struct bench *b, uint64_t messages, uint64_t size)
 {
     struct command command = {.type = COMMAND_SEND};
-    command.send = (struct command_send){b->queue_id, 0, buffer_slice(&b->record)};
-    begin(b);
-    for (uint32_t i = 0; i < COMMANDS; i++)
-        command_encode(&b->entry, &command);
-    entry_finish(&b->entry, COMMANDS, b->now_ms);
-    double begun = cpu_s();
-    for (uint64_t sent = 0; sent < messages; sent += COMMANDS)
+    double spent = 0;
+    for (uint64_t sent = 0; sent < messages; sent += COMMANDS) {
+        begin(b);
+        for (uint32_t i = 0; i < COMMANDS; i++) {
+            command.send = (struct command_send){b->queue_id, 0, make_record(b, size)};
+            command_encode(&b->entry, &command);
+        }
+        entry_finish(&b->entry, COMMANDS, b->now_ms);
+        double begun = cpu_s();
         run_entry(b);
-    return cpu_s() - begun;
+        spent += cpu_s() - begun;
+    }
+    return spent;
 }
 
 static double receive_some(struct bench *b)
@@ -130,13 +176,15 @@ static double delete_some(struct bench *b)
     return cpu_s() - begun;
 }
 
-static void run(struct bench *b, uint64_t messages)
+static void run(struct bench *b, uint64_t messages, uint64_t size)
 {
     double receive_s = 0;
     double delete_s = 0;
     uint64_t drained = 0;
     create_queue(b);
-    double send_s = send_all(b, messages);
+    size_t before = memory_used();
+    double send_s = send_all(b, messages, size);
+    size_t used = memory_used() - before;
     do {
         receive_s += receive_some(b);
         if (b->lease_count == 0)
@@ -145,9 +193,9 @@ static void run(struct bench *b, uint64_t messages)
         delete_s += delete_some(b);
     } while (true);
     printf("{\"messages\": %" PRIu64 ", \"send_us\": %.3f, \"receive_us\": %.3f, "
-           "\"delete_us\": %.3f}\n",
+           "\"delete_us\": %.3f, \"bytes_per_message\": %.0f}\n",
            drained, send_s / (double)drained * 1e6, receive_s / (double)drained * 1e6,
-           delete_s / (double)drained * 1e6);
+           delete_s / (double)drained * 1e6, (double)used / (double)drained);
 }
 
 int main(int argc, char **argv)
@@ -155,26 +203,28 @@ int main(int argc, char **argv)
     static const struct option table[] = {
         {"messages", required_argument, NULL, 'm'},
         {"size", required_argument, NULL, 's'},
+        {"fifo", required_argument, NULL, 'f'},
         {NULL, 0, NULL, 0},
     };
     struct bench b = {.now_ms = 1};
     uint64_t messages = 100000;
     uint64_t size = 1024;
+    uint64_t groups = 0;
     for (int c; (c = getopt_long(argc, argv, "", table, NULL)) != -1;) {
         if (c == '?')
             return EXIT_FAILURE;
-        *(c == 'm' ? &messages : &size) = strtoull(optarg, NULL, 10);
+        *(c == 'm' ? &messages : c == 's' ? &size : &groups) = strtoull(optarg, NULL, 10);
     }
-    if (messages == 0 || messages > UINT32_MAX / 2 || size > 8192) {
-        fputs("usage: bench_core [--messages N] [--size BYTES, at most 8192]\n", stderr);
+    if (messages == 0 || messages > UINT32_MAX / 2 || size > 8192 || groups > UINT32_MAX) {
+        fputs("usage: bench_core [--messages N] [--size BYTES, at most 8192] [--fifo GROUPS]\n",
+              stderr);
         return EXIT_FAILURE;
     }
-    uint8_t body[8192] = {0};
-    record_encode(&b.record, &(struct record){.body = slice_make(body, (size_t)size)});
+    b.groups = (uint32_t)groups;
     b.core = core_new(NULL);
     b.leases = calloc(COMMANDS * RECEIVED, sizeof *b.leases);
     ASSERT(b.leases != NULL);
-    run(&b, messages);
+    run(&b, messages, size);
     core_free(b.core);
     buffer_free(&b.entry);
     buffer_free(&b.record);

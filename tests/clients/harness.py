@@ -31,6 +31,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/test"
+ACCESS_KEY_ID = "test"  # any will do, unless the broker checks signatures (signed.py)
+SECRET_ACCESS_KEY = "test"
 START_SECONDS = 30
 STOP_SECONDS = 15
 
@@ -232,12 +234,12 @@ def function_arn(name):
 
 
 def client_environment():
-    """Environment for the command line and for node: credentials that mean nothing, no profile of
-    whoever runs the tests, no proxy."""
+    """Environment for the command line and for node: no profile of whoever runs the tests, no
+    proxy."""
     kept = {k: v for k, v in os.environ.items()
             if not k.startswith("AWS_") and k.lower() not in ("http_proxy", "https_proxy")}
-    kept.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_DEFAULT_REGION=REGION,
-                AWS_REGION=REGION, AWS_CONFIG_FILE="/dev/null",
+    kept.update(AWS_ACCESS_KEY_ID=ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY=SECRET_ACCESS_KEY,
+                AWS_DEFAULT_REGION=REGION, AWS_REGION=REGION, AWS_CONFIG_FILE="/dev/null",
                 AWS_SHARED_CREDENTIALS_FILE="/dev/null", AWS_EC2_METADATA_DISABLED="true",
                 AWS_PAGER="", NO_PROXY="127.0.0.1,localhost", no_proxy="127.0.0.1,localhost")
     return kept
@@ -248,7 +250,8 @@ def boto(service, base=None):
     import boto3
     from botocore.config import Config
     return boto3.client(service, endpoint_url=base or endpoint(), region_name=REGION,
-                        aws_access_key_id="test", aws_secret_access_key="test",
+                        aws_access_key_id=ACCESS_KEY_ID,
+                        aws_secret_access_key=SECRET_ACCESS_KEY,
                         config=Config(retries={"max_attempts": 0}, read_timeout=90,
                                       proxies={}))
 

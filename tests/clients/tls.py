@@ -298,6 +298,51 @@ class Workers(unittest.TestCase):
             self.assertIn(blamed, done.stderr)
 
 
+class Cluster(unittest.TestCase):
+    """Three brokers that talk to each other by TLS; a fourth with a worker's certificate does not."""
+
+    def broker(self, node, *tls):
+        members = ",".join(f"{i + 1}=127.0.0.1:{port}" for i, port in enumerate(self.peer_ports))
+        data = tempfile.mkdtemp(prefix="millrace-test-")
+        self.addCleanup(shutil.rmtree, data, True)
+        program = harness.Program("millrace-broker", [
+            "--node-id", str(node), "--data-dir", data + "/data", "--cluster", members,
+            "--peer", f"127.0.0.1:{self.peer_ports[node - 1]}",
+            "--http", f"127.0.0.1:{self.http_ports[node - 1]}", "--rpc", "127.0.0.1:0", *tls], data)
+        self.addCleanup(program.stop)
+        return program
+
+    def ready(self, node):
+        try:
+            return harness.request(f"http://127.0.0.1:{self.http_ports[node - 1]}", "GET",
+                                   "/health/ready").status == 200
+        except OSError:
+            return False
+
+    def test_who_may_be_a_broker(self):
+        ports = harness.free_ports(6)
+        self.peer_ports, self.http_ports = ports[:3], ports[3:]
+        ours = ("--tls-dir", file("ours/node"))
+        self.broker(1, *ours)
+        impostor = self.broker(2, "--tls-dir", file("ours/worker"))
+        harness.wait_for(lambda: "tls_failed" in impostor.tail(), 30, impostor.tail)
+        self.assertFalse(self.ready(1) or self.ready(2))  # no majority of certificates
+        impostor.stop()
+        second = self.broker(2, *ours)
+        harness.wait_for(lambda: self.ready(1) and self.ready(2), 60, second.tail)
+        third = self.broker(3)  # in the clear
+        harness.wait_for(lambda: "unreachable" in third.tail(), 60, third.tail)
+        self.assertFalse(self.ready(3))
+        third.stop()
+        third = self.broker(3, *ours)
+        harness.wait_for(lambda: self.ready(3), 60, third.tail)
+        queues = [harness.boto("sqs", f"http://127.0.0.1:{port}") for port in self.http_ports]
+        url = queues[1].create_queue(QueueName="q")["QueueUrl"]
+        queues[1].send_message(QueueUrl=url, MessageBody="through three")
+        (message,) = queues[2].receive_message(QueueUrl=url, WaitTimeSeconds=10)["Messages"]
+        self.assertEqual(message["Body"], "through three")
+
+
 class Renewal(unittest.TestCase):
     """The certificate is renewed under load: every request is answered, connections stay open, and new
     ones get the new certificate."""

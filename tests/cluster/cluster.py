@@ -46,10 +46,10 @@ def wait_for(what, condition):
 
 
 class Cluster:
-    def __init__(self, nodes, workers=0):
+    def __init__(self, nodes, workers=0, ports=None):
         self.dir = tempfile.mkdtemp(prefix="millrace-cluster-")
         os.chmod(self.dir, 0o711)
-        self.port = free_ports(10 * nodes)
+        self.port = free_ports(10 * (ports or nodes))
         self.nodes = nodes
         self.workers = workers
         self.about = None

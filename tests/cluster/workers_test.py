@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Functions while brokers die: workers find the leader, and what they run is not run twice."""
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
+import urllib.error
+import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cluster import BIN, Cluster, wait_for  # noqa: E402
@@ -80,12 +83,18 @@ class Workers(unittest.TestCase):
             "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"))
 
     def test_a_leader_dies_while_functions_run(self):
+        self.a_leader_goes("kill")
+
+    def test_a_leader_is_stopped_while_functions_run(self):
+        self.a_leader_goes("stop")
+
+    def a_leader_goes(self, how):
         self.deploy()
         for _ in range(3):
-            self.send("4")
+            self.send("3")
         wait_for("the functions to begin", lambda: self.begun() == 3)
         old, _ = self.leader()
-        self.cluster.script("kill", str(old))
+        self.cluster.script(how, str(old))
         began = time.monotonic()
         new = wait_for("another leader with the worker",
                        lambda: self.leader_status()["workers"] and self.leader()[0])
@@ -95,8 +104,30 @@ class Workers(unittest.TestCase):
         used = self.leader_status()["functions"][0]["usage"]["invocations"]
         self.assertEqual(used, 3)
         self.cluster.script("restart", str(old))
+        wait_for("the old leader", lambda: self.cluster.get(old, "/health/ready")[0] == 200)
         self.send("0")
         wait_for("one more", lambda: self.ended() == 4)
+
+    def invoke(self, node):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.cluster.port + 10 * (node - 1)}"
+            "/2015-03-31/functions/sleeper/invocations",
+            json.dumps({"Records": [{"body": "0", "messageId": "direct"}]}).encode())
+        try:
+            with urllib.request.urlopen(request, timeout=40) as answer:
+                return answer.status, answer.headers.get("X-Amz-Function-Error")
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def test_every_node_invokes(self):
+        self.deploy()
+        for node in NODES:
+            self.assertEqual(self.invoke(node), (200, None))
+        old, _ = self.leader()
+        self.cluster.script("kill", str(old))
+        for node in NODES:
+            if node != old:
+                wait_for("an invocation", lambda n=node: self.invoke(n) == (200, None))
 
     def test_a_worker_and_its_leader_die_together(self):
         """Its messages are back after their short lease, not after the visibility timeout."""

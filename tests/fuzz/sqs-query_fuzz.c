@@ -5,19 +5,27 @@
 #include "proto/base/encode.h"
 #include "proto/sqs/codec.h"
 
+/* Every shape fits into this with all its members; what is longer only takes longer. */
+#define INPUT_BYTES_MAX 512
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* Without a comparison for each byte, which the fuzzer would trace: that cost half of its time. */
 static void check_xml(struct slice xml)
 {
+    static const uint8_t legal[32] = {['\n'] = 1, ['\t'] = 1};
+    uint8_t illegal = 0;
     ASSERT(utf8_valid(xml));
     for (size_t i = 0; i < xml.length; i++)
-        ASSERT(xml.data[i] >= 0x20 || xml.data[i] == '\n' || xml.data[i] == '\t');
+        illegal |= (uint8_t)(xml.data[i] < sizeof legal) & (uint8_t)(legal[xml.data[i] & 31] ^ 1);
+    ASSERT(illegal == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1)
         return 0;
+    size = size < INPUT_BYTES_MAX ? size : INPUT_BYTES_MAX;
     enum sqs_shape shape = (enum sqs_shape)(1 + data[0] % (SQS_SHAPE_COUNT - 1));
     struct arena arena = {0};
     struct buffer xml = {0};

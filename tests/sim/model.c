@@ -408,11 +408,13 @@ static size_t by_lease(const struct model_queue *queue, struct core_lease lease)
     return lease.receive_count <= queue->messages[i].receive_count ? i : queue->count;
 }
 
-static enum core_code is_current(const struct model_message *message, struct core_lease lease)
+/* `fifo`: a lease that has run out is none. On standard queues the last one still is. */
+static enum core_code is_current(const struct model_message *message, struct core_lease lease,
+                                 bool fifo)
 {
-    if (message->state != MODEL_LEASED)
-        return CORE_NOT_IN_FLIGHT;
-    return message->receive_count == lease.receive_count ? CORE_OK : CORE_STALE_LEASE;
+    if (message->receive_count == lease.receive_count && (message->state == MODEL_LEASED || !fifo))
+        return CORE_OK;
+    return message->state == MODEL_LEASED ? CORE_STALE_LEASE : CORE_NOT_IN_FLIGHT;
 }
 
 HANDLER(delete)
@@ -423,7 +425,7 @@ HANDLER(delete)
     if (i == queue->count)
         result->code = CORE_NO_MESSAGE;
     else if (queue->settings.fifo &&
-             is_current(&queue->messages[i], command->delete.lease) != CORE_OK)
+             is_current(&queue->messages[i], command->delete.lease, true) != CORE_OK)
         result->code = CORE_EXPIRED_LEASE;
     else if (command->delete.exact &&
              queue->messages[i].receive_count != command->delete.lease.receive_count)
@@ -446,18 +448,24 @@ HANDLER(change_visibility)
         return;
     }
     struct model_message *message = &queue->messages[i];
-    result->code = is_current(message, change->lease);
+    result->code = is_current(message, change->lease, queue->settings.fifo);
     if (result->code != CORE_OK) {
         if (queue->settings.fifo)
             result->code = CORE_EXPIRED_LEASE;
         return;
     }
     uint64_t due_ms = model->now_ms + (uint64_t)change->visibility_s * 1000;
+    bool ended = message->state == MODEL_VISIBLE;
+    if (ended && change->visibility_s == 0)
+        return;
+    if (ended)
+        message->leased_ms = model->now_ms;
     if (due_ms > message->leased_ms + 12 * HOUR_MS) {
         result->code = CORE_INVALID;
         return;
     }
     message->due_ms = due_ms;
+    message->state = MODEL_LEASED;
     if (change->visibility_s == 0)
         model_message_show(queue, message);
 }

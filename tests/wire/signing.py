@@ -27,13 +27,14 @@ class Key:
 ROOT = Key(ROOT_ID, ROOT_SECRET)
 
 
-def broker():
-    """The broker of this test process: signatures required, a worker, and the root key."""
+def broker(*more):
+    """The broker of this test process: signatures required, a worker, and the root key. The first
+    call of a process may give it `more` options."""
     global _broker
     if _broker is None:
         _broker = harness.Broker(broker_arguments=[
             "--auth", "required", "--root-access-key-id", ROOT_ID,
-            "--root-secret-access-key", ROOT_SECRET, "--aws-cooldowns", "off"])
+            "--root-secret-access-key", ROOT_SECRET, "--aws-cooldowns", "off", *more])
         atexit.register(_broker.stop)
         harness.wait_for(lambda: json_call("ListQueues", {}).status == 200, 10, "the root key")
     return _broker
@@ -41,6 +42,13 @@ def broker():
 
 def endpoint():
     return broker().endpoint
+
+
+def use(other):
+    """Let a test talk to a broker of its own; returns the one before, to be given back."""
+    global _broker
+    before, _broker = _broker, other
+    return before
 
 
 def host():

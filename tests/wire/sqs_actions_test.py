@@ -119,6 +119,39 @@ class Actions(sqs_raw.Calls):
                            "SqsManagedSseEnabled": "true"}.items():
             self.assertEqual(shown[key], value, key)
 
+    def test_kinds_of_encryption(self):
+        url = make_queue()
+        keys = ("KmsMasterKeyId", "KmsDataKeyReusePeriodSeconds", "SqsManagedSseEnabled")
+
+        def given(*values):
+            attributes = {k: v for k, v in zip(keys, values) if v is not None}
+            self.ok("SetQueueAttributes", {"QueueUrl": url, "Attributes": attributes})
+            shown = self.attributes(url, *keys)
+            return tuple(shown.get(k) for k in keys)
+        self.assertEqual(given("k", "6000", None), ("k", "6000", "false"))
+        self.assertEqual(given("", "300", None), (None, None, "false"))
+        self.assertEqual(given("k", "6000", None), ("k", "6000", "false"))
+        self.assertEqual(given(None, None, "true"), (None, None, "true"))
+        self.assertEqual(given("k", None, None), ("k", "300", "false"))
+
+    def test_which_attributes_a_receive_shows(self):
+        url = make_queue({"VisibilityTimeout": "0"})
+        string = {"DataType": "String", "StringValue": "v"}
+        names = {"Help.Me", "Hello", "General", "attr.1\u00f8\u00df\u00e4"}
+        self.ok("SendMessage", {"QueueUrl": url, "MessageBody": "x",
+                                "MessageAttributes": {name: string for name in names}})
+        for wanted, shown in (([], set()), (["All"], names), (["*"], names), ([".*"], names),
+                              (["Foo", "Help"], set()), (["Hello", "General"], {"Hello", "General"}),
+                              (["Foo", "Hello"], {"Hello"}), (["Hel.*"], {"Hello", "Help.Me"}),
+                              (["AWS."], set()), (["..foo"], set())):
+            (message,) = self.receive(url, MessageAttributeNames=wanted)
+            self.assertEqual(set(message.get("MessageAttributes", {})), shown, wanted)
+        # Both parameters for system attributes: Query looks at the older one only.
+        (message,) = self.receive(url, AttributeNames=["SenderId"],
+                                  MessageSystemAttributeNames=["SentTimestamp"])
+        self.assertEqual(set(message["Attributes"]), {"SenderId"} if self.protocol == "query" else
+                         {"SenderId", "SentTimestamp"})
+
     def test_purge(self):
         url = make_queue()
         for i in range(3):
@@ -307,6 +340,16 @@ class Actions(sqs_raw.Calls):
                                             "ReceiptHandle": message["ReceiptHandle"]})
         poll.join(15)
         self.assertEqual([m["Body"] for m in got], ["back"])
+
+    def test_long_poll_wakes_up_when_a_delay_or_a_timeout_ends(self):
+        url = make_queue()
+        begun = time.monotonic()
+        self.ok("SendMessage", {"QueueUrl": url, "MessageBody": "later", "DelaySeconds": 1})
+        (first,) = self.receive(url, WaitTimeSeconds=20, VisibilityTimeout=1)
+        (again,) = self.receive(url, WaitTimeSeconds=20)
+        self.assertEqual((first["Body"], again["Body"]), ("later", "later"))
+        self.assertGreaterEqual(time.monotonic() - begun, 1.95)
+        self.assertLess(time.monotonic() - begun, 20)  # not by the end of a wait
 
     def test_long_poll_by_the_queues_default(self):
         url = make_queue({"ReceiveMessageWaitTimeSeconds": "1"})

@@ -445,6 +445,32 @@ class Restarted(unittest.TestCase):
         finally:
             broker.stop()
 
+    def test_regions_with_queues_of_their_own(self):
+        """The queue that is judged is the queue that is used: of the region that was signed for."""
+        broker = harness.Broker(worker=False, broker_arguments=[
+            "--auth", "required", "--root-access-key-id", ROOT.id,
+            "--root-secret-access-key", ROOT.secret, "--regions", "separate"])
+        before = signing.use(broker)
+        self.addCleanup(broker.stop)
+        self.addCleanup(signing.use, before)
+        harness.wait_for(lambda: json_call("ListQueues", {}).status == 200, 10, "the root key")
+        deny_all = json.dumps({"Statement": {"Effect": "Deny", "Principal": "*", "Action": "sqs:*",
+                                             "Resource": "*"}})
+        send = {"QueueUrl": "q", "MessageBody": "x"}
+        for region, attributes in (("us-east-1", {}), ("eu-west-1", {"Policy": deny_all})):
+            answer = json_call("CreateQueue", {"QueueName": "q", "Attributes": attributes},
+                               region=region)
+            self.assertEqual(answer.status, 200, answer.body)
+        near = make_key(allow("sqs:*", "arn:aws:sqs:us-east-1:*:*"))
+        everywhere = make_key(allow("sqs:*"))
+        far = make_key(allow("*"), deny("*", "arn:aws:sqs:eu-west-1:*:q"))
+        for key in (near, everywhere, far):
+            self.assertEqual(json_call("SendMessage", send, key).status, 200)
+            answer = json_call("SendMessage", send, key, region="eu-west-1")
+            self.assertEqual(error_of(answer)[0], "AccessDenied", answer.body)
+        answer = json_call("ListQueues", {}, near, region="eu-west-1")
+        self.assertEqual(error_of(answer)[0], "AccessDenied")
+
     def test_a_broker_that_nobody_could_get_into_ends(self):
         with self.assertRaisesRegex(AssertionError, "(?s)program ended.*MILLRACE_ROOT_ACCESS_KEY_ID"):
             broker = harness.Broker(worker=False, broker_arguments=["--auth", "required"])

@@ -12,7 +12,6 @@ from sqs_raw import arn_of, harness, make_queue
 INVALID = ("InvalidParameterValueException", "InvalidParameterValue")
 MISSING = ("MissingRequiredParameterException", "MissingParameter")
 VALUE = ("InvalidAttributeValue", "InvalidAttributeValue")
-NAME = ("InvalidAttributeName", "InvalidAttributeName")
 NAME_RULE = ("The name of a FIFO queue can only include alphanumeric characters, hyphens, or "
              "underscores, must end with .fifo suffix and be 1 to 80 in length")
 NO_DEDUPLICATION = ("The queue should either have ContentBasedDeduplication enabled or "
@@ -241,17 +240,6 @@ class Fifo(sqs_raw.Calls):
         self.delete(url, again[0])
         self.delete(url, again[1])
         self.assertEqual(self.bodies(url), ["2"])
-
-    def test_attempt_ids(self):
-        url = make_fifo()
-        for bad in ("", "a b", "x" * 129):
-            self.fails("ReceiveMessage", {"QueueUrl": url, "ReceiveRequestAttemptId": bad}, INVALID,
-                       f"Value {bad} for parameter ReceiveRequestAttemptId is invalid. Reason: "
-                       "ReceiveRequestAttemptId can only include alphanumeric and punctuation "
-                       "characters. 1 to 128 in length.")
-        self.fails("ReceiveMessage", {"QueueUrl": make_queue(), "ReceiveRequestAttemptId": "a"},
-                   INVALID, "Value a for parameter ReceiveRequestAttemptId is invalid. Reason: The "
-                            "request include parameter that is not valid for this queue type.")
 
     # ---- handles ----
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Message move tasks in both protocols: back to each message's source, to one queue, listed,
-cancelled, and refused."""
+cancelled. What is refused is in sqs_refusals.py."""
 import base64
 import json
 import time
@@ -11,18 +11,11 @@ import sqs_raw
 from sqs_raw import arn_of, harness, make_queue
 
 INVALID = ("InvalidParameterValueException", "InvalidParameterValue")
-NOT_FOUND = ("ResourceNotFoundException", "ResourceNotFoundException")
-FORMAT = ("You must use this format to specify the %s: "
-          "arn:<partition>:<service>:<region>:<account-id>:<resource-id>")
 
 
 def source_of(dead):
     return make_queue({"RedrivePolicy": json.dumps(
         {"deadLetterTargetArn": arn_of(dead), "maxReceiveCount": 1})})
-
-
-def task_handle(task_id, arn):
-    return base64.b64encode(json.dumps({"taskId": task_id, "sourceArn": arn}).encode()).decode()
 
 
 class Moves(sqs_raw.Calls):
@@ -129,53 +122,6 @@ class Moves(sqs_raw.Calls):
         for value in (0, 11):
             self.fails("ListMessageMoveTasks", {"SourceArn": arn_of(dead), "MaxResults": value},
                        INVALID)
-
-    def test_refusals(self):
-        dead = make_queue()
-        source, plain = source_of(dead), make_queue()
-        fifo = make_queue({"FifoQueue": "true"}, ".fifo")
-        none = harness.queue_arn(harness.unique("none"))
-        start = "StartMessageMoveTask"
-        given = {"SourceArn": arn_of(dead)}
-        for arn in ("", "x", "arn:aws:sqs:us-east-1:queue"):
-            self.fails(start, {"SourceArn": arn}, INVALID, FORMAT % "SourceArn")
-            self.fails("ListMessageMoveTasks", {"SourceArn": arn}, INVALID, FORMAT % "SourceArn")
-            self.fails(start, {**given, "DestinationArn": arn}, INVALID, FORMAT % "DestinationArn")
-        gone = "The resource that you specified for the %s parameter doesn't exist."
-        self.fails(start, {"SourceArn": none}, NOT_FOUND, gone % "SourceArn", 404)
-        self.fails("ListMessageMoveTasks", {"SourceArn": none}, NOT_FOUND, gone % "SourceArn", 404)
-        self.fails(start, {**given, "DestinationArn": none}, NOT_FOUND, gone % "DestinationArn",
-                   404)
-        self.fails(start, {"SourceArn": arn_of(plain)}, INVALID,
-                   "Source queue must be configured as a Dead Letter Queue.")
-        self.fails(start, {**given, "DestinationArn": arn_of(dead)}, INVALID,
-                   "Source queue arn and destination queue arn cannot be the same.")
-        self.fails(start, {**given, "DestinationArn": arn_of(fifo)}, INVALID,
-                   "The source queue and destination queue must be of the same queue type.")
-        for rate in (0, 501, -1):
-            self.fails(start, {**given, "MaxNumberOfMessagesPerSecond": rate}, INVALID,
-                       "Value for parameter MaxNumberOfMessagesPerSecond is invalid. Reason: You "
-                       "must enter a number that's between 1 and 500.")
-        self.assertEqual(self.list(dead), [])
-        self.assertTrue(source)
-
-    def test_handles(self):
-        dead = make_queue()
-        good = str(uuid.uuid4())
-        junk = [base64.b64encode(text).decode() for text in (
-            b"{}", b"[]", b"x", b'{"taskId":"x","sourceArn":"y"}', b"\xff",
-            b'{"taskId":"%s"}' % good.encode(), b'{"taskId":5,"sourceArn":5}')]
-        for handle in ("", "x", "////", "A" * 5000, *junk, task_handle(good, "y")):
-            with self.subTest(handle[:40]):
-                self.fails("CancelMessageMoveTask", {"TaskHandle": handle}, INVALID,
-                           "Value for parameter TaskHandle is invalid.")
-        self.fails("CancelMessageMoveTask", {"TaskHandle": task_handle(good, arn_of(dead))},
-                   NOT_FOUND, "Task does not exist.", 404)
-        self.fails("CancelMessageMoveTask",
-                   {"TaskHandle": task_handle(good, harness.queue_arn("none-such"))}, NOT_FOUND,
-                   "The resource that you specified for the SourceArn parameter doesn't exist.",
-                   404)
-
 
 class JsonMoves(Moves, unittest.TestCase):
     protocol = "json"

@@ -5,10 +5,9 @@ import json
 import unittest
 
 import sqs_raw
-from sqs_raw import arn_of, harness, make_queue
+from sqs_raw import arn_of, harness, make_queue, name_of
 
 INVALID = ("InvalidParameterValueException", "InvalidParameterValue")
-VALUE = ("InvalidAttributeValue", "InvalidAttributeValue")
 OVER_LIMIT = ("OverLimit", "OverLimit")
 ACCOUNT = "210987654321"
 
@@ -42,10 +41,14 @@ class Tags(sqs_raw.Calls):
         self.ok("TagQueue", {"QueueUrl": url, "Tags": fifty})
         self.ok("TagQueue", {"QueueUrl": url, "Tags": {"k0": "other"}})
         self.fails("TagQueue", {"QueueUrl": url, "Tags": {"one-more": "v"}}, INVALID,
-                   "Too many tags: at most 50 are allowed.")
-        for tags in ({"": "v"}, {"k" * 513: "v"}, {"k": "v" * 1025}):
+                   f"Too many tags added for queue {name_of(url)}.")
+        for tags in ({"": "v"}, {"\u00e9" * 129: "v"}, {"k": "\u00e9" * 257}, {"aws:x": "v"}):
             self.fails("TagQueue", {"QueueUrl": url, "Tags": tags}, INVALID)
         self.assertEqual(self.tags(url), {**fifty, "k0": "other"})
+        self.ok("UntagQueue", {"QueueUrl": url, "TagKeys": ["k1"]})
+        longest = {"\u00e9" * 128: "\U0001f600" * 256}  # limits count characters
+        self.ok("TagQueue", {"QueueUrl": url, "Tags": longest})
+        self.assertEqual(self.tags(url)["\u00e9" * 128], "\U0001f600" * 256)
 
 
 class Permissions(sqs_raw.Calls):
@@ -87,37 +90,6 @@ class Permissions(sqs_raw.Calls):
         self.ok("RemovePermission", {"QueueUrl": url, "Label": "own"})
         self.assertEqual(len(json.loads(self.policy(url))["Statement"]), 1)
 
-    def test_refusals(self):
-        url = make_queue()
-        self.ok("AddPermission", self.add(url, "here"))
-        before = self.policy(url)
-        rule = "for parameter Label is invalid. Reason:"
-        self.fails("AddPermission", self.add(url, "here"), INVALID,
-                   f"Value here {rule} Already exists.")
-        self.fails("RemovePermission", {"QueueUrl": url, "Label": "gone"}, INVALID,
-                   f"Value gone {rule} can't find label.")
-        for label in ("a b", "x" * 81, "caf\u00e9"):
-            text = (f"Value {label} {rule} Can only include alphanumeric characters, hyphens, or "
-                    "underscores. 1 to 80 in length.")
-            self.fails("AddPermission", self.add(url, label), INVALID, text)
-            self.fails("RemovePermission", {"QueueUrl": url, "Label": label}, INVALID, text)
-        for account in ("", "12345", "x" * 12, "1234567890123"):
-            self.fails("AddPermission", self.add(url, "l", [ACCOUNT, account]), INVALID,
-                       f"Value [{account}] for parameter PrincipalId is invalid. Reason: Unable to "
-                       "verify.")
-        for action, reason in (
-                ("CreateQueue", "Only the queue owner is allowed to invoke this action."),
-                ("TagQueue", "Only the queue owner is allowed to invoke this action."),
-                ("SendMessageBatch",
-                 "Please refer to the appropriate WSDL for a list of valid actions."),
-                ("Nonsense", "Please refer to the appropriate WSDL for a list of valid actions.")):
-            self.fails("AddPermission", self.add(url, "l", actions=["SendMessage", action]),
-                       INVALID, f"Value SQS:{action} for parameter ActionName is invalid. Reason: "
-                                f"{reason}")
-        self.fails("AddPermission", self.add(url, "l", actions=["SendMessage"] * 8), OVER_LIMIT,
-                   "8 Actions were found, maximum allowed is 7.", 403)
-        self.assertEqual(self.policy(url), before)
-
     def test_twenty_statements(self):
         url = make_queue()
         for i in range(20):
@@ -152,7 +124,7 @@ class DeadLetters(sqs_raw.Calls):
         self.assertEqual(self.ok(listing, {"QueueUrl": dead}), {"queueUrls": sources[1:]})
         for value in (0, 1001):
             self.fails(listing, {"QueueUrl": dead, "MaxResults": value}, INVALID,
-                       f"Value {value} for parameter MaxResults is invalid. Reason: MaxResults must "
+                       "Value for parameter MaxResults is invalid. Reason: MaxResults must "
                        "be an integer between 1 and 1000.")
         self.fails(listing, {"QueueUrl": dead, "NextToken": "////"}, INVALID,
                    "Invalid or expired next token.")
@@ -187,36 +159,6 @@ class DeadLetters(sqs_raw.Calls):
         self.ok("SetQueueAttributes", wants(stranger))
         self.allow(dead, "")
         self.ok("CreateQueue", {"QueueName": name, "Attributes": self.redrive(dead)})
-
-    def test_redrive_allow_policies_that_are_none(self):
-        url = make_queue()
-        unsupported = ("Invalid value for the parameter RedriveAllowPolicy. Reason: Amazon SQS "
-                       "can't create the redrive allow policy, as it\u2019s in an unsupported format.")
-        for policy in ("x", "1", "[]", "{}", '{"redrivePermission":"some"}',
-                       '{"redrivePermission":5}', '{"redrivePermission":"allowAll","more":1}',
-                       '{"redrivePermission":"byQueue","sourceQueueArns":"arn"}',
-                       '{"redrivePermission":"byQueue","sourceQueueArns":[5]}'):
-            with self.subTest(policy):
-                given = {"Attributes": {"RedriveAllowPolicy": policy}}
-                self.fails("SetQueueAttributes", {"QueueUrl": url, **given}, VALUE, unsupported)
-                self.fails("CreateQueue", {"QueueName": harness.unique("q"), **given}, VALUE)
-        eleven = json.dumps([harness.queue_arn(f"q{i}") for i in range(11)])
-        for policy, why in (
-                ('{"redrivePermission":"byQueue"}',
-                 "When you specify the byQueue permission type, you must also specify one or more "
-                 "sourceQueueArns values."),
-                ('{"redrivePermission":"denyAll","sourceQueueArns":["a"]}',
-                 "To specify one or more source queue ARNs, you must set redrivePermission to "
-                 "byQueue."),
-                ('{"redrivePermission":"byQueue","sourceQueueArns":%s}' % eleven,
-                 "The maximum number of source queue ARNs you can specify is 10.")):
-            answer = self.fails("SetQueueAttributes",
-                                {"QueueUrl": url, "Attributes": {"RedriveAllowPolicy": policy}},
-                                INVALID)
-            self.assertTrue(answer.message.endswith(
-                " for parameter RedriveAllowPolicy is invalid. Reason: Amazon SQS can't create the "
-                f"redrive allow policy. {why}"), answer.message)
-        self.assertNotIn("RedriveAllowPolicy", self.attributes(url))
 
     def test_where_a_redriven_message_came_from(self):
         dead = make_queue()

@@ -99,6 +99,17 @@ def xml_value(element, action):
     return out
 
 
+def flatten_value(prefix, value):
+    """A message attribute; its lists, which SQS refuses, are StringListValue.1 and so on."""
+    pairs = []
+    for part, text in value.items():
+        if isinstance(text, list):
+            pairs += [(f"{prefix}{part[:-1]}.{i + 1}", t) for i, t in enumerate(text)]
+        else:
+            pairs.append((prefix + part, text))
+    return pairs
+
+
 def flatten(action, parameters, prefix=""):
     """JSON-shaped parameters as the pairs of a form."""
     pairs = []
@@ -111,7 +122,7 @@ def flatten(action, parameters, prefix=""):
                 at = f"{prefix}{wire}.{i + 1}."
                 pairs.append((at + key, k))
                 if isinstance(v, dict):
-                    pairs += [(f"{at}Value.{part}", text) for part, text in v.items()]
+                    pairs += flatten_value(f"{at}Value.", v)
                 else:
                     pairs.append((at + "Value", v))
         elif name == "Entries":

@@ -15,10 +15,11 @@
 #include <jansson.h>
 #include <stdlib.h>
 
-#define POLICY_BYTES_MAX  20480 /* of a Policy, as at IAM */
-#define KMS_REUSE_MIN_S   60
-#define KMS_REUSE_MAX_S   86400
-#define KMS_KEY_BYTES_MAX 2048
+#define POLICY_BYTES_MAX    20480 /* of a Policy, as at IAM */
+#define KMS_REUSE_MIN_S     60
+#define KMS_REUSE_MAX_S     86400
+#define KMS_REUSE_DEFAULT_S 300 /* not shown without a key, also when it was set */
+#define KMS_KEY_BYTES_MAX   2048
 
 const struct queue_settings attributes_default = {
     .delay_s = 0,
@@ -148,7 +149,7 @@ static bool set_kms_reuse(struct change *change, const struct row *row, struct s
     uint32_t number;
     if (!parse_number(value, &number) || number < KMS_REUSE_MIN_S || number > KMS_REUSE_MAX_S)
         return bad_value(change, row);
-    extras_set(change, row->name, value);
+    extras_set(change, row->name, number == KMS_REUSE_DEFAULT_S ? (struct slice){0} : value);
     return true;
 }
 
@@ -158,8 +159,10 @@ static bool set_sse(struct change *change, const struct row *row, struct slice v
         return bad_value(change, row);
     bool on = slice_is_nocase(value, "true");
     extras_set(change, row->name, on ? SLICE_LITERAL("true") : SLICE_LITERAL("false"));
-    if (on)
+    if (on) {
         extras_set(change, "KmsMasterKeyId", (struct slice){0});
+        extras_set(change, "KmsDataKeyReusePeriodSeconds", (struct slice){0});
+    }
     return true;
 }
 
@@ -236,7 +239,7 @@ static struct slice get_kms_reuse(struct view *view, const struct row *row)
 {
     struct slice value = get_extra(view, row);
     if (value.data == NULL && json_object_get(view->extras, "KmsMasterKeyId") != NULL)
-        return SLICE_LITERAL("300");
+        return number_text(view, KMS_REUSE_DEFAULT_S);
     return value;
 }
 
@@ -315,14 +318,14 @@ static struct slice get_flag(struct view *view, const struct row *row)
 #define get_kms_key   get_extra
 
 static const struct row rows[] = {
-#define NUMBER(Name, field, low, high)                                                             \
+#define NUMBER(Name, field, low, high, doc)                                                        \
     {.name = #Name,                                                                                \
      .set = set_number,                                                                            \
      .get = get_number,                                                                            \
      .offset = offsetof(struct queue_settings, field),                                             \
      .minimum = low,                                                                               \
      .maximum = high},
-#define FLAG(Name, field, off_text, on_text, unknown)                                              \
+#define FLAG(Name, field, off_text, on_text, unknown, doc)                                         \
     {.name = #Name,                                                                                \
      .set = set_flag,                                                                              \
      .get = get_flag,                                                                              \
@@ -330,7 +333,7 @@ static const struct row rows[] = {
      .off = off_text,                                                                              \
      .on = on_text,                                                                                \
      .unknown_on_standard = unknown},
-#define OTHER(Name, kind) {.name = #Name, .set = set_##kind, .get = get_##kind},
+#define OTHER(Name, kind, doc) {.name = #Name, .set = set_##kind, .get = get_##kind},
 #include "broker/api/sqs/sqs_attributes.def"
 #undef NUMBER
 #undef FLAG
@@ -431,7 +434,7 @@ bool attributes_set(struct sqs_call *call, struct slice queue_name, bool creatin
                     struct sqs_error *error)
 {
     if (encryption_contradicts(given)) {
-        *error = sqs_error_make(call, SQS_ERROR_INVALID_ATTRIBUTE_VALUE,
+        *error = sqs_error_make(call, SQS_ERROR_INVALID_ATTRIBUTE_NAME,
                                 "You can use one type of server-side encryption (SSE) at one time. "
                                 "You can either enable KMS SSE or SQS SSE.");
         return false;

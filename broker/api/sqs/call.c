@@ -7,6 +7,7 @@
 #include "broker/api/sqs/call.h"
 
 #include "broker/api/sqs/queue_name.h"
+#include "broker/api/sqs/region.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 #include "proto/base/trace.h"
@@ -138,30 +139,42 @@ void sqs_propose(struct sqs_call *call, sqs_results_fn on_results)
 bool sqs_queue(struct sqs_call *call, struct slice queue_url, struct queue_view *out)
 {
     struct slice name = queue_name_of_url(queue_url);
+    struct slice key = queue_key_of_url(call, queue_url);
     if (name.length == 0) {
         sqs_fail(call, sqs_error_make(call, SQS_ERROR_INVALID_ADDRESS,
                                       "The address %s is not valid for this endpoint.",
                                       sqs_quote(call, queue_url)));
         return false;
     }
-    if (!core_queue_by_name(shard_core(call->shard), name, out)) {
+    /* Only a legal name is looked up: the broker's own queues have others. */
+    if (!queue_name_valid(name) || !core_queue_by_name(shard_core(call->shard), key, out)) {
         sqs_fail(call, (struct sqs_error){SQS_ERROR_QUEUE_DOES_NOT_EXIST, NULL});
         return false;
     }
     return true;
 }
 
-struct slice queue_url_text(struct sqs_call *call, struct slice name)
+struct slice queue_url_text(struct sqs_call *call, struct slice key)
 {
-    return slice_of(arena_printf(&call->arena, "%s/%s/%.*s", call->carrier->base_url(call),
-                                 api_config(call->api)->account_id, SLICE_ARGS(name)));
+    const char *base = call->carrier->base_url(call);
+    const char *account = api_config(call->api)->account_id;
+    struct slice name = queue_key_name(key);
+    struct slice region = queue_key_region(key);
+    if (region.length == 0)
+        return slice_of(arena_printf(&call->arena, "%s/%s/%.*s", base, account, SLICE_ARGS(name)));
+    return slice_of(arena_printf(&call->arena, "%s/queue/%.*s/%s/%.*s", base, SLICE_ARGS(region),
+                                 account, SLICE_ARGS(name)));
 }
 
-const char *queue_arn_text(struct sqs_call *call, struct slice name)
+const char *queue_arn_text(struct sqs_call *call, struct slice key)
 {
     const struct api_config *config = api_config(call->api);
-    return arena_printf(&call->arena, "arn:aws:sqs:%s:%s:%.*s", config->region, config->account_id,
-                        SLICE_ARGS(name));
+    struct slice name = queue_key_name(key);
+    struct slice region = queue_key_region(key);
+    if (region.length == 0)
+        region = slice_of(config->region);
+    return arena_printf(&call->arena, "arn:aws:sqs:%.*s:%s:%.*s", SLICE_ARGS(region),
+                        config->account_id, SLICE_ARGS(name));
 }
 
 struct sqs_state *sqs_state(struct sqs_call *call)

@@ -49,6 +49,7 @@ struct sqs_call {
     void *input;             /* struct of the action's input shape */
     struct slice sender_id;
     struct auth_caller caller; /* known once the action is */
+    struct slice region;       /* that it was signed for; empty: the node's own (region.h) */
     uint8_t secret[RECEIPT_SECRET_BYTES];
     uint64_t started_ns;
     char request_id[UUID_TEXT_LENGTH + 1];
@@ -102,10 +103,10 @@ void sqs_propose(struct sqs_call *call, sqs_results_fn on_results);
  * false is returned. */
 MUST_CHECK bool sqs_queue(struct sqs_call *call, struct slice queue_url, struct queue_view *out);
 
-/* queue_url_text: the address of a queue, as the client of this call can dial it; queue_arn_text:
- * its ARN. In the call's arena. */
-struct slice queue_url_text(struct sqs_call *call, struct slice name);
-const char *queue_arn_text(struct sqs_call *call, struct slice name);
+/* queue_url_text: the address of the queue of this key (queue_name.h), as the client of this call
+ * can dial it; queue_arn_text: its ARN. In the call's arena. */
+struct slice queue_url_text(struct sqs_call *call, struct slice key);
+const char *queue_arn_text(struct sqs_call *call, struct slice key);
 
 /* sqs_state: the family's; NULL when the family is not registered. */
 struct sqs_state *sqs_state(struct sqs_call *call);

@@ -14,7 +14,7 @@ struct cooldown {
     uint64_t until_ms;
     uint8_t kind; /* 0: free */
     uint8_t name_bytes;
-    char name[QUEUE_NAME_BYTES_MAX];
+    char name[QUEUE_KEY_BYTES_MAX];
 };
 
 struct cooldowns {
@@ -37,7 +37,7 @@ void cooldowns_free(struct cooldowns *cooldowns)
 void cooldowns_begin(struct cooldowns *cooldowns, enum cooldown_kind kind, struct slice name,
                      uint64_t now_ms)
 {
-    ASSERT(name.length > 0 && name.length <= QUEUE_NAME_BYTES_MAX);
+    ASSERT(name.length > 0 && name.length <= QUEUE_KEY_BYTES_MAX);
     struct cooldown *row = &cooldowns->rows[cooldowns->next++ % COOLDOWNS_MAX];
     row->kind = (uint8_t)kind;
     row->until_ms = now_ms + COOLDOWN_MS;

@@ -15,7 +15,8 @@ struct cooldowns;
 struct cooldowns *cooldowns_new(void);
 void cooldowns_free(struct cooldowns *cooldowns);
 
-/* cooldowns_begin: from now on, for a minute. cooldowns_active: is it so? A name is 1..80 bytes. */
+/* cooldowns_begin: from now on, for a minute. cooldowns_active: is it so? A name is a queue's key,
+ * 1..113 bytes. */
 void cooldowns_begin(struct cooldowns *cooldowns, enum cooldown_kind kind, struct slice name,
                      uint64_t now_ms);
 bool cooldowns_active(const struct cooldowns *cooldowns, enum cooldown_kind kind, struct slice name,

@@ -5,12 +5,14 @@
  * neither repeats nor hides another. As at AWS there is a token only when MaxResults was given. */
 #include "broker/api/sqs/call.h"
 #include "broker/api/sqs/queue_name.h"
+#include "broker/api/sqs/region.h"
 #include "proto/base/encode.h"
 
 #define LIST_MAX 1000
 
 struct page {
-    struct slice prefix;
+    struct slice region;      /* of keys; empty: the node's own */
+    struct slice prefix;      /* of keys: it holds the region */
     struct slice dead_letter; /* empty: any */
     struct slice after;
     uint32_t most;
@@ -19,20 +21,21 @@ struct page {
     struct slice next_token;
 };
 
-static bool read_token(struct sqs_call *call, struct slice token, struct slice *name)
+static bool read_token(struct sqs_call *call, struct slice region, struct slice token,
+                       struct slice *key)
 {
     struct buffer bytes = {0};
     bool ok = decode_base64(&bytes, token) == STATUS_OK && queue_name_valid(buffer_slice(&bytes));
     if (ok)
-        *name = arena_copy(&call->arena, buffer_slice(&bytes));
+        *key = queue_key(call, region, arena_copy(&call->arena, buffer_slice(&bytes)));
     buffer_free(&bytes);
     return ok;
 }
 
-static struct slice make_token(struct sqs_call *call, struct slice name)
+static struct slice make_token(struct sqs_call *call, struct slice key)
 {
     struct buffer text = {0};
-    encode_base64(&text, name);
+    encode_base64(&text, queue_key_name(key));
     struct slice token = arena_copy(&call->arena, buffer_slice(&text));
     buffer_free(&text);
     return token;
@@ -43,15 +46,14 @@ static bool page_begin(struct sqs_call *call, const struct sqs_number *results_m
                        struct slice token, struct page *page)
 {
     if (results_max->given && (results_max->value < 1 || results_max->value > LIST_MAX)) {
-        sqs_fail(call, sqs_error_make(call, SQS_ERROR_INVALID_PARAMETER,
-                                      "Value %d for parameter MaxResults is invalid. Reason: "
-                                      "MaxResults must be an integer between 1 and 1000.",
-                                      results_max->value));
+        sqs_fail(call, (struct sqs_error){SQS_ERROR_INVALID_PARAMETER,
+                                          "Value for parameter MaxResults is invalid. Reason: "
+                                          "MaxResults must be an integer between 1 and 1000."});
         return false;
     }
     page->cut = results_max->given;
     page->most = results_max->given ? (uint32_t)results_max->value : LIST_MAX;
-    if (token.length > 0 && !read_token(call, token, &page->after)) {
+    if (token.length > 0 && !read_token(call, page->region, token, &page->after)) {
         sqs_fail(call,
                  (struct sqs_error){SQS_ERROR_INVALID_PARAMETER, "Invalid or expired next token."});
         return false;
@@ -67,7 +69,8 @@ static bool has_prefix(struct slice name, struct slice prefix)
 
 static bool belongs(const struct page *page, const struct queue_view *queue)
 {
-    return queue_name_valid(queue->name) &&
+    return queue_name_valid(queue_key_name(queue->name)) &&
+           slice_equal(queue_key_region(queue->name), page->region) &&
            (page->dead_letter.length == 0 ||
             slice_equal(page->dead_letter, queue->settings.dead_letter));
 }
@@ -101,7 +104,8 @@ static void page_fill(struct sqs_call *call, struct page *page)
 void handle_list_queues(struct sqs_call *call)
 {
     const struct sqs_list_queues_input *input = call->input;
-    struct page page = {.prefix = input->prefix};
+    struct page page = {.prefix = queue_key_here(call, input->prefix)};
+    page.region = queue_key_region(queue_key_here(call, (struct slice){0}));
     if (!page_begin(call, &input->results_max, input->next_token, &page))
         return;
     page_fill(call, &page);
@@ -114,10 +118,13 @@ void handle_list_dead_letter_source_queues(struct sqs_call *call)
     const struct sqs_list_sources_input *input = call->input;
     struct page page = {0};
     struct queue_view queue;
-    if (!sqs_queue(call, input->queue_url, &queue) ||
-        !page_begin(call, &input->results_max, input->next_token, &page))
+    if (!sqs_queue(call, input->queue_url, &queue))
         return;
     page.dead_letter = queue.name;
+    page.region = queue_key_region(queue.name);
+    page.prefix = queue_key(call, page.region, (struct slice){0});
+    if (!page_begin(call, &input->results_max, input->next_token, &page))
+        return;
     page_fill(call, &page);
     struct sqs_list_sources_result result = {page.urls, page.next_token};
     sqs_reply(call, &result);

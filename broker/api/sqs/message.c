@@ -74,16 +74,29 @@ static bool characters_legal(struct slice text)
     return true;
 }
 
+/* The letters U+00C0 to U+017F, in UTF-8 C3 80 to C5 BF, which AWS takes without saying so. */
+static bool accented_letter(struct slice name, size_t at)
+{
+    return name.data[at] >= 0xc3 && name.data[at] <= 0xc5 && at + 1 < name.length;
+}
+
 static bool name_characters_legal(struct slice name)
 {
     for (size_t i = 0; i < name.length; i++) {
         uint8_t c = name.data[i];
         bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
                     c == '_' || c == '-' || c == '.';
-        if (!good)
+        if (!good && !accented_letter(name, i))
             return false;
+        i += !good;
     }
     return name.length > 0;
+}
+
+static bool starts_with_nocase(struct slice text, const char *prefix)
+{
+    return text.length >= strlen(prefix) &&
+           slice_is_nocase(slice_make(text.data, strlen(prefix)), prefix);
 }
 
 static bool check_name(struct check *c, struct slice name)
@@ -91,7 +104,7 @@ static bool check_name(struct check *c, struct slice name)
     if (name.length > ATTRIBUTE_NAME_BYTES_MAX)
         REFUSE(c, SQS_ERROR_INVALID_PARAMETER,
                "Length of message attribute name must be less than 256 bytes.");
-    if (slice_starts_with(name, "AWS.") || slice_starts_with(name, "Amazon."))
+    if (starts_with_nocase(name, "AWS.") || starts_with_nocase(name, "Amazon."))
         REFUSE(c, SQS_ERROR_INVALID_PARAMETER,
                "You can't use message attribute names beginning with 'AWS.' or 'Amazon.'. These "
                "strings are reserved for internal use.");
@@ -325,8 +338,8 @@ bool outgoing_check(struct sqs_call *call, const struct outgoing *out,
                "The request must contain the parameter MessageBody.");
     if (outgoing_bytes(out) > settings->message_bytes_max)
         REFUSE(c, SQS_ERROR_INVALID_PARAMETER,
-               "One or more parameters are invalid. Reason: Message must be shorter than %u bytes.",
-               settings->message_bytes_max);
+               "One or more parameters %s. Reason: Message must be shorter than %u bytes.",
+               out->in_batch ? "cannot be validated" : "are invalid", settings->message_bytes_max);
     if (!characters_legal(out->body)) {
         *error = (struct sqs_error){SQS_ERROR_INVALID_CONTENTS, NULL};
         return false;

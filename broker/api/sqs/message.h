@@ -14,6 +14,7 @@ struct outgoing {
     const struct sqs_list *system_attributes; /* the same */
     struct slice group_id;
     struct slice deduplication_id;
+    bool in_batch; /* an entry of one: AWS words one sentence otherwise there */
 };
 
 /* outgoing_bytes: what counts against the limits: body, and names, types and values of attributes.

@@ -8,6 +8,7 @@
 #include "broker/api/sqs/moves.h"
 
 #include "broker/api/sqs/queue_name.h"
+#include "broker/api/sqs/region.h"
 #include "proto/base/assert.h"
 #include "proto/base/encode.h"
 
@@ -36,7 +37,7 @@ static bool looks_like_arn(struct slice text)
 static bool find_queue(struct sqs_call *call, struct slice arn, const char *name,
                        struct queue_view *out)
 {
-    struct slice queue = queue_name_of_arn(arn);
+    struct slice queue = queue_key_of_arn(call, arn);
     if (!looks_like_arn(arn)) {
         sqs_fail(call,
                  sqs_error_make(call, SQS_ERROR_INVALID_PARAMETER,

@@ -10,6 +10,7 @@
 
 #include "broker/api/sqs/moves.h"
 #include "broker/api/sqs/queue_name.h"
+#include "broker/api/sqs/region.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 
@@ -121,16 +122,17 @@ static const char *lower_case(struct sqs_call *call, const char *text)
     return copy;
 }
 
-/* May the caller do it to the queue of that name, which need not exist? */
-static bool permit_queue(struct sqs_call *call, const char *action, struct slice name)
+/* May the caller do it to this queue, which need not exist? `key` is the core's name of it
+ * (region.h): what is judged must be the very queue that the handler will find. */
+static bool permit_queue(struct sqs_call *call, const char *action, struct slice key)
 {
     struct queue_view queue;
     struct auth_failure failure = {0};
-    bool there = core_queue_by_name(shard_core(call->shard), name, &queue);
+    bool there = core_queue_by_name(shard_core(call->shard), key, &queue);
     struct auth_question question = {
         .action = action,
         .shown = lower_case(call, action),
-        .resource = slice_of(queue_arn_text(call, slice_of(sqs_quote(call, name)))),
+        .resource = slice_of(queue_arn_text(call, slice_of(sqs_quote(call, key)))),
         .of_queue = true,
         .queue = there ? &queue : NULL,
     };
@@ -144,7 +146,7 @@ static bool permit_every(struct sqs_call *call, const char *action)
     struct auth_question question = {
         .action = action,
         .shown = lower_case(call, action),
-        .resource = slice_of(queue_arn_text(call, SLICE_LITERAL("*"))),
+        .resource = slice_of(queue_arn_text(call, queue_key_here(call, SLICE_LITERAL("*")))),
     };
     return auth_authorize(api_auth(call->api), &call->caller, &question, &call->arena, &failure) ||
            fail(call, &failure);
@@ -155,7 +157,8 @@ static bool permit_url(struct sqs_call *call, const char *action, struct slice u
     struct slice name = queue_name_of_url(url);
     if (foreign(call, account_of_url(url)))
         return deny_foreign(call, url);
-    return name.length == 0 || permit_queue(call, action, name); /* no name: the handler says so */
+    /* Without a name: the handler says so. */
+    return name.length == 0 || permit_queue(call, action, queue_key_of_url(call, url));
 }
 
 static bool permit_arn(struct sqs_call *call, const char *action, struct slice arn)
@@ -163,17 +166,17 @@ static bool permit_arn(struct sqs_call *call, const char *action, struct slice a
     struct slice name = queue_name_of_arn(arn);
     if (foreign(call, account_of_arn(arn)))
         return deny_foreign(call, arn);
-    return name.length == 0 || permit_queue(call, action, name);
+    return name.length == 0 || permit_queue(call, action, queue_key_of_arn(call, arn));
 }
 
 /* Without a destination messages go back to the queues that redrive to the source. */
-static bool permit_origins(struct sqs_call *call, struct slice source_name)
+static bool permit_origins(struct sqs_call *call, struct slice source_key)
 {
     const struct core *core = shard_core(call->shard);
     struct queue_view queue;
     bool found = core_queue_next(core, (struct slice){0}, &queue);
     for (; found; found = core_queue_next(core, queue.name, &queue)) {
-        if (slice_equal(queue.settings.dead_letter, source_name) &&
+        if (slice_equal(queue.settings.dead_letter, source_key) &&
             !permit_queue(call, "sqs:SendMessage", queue.name))
             return false;
     }
@@ -192,7 +195,7 @@ static bool permit_move(struct sqs_call *call)
     }
     if (input->destination_arn.data != NULL)
         return permit_arn(call, "sqs:SendMessage", input->destination_arn);
-    return permit_origins(call, queue_name_of_arn(input->source_arn));
+    return permit_origins(call, queue_key_of_arn(call, input->source_arn));
 }
 
 static bool permit_named(struct sqs_call *call, const char *action, struct slice name)
@@ -202,7 +205,7 @@ static bool permit_named(struct sqs_call *call, const char *action, struct slice
         if (foreign(call, input->owner))
             return deny_foreign(call, name);
     }
-    return name.length == 0 || permit_queue(call, action, name);
+    return name.length == 0 || permit_queue(call, action, queue_key_here(call, name));
 }
 
 static struct slice first_member(const struct sqs_call *call)

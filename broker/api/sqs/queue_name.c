@@ -49,6 +49,16 @@ struct slice queue_name_of_url(struct slice url)
     return only_host ? (struct slice){0} : name;
 }
 
+bool region_valid(struct slice region)
+{
+    for (size_t i = 0; i < region.length; i++) {
+        uint8_t c = region.data[i];
+        if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '-')
+            return false;
+    }
+    return region.length > 0 && region.length <= QUEUE_REGION_BYTES_MAX;
+}
+
 static struct slice next_segment(struct slice *path)
 {
     if (path->length == 0 || path->data[0] != '/')
@@ -69,16 +79,61 @@ static bool digits_only(struct slice text)
     return text.length > 0;
 }
 
+static bool at_end(struct slice path)
+{
+    return path.length == 0 || (path.length == 1 && path.data[0] == '/');
+}
+
 bool queue_path_match(struct slice path)
 {
-    struct slice first = next_segment(&path);
-    if (slice_is(first, "queue")) {
-        (void)next_segment(&path); /* the region */
-        first = next_segment(&path);
-    }
+    struct slice account = next_segment(&path);
     struct slice name = next_segment(&path);
-    bool ends = path.length == 0 || (path.length == 1 && path.data[0] == '/');
-    return digits_only(first) && name.length > 0 && ends;
+    if (slice_is(account, "queue")) {
+        if (at_end(path)) /* /queue/NAME */
+            return name.length > 0;
+        account = next_segment(&path);
+        name = next_segment(&path);
+    }
+    return digits_only(account) && name.length > 0 && at_end(path);
+}
+
+/* The host of "//HOST/…", without a port, and what follows it. */
+static struct slice take_host(struct slice *url)
+{
+    const uint8_t *at = url->length > 2 ? memmem(url->data, url->length, "//", 2) : NULL;
+    if (at == NULL)
+        return (struct slice){0};
+    struct slice host = slice_sub(*url, (size_t)(at - url->data) + 2);
+    ptrdiff_t slash = slice_find(host, '/');
+    *url = slash >= 0 ? slice_sub(host, (size_t)slash) : (struct slice){0};
+    return slice_make(host.data, slash >= 0 ? (size_t)slash : host.length);
+}
+
+static struct slice take_label(struct slice *host)
+{
+    ptrdiff_t dot = slice_find(*host, '.');
+    struct slice label = slice_make(host->data, dot >= 0 ? (size_t)dot : host->length);
+    *host = dot >= 0 ? slice_sub(*host, (size_t)dot + 1) : (struct slice){0};
+    return label;
+}
+
+struct slice queue_region_of_url(struct slice url)
+{
+    struct slice host = take_host(&url);
+    struct slice first = take_label(&host);
+    struct slice second = take_label(&host);
+    struct slice region = {0};
+    if (slice_is(first, "sqs") && host.length > 0)
+        region = second;
+    else if (slice_is(second, "queue") && host.length > 0)
+        region = first;
+    if (slice_starts_with(url, "/queue/") && queue_path_match(url)) {
+        (void)next_segment(&url);
+        struct slice segment = next_segment(&url);
+        if (!at_end(url))
+            region = segment;
+    }
+    return region_valid(region) ? region : (struct slice){0};
 }
 
 struct slice queue_name_of_arn(struct slice arn)
@@ -91,4 +146,22 @@ struct slice queue_name_of_arn(struct slice arn)
         colons += arn.data[i] == ':';
     struct slice name = after_last(arn, ':');
     return colons == 5 && queue_name_valid(name) ? name : (struct slice){0};
+}
+
+struct slice queue_region_of_arn(struct slice arn)
+{
+    for (int i = 0; i < 3; i++)
+        arn = slice_sub(arn, (size_t)slice_find(arn, ':') + 1);
+    return slice_make(arn.data, (size_t)slice_find(arn, ':'));
+}
+
+struct slice queue_key_name(struct slice key)
+{
+    return after_last(key, ':');
+}
+
+struct slice queue_key_region(struct slice key)
+{
+    ptrdiff_t colon = slice_find(key, ':');
+    return colon >= 0 ? slice_make(key.data, (size_t)colon) : (struct slice){0};
 }

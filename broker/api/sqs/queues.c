@@ -9,6 +9,7 @@
 #include "broker/api/sqs/call.h"
 #include "broker/api/sqs/cooldown.h"
 #include "broker/api/sqs/queue_name.h"
+#include "broker/api/sqs/region.h"
 #include "broker/api/sqs/tags.h"
 #include "broker/api/sqs/update.h"
 #include "proto/base/assert.h"
@@ -16,9 +17,9 @@
 
 /* ---- create, find ---- */
 
-static void reply_url(struct sqs_call *call, struct slice name)
+static void reply_url(struct sqs_call *call, struct slice key)
 {
-    struct sqs_queue_url_result result = {.queue_url = queue_url_text(call, name)};
+    struct sqs_queue_url_result result = {.queue_url = queue_url_text(call, key)};
     sqs_reply(call, &result);
 }
 
@@ -58,11 +59,12 @@ static void on_created(struct sqs_call *call, const struct core_result *results,
 {
     ASSERT(count == 1);
     const struct sqs_create_queue_input *input = call->input;
+    struct slice key = queue_key_here(call, input->queue_name);
     struct queue_view queue;
     if (results[0].code == CORE_OK)
-        reply_url(call, input->queue_name);
+        reply_url(call, key);
     else if (results[0].code == CORE_EXISTS &&
-             core_queue_by_name(shard_core(call->shard), input->queue_name, &queue))
+             core_queue_by_name(shard_core(call->shard), key, &queue))
         answer_existing(call, &queue);
     else
         sqs_fail_core(call, results[0].code);
@@ -71,29 +73,29 @@ static void on_created(struct sqs_call *call, const struct core_result *results,
 void handle_create_queue(struct sqs_call *call)
 {
     const struct sqs_create_queue_input *input = call->input;
-    struct command command = {
-        .type = COMMAND_QUEUE_CREATE,
-        .queue_create = {.name = input->queue_name, .settings = attributes_default}};
+    struct slice key = queue_key_here(call, input->queue_name);
+    struct command command = {.type = COMMAND_QUEUE_CREATE,
+                              .queue_create = {.name = key, .settings = attributes_default}};
     struct sqs_error error = {0};
     if (!check_name(call, input->queue_name, attributes_ask_fifo(&input->attributes)))
         return;
-    if (!tags_merge(call, (struct slice){0}, &input->tags, &command.queue_create.tags, &error)) {
+    if (!tags_merge(call, input->queue_name, (struct slice){0}, &input->tags,
+                    &command.queue_create.tags, &error)) {
         sqs_fail(call, error);
         return;
     }
     struct queue_view existing;
-    if (core_queue_by_name(shard_core(call->shard), input->queue_name, &existing)) {
+    if (core_queue_by_name(shard_core(call->shard), key, &existing)) {
         answer_existing(call, &existing);
         return;
     }
     struct cooldowns *cooldowns = sqs_cooldowns(call);
-    if (cooldowns != NULL &&
-        cooldowns_active(cooldowns, COOLDOWN_DELETE, input->queue_name, clock_now_ms())) {
+    if (cooldowns != NULL && cooldowns_active(cooldowns, COOLDOWN_DELETE, key, clock_now_ms())) {
         sqs_fail(call, (struct sqs_error){SQS_ERROR_QUEUE_DELETED_RECENTLY, NULL});
         return;
     }
-    if (!attributes_set(call, input->queue_name, true, &input->attributes,
-                        &command.queue_create.settings, &error)) {
+    if (!attributes_set(call, key, true, &input->attributes, &command.queue_create.settings,
+                        &error)) {
         sqs_fail(call, error);
         return;
     }
@@ -107,7 +109,8 @@ void handle_get_queue_url(struct sqs_call *call)
     struct queue_view queue;
     /* Only a legal name is looked up: the broker's own queues have others. */
     if (queue_name_valid(input->queue_name) &&
-        core_queue_by_name(shard_core(call->shard), input->queue_name, &queue))
+        core_queue_by_name(shard_core(call->shard), queue_key_here(call, input->queue_name),
+                           &queue))
         reply_url(call, queue.name);
     else
         sqs_fail(call, (struct sqs_error){SQS_ERROR_QUEUE_DOES_NOT_EXIST, NULL});
@@ -151,7 +154,7 @@ void handle_purge_queue(struct sqs_call *call)
         sqs_fail(call, sqs_error_make(call, SQS_ERROR_PURGE_IN_PROGRESS,
                                       "Only one PurgeQueue operation on %s is allowed every 60 "
                                       "seconds.",
-                                      sqs_quote(call, queue.name)));
+                                      sqs_quote(call, queue_key_name(queue.name))));
         return;
     }
     if (cooldowns != NULL)

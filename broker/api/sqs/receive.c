@@ -116,6 +116,16 @@ static bool check_attempt(struct sqs_call *call, struct slice attempt, bool fifo
     return false;
 }
 
+/* The older parameter and its successor: JSON adds them up, Query looks at the older one first. */
+static bool want_systems(struct sqs_call *call, const struct sqs_receive_message_input *input,
+                         struct receiving *receiving, struct sqs_error *error)
+{
+    bool older = want_system(call, &input->attribute_names, receiving, error);
+    if (!older || (call->protocol == SQS_QUERY && input->attribute_names.count > 0))
+        return older;
+    return want_system(call, &input->system_attribute_names, receiving, error);
+}
+
 static bool check_input(struct sqs_call *call, const struct sqs_receive_message_input *input,
                         struct receiving *receiving, struct sqs_error *error)
 {
@@ -126,18 +136,17 @@ static bool check_input(struct sqs_call *call, const struct sqs_receive_message_
            in_range(call, &input->visibility_s, "VisibilityTimeout", 0, VISIBILITY_MAX_S,
                     "Must be >= 0 and <= 43200", error) &&
            check_attempt(call, input->attempt_id, receiving->fifo, error) &&
-           want_system(call, &input->attribute_names, receiving, error) &&
-           want_system(call, &input->system_attribute_names, receiving, error);
+           want_systems(call, input, receiving, error);
 }
 
-/* "All" and ".*" take every attribute, "prefix.*" those that begin with the prefix. */
+/* "All", "*" and ".*" take every attribute, "prefix.*" those that begin with the prefix. */
 static bool attribute_wanted(const struct sqs_list *names, struct slice name)
 {
     const struct slice *items = names->items;
     for (uint32_t i = 0; i < names->count; i++) {
         struct slice want = items[i];
         bool prefix = want.length >= 2 && memcmp(want.data + want.length - 2, ".*", 2) == 0;
-        if (slice_is(want, "All") || slice_equal(want, name))
+        if (slice_is(want, "All") || slice_is(want, "*") || slice_equal(want, name))
             return true;
         if (prefix && name.length >= want.length - 2 &&
             memcmp(name.data, want.data, want.length - 2) == 0)

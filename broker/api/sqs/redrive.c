@@ -13,6 +13,7 @@
 #include "broker/api/sqs/redrive.h"
 
 #include "broker/api/sqs/queue_name.h"
+#include "broker/api/sqs/region.h"
 #include "proto/base/assert.h"
 
 #include <jansson.h>
@@ -104,19 +105,19 @@ bool redrive_allow_check(struct sqs_call *call, struct slice value, struct sqs_e
     return ok;
 }
 
-static bool allow_lists(const json_t *policy, struct slice name)
+static bool allow_lists(struct sqs_call *call, const json_t *policy, struct slice name)
 {
     const json_t *arns = json_object_get(policy, "sourceQueueArns");
     for (size_t i = 0; i < json_array_size(arns); i++) {
         const char *arn = json_string_value(json_array_get(arns, i));
-        if (slice_equal(queue_name_of_arn(slice_of(arn)), name))
+        if (slice_equal(queue_key_of_arn(call, slice_of(arn)), name))
             return true;
     }
     return false;
 }
 
 /* May the queue `name` have `target` as its dead-letter queue? */
-static bool allowed_by(const struct queue_view *target, struct slice name)
+static bool allowed_by(struct sqs_call *call, const struct queue_view *target, struct slice name)
 {
     struct slice text = target->settings.extras;
     json_t *extras =
@@ -125,7 +126,7 @@ static bool allowed_by(const struct queue_view *target, struct slice name)
     json_t *policy = stored != NULL ? json_loads(stored, 0, NULL) : NULL;
     const char *permission = json_string_value(json_object_get(policy, "redrivePermission"));
     bool allowed = permission == NULL || strcmp(permission, "allowAll") == 0 ||
-                   (strcmp(permission, "byQueue") == 0 && allow_lists(policy, name));
+                   (strcmp(permission, "byQueue") == 0 && allow_lists(call, policy, name));
     json_decref(policy);
     json_decref(extras);
     return allowed;
@@ -174,13 +175,14 @@ static bool refuse_count(struct redrive *r, const json_t *count)
 static bool check_target(struct redrive *r, struct slice name)
 {
     struct queue_view target;
-    if (!core_queue_by_name(shard_core(r->call->shard), name, &target))
+    bool near = slice_equal(queue_key_region(name), queue_key_region(r->name));
+    if (!near || !core_queue_by_name(shard_core(r->call->shard), name, &target))
         return refuse(r, "Dead letter target does not exist.");
     if (slice_equal(name, r->name))
         return refuse(r, "A queue cannot be its own dead letter target.");
     if (target.settings.fifo != r->settings->fifo) /* AWS ends this one with two periods */
         return refuse(r, "Dead-letter queue must be same type of queue as the source..");
-    if (!allowed_by(&target, r->name))
+    if (!allowed_by(r->call, &target, r->name))
         return refuse(r, "The " ALLOW_NAME " of the dead letter target does not allow this queue.");
     return true;
 }
@@ -200,7 +202,7 @@ static bool read_policy(struct redrive *r, const json_t *policy)
     uint32_t receives = receive_count(count);
     if (receives == 0)
         return refuse_count(r, count);
-    struct slice name = queue_name_of_arn(slice_of(json_string_value(arn)));
+    struct slice name = queue_key_of_arn(r->call, slice_of(json_string_value(arn)));
     if (name.length == 0)
         return refuse(r, "Invalid value for deadLetterTargetArn.");
     if (!check_target(r, name))

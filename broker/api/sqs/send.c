@@ -167,9 +167,13 @@ void handle_send_message(struct sqs_call *call)
     struct queue_view queue;
     if (!sqs_queue(call, input->queue_url, &queue))
         return;
-    struct outgoing out = {input->body,        input->delay_s,
-                           &input->attributes, &input->system_attributes,
-                           input->group_id,    input->deduplication_id};
+    struct outgoing out = {input->body,
+                           input->delay_s,
+                           &input->attributes,
+                           &input->system_attributes,
+                           input->group_id,
+                           input->deduplication_id,
+                           false};
     struct sending *sending = arena_alloc(&call->arena, sizeof *sending);
     struct sqs_error error = {0};
     sending->fifo = queue.settings.fifo;
@@ -185,9 +189,9 @@ void handle_send_message(struct sqs_call *call)
 
 static struct outgoing outgoing_of(const struct sqs_send_entry *entry)
 {
-    return (struct outgoing){entry->body,        entry->delay_s,
-                             &entry->attributes, &entry->system_attributes,
-                             entry->group_id,    entry->deduplication_id};
+    return (struct outgoing){
+        entry->body,     entry->delay_s,          &entry->attributes, &entry->system_attributes,
+        entry->group_id, entry->deduplication_id, .in_batch = true};
 }
 
 /* What refuses a batch as a whole. False: the call was answered. */

@@ -138,7 +138,7 @@ static struct sqs_error visibility_error(struct sqs_call *call, enum core_code c
                               "Value %d for parameter VisibilityTimeout is invalid. Reason: Total "
                               "VisibilityTimeout for the message is beyond the limit [%d seconds].",
                               seconds, VISIBILITY_MAX_S);
-    if (code == CORE_NO_MESSAGE)
+    if (code == CORE_NO_MESSAGE || code == CORE_STALE_LEASE) /* a later receive has it */
         return sqs_error_make(
             call, SQS_ERROR_INVALID_PARAMETER,
             "Value %s for parameter ReceiptHandle is invalid. Reason: Message does "

@@ -14,6 +14,7 @@
 #include "broker/api/sqs/cooldown.h"
 #include "broker/api/sqs/permit.h"
 #include "broker/api/sqs/queue_name.h"
+#include "broker/api/sqs/region.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 
@@ -173,6 +174,13 @@ bool sqs_call_begin(struct sqs_call *call, enum sqs_action action)
     return true;
 }
 
+/* What makes or lists queues cannot be asked of one. */
+static bool wrong_for_path(const struct sqs_call *call)
+{
+    return (call->action == SQS_ACTION_CreateQueue || call->action == SQS_ACTION_ListQueues) &&
+           queue_path_match(call->request->path);
+}
+
 static bool find_action(struct sqs_call *call, struct slice name)
 {
     enum sqs_action action;
@@ -257,6 +265,10 @@ static void handle_query(struct sqs_call *call)
     }
     if (!find_action(call, name))
         return;
+    if (wrong_for_path(call)) {
+        fail_unknown_action(call, name);
+        return;
+    }
     if (!sqs_form_decode(&form, sqs_actions[call->action].input, &call->arena, call->input,
                          &error)) {
         sqs_fail(call, error);
@@ -270,6 +282,7 @@ static void sqs_handle(struct api *api, struct http_request *request)
 {
     struct sqs_call *call = call_new(api, request);
     call->sender_id = sender_of(call, request);
+    call->region = region_of_request(call, request);
     if (call->protocol == SQS_JSON)
         handle_json(call);
     else

@@ -3,15 +3,16 @@
  * given again replaces its value; taking away what is not there is no error. */
 #include "broker/api/sqs/tags.h"
 
+#include "broker/api/sqs/queue_name.h"
 #include "broker/api/sqs/update.h"
 #include "proto/base/assert.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 
-#define TAGS_MAX            50
-#define TAG_KEY_BYTES_MAX   512 /* 128 characters */
-#define TAG_VALUE_BYTES_MAX 1024
+#define TAGS_MAX                 50
+#define TAG_KEY_CHARACTERS_MAX   128
+#define TAG_VALUE_CHARACTERS_MAX 256
 
 static json_t *load(struct slice json)
 {
@@ -32,16 +33,29 @@ static struct slice dump(struct sqs_call *call, const json_t *object)
     return copy;
 }
 
+/* Of well-formed UTF-8, as all that is decoded is. */
+static size_t characters(struct slice text)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < text.length; i++)
+        count += (text.data[i] & 0xc0) != 0x80;
+    return count;
+}
+
 static const char *wrong_tag(const struct sqs_pair *tag)
 {
-    if (tag->key.length == 0 || tag->key.length > TAG_KEY_BYTES_MAX || slice_find(tag->key, 0) >= 0)
+    if (tag->key.length == 0 || characters(tag->key) > TAG_KEY_CHARACTERS_MAX ||
+        slice_find(tag->key, 0) >= 0)
         return "Tag keys must be between 1 and 128 characters in length.";
-    if (tag->value.length > TAG_VALUE_BYTES_MAX || slice_find(tag->value, 0) >= 0)
+    if (slice_starts_with(tag->key, "aws:"))
+        return "Tag keys that begin with aws: are reserved.";
+    if (characters(tag->value) > TAG_VALUE_CHARACTERS_MAX || slice_find(tag->value, 0) >= 0)
         return "Tag values must be between 0 and 256 characters in length.";
     return NULL;
 }
 
-static const char *add_all(json_t *object, struct sqs_call *call, const struct sqs_list *given)
+static const char *add_all(json_t *object, struct sqs_call *call, struct slice name,
+                           const struct sqs_list *given)
 {
     const struct sqs_pair *pairs = given->items;
     for (uint32_t i = 0; i < given->count; i++) {
@@ -51,14 +65,17 @@ static const char *add_all(json_t *object, struct sqs_call *call, const struct s
         json_object_set_new(object, arena_text(&call->arena, pairs[i].key),
                             json_stringn((const char *)pairs[i].value.data, pairs[i].value.length));
     }
-    return json_object_size(object) > TAGS_MAX ? "Too many tags: at most 50 are allowed." : NULL;
+    if (json_object_size(object) <= TAGS_MAX)
+        return NULL;
+    return arena_printf(&call->arena, "Too many tags added for queue %s.",
+                        sqs_quote(call, queue_key_name(name)));
 }
 
-bool tags_merge(struct sqs_call *call, struct slice json, const struct sqs_list *given,
-                struct slice *out, struct sqs_error *error)
+bool tags_merge(struct sqs_call *call, struct slice name, struct slice json,
+                const struct sqs_list *given, struct slice *out, struct sqs_error *error)
 {
     json_t *object = load(json);
-    const char *wrong = add_all(object, call, given);
+    const char *wrong = add_all(object, call, name, given);
     if (wrong == NULL)
         *out = dump(call, object);
     else
@@ -84,7 +101,7 @@ static bool edit_tag(struct sqs_call *call, const struct queue_view *queue, stru
 {
     const struct sqs_tag_queue_input *input = call->input;
     struct slice tags;
-    if (!tags_merge(call, queue->tags, &input->tags, &tags, error))
+    if (!tags_merge(call, queue->name, queue->tags, &input->tags, &tags, error))
         return false;
     *command = sqs_tag_command(queue, tags);
     return true;

@@ -6,9 +6,11 @@
 
 #include "broker/api/sqs/call.h"
 
-/* tags_merge: the tags of `json` with those of `given` (pairs) added, as a JSON object again; empty
- * if there are none. False with an error when a tag is not allowed, or there are too many. */
-MUST_CHECK bool tags_merge(struct sqs_call *call, struct slice json, const struct sqs_list *given,
-                           struct slice *out, struct sqs_error *error);
+/* tags_merge: the tags of `json`, those of the queue `name`, with those of `given` (pairs) added,
+ * as a JSON object again; empty if there are none. False with an error when a tag is not allowed,
+ * or there are too many. */
+MUST_CHECK bool tags_merge(struct sqs_call *call, struct slice name, struct slice json,
+                           const struct sqs_list *given, struct slice *out,
+                           struct sqs_error *error);
 
 #endif

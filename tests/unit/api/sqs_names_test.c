@@ -61,10 +61,13 @@ static void addresses(void **state)
 static void paths(void **state)
 {
     (void)state;
-    static const char *const good[] = {"/000000000000/q", "/1/q/", "/queue/us-east-1/1/q"};
-    static const char *const bad[] = {"",       "/",      "/1",         "/1/",
-                                      "/a/q",   "/1/q/x", "/queue/1/q", "/2015-03-31/functions",
-                                      "/1/q//", "1/q",    "//q",        "/queue"};
+    static const char *const good[] = {"/000000000000/q", "/1/q/", "/queue/us-east-1/1/q",
+                                       "/queue/q"};
+    static const char *const bad[] = {
+        "",        "/",           "/1",         "/1/",
+        "/a/q",    "/1/q/x",      "/queue/1/q", "/2015-03-31/functions",
+        "/1/q//",  "1/q",         "//q",        "/queue",
+        "/queue/", "/queue/r/a/q"};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
         assert_true(queue_path_match(slice_of(good[i])));
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
@@ -85,6 +88,39 @@ static void arns(void **state)
                                       "arn:aws:lambda:us-east-1:1:q"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         check(queue_name_of_arn(slice_of(bad[i])), "");
+}
+
+static void regions(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *url;
+        const char *region;
+    } cases[] = {
+        {"http://127.0.0.1:9324/000000000000/jobs", ""},
+        {"http://h:9324/queue/eu-west-1/000000000000/jobs", "eu-west-1"},
+        {"/queue/eu-west-1/000000000000/jobs/", "eu-west-1"},
+        {"https://sqs.eu-west-1.amazonaws.com/123456789012/jobs", "eu-west-1"},
+        {"http://eu-west-1.queue.localhost:4566/000000000000/jobs", "eu-west-1"},
+        {"http://sqs.localhost/1/jobs", ""},
+        {"http://sqs.h:1/queue/eu-west-1/1/q", "eu-west-1"},
+        {"http://a.b.c/queue/q", ""},
+        {"http://queue/queue/1/q", ""},
+        {"http://sqs.UP.x/1/q", ""},
+        {"jobs", ""},
+        {"", ""},
+        {"//", ""},
+        {"http://sqs.", ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        check(queue_region_of_url(slice_of(cases[i].url)), cases[i].region);
+    check(queue_region_of_arn(SLICE_LITERAL("arn:aws:sqs:us-east-1:000000000000:q")), "us-east-1");
+    check(queue_key_name(SLICE_LITERAL("us-east-1:q")), "q");
+    check(queue_key_region(SLICE_LITERAL("us-east-1:q")), "us-east-1");
+    check(queue_key_name(SLICE_LITERAL("q")), "q");
+    check(queue_key_region(SLICE_LITERAL("q")), "");
+    assert_false(region_valid(SLICE_LITERAL("")));
+    assert_false(region_valid(SLICE_LITERAL("a:b")));
 }
 
 static void cooldowns_end_after_a_minute(void **state)
@@ -123,6 +159,7 @@ int main(void)
         cmocka_unit_test(addresses),
         cmocka_unit_test(paths),
         cmocka_unit_test(arns),
+        cmocka_unit_test(regions),
         cmocka_unit_test(cooldowns_end_after_a_minute),
         cmocka_unit_test(cooldowns_are_bounded),
     };

@@ -624,12 +624,61 @@ static void odd_members_of_a_status_show_as_dashes(void **state)
     fake_free(&broker);
 }
 
+#define VIEW_OF_2                                                                                  \
+    "{\"ClusterId\":\"c-1\",\"NodeId\":2,\"Leader\":1,\"LeaderEndpoint\":\"\",\"Term\":7,"         \
+    "\"LastIndex\":99,\"Members\":[{\"NodeId\":1,\"Address\":\"a:1\",\"Role\":\"voter\","          \
+    "\"Leads\":true,"                                                                              \
+    "\"Connected\":true,\"FeatureLevel\":1},{\"NodeId\":2,\"Address\":\"b:1\",\"Role\":"           \
+    "\"learner\","                                                                                 \
+    "\"Leads\":false,\"Connected\":false,\"Lag\":12,\"Refused\":\"wrong cluster\"}]}"
+
+static void shows_the_cluster(void **state)
+{
+    (void)state;
+    static const struct fake_answer script[] = {{200, NULL, VIEW_OF_2, NULL}};
+    struct fake_broker broker;
+    struct outcome outcome = run_script(&broker, script, COUNT(script), "cluster status");
+    assert_int_equal(outcome.exit_status, 0);
+    assert_non_null(strstr(broker.requests[0], "GET /admin/cluster HTTP/1.1"));
+    contains(text_of(&outcome.out), "Cluster c-1, as node 2 sees it: term 7, index 99");
+    contains(text_of(&outcome.out), "learner");
+    contains(text_of(&outcome.out), "Node 2 is refused: wrong cluster");
+    outcome_free(&outcome);
+    fake_free(&broker);
+}
+
+/* As a learner, then as a voter; a node that does not catch up stays a learner, and that is said.
+ */
+static void adds_a_node_in_two_steps(void **state)
+{
+    (void)state;
+    static const struct fake_answer script[] = {
+        {200, NULL, VIEW_OF_2, NULL},
+        {200, NULL, VIEW_OF_2, NULL},
+        {503, "x-amzn-ErrorType: ServiceException\r\n", "{\"Message\":\"not in time\"}", NULL},
+    };
+    struct fake_broker broker;
+    struct outcome outcome = run_script(&broker, script, COUNT(script), "cluster add 4 d:9326");
+    assert_int_equal(outcome.exit_status, 1);
+    assert_non_null(strstr(broker.requests[1], "POST /admin/cluster/members HTTP/1.1"));
+    json_t *body = body_of(&broker, 1);
+    assert_int_equal(json_integer_value(json_object_get(body, "NodeId")), 4);
+    assert_string_equal(json_string_value(json_object_get(body, "Address")), "d:9326");
+    json_decref(body);
+    assert_non_null(strstr(broker.requests[2], "PUT /admin/cluster/members/4 HTTP/1.1"));
+    contains(text_of(&outcome.err), "it is a learner now");
+    outcome_free(&outcome);
+    fake_free(&broker);
+}
+
 int main(void)
 {
     unsetenv("MILLRACE_ENDPOINT");
     unsetenv("AWS_ENDPOINT_URL");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(misuse_is_told_with_status_64),
+        cmocka_unit_test(shows_the_cluster),
+        cmocka_unit_test(adds_a_node_in_two_steps),
         cmocka_unit_test(help_and_version_work_without_a_broker),
         cmocka_unit_test(the_endpoint_comes_from_flag_or_environment),
         cmocka_unit_test(an_unreachable_broker_is_status_1),

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The containers under the core, each against brute force: heap, message pool and map, lane, names.
- */
+/* The containers under the core, each against brute force: heap, message pool and map, lane, names,
+ * dedup ids. */
 #include "tests/unit/core/fixture.h"
 
+#include "broker/core/dedup.h"
 #include "broker/core/heap.h"
 #include "broker/core/lane.h"
 #include "broker/core/message.h"
@@ -190,6 +191,72 @@ static void test_names(void **state)
     names_deinit(&names);
 }
 
+/* dedup_numbered: one whose key has the number in it, and any length up to the longest. */
+static struct dedup dedup_numbered(uint64_t number, char bytes[257])
+{
+    size_t length = 12 + number * 7 % 246;
+    memset(bytes, 'k', 257);
+    snprintf(bytes, 13, "%012u", (uint32_t)number);
+    bytes[12] = 'k';
+    struct dedup dedup = {.seq = number + 1, .sent_ms = number / 3};
+    memset(dedup.message_id, (int)number, UUID_BYTES);
+    dedup.key = slice_make((const uint8_t *)bytes, length);
+    return dedup;
+}
+
+/* assert_dedups: those numbered [first, end), in this order, with all that belongs to them. */
+static void assert_dedups(const struct dedups *dedups, uint64_t first, uint64_t end)
+{
+    struct dedup_walk walk = {0};
+    struct dedup got;
+    char bytes[257];
+    for (uint64_t number = first; number < end; number++) {
+        struct dedup expected = dedup_numbered(number, bytes);
+        assert_true(dedup_next(dedups, &walk, &got));
+        assert_int_equal(got.seq, expected.seq);
+        assert_int_equal(got.sent_ms, expected.sent_ms);
+        assert_memory_equal(got.message_id, expected.message_id, UUID_BYTES);
+        assert_true(slice_equal(got.key, expected.key));
+    }
+    assert_false(dedup_next(dedups, &walk, &got));
+    assert_int_equal(dedups->count, end - first);
+}
+
+/* It grows, shrinks, empties, and goes round its chunks; what is there cannot be put again, and
+ * what has left can. */
+static void test_dedups(void **state)
+{
+    (void)state;
+    static const uint32_t rounds[][2] = {{1, 1},       {5, 2},      {3000, 10}, {20, 2900},
+                                         {2000, 1000}, {300, 1400}, {9, 18}};
+    struct dedups dedups = {0};
+    uint64_t first = 0;
+    uint64_t end = 0;
+    char bytes[257];
+    for (size_t i = 0; i < ARRAY_COUNT(rounds); i++) {
+        for (uint32_t n = 0; n < rounds[i][0]; n++) {
+            struct dedup dedup = dedup_numbered(end++, bytes);
+            assert_true(dedup_put(&dedups, 12345 + i, &dedup));
+        }
+        assert_dedups(&dedups, first, end);
+        for (uint64_t number = first; number < end; number += 7) {
+            struct dedup dedup = dedup_numbered(number, bytes);
+            assert_false(dedup_put(&dedups, 12345 + i, &dedup));
+        }
+        for (uint32_t n = 0; n < rounds[i][1]; n++, first++)
+            dedup_drop_oldest(&dedups);
+        assert_dedups(&dedups, first, end);
+    }
+    while (first < end)
+        dedup_drop_oldest(&dedups), first++;
+    assert_null(dedups.chunks);
+    assert_null(dedups.slots);
+    struct dedup again = dedup_numbered(3, bytes);
+    assert_true(dedup_put(&dedups, 0, &again));
+    assert_dedups(&dedups, 3, 4);
+    dedups_free(&dedups);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -198,6 +265,7 @@ int main(void)
         cmocka_unit_test(test_map_against_brute_force),
         cmocka_unit_test(test_lanes),
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_dedups),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -91,6 +91,31 @@ static void test_deduplication(void **state)
     assert_int_equal(send_ids(f, g, "a", "").code, CORE_INVALID);
 }
 
+/* Ids that are past their time but not swept yet may be sent again in any order. */
+static void test_ids_past_their_time_come_back(void **state)
+{
+    static const char *const order[] = {"2", "4", "1", "3"};
+    static const char *const sent[] = {"1", "2", "3", "4", "5"};
+    struct fixture *f = *state;
+    uint64_t q = create_fifo(f, "q.fifo", false);
+    for (int i = 0; i < 5; i++)
+        assert_false(send_ids(f, q, "a", sent[i]).duplicate);
+    f->now_ms += 5 * MINUTE_MS + 1000;
+    for (int i = 0; i < 4; i++) {
+        struct core_result first = send_ids(f, q, "a", order[i]);
+        struct core_result again = send_ids(f, q, "a", order[i]);
+        assert_false(first.duplicate);
+        assert_true(again.duplicate);
+        assert_int_equal(again.seq, first.seq);
+    }
+    tick(f, 10000); /* "5" is swept, the others are not */
+    assert_false(send_ids(f, q, "a", "5").duplicate);
+    for (int i = 0; i < 4; i++)
+        assert_true(send_ids(f, q, "a", order[i]).duplicate);
+    tick(f, 6 * MINUTE_MS);
+    assert_false(send_ids(f, q, "a", "2").duplicate);
+}
+
 static void test_ended_lease(void **state)
 {
     struct fixture *f = *state;
@@ -233,6 +258,7 @@ int main(void)
         FIXTURE_TEST(test_group_is_blocked_in_flight),
         FIXTURE_TEST(test_many_of_one_group_in_order),
         FIXTURE_TEST(test_deduplication),
+        FIXTURE_TEST(test_ids_past_their_time_come_back),
         FIXTURE_TEST(test_ended_lease),
         FIXTURE_TEST(test_attempts),
         FIXTURE_TEST(test_redrive_keeps_the_group),

@@ -84,7 +84,32 @@ static void test_change_visibility(void **state)
     tick(f, 1); /* a deadline that is exactly due runs */
     assert_int_equal(f->ready, 1);
     assert_int_equal(view(f, queue_id).visible, 1);
-    assert_int_equal(change_visibility(f, queue_id, lease, 100), CORE_NOT_IN_FLIGHT);
+}
+
+/* Nobody else has received it meanwhile: it may still be extended, for twelve hours from now. */
+static void test_change_after_the_end_of_a_lease(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t queue_id = create_default(f, "q");
+    send(f, queue_id, 0);
+    struct core_lease lease = receive_one(f, queue_id, 1);
+    tick(f, 13 * 3600 * 1000);
+    assert_int_equal(view(f, queue_id).visible, 1);
+    assert_int_equal(change_visibility(f, queue_id, lease, 0), CORE_OK);
+    assert_int_equal(view(f, queue_id).visible, 1);
+    assert_int_equal(change_visibility(f, queue_id, lease, 43201), CORE_INVALID);
+    assert_int_equal(view(f, queue_id).visible, 1);
+    assert_int_equal(change_visibility(f, queue_id, lease, 43200), CORE_OK);
+    assert_int_equal(view(f, queue_id).in_flight, 1);
+    assert_int_equal(view(f, queue_id).visible, 0);
+    tick(f, 1000);
+    assert_int_equal(change_visibility(f, queue_id, lease, 43200), CORE_INVALID);
+    assert_int_equal(change_visibility(f, queue_id, lease, 1), CORE_OK);
+    tick(f, 1000);
+    assert_int_equal(receive_one(f, queue_id, 1).receive_count, 2);
+    assert_int_equal(change_visibility(f, queue_id, lease, 5), CORE_STALE_LEASE);
+    tick(f, 43200 * 1000);
+    assert_int_equal(change_visibility(f, queue_id, lease, 5), CORE_NOT_IN_FLIGHT);
 }
 
 static void test_change_visibility_to_zero(void **state)
@@ -129,6 +154,7 @@ int main(void)
         FIXTURE_TEST(test_delete_when_visible_again),
         FIXTURE_TEST(test_leases_that_never_were),
         FIXTURE_TEST(test_change_visibility),
+        FIXTURE_TEST(test_change_after_the_end_of_a_lease),
         FIXTURE_TEST(test_change_visibility_to_zero),
         FIXTURE_TEST(test_lease_is_twelve_hours_at_most),
     };

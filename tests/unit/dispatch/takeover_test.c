@@ -26,11 +26,11 @@ static struct dispatch *change_leader(struct world *world)
 {
     struct dispatch *old = world->dispatch;
     char address[32];
-    world->dispatch = world_dispatch_open(world);
+    world->dispatch = world_dispatch_open(world, NULL);
     snprintf(address, sizeof address, "127.0.0.1:%u", dispatch_rpc_port(world->dispatch));
     dispatch_set_ready(old, false);
     dispatch_set_ready(world->dispatch, true);
-    dispatch_set_leader(old, address);
+    dispatch_set_leader(old, 2, address);
     return old;
 }
 
@@ -99,7 +99,7 @@ static void test_a_worker_waits_for_a_leader(void **state)
     worker_hello(&worker, "w", 4, 1);
     world_settle(world, 200);
     assert_false(worker.welcomed || worker.refused);
-    dispatch_set_leader(world->dispatch, "elsewhere:9325");
+    dispatch_set_leader(world->dispatch, 2, "elsewhere:9325");
     until(world, worker.ended);
     assert_string_equal(worker.leader, "elsewhere:9325");
     worker_leave(&worker);

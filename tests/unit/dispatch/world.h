@@ -110,7 +110,7 @@ static struct core_result world_call(struct world *world, const struct command *
     return done.result;
 }
 
-static uint64_t world_queue_make(struct world *world, const char *name, bool fifo)
+static inline uint64_t world_queue_make(struct world *world, const char *name, bool fifo)
 {
     struct command command = {.type = COMMAND_QUEUE_CREATE};
     async_queue_settings(&command.queue_create.settings);
@@ -123,14 +123,14 @@ static uint64_t world_queue_make(struct world *world, const char *name, bool fif
     return result.queue_id;
 }
 
-static uint64_t world_queue_new(struct world *world, const char *name)
+static inline uint64_t world_queue_new(struct world *world, const char *name)
 {
     return world_queue_make(world, name, false);
 }
 
 /* `group` NULL: to a standard queue; else the body is the deduplication id too. */
-static void world_send_group(struct world *world, uint64_t queue_id, const char *body,
-                             const char *group)
+static inline void world_send_group(struct world *world, uint64_t queue_id, const char *body,
+                                    const char *group)
 {
     struct record record = {.sender_id = SLICE_LITERAL("000000000000"), .body = slice_of(body)};
     record.group_id = slice_of(group);
@@ -145,12 +145,12 @@ static void world_send_group(struct world *world, uint64_t queue_id, const char 
     buffer_free(&bytes);
 }
 
-static void world_send(struct world *world, uint64_t queue_id, const char *body)
+static inline void world_send(struct world *world, uint64_t queue_id, const char *body)
 {
     world_send_group(world, queue_id, body, NULL);
 }
 
-static struct queue_view world_queue(struct world *world, uint64_t queue_id)
+static inline struct queue_view world_queue(struct world *world, uint64_t queue_id)
 {
     struct queue_view view = {0};
     assert_true(core_queue_by_id(shard_core(world->shard), queue_id, &view));
@@ -203,9 +203,9 @@ static void world_function_new(struct world *world, const char *name)
 }
 
 /* Creates the mapping, or replaces the one whose version is given. */
-static uint64_t world_mapping_put(struct world *world, const uint8_t uuid[UUID_BYTES],
-                                  const char *function, const char *queue, uint64_t version,
-                                  struct mapping_config config)
+static inline uint64_t world_mapping_put(struct world *world, const uint8_t uuid[UUID_BYTES],
+                                         const char *function, const char *queue, uint64_t version,
+                                         struct mapping_config config)
 {
     struct buffer json = {0};
     struct command command = {.type = COMMAND_MAPPING_PUT,
@@ -332,7 +332,7 @@ static void worker_leave(struct worker *worker)
 
 /* ---- the whole ---- */
 
-static struct dispatch *world_dispatch_open(struct world *world)
+static struct dispatch *world_dispatch_open(struct world *world, struct peers *peers)
 {
     struct dispatch *dispatch = NULL;
     struct dispatch_options options = {.loop = &world->loop,
@@ -342,7 +342,8 @@ static struct dispatch *world_dispatch_open(struct world *world)
                                        .region = "us-east-1",
                                        .account_id = "000000000000",
                                        .version = "test",
-                                       .node_id = 1};
+                                       .node_id = 1,
+                                       .peers = peers};
     assert_int_equal(dispatch_open(&dispatch, &options), STATUS_OK);
     return dispatch;
 }
@@ -374,7 +375,7 @@ static int world_setup(void **state)
     until(world, world->ready);
     struct command bootstrap = {.type = COMMAND_BOOTSTRAP};
     world_call(world, &bootstrap);
-    world->dispatch = world_dispatch_open(world);
+    world->dispatch = world_dispatch_open(world, NULL);
     dispatch_set_ready(world->dispatch, true);
     *state = world;
     return 0;

@@ -437,6 +437,23 @@ static void test_stop_accepting(void **state)
     WAIT_FOR(w, NULL, http_server_connections(w->server) == 0);
 }
 
+/* A request that was on its way when accepting stopped is answered. */
+static void test_stop_accepting_answers_what_is_on_its_way(void **state)
+{
+    struct world *w = *state;
+    serve(w);
+    static const char text[] = "GET / HTTP/1.1\r\n" HOST "\r\n";
+    struct client idle = exchange(w, text, sizeof text - 1);
+    assert_true(client_has(&idle, "Connection: keep-alive"));
+    http_server_stop_accepting(w->server);
+    client_say(w, &idle, text);
+    WAIT_FOR(w, &idle, idle.ended);
+    assert_true(client_has(&idle, "Connection: close"));
+    assert_int_equal(w->requests, 2);
+    client_close(&idle);
+    WAIT_FOR(w, NULL, http_server_connections(w->server) == 0);
+}
+
 static void test_connections_max(void **state)
 {
     struct world *w = *state;
@@ -711,6 +728,7 @@ int main(void)
         WITH(test_abort),
         WITH(test_half_requests_are_no_aborts),
         WITH(test_stop_accepting),
+        WITH(test_stop_accepting_answers_what_is_on_its_way),
         WITH(test_connections_max),
         WITH(test_readers_that_never_read),
         WITH(test_slow_reader),

@@ -200,9 +200,11 @@ static void entries_are_listed(void **state)
     assert_int_equal(number(entry, "index"), last);
     assert_string_equal(text(entry, "type"), "command");
     const json_t *command = json_array_get(json_object_get(entry, "commands"), 0);
+    assert_string_equal(text(command, "command"), "ORIGIN");
+    command = json_array_get(json_object_get(entry, "commands"), 1);
     assert_string_equal(text(command, "command"), "RECEIVE");
     assert_string_equal(text(command, "queue"), "orders");
-    const json_t *send = json_array_get(json_object_get(json_array_get(entries, 0), "commands"), 0);
+    const json_t *send = json_array_get(json_object_get(json_array_get(entries, 0), "commands"), 1);
     assert_string_equal(text(send, "command"), "SEND");
     assert_true(number(send, "bytes") > 5000);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Three replicas: calls on any of them, leaders that go, messages that come once. */
+#include "broker/replication/wire.h"
 #include "tests/unit/replication/cluster.h"
 
 static uint64_t follower_of(struct cluster *c, uint64_t leader)
@@ -225,6 +226,45 @@ static void a_synced_node_sees_what_others_wrote(void **state)
         assert_int_equal(synced - 1, STATUS_OK);
         assert_true(core_queue_by_name(shard_core(c->nodes[reader].shard), slice_of(name), &view));
     }
+    cluster_free(c);
+}
+
+static uint64_t follower_of_a_leader(struct cluster *c)
+{
+    for (uint64_t id = 1; id <= c->count; id++) {
+        uint64_t leader = c->nodes[id].shard != NULL ? shard_leader(c->nodes[id].shard) : 0;
+        if (leader != 0 && leader != id && c->nodes[leader].shard != NULL)
+            return id;
+    }
+    return 0;
+}
+
+static bool drop_appended(struct cluster *c, uint64_t from, uint64_t to, struct slice message)
+{
+    struct wire wire;
+    (void)c, (void)from, (void)to;
+    return wire_decode(message, &wire) == STATUS_OK && wire.type == WIRE_APPENDED;
+}
+
+/* What a new leader is asked before it can know the answer, it answers when it does. */
+static void a_new_leader_answers_what_it_was_asked_too_early(void **state)
+{
+    (void)state;
+    struct cluster *c = cluster_new(3);
+    struct shard_sync sync = {.done = on_synced};
+    int synced = 0;
+    sync.data = &synced;
+    UNTIL(c, all_ready(c));
+    stop_node(c, leader_of(c));
+    c->drop = drop_appended;
+    uint64_t reader = 0;
+    UNTIL(c, (reader = follower_of_a_leader(c)) != 0);
+    shard_sync(c->nodes[reader].shard, &sync);
+    run_ms(c, 300);
+    assert_int_equal(synced, 0);
+    c->drop = NULL;
+    UNTIL(c, synced > 0);
+    assert_int_equal(synced - 1, STATUS_OK);
     cluster_free(c);
 }
 
@@ -477,6 +517,7 @@ int main(void)
         cmocka_unit_test(cancelled_receives_give_their_messages_back),
         cmocka_unit_test(a_restarted_node_goes_on),
         cmocka_unit_test(a_synced_node_sees_what_others_wrote),
+        cmocka_unit_test(a_new_leader_answers_what_it_was_asked_too_early),
         cmocka_unit_test(without_a_majority_calls_end_unanswered),
         cmocka_unit_test(leadership_is_handed_over),
         cmocka_unit_test(members_come_and_go),

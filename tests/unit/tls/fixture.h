@@ -78,9 +78,19 @@ static inline int remove_one(const char *name, const struct stat *about, int typ
     return remove(name);
 }
 
+/* What a failed test has left open would keep the loop running for ever. */
+static inline void close_handle(uv_handle_t *handle, void *data)
+{
+    (void)data;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
 static inline int teardown(void **state)
 {
     struct world *w = *state;
+    uv_run(&w->loop, UV_RUN_NOWAIT);
+    uv_walk(&w->loop, close_handle, NULL);
     uv_run(&w->loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&w->loop), 0);
     assert_int_equal(nftw(w->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);

@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""`millrace cluster`: members come and go, leadership is handed over; and who may not take part."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from cluster import BIN, Cluster, end, wait_for  # noqa: E402
+
+
+class Members(unittest.TestCase):
+    def setUp(self):
+        self.cluster = Cluster(nodes=3, ports=4)  # one more, which the script does not start
+        self.addCleanup(self.cluster.close)
+        self.cluster.up()
+
+    def millrace(self, node, *words, good=True):
+        done = subprocess.run(
+            [os.path.join(BIN, "millrace"), "cluster", *words, "--endpoint",
+             f"http://127.0.0.1:{self.cluster.port + 10 * (node - 1)}"],
+            capture_output=True, text=True, check=False, timeout=60)
+        self.assertEqual(done.returncode == 0, good, done.stdout + done.stderr)
+        return done.stdout if good else done.stderr
+
+    def members(self, node=1):
+        view = json.loads(self.millrace(node, "status", "--json"))
+        return {member["NodeId"]: member for member in view["Members"]}, view
+
+    def join(self, folder, contact):
+        port = self.cluster.port + 30
+        broker = subprocess.Popen(
+            [os.path.join(BIN, "millrace-broker"), "--node-id", "4", "--data-dir", folder, "--http",
+             f"127.0.0.1:{port}", "--rpc", f"127.0.0.1:{port + 1}", "--peer",
+             f"127.0.0.1:{port + 2}", "--join", f"1=127.0.0.1:{contact}"],
+            stderr=subprocess.DEVNULL)
+        self.addCleanup(end, broker)
+
+    def test_a_node_joins_leads_and_others_go(self):
+        self.assertEqual(self.cluster.sqs(1, "CreateQueue", QueueName="q")[0], 200)
+        for n in range(20):
+            self.assertEqual(self.cluster.sqs(1, "SendMessage", MessageBody=str(n),
+                                              QueueUrl=self.cluster.queue_url("q"))[0], 200)
+        self.join(os.path.join(self.cluster.dir, "four"), self.cluster.port + 2)
+        wait_for("node 4 to listen", lambda: self.cluster.get(4, "/health/live")[0] == 200)
+        self.assertNotEqual(self.cluster.get(4, "/health/ready")[0], 200)
+        self.millrace(3, "add", "4", f"127.0.0.1:{self.cluster.port + 32}")
+        members, view = self.members()
+        self.assertEqual([members[n]["Role"] for n in (1, 2, 3, 4)], ["voter"] * 4)
+        wait_for("node 4 to be ready", lambda: self.cluster.get(4, "/health/ready")[0] == 200)
+        self.assertIn("already", self.millrace(1, "add", "4", "127.0.0.1:1", good=False))
+
+        self.millrace(2, "transfer", "4")
+        wait_for("node 4 to lead", lambda: self.members(2)[1]["Leader"] == 4)
+        for node in (1, 2):
+            self.millrace(3, "remove", str(node))
+        members, view = self.members(3)
+        self.assertEqual(sorted(members), [3, 4])
+        self.assertEqual(view["Leader"], 4)
+        status, answer = self.cluster.sqs(4, "GetQueueAttributes", AttributeNames=["All"],
+                                          QueueUrl=self.cluster.queue_url("q"))
+        self.assertEqual(status, 200)
+        self.assertEqual(answer["Attributes"]["ApproximateNumberOfMessages"], "20")
+
+    def test_a_node_that_lost_its_data_is_refused(self):
+        """Its id stands for data that it has not got: with it it could vote away what is stored."""
+        wait_for("the nodes to know each other",
+                 lambda: all(m["Connected"] for m in self.members()[0].values()))
+        self.cluster.script("stop", "2")
+        shutil.rmtree(os.path.join(self.cluster.dir, "broker-2/data"))
+        self.cluster.script("restart", "2")
+        wait_for("the refusal", lambda: "reason=DATA" in self.cluster.logs())
+        self.assertEqual(self.cluster.sqs(1, "CreateQueue", QueueName="q")[0], 200)
+        self.assertIn("a node whose data were lost must join with a new id",
+                      self.millrace(1, "status"))
+
+    def test_misuse(self):
+        self.assertIn("not a node's id", self.millrace(1, "remove", "two", good=False))
+        self.assertIn("ValidationException", self.millrace(1, "add", "5", "nowhere", good=False))
+        self.millrace(1, "remove", "9", good=False)
+        self.assertEqual(len(self.members()[0]), 3)
+
+
+if __name__ == "__main__":
+    unittest.main()
