@@ -6,36 +6,53 @@
  * that fails without it.
  *
  *   G1  It commits by counting replicas of the leader's last stored entry only: under a steady
- *       stream the followers never have that, and nothing is committed. It is made to count at the
- *       highest index that a majority has. (replicationQuorum)
+ *       stream the followers never have that, and nothing is committed. It is made to count at
+ *       the highest index that a majority has. (replicationQuorum)
+ *
  *   G2  It counts entries of older terms (Raft, 5.4.2, figure 8: they may still be overwritten).
- * Only entries of the current term are counted; older ones are committed with them. G3  A follower
- * answers an append with the last entry that it has on disk, and a write that an old leader asked
- * for is reported to a new one: both may be entries that the leader does not have, so it counts
- * what is not there. A follower acknowledges only what it has checked against the log of this
- * term's leader, and what is on disk: guard_acknowledged. (sendAppendEntriesResult) G4  A follower
- * commits up to its own last entry, checked or not, if the leader's commit index is higher than
- * what an append covers: raft_net.c clips the commit index, on both sides. G5  A candidate offers
- * entries that are not on disk: raft_net.c does not ask for votes until they are; then the
- * candidate asks at once. (electionSend) G6  A candidate that should be a follower handles the end
- * of a snapshot's installation through the wrong member of a union: installations take one step
- * here (catch_up.c). G7  Appends without limit, and an optimistic next index that a clipped append
- * makes wrong: set right in guard_settle. A follower that answers a probe well stays in probe mode
- * until there is something new, and then waits for a heartbeat: set right too. G8  Where a follower
- * cannot be reached, each new entry makes the library gather all that the follower lacks, to be
- * told that there is no connection: it is made to wait for the heartbeat. G9  A leader that hands
- * over would vote for its successor after it has voted for another in the same term: the request is
- * dropped. (electionVote) G10 A change of members that is rolled back after its predecessor was
- * trimmed from the log ends in a NULL: the last committed members are kept here, and put back.
- * (membershipRollback) Snapshots record members that are not committed: raft_disk.c is given the
- * same copy. G11 A follower that has not heard from its leader for an election timeout still
- * refuses its vote until its own, random timer ends (Raft, 4.2.3 says the minimum timeout). The
- * leader is forgotten in time. And when the connection to it ends, nothing is waited for at all.
- *   G13 Entries up to the snapshot that it was told of are unknown to it, and it would take them for new
- *       ones when a leader sends them again: raft_net.c leaves them out.
- *   G12 A member that has taken over a snapshot is left waiting for the timeout, if a newer one was
- *       offered meanwhile: guard_settle sees that what follows is there. After an installation the
- * library keeps the index of an uncommitted change: reset. */
+ *       Only entries of the current term are counted; older ones are committed with them.
+ *
+ *   G3  A follower answers an append with the last entry that it has on disk, and a write that an
+ *       old leader asked for is reported to a new one: both may be entries that the leader does
+ *       not have, so it counts what is not there. A follower acknowledges only what it has
+ *       checked against the log of this term's leader, and what is on disk: guard_acknowledged.
+ *       (sendAppendEntriesResult)
+ *
+ *   G4  A follower commits up to its own last entry, checked or not, if the leader's commit index
+ *       is higher than what an append covers: raft_net.c clips it, on both sides.
+ *
+ *   G5  A candidate offers entries that are not on disk: raft_net.c does not ask for votes until
+ *       they are; then the candidate asks at once. (electionSend)
+ *
+ *   G6  A candidate that should be a follower handles the end of a snapshot's installation
+ *       through the wrong member of a union: installations take one step here (catch_up.c).
+ *
+ *   G7  Appends without limit, and an optimistic next index that a clipped append makes wrong:
+ *       set right in guard_settle. A follower that answers a probe well stays in probe mode until
+ *       there is something new, and then waits for a heartbeat: set right too.
+ *
+ *   G8  Where a follower cannot be reached, each new entry makes the library gather all that the
+ *       follower lacks, to be told that there is no connection: it is made to wait for the
+ *       heartbeat.
+ *
+ *   G9  A leader that hands over would vote for its successor after it has voted for another in
+ *       the same term: the request is dropped. (electionVote)
+ *
+ *   G10 A change of members that is rolled back after its predecessor was trimmed from the log
+ *       ends in a NULL: the last committed members are kept here, and put back.
+ *       (membershipRollback) Snapshots record members that are not committed: raft_disk.c is
+ *       given the same copy.
+ *
+ *   G11 A follower that has not heard from its leader for an election timeout still refuses its
+ *       vote until its own, random timer ends (Raft, 4.2.3 says the minimum timeout). The leader
+ *       is forgotten in time. And when the connection to it ends, nothing is waited for at all.
+ *
+ *   G12 A member that has taken over a snapshot is left waiting for the timeout, if a newer one
+ *       was offered meanwhile: guard_settle sees that what follows is there. After an
+ *       installation the library keeps the index of an uncommitted change: reset.
+ *
+ *   G13 Entries up to the snapshot that it was told of are unknown to it, and it would take them
+ *       for new ones when a leader sends them again: raft_net.c leaves them out. */
 #include "broker/replication/configuration.h"
 #include "broker/replication/internal.h"
 #include "proto/base/assert.h"

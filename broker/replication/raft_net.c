@@ -5,8 +5,8 @@
  *     are clipped (CLIP_BYTES, PROBE_BYTES) and nothing is sent while much is unsent. The commit
  *     index that goes with a clipped append is clipped too: a follower takes it to be about entries
  *     that it has checked.
- *   - A result that cannot be sent makes it free the entries twice (recv.c of 0.15): a send of
- *     anything but an append never fails; it is dropped.
+ *   - A result that cannot be sent makes it free the entries twice (recv.c of 0.15): the send of a
+ *     result or a vote never fails; it is dropped.
  *   - A candidate offers its last index although that is not on disk yet: its request waits.
  *   - Followers hear of a commit with the next append, or heartbeat: raft_net_tell_commit.
  *   - Payloads that snapshot.c has given back are read from the log again. */
@@ -251,7 +251,8 @@ static int on_send(void *data, struct raft_io_send *request, const struct raft_m
     if (message->type == RAFT_IO_APPEND_ENTRIES)
         return up ? send_append(shard, link, &message->append_entries, request, cb)
                   : RAFT_NOCONNECTION;
-    if (message->type == RAFT_IO_TIMEOUT_NOW && !up)
+    /* An offer that is lost unseen would be repeated after a timeout only. */
+    if ((message->type == RAFT_IO_TIMEOUT_NOW || message->type == RAFT_IO_INSTALL_SNAPSHOT) && !up)
         return RAFT_NOCONNECTION;
     if (up && message->type == RAFT_IO_REQUEST_VOTE &&
         log_durable_index(shard->log) < guard_last_index(&shard->raft)) {

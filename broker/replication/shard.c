@@ -36,7 +36,8 @@
 
 #define TICK_MS          25u /* of the library, where there are other nodes */
 #define SWEEP_MS         100u
-#define LAG_MAX          128u /* entries; a follower that lacks more is not ready */
+#define OFFER_AGAIN_MS   3000u /* a snapshot, to a member that did not take it up or is at it */
+#define LAG_MAX          128u  /* entries; a follower that lacks more is not ready */
 #define DISK_CHECK_MS    1000u
 #define DISK_CHECK_PART  8u     /* and when this part of the reserve has been written since */
 #define TICK_AT_LEAST_MS 5u     /* deadlines closer than this run together */
@@ -640,6 +641,7 @@ static int start_raft(struct shard *shard)
     raft->data = shard;
     raft_set_heartbeat_timeout(raft, shard_in_company(shard) ? HEARTBEAT_MS : HEARTBEAT_LONE_MS);
     raft_set_election_timeout(raft, ELECTION_MS);
+    raft_set_install_snapshot_timeout(raft, OFFER_AGAIN_MS);
     raft_set_pre_vote(raft, true);
     raft_set_snapshot_threshold(raft, UINT32_MAX);
     raft_set_snapshot_trailing(raft, SNAPSHOT_TRAILING);
