@@ -7,7 +7,7 @@
 #   --only PART  only this part; may be given several times. Parts:
 #                tidy        layers, style and format of the sources
 #                unit        unit tests, with address and thread sanitizers
-#                sim         the simulation of the core
+#                sim         the simulations of the core and of a cluster
 #                fuzz        each fuzz target for a short while (MILLRACE_FUZZ_SECONDS, 10), or as
 #                            often as tests/fuzz/runs says
 #                wire        bytes on the wire against a running broker
@@ -159,6 +159,12 @@ run_asan() {
     wants sim && ctest_suite sim asan -R '_sim(_|$)'
 }
 
+# Many short runs of a cluster, optimised; a few of them run with sanitizers above.
+run_sim() {
+    suite sim-cluster exit tests/sim/run --nodes 1 --seeds 1..2000
+    suite sim-cluster-3 exit tests/sim/run --nodes 3 --seeds 1..40 --no wall --no damage
+}
+
 # The thread sanitizer is for what has threads. The HTTP server has one, and its flood of pipelined
 # requests takes too long here. Tests that fork do so from processes with threads.
 run_tsan() {
@@ -256,6 +262,7 @@ if ! deploy/install-deps.sh --tests >"$logs/install.log" 2>&1; then
 fi
 wants tidy && run_tidy
 wants unit sim && run_asan
+wants sim && run_sim
 wants unit && run_tsan
 wants fuzz && run_fuzz
 if wants wire clients cluster chaos recovery bench quickstart && build release; then

@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Versions of the engine that are wrong in one place, to prove that the simulation notices.
+
+    mutants.py --list          NAME:FILE:RUN, a line for each; RUN are arguments of cluster_sim
+    mutants.py NAME ROOT OUT   write the mutated file
+
+A mutation replaces one piece of text, which must stand in the file exactly once. Where it does not
+any more, the file is written unchanged and its test fails as not caught: change the table.
+"""
+import sys
+
+ONE = "--nodes 1 --seeds 1..3000"
+# Without the faults by which the engine itself is still found wanting: a test must not pass for
+# that reason.
+THREE = "--nodes 3 --seeds 1..2000 --no wall --no damage --no drift"
+
+# name: (file, what stands there, what is put in its place, how the simulation is run)
+MUTANTS = {
+    # The entries of a write are not synced before they are answered for.
+    "unsynced-entries": (
+        "broker/log/writer.c",
+        "int error = disk_sync(job->log->disk, job->dirty->fd);",
+        "int error = 0;", ONE),
+    # A segment's footer is not synced before the next segment is begun.
+    "unsynced-seal": (
+        "broker/log/writer.c",
+        "    if (error == 0)\n        error = disk_sync_whole(job->log->disk, fd);\n"
+        "    job->syncs++;\n    return close_after(fd, error);",
+        "    job->syncs++;\n    return close_after(fd, error);", ONE),
+    # A new segment's name is not on disk before its entries are answered for.
+    "unsynced-name": (
+        "broker/log/writer.c",
+        "return error != 0 ? error : disk_sync_whole(log->disk, log->segments_fd);\n}\n\n"
+        "/* write_run",
+        "return error;\n}\n\n/* write_run", ONE),
+    # What an earlier process left unsynced is believed.
+    "unsynced-start": (
+        "broker/log/log.c",
+        "    if (status == STATUS_OK)\n        status = make_durable(log, error);\n",
+        "", ONE),
+    # Both copies of term and vote are in one file, which a torn write destroys.
+    "one-meta-file": (
+        "broker/log/meta.c",
+        "names[next.sequence % 2]", "names[next.sequence % 1]", THREE),
+    # A body that a message refers to is not held.
+    "lost-hold": (
+        "broker/replication/shard.c",
+        "    if (shard->log != NULL)\n        log_hold(shard->log, ref);\n",
+        "    if (shard->log != NULL && ref.index % 7 != 0)\n        log_hold(shard->log, ref);\n",
+        ONE),
+    # A snapshot forgets some dedup ids.
+    "forgotten-dedup": (
+        "broker/core/snapshot.c",
+        "        DECODE(in, dedup_fields, &read);\n",
+        "        DECODE(in, dedup_fields, &read);\n        if (!in->bad && read.seq % 3 == 0)\n"
+        "            continue;\n", ONE),
+    # A snapshot forgets that messages are in flight.
+    "forgotten-lease": (
+        "broker/core/snapshot.c",
+        "    if (state == MESSAGE_VISIBLE)\n        queue_show(core, queue, index);",
+        "    if (state != MESSAGE_DELAYED)\n        queue_show(core, queue, index);", ONE),
+    # Dedup ids count for two seconds.
+    "short-dedup": (
+        "broker/core/dedup.c",
+        "    return entry->sent_ms + DEDUP_WINDOW_MS <= core->now_ms;",
+        "    return entry->sent_ms + 2000 <= core->now_ms;", ONE),
+    # A lease ends a second too soon.
+    "early-lease": (
+        "broker/core/receive.c",
+        "    bool replayed = queue->view.settings.fifo && receive->attempt_id.length > 0 &&",
+        "    r.visibility_s -= r.visibility_s > 1;\n"
+        "    bool replayed = queue->view.settings.fifo && receive->attempt_id.length > 0 &&", ONE),
+    # A FIFO group goes on while one of its messages is in flight.
+    "open-group": (
+        "broker/core/group.c",
+        "    if (group->in_flight > 0 || first == MESSAGE_NONE)",
+        "    if (first == MESSAGE_NONE)", ONE),
+    # Deletes are answered, and some not carried out.
+    "lost-delete": (
+        "broker/core/settle.c",
+        "    queue_drop(core, queue, index);\n    queue->view.deleted_total++;",
+        "    if (delete->lease.seq % 5 != 0)\n        queue_drop(core, queue, index);\n"
+        "    queue->view.deleted_total++;", ONE),
+    # Redelivery does not count.
+    "lost-count": (
+        "broker/core/receive.c",
+        "        message->receive_count++;",
+        "        message->receive_count += message->receive_count < 2;", ONE),
+    # Entries of other nodes' calls are applied twice on one replica.
+    "applied-twice": (
+        "broker/replication/shard.c",
+        "    if (core_apply_entry(shard->core, index, payload) != STATUS_OK)\n",
+        "    if (index % 50 == 7 && shard->options.node_id == 2)\n"
+        "        (void)core_apply_entry(shard->core, index, payload);\n"
+        "    if (core_apply_entry(shard->core, index, payload) != STATUS_OK)\n", THREE),
+    # A leader takes any acknowledgement for one of all it has: answers come before commit.
+    "early-commit": (
+        "broker/replication/raft_net.c",
+        "            (struct raft_append_entries_result){wire->term, wire->a, wire->b};",
+        "            (struct raft_append_entries_result){\n                wire->term, wire->a,"
+        " wire->a == 0 ? raft_last_index(&shard->raft) : wire->b};", THREE),
+    # A vote is given before it is on disk.
+    "unsynced-vote": (
+        "broker/log/meta.c",
+        "    if (error == 0)\n        error = disk_sync(disk, fd);\n", "", THREE),
+    # A number that a leader took is taken again.
+    "taken-again": (
+        "broker/replication/forward.c",
+        "    bool fresh = (*word & mask) == 0;", "    bool fresh = true;", THREE),
+    # A call that was refused is carried out all the same.
+    "refused-and-done": (
+        "broker/replication/batch.c",
+        "    if (status == STATUS_OK)\n        batch_add(shard, call);\n    else\n"
+        "        refuse_new(shard, call, status);",
+        "    if (status == STATUS_DISK_FULL && !call->of_other) {\n"
+        "        struct shard_call *copy = calloc(1, sizeof *copy);\n"
+        "        copy->count = call->count;\n"
+        "        buffer_add_slice(&copy->commands, buffer_slice(&call->commands));\n"
+        "        copy->done = (shard_call_cb)(void *)free;\n        batch_add(shard, copy);\n    }\n"
+        "    if (status == STATUS_OK)\n        batch_add(shard, call);\n    else\n"
+        "        refuse_new(shard, call, status);", ONE),
+}
+
+
+def mutated(text, before, after):
+    return text.replace(before, after) if text.count(before) == 1 else None
+
+
+def write(name, root, out):
+    path, before, after, _ = MUTANTS[name]
+    with open(root + "/" + path, encoding="utf-8") as file:
+        text = file.read()
+    changed = mutated(text, before, after)
+    if changed is None:
+        print(f"mutants.py: {name}: the text to replace is not in {path} exactly once")
+    with open(out, "w", encoding="utf-8") as file:
+        file.write(text if changed is None else changed)
+
+
+def main(arguments):
+    if arguments == ["--list"]:
+        for name, (path, _, _, run) in MUTANTS.items():
+            print(f"{name}:{path}:{run}")
+    elif len(arguments) == 3 and arguments[0] in MUTANTS:
+        write(*arguments)
+    else:
+        print(__doc__)
+        return 64
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
