@@ -40,7 +40,7 @@ export MILLRACE_BIN=$root/build/release/bin
 
 misuse() {
     echo "run.sh: $1" >&2
-    sed -n '5,21s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '5,22s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
     exit 64
 }
 
@@ -55,7 +55,7 @@ while [ $# -gt 0 ]; do
         shift
         ;;
     -h | --help)
-        sed -n '3,21s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+        sed -n '3,22s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
         exit 0
         ;;
     *) misuse "unknown option '$1'" ;;
