@@ -150,7 +150,7 @@ class Node(Process):
         at = self.address
         command = [self.bin / "millrace-broker", "--node-id", self.number, "--data-dir"]
         command += [self.data / "data", "--http", f"{at}:{sqs.HTTP_PORT}"]
-        command += ["--rpc", f"{at}:{RPC_PORT}", "--peer", f"{at}:{PEER_PORT}"]
+        command += ["--rpc", f"{at}:{RPC_PORT}", "--peer", f"{at}:{PEER_PORT}", "--auth", "off"]
         if len(self.cluster.nodes) > 1:
             command += ["--cluster", self.cluster.members()]
         return command + self.cluster.broker_arguments
