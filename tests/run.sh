@@ -233,8 +233,8 @@ print(sandbox.why_not() or "")')
         return
     fi
     unittest_files chaos tests/chaos/net_test.py
-    suite chaos-run exit tests/chaos/run --seed 7 --minutes 0.5 --prove
-    suite chaos-run-random exit tests/chaos/run --minutes 0.5
+    suite chaos-run exit tests/chaos/run --seed 7 --minutes 0.4 --prove
+    suite chaos-run-random exit tests/chaos/run --minutes 0.3
     grep -h -o 'tests/chaos/run --seed.*' "$logs/chaos-run-random.log" | head -n 1
 }
 
