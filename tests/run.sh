@@ -40,7 +40,7 @@ export MILLRACE_BIN=$root/build/release/bin
 
 misuse() {
     echo "run.sh: $1" >&2
-    sed -n '5,21s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '5,22s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
     exit 64
 }
 
@@ -55,7 +55,7 @@ while [ $# -gt 0 ]; do
         shift
         ;;
     -h | --help)
-        sed -n '3,21s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+        sed -n '3,22s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
         exit 0
         ;;
     *) misuse "unknown option '$1'" ;;
@@ -239,8 +239,8 @@ print(sandbox.why_not() or "")')
         return
     fi
     unittest_files chaos tests/chaos/net_test.py
-    suite chaos-run exit tests/chaos/run --seed 7 --minutes 0.5 --prove
-    suite chaos-run-random exit tests/chaos/run --minutes 0.5
+    suite chaos-run exit tests/chaos/run --seed 7 --minutes 0.4 --prove
+    suite chaos-run-random exit tests/chaos/run --minutes 0.3
     grep -h -o 'tests/chaos/run --seed.*' "$logs/chaos-run-random.log" | head -n 1
 }
 

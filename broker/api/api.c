@@ -46,6 +46,8 @@ struct api {
     uv_timer_t grace_timer;
     uint64_t grace_until_ns;
     bool closing;
+    bool is_closed;
+    unsigned holds; /* calls that have not ended */
     void (*closed)(void *data);
     void *closed_data;
 };
@@ -151,7 +153,6 @@ static void on_abort(void *data, struct http_request *request)
 
 static void api_free(struct api *api)
 {
-    fresh_detach(&api->fresh);
     for (size_t i = 0; i < api->family_count; i++) {
         if (api->family_states[i] != NULL)
             api->families[i]->state_free(api->family_states[i]);
@@ -208,8 +209,24 @@ static void on_timer_closed(uv_handle_t *handle)
     struct api *api = handle->data;
     void (*closed)(void *data) = api->closed;
     void *data = api->closed_data;
-    api_free(api);
+    fresh_detach(&api->fresh);
+    api->is_closed = true;
+    api->dispatch = NULL;
+    if (api->holds == 0)
+        api_free(api);
     closed(data);
+}
+
+void api_hold(struct api *api)
+{
+    api->holds++;
+}
+
+void api_release(struct api *api)
+{
+    ASSERT(api->holds > 0);
+    if (--api->holds == 0 && api->is_closed)
+        api_free(api);
 }
 
 static void on_server_closed(void *data)

@@ -70,6 +70,11 @@ void api_set_dispatch(struct api *api, struct dispatch *dispatch);
  * api_closing: it has begun, so nothing new should wait. */
 void api_close(struct api *api, uint32_t grace_ms, void (*closed)(void *data), void *data);
 bool api_closing(const struct api *api);
+/* api_hold, api_release: a call whose client has gone may be under way in the shard, without a
+ * majority until that closes, which is after the API: what it looks at stays until the last one is
+ * released. There is no dispatcher then (api_dispatch is NULL). */
+void api_hold(struct api *api);
+void api_release(struct api *api);
 uint16_t api_port(const struct api *api);
 
 struct shard *api_shard(struct api *api);

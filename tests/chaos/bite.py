@@ -166,15 +166,18 @@ def count_forgotten(events):
 
 
 def set_aside_early(events):
-    """What was received once is found among the dead letters."""
+    """A message is found among the dead letters at the moment when it is sent."""
     source, dead = with_dead_letters(events), dead_letters(events)
-    receive, _ = next(iter(deliveries(events, dead).values()))[0]
-    silent = [e for e in receives_of(events, source) if not e["messages"]]
-    for event in silent:
-        event.update(outcome="fail", error="connect")
-    name = next(n for n, found in deliveries(events, source).items() if len(found) == 1)
-    _, message = deliveries(events, source)[name][0]
-    again(events, receive, message, receive["begin"], receive["end"])
+    receive, message = next(iter(deliveries(events, dead).values()))[0]
+    name = message["name"]
+    receive["messages"].remove(message)
+    send = named(events, "send", source)[name]
+    for other in receives_of(events, source):
+        if other["begin"] < send["begin"] < other["end"]:
+            other["end"] = send["begin"] - 1  # a poll that waits could have had it
+        if other["outcome"] == "unknown":
+            other.update(outcome="fail", error="connect")
+    again(events, receive, message, send["begin"], send["begin"] + 1)
 
 
 def dead_letter_lost(events):

@@ -258,7 +258,7 @@ class LoudTest(unittest.TestCase):
     def test_a_count_that_nothing_explains(self):
         self.story.send("plain", "a", 1)
         self.story.receive("plain", [], 0.5, lasts=0.4)
-        self.story.counts["plain", "a"] = 1
+        self.story.counts["plain", "a"] = 2
         self.story.receive("plain", ["a"], 9)
         self.assert_broken("count")
 

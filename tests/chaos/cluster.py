@@ -18,6 +18,7 @@ import sqs
 RPC_PORT, PEER_PORT = 9325, 9326
 READY_S = 30
 STOP_S = 60
+CHANGE_S = 15
 FAKETIME = net.available("faketime/libfaketimeMT.so.1")
 
 
@@ -111,6 +112,7 @@ class Node(Process):
         self.bin = cluster.bin
         self.data = pathlib.Path(cluster.folder) / self.host
         self.clock_file = pathlib.Path(cluster.folder) / f"{self.host}.clock"
+        self.joins = None  # members that this node asks to let it in
         self.disk_bytes = 0  # of its own file system, if it has one
         self.data.mkdir(exist_ok=True)
 
@@ -150,14 +152,22 @@ class Node(Process):
         at = self.address
         command = [self.bin / "millrace-broker", "--node-id", self.number, "--data-dir"]
         command += [self.data / "data", "--http", f"{at}:{sqs.HTTP_PORT}"]
-        command += ["--rpc", f"{at}:{RPC_PORT}", "--peer", f"{at}:{PEER_PORT}"]
-        if len(self.cluster.nodes) > 1:
-            command += ["--cluster", self.cluster.members()]
+        command += ["--rpc", f"{at}:{RPC_PORT}", "--peer", f"{at}:{PEER_PORT}", "--auth", "off"]
+        if self.joins is not None:
+            command += ["--join", self.joins]
+        elif self.cluster.founders > 1:
+            command += ["--cluster", self.cluster.founding]
         return command + self.cluster.broker_arguments
 
     def ready(self):
         try:
             return sqs.request(self.address, "GET", "/health/ready", timeout=1.0)[0] == 200
+        except OSError:
+            return False
+
+    def listens(self):
+        try:
+            return sqs.request(self.address, "GET", "/health/live", timeout=1.0)[0] == 200
         except OSError:
             return False
 
@@ -209,8 +219,9 @@ class Cluster:
         self.bin = pathlib.Path(old_bin or bin_folder)
         self.clocks = clocks
         self.broker_arguments = list(arguments)
-        self.nodes = []
         self.nodes = [Node(self, number) for number in range(1, count + 1)]
+        self.founders = count
+        self.founding = self.members()
         self.worker = None
 
     def members(self):
@@ -237,7 +248,22 @@ class Cluster:
                 raise RuntimeError(f"{node.host} is not ready:\n" + "\n".join(node.tail()))
 
     def node(self, name):
-        return next(node for node in self.nodes if node.host == name)
+        """That node; the first one if it is no member any more."""
+        return next((node for node in self.nodes if node.host == name), self.nodes[0])
+
+    def change(self, *arguments):
+        """`millrace cluster ...` through any node that does it; whether one did."""
+        for node in self.nodes:
+            endpoint = ["--endpoint", f"http://{node.address}:{sqs.HTTP_PORT}"]
+            command = [self.bin / "millrace", "cluster", *map(str, arguments), *endpoint]
+            try:
+                done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True,
+                                      timeout=CHANGE_S, encoding="utf-8")
+            except subprocess.TimeoutExpired:
+                continue
+            if done.returncode == 0 or "There is no such member" in done.stderr:
+                return True
+        return False
 
     def leader(self):
         """The node that leads, as most of those that answer say; None if nobody knows."""

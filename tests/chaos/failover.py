@@ -61,6 +61,7 @@ def options():
     found = parser.parse_args()
     found.worker = found.clocks = False
     found.old_bin = None
+    found.spares = 0
     return found
 
 

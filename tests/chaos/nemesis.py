@@ -24,7 +24,7 @@ TICK_S = 0.1
 class Step:
     """One kind of harm. `targets` says which nodes it may be aimed at, from `shape`: a dict with
     nodes (how many), clients and worker (names of hosts), disks, clocks and upgrade (whether they
-    can)."""
+    can), spares (hosts for new nodes)."""
 
     longest_s = 5
 
@@ -381,6 +381,60 @@ class Upgrade(Rolling):
         super().begin()
 
 
+class Member(Step):
+    """A new node joins, and becomes a voter; then it or an older one is removed for good. A node's
+    number is never used again."""
+
+    longest_s = 6
+    removal_s = 60
+
+    @classmethod
+    def possible(cls, shape):
+        return shape["spares"] > 0
+
+    @classmethod
+    def choose(cls, rng, shape):
+        return {"leaves": rng.choice(["new", "oldest", "leader"])}
+
+    def begin(self):
+        self.new = None
+        number = max([node.number for node in self.cluster.nodes] + [self.cluster.founders]) + 1
+        number = max(number, getattr(self.cluster, "next_number", 0))
+        if f"n{number}" not in self.network.addresses:
+            self.about["skipped"] = "no host is left"
+            return
+        self.cluster.next_number = number + 1
+        members = self.cluster.members()
+        self.new = programs.Node(self.cluster, number)
+        self.new.joins = members
+        if self.cluster.nodes[0].disk_bytes:
+            self.new.mount(self.cluster.nodes[0].disk_bytes)
+        self.new.set_clock(0)
+        self.new.start()
+        programs.await_true(self.new.listens, programs.READY_S)
+        address = f"{self.new.address}:{programs.PEER_PORT}"
+        self.about["added"] = self.cluster.change("add", number, address)
+        self.about["node"] = self.new.host
+        self.cluster.nodes.append(self.new)
+
+    def end(self):
+        if self.new is None:
+            return
+        leaver = self.new
+        if self.about["added"] and self.step["leaves"] != "new":
+            older = [node for node in self.cluster.nodes if node is not self.new]
+            leader = self.cluster.leader()
+            leaver = leader if self.step["leaves"] == "leader" and leader in older else older[0]
+        end = time.monotonic() + self.removal_s
+        while not self.cluster.change("remove", leaver.number):
+            if time.monotonic() > end:
+                self.world.note("crash", host=leaver.host, log=["it cannot be removed"])
+                break
+        self.about["removed"] = leaver.host
+        self.cluster.nodes.remove(leaver)
+        leaver.kill()
+
+
 class WorkerKill(Step):
     @classmethod
     def possible(cls, shape):
@@ -431,6 +485,7 @@ STEPS = {
     "clock-restart": (1, ClockRestart),
     "rolling": (2, Rolling),
     "upgrade": (2, Upgrade),
+    "member": (1, Member),
     "worker-kill": (1, WorkerKill),
     "worker-pause": (1, WorkerPause),
 }
@@ -486,12 +541,12 @@ class Nemesis:
 
     def heal(self):
         """End everything that still goes on, whatever the schedule says."""
-        for _, step in self.active:
-            self.finish(step)
-        self.active = []
-        self.left = []
         self.world.network.heal()
         for process in [*self.world.cluster.nodes, self.world.cluster.worker]:
             if process is not None:
                 process.resume()
                 process.start()
+        for _, step in self.active:
+            self.finish(step)
+        self.active = []
+        self.left = []

@@ -34,7 +34,7 @@ NUMBERS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible
 
 class World:
     """options: nodes, bin, old_bin, seed, worker (whether), disk ("memory", "real"), clocks (whether they
-    can be set), broker_options. `folder` is for data, `out` for histories and diagnostics."""
+    can be set), spares (hosts for nodes that join, from n4 on), broker_options. `folder` is for data, `out` for histories and diagnostics."""
 
     def __init__(self, options, folder, out):
         self.options = options
@@ -62,6 +62,7 @@ class World:
     def start(self, queues, tasks):
         """queues: names of workload.QUEUES; tasks: {client's host: its tasks}"""
         hosts = {f"n{number}": number for number in range(1, self.options.nodes + 1)}
+        hosts |= {f"n{number}": number for number in range(4, 4 + self.options.spares)}
         hosts |= CLIENT_HOSTS | (WORKER_HOST if self.options.worker else {})
         self.queues = list(queues)
         self.network = net.Network(hosts, self.options.seed)

@@ -33,6 +33,7 @@ struct lambda_call *call_new(struct api *api, struct http_request *request)
     uuid_random(id);
     uuid_text(id, call->request_id);
     call->api = api;
+    api_hold(api);
     call->request = request;
     call->started_ns = clock_monotonic_ns();
     call->references = 1;
@@ -63,7 +64,9 @@ void call_unref(struct lambda_call *call)
     package_input_free(&call->package);
     buffer_free(&call->commit.commands);
     arena_free(&call->arena);
+    struct api *api = call->api;
     free(call);
+    api_release(api);
 }
 
 void call_left(struct lambda_call *call)

@@ -24,6 +24,7 @@ struct sqs_call *sqs_call_new(struct api *api, const struct sqs_carrier *carrier
     struct sqs_call *call = calloc(1, sizeof *call);
     ASSERT(call != NULL);
     call->api = api;
+    api_hold(api);
     call->shard = api_shard(api);
     call->carrier = carrier;
     call->carried = carried;
@@ -32,12 +33,14 @@ struct sqs_call *sqs_call_new(struct api *api, const struct sqs_carrier *carrier
     return call;
 }
 
-static void call_free(struct sqs_call *call)
+void sqs_call_free(struct sqs_call *call)
 {
+    struct api *api = call->api;
     if (call->carrier->freed != NULL)
         call->carrier->freed(call);
     arena_free(&call->arena);
     free(call);
+    api_release(api);
 }
 
 void sqs_call_abandon(struct sqs_call *call)
@@ -53,7 +56,7 @@ void sqs_reply(struct sqs_call *call, const void *result)
         api_count(call->api, "sqs", call->action_name, NULL, call->started_ns);
         call->carrier->reply(call, result);
     }
-    call_free(call);
+    sqs_call_free(call);
 }
 
 void sqs_fail(struct sqs_call *call, struct sqs_error error)
@@ -64,7 +67,7 @@ void sqs_fail(struct sqs_call *call, struct sqs_error error)
                   call->started_ns);
         call->carrier->fail(call, &error);
     }
-    call_free(call);
+    sqs_call_free(call);
 }
 
 void sqs_fail_status(struct sqs_call *call, enum status status)
@@ -120,7 +123,7 @@ static void on_proposal_done(struct shard_call *proposal, enum status status,
     if (status != STATUS_OK) {
         sqs_fail_status(call, status);
     } else if (call->gone) {
-        call_free(call);
+        sqs_call_free(call);
     } else {
         ASSERT(count == proposal->count);
         call->on_results(call, results, count);

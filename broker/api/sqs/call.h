@@ -67,11 +67,12 @@ struct sqs_call {
 /* What a carrier does with a call, in this order. sqs_call_new: one from this client.
  * sqs_call_begin: it is for `action`; false if this node cannot serve it now, and it was answered.
  * sqs_call_run: `input` is filled in; check that nothing is missing, and hand it to its handler.
- * sqs_call_abandon: the client has gone before it was answered. */
+ * sqs_call_abandon: the client has gone before it was answered. sqs_call_free: it has ended. */
 struct sqs_call *sqs_call_new(struct api *api, const struct sqs_carrier *carrier, void *carried);
 MUST_CHECK bool sqs_call_begin(struct sqs_call *call, enum sqs_action action);
 void sqs_call_run(struct sqs_call *call);
 void sqs_call_abandon(struct sqs_call *call);
+void sqs_call_free(struct sqs_call *call);
 
 /* sqs_end_waiting: the node is stopping: answer all long polls now, empty. */
 void sqs_end_waiting(struct api *api);

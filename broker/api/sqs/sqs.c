@@ -242,8 +242,7 @@ static void answer_bare_get(struct sqs_call *call)
     http_respond(call->request, 404, headers, ARRAY_COUNT(headers), &body);
     buffer_free(&body);
     call->request = NULL;
-    arena_free(&call->arena);
-    free(call);
+    sqs_call_free(call);
 }
 
 static void handle_query(struct sqs_call *call)
