@@ -127,6 +127,8 @@ static struct catch_up *resume(struct shard *shard, enum status status)
         return NULL;
     }
     if (status != STATUS_OK) {
+        if (c->step == CATCH_COMMITTING)
+            c->step = CATCH_BODIES; /* it came to nothing: to be aborted, as before */
         give_up(shard, status_text(status));
         return NULL;
     }

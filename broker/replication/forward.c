@@ -12,6 +12,8 @@
  *
  * R2  The leader takes a number once in a term, although the origin sends it again with each new
  *     connection: the last TAKEN_WINDOW numbers of each process are remembered.
+ * R3  Also when it refused it: the origin may have told its caller so by then. (Should that word be
+ *     lost with the connection, the call ends at its deadline.)
  *
  * Questions for the commit index (shard_sync) travel the same way and are simply asked again. */
 #include "broker/replication/internal.h"
@@ -228,22 +230,12 @@ static bool take(struct shard *shard, struct link *link, uint64_t boot, uint64_t
     return fresh;
 }
 
-/* untake: it was refused, and may be sent again. */
-static void untake(struct shard *shard, struct link *link, const struct shard_origin *origin)
-{
-    struct taken *t = link->taken;
-    if (t != NULL && t->boot == origin->boot && t->term == shard->raft.current_term &&
-        origin->seq + TAKEN_WINDOW > t->highest)
-        t->bits[origin->seq % TAKEN_WINDOW / 64] &= ~(UINT64_C(1) << origin->seq % 64);
-}
-
 static void refuse(struct shard *shard, const struct shard_origin *origin, enum status status)
 {
     struct link *link = links_find(shard, origin->node_id);
     struct wire_verdict verdict = {origin->seq, (uint32_t)status, 0};
     if (link == NULL)
         return;
-    untake(shard, link, origin);
     if (link->refused.length == 0) {
         struct wire wire = {
             .type = WIRE_REFUSED, .term = shard->raft.current_term, .a = origin->boot};

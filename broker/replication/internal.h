@@ -171,6 +171,7 @@ struct forward {
 /* time.c */
 struct cluster_time {
     bool known;
+    uint64_t term;        /* whose leader's clock it is */
     int64_t offset_ms;    /* cluster time less steady time */
     uint64_t moved_at_ms; /* steady */
 };
@@ -268,6 +269,8 @@ void snapshots_note_entry(struct shard *shard, const struct raft_buffer *payload
 void snapshots_note_replayed(struct shard *shard, size_t length);
 /* snapshots_installed: the state is another one now: that of a received snapshot. */
 void snapshots_installed(struct shard *shard, uint64_t index, uint64_t bodies);
+/* snapshots_make: the one that a member that lags wants, if it is possible now. */
+void snapshots_make(struct shard *shard);
 /* snapshots_hot: append a body to `out` if its entry is in memory. */
 bool snapshots_hot(const struct shard *shard, struct body_ref ref, struct buffer *out);
 /* snapshots_pace_ms: so long the next entry should wait; snapshots_full: no more sends. */
@@ -424,8 +427,11 @@ void give_tick(struct shard *shard, uint64_t now_ms);
 void give_close(struct shard *shard);
 
 /* ---- time.c ---- */
-/* time_heard: the leader's clock showed this. time_lead: this node's counts from now on. */
-void time_heard(struct shard *shard, uint64_t now_ms);
+/* time_heard: the clock of this term's leader showed this. time_told: another node's idea of it, 0
+ * = none. time_known_ms: this node's. time_lead: this node's counts from now on. */
+void time_heard(struct shard *shard, uint64_t term, uint64_t now_ms);
+void time_told(struct shard *shard, uint64_t now_ms);
+uint64_t time_known_ms(const struct shard *shard);
 void time_lead(struct shard *shard);
 uint64_t time_now_ms(struct shard *shard);
 

@@ -215,6 +215,35 @@ static void on_put(struct log_snapshot_put *put, enum status status)
         disk->snapshot_ended(disk->data, status);
 }
 
+static void on_own_put(struct log_snapshot_put *put, enum status status)
+{
+    struct raft_disk *disk = CONTAINER_OF(put, struct raft_disk, put);
+    disk->putting = false;
+    if (status == STATUS_OK)
+        raft_disk_note_snapshot(disk, &put->snapshot);
+    buffer_free(&put->snapshot.config);
+    disk->snapshot_ended(disk->data, status);
+}
+
+static void put(struct raft_disk *disk, uint64_t index, uint64_t term, uint64_t config_index,
+                log_snapshot_put_cb done)
+{
+    ASSERT(!disk->putting);
+    disk->putting = true;
+    disk->put =
+        (struct log_snapshot_put){.make = disk->make_state, .make_data = disk->data, .done = done};
+    disk->put.snapshot.index = index;
+    disk->put.snapshot.term = term;
+    disk->put.snapshot.config_index = config_index;
+    buffer_add_slice(&disk->put.snapshot.config, disk->snapshot_members(disk->data));
+    log_snapshot_put(disk->log, &disk->put);
+}
+
+void raft_disk_put(struct raft_disk *disk, uint64_t index, uint64_t term, uint64_t config_index)
+{
+    put(disk, index, term, config_index, on_own_put);
+}
+
 static int io_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *req,
                            const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb)
 {
@@ -223,18 +252,10 @@ static int io_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io
         cb(req, 0);
         return 0;
     }
-    ASSERT(!disk->putting);
-    disk->putting = true;
-    disk->put = (struct log_snapshot_put){
-        .make = disk->make_state, .make_data = disk->data, .done = on_put};
-    disk->put.snapshot.index = snapshot->index;
-    disk->put.snapshot.term = snapshot->term;
-    disk->put.snapshot.config_index = snapshot->configuration_index;
-    buffer_add_slice(&disk->put.snapshot.config, disk->snapshot_members(disk->data));
     disk->trailing = trailing;
     disk->put_request = req;
     disk->put_cb = cb;
-    log_snapshot_put(disk->log, &disk->put);
+    put(disk, snapshot->index, snapshot->term, snapshot->configuration_index, on_put);
     return 0;
 }
 

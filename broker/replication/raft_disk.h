@@ -61,6 +61,10 @@ void raft_disk_init(struct raft_disk *disk, uv_loop_t *loop, struct log *log);
 void raft_disk_note_snapshot(struct raft_disk *disk, const struct log_snapshot *stored);
 struct raft_snapshot *raft_disk_token(const struct log_snapshot *stored);
 
+/* raft_disk_put: store a snapshot of the state as it is now, past the library, which does not hear
+ * of it; snapshot_ended is told. */
+void raft_disk_put(struct raft_disk *disk, uint64_t index, uint64_t term, uint64_t config_index);
+
 /* raft_load: struct raft_io.load. */
 int raft_load(struct raft_io *io, raft_term *term, raft_id *voted_for,
               struct raft_snapshot **snapshot, raft_index *start_index,

@@ -190,11 +190,13 @@ static void vote_encode(struct wire *wire, const struct raft_request_vote *vote)
     wire->c = vote->last_log_term;
 }
 
-static void voted_encode(struct wire *wire, const struct raft_request_vote_result *voted)
+static void voted_encode(const struct shard *shard, struct wire *wire,
+                         const struct raft_request_vote_result *voted)
 {
     unsigned flags = (voted->vote_granted ? WIRE_GRANTED : 0) |
                      (voted->pre_vote == raft_tribool_true ? WIRE_PRE_VOTE : 0);
     *wire = (struct wire){.type = WIRE_VOTED, .flags = (uint16_t)flags, .term = voted->term};
+    wire->d = time_known_ms(shard);
 }
 
 static void result_encode(const struct shard *shard, struct wire *wire,
@@ -217,7 +219,7 @@ static bool encode(const struct shard *shard, const struct raft_message *message
         vote_encode(wire, &message->request_vote);
         return true;
     case RAFT_IO_REQUEST_VOTE_RESULT:
-        voted_encode(wire, &message->request_vote_result);
+        voted_encode(shard, wire, &message->request_vote_result);
         return true;
     case RAFT_IO_INSTALL_SNAPSHOT:
         offer_encode(wire, &message->install_snapshot);
@@ -340,7 +342,7 @@ static void receive_append(struct shard *shard, const struct wire *wire,
                                      .n_entries = wire->count};
     if (wire->term >= shard->raft.current_term) {
         skip_known(&shard->raft, &message->append_entries);
-        time_heard(shard, wire->d);
+        time_heard(shard, wire->term, wire->d);
     }
     if (guard_receive(shard, message) || message->append_entries.entries == NULL)
         return;
@@ -377,6 +379,7 @@ void raft_net_receive(struct shard *shard, struct link *link, const struct wire 
         receive_vote(wire, &message);
         break;
     case WIRE_VOTED:
+        time_told(shard, wire->d);
         message.type = RAFT_IO_REQUEST_VOTE_RESULT;
         message.request_vote_result =
             (struct raft_request_vote_result){wire->term, (wire->flags & WIRE_GRANTED) != 0,

@@ -376,8 +376,7 @@ static void look_around(struct shard *shard)
     forward_overtaken(shard, shard->forward.applied_term);
     members_settle(shard);
     forward_check_syncs(shard);
-    if (shard->snapshots.wanted && !shard->snapshots.making)
-        propose_tick(shard); /* it is begun behind an entry */
+    snapshots_make(shard);
 }
 
 static void flush(struct shard *shard)

@@ -59,8 +59,6 @@ static struct unstored due(const struct shard *shard)
 static bool is_due(const struct shard *shard)
 {
     const struct snapshots *s = &shard->snapshots;
-    if (s->wanted)
-        return true;
     struct unstored limit = due(shard);
     if (s->failed.log_bytes > 0) { /* again, but not at once */
         limit.log_bytes = s->failed.log_bytes + limit.log_bytes / RETRY_SHARE;
@@ -163,8 +161,11 @@ static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
 {
     struct shard *shard = fsm->data;
     struct snapshots *s = &shard->snapshots;
+    /* Others may have committed what is not on this disk yet: a snapshot must not be ahead of the
+     * log that it belongs to. Asked again after the next entry. */
+    if (s->making || log_durable_index(shard->log) < raft_last_applied(&shard->raft))
+        return RAFT_BUSY;
     raft_set_snapshot_threshold(&shard->raft, UINT32_MAX);
-    s->wanted = false;
     *bufs = raft_calloc(1, sizeof **bufs);
     ASSERT(*bufs != NULL);
     **bufs = (struct raft_buffer){raft_calloc(1, TOKEN_BYTES), TOKEN_BYTES};
@@ -235,6 +236,28 @@ static void on_wanted(void *data)
     struct shard *shard = data;
     shard->snapshots.wanted = true;
     shard_wake(shard);
+}
+
+/* snapshots_make: the library takes one only behind an entry that is applied, and without the
+ * member that wants it there may be no majority to commit any: so this one is made past the
+ * library. */
+void snapshots_make(struct shard *shard)
+{
+    struct snapshots *s = &shard->snapshots;
+    uint64_t index = raft_last_applied(&shard->raft);
+    if (!s->wanted || s->making || shard->catch_up != NULL ||
+        log_durable_index(shard->log) < index || guard_term(&shard->raft, index) == 0)
+        return;
+    if (index <= log_snapshot_index(shard->log)) {
+        s->wanted = false;
+        return;
+    }
+    s->wanted = false;
+    buffer_reserve(&s->scratch, SCRATCH_BYTES);
+    s->covered = s->held;
+    s->making = true;
+    raft_disk_put(&shard->disk, index, guard_term(&shard->raft, index),
+                  shard->raft.configuration_index);
 }
 
 static void on_ended(void *data, enum status status)

@@ -4,13 +4,14 @@
  *     cluster time = steady time of this machine + offset
  *
  * A follower learns the offset from what the leader says its clock shows; a message takes its time,
- * so what is learnt is at most the true offset, and the largest one heard is the best. When it
- * leads, it goes on with that. Each leader moves the offset towards its own wall clock, by SLEW at
- * most: a wall clock that is wrong by minutes makes time run a little fast or slow, and never jump.
+ * so what is learnt is at most the true offset, and the largest one heard in a term is the best.
+ * When it leads, it goes on with that. Each leader moves the offset towards its own wall clock, by
+ * SLEW at most: a wall clock that is wrong by minutes makes time run a little fast or slow, and
+ * never jump. A node that knows nothing yet takes the word of those who vote for it.
  *
  * R6  Time never runs faster than real time by more than the slew, whoever leads
- * (docs/replication.md). Where nothing was heard (all nodes were down) the wall clock is where time
- * begins, unless the log has seen a later one. */
+ *     (docs/replication.md). Where nothing was heard (all nodes were down) the wall clock is where
+ *     time begins, unless the log has seen a later one. */
 #include "broker/replication/internal.h"
 #include "proto/base/clock.h"
 
@@ -19,13 +20,17 @@
     1000u /* an offset that was heard may be too large by what the leader slewed                   \
            */
 
-void time_heard(struct shard *shard, uint64_t now_ms)
+void time_heard(struct shard *shard, uint64_t term, uint64_t now_ms)
 {
     struct cluster_time *t = &shard->time;
     uint64_t steady_ms = clock_steady_ms();
     int64_t heard = (int64_t)(now_ms - steady_ms);
     if (shard_leading(shard))
         return;
+    if (term > t->term) { /* another leader's clock: an earlier one may have been ahead of it */
+        t->term = term;
+        t->known = false;
+    }
     if (t->known)
         t->offset_ms -= (int64_t)((steady_ms - t->moved_at_ms) / DECAY_PER_MS);
     if (!t->known || heard > t->offset_ms)
@@ -33,6 +38,21 @@ void time_heard(struct shard *shard, uint64_t now_ms)
     if (!t->known || steady_ms - t->moved_at_ms >= DECAY_PER_MS)
         t->moved_at_ms = steady_ms;
     t->known = true;
+}
+
+void time_told(struct shard *shard, uint64_t now_ms)
+{
+    struct cluster_time *t = &shard->time;
+    if (now_ms == 0 || t->known)
+        return;
+    t->known = true;
+    t->moved_at_ms = clock_steady_ms();
+    t->offset_ms = (int64_t)(now_ms - t->moved_at_ms);
+}
+
+uint64_t time_known_ms(const struct shard *shard)
+{
+    return shard->time.known ? clock_steady_ms() + (uint64_t)shard->time.offset_ms : 0;
 }
 
 void time_lead(struct shard *shard)
