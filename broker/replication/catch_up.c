@@ -175,8 +175,7 @@ static void tell_library(struct shard *shard, const struct log_snapshot *stored,
                                                               .data = token->bufs[0]};
     raft_free(token->bufs);
     raft_free(token);
-    shard->guard.verified_term = raft->current_term;
-    shard->guard.verified_index = stored->index; /* committed, so in every leader's log */
+    guard_verified(shard, raft->current_term, stored->index); /* as committed, in every log */
     shard->disk.recv(&shard->disk.io, &message);
     ASSERT(raft->last_applied == stored->index);
     raft->configuration_uncommitted_index = 0; /* G12 */
@@ -450,6 +449,7 @@ static void answer_offer(struct shard *shard, struct link *link, const struct wi
                                                               .conf = token->configuration,
                                                               .conf_index = wire->c,
                                                               .data = token->bufs[0]};
+    guard_verified(shard, wire->term, wire->a);
     if (!guard_receive(shard, &message)) {
         raft_configuration_close(&token->configuration);
         raft_free(token->bufs[0].base);

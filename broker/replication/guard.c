@@ -187,16 +187,21 @@ static bool matches(const struct raft *raft, const struct raft_append_entries *a
            guard_term(raft, append->prev_log_index) == append->prev_log_term;
 }
 
-static void note_verified(struct shard *shard, const struct raft_append_entries *append)
+void guard_verified(struct shard *shard, uint64_t term, uint64_t index)
 {
     struct guard *g = &shard->guard;
-    uint64_t last = append->prev_log_index + append->n_entries;
-    if (g->verified_term != append->term) {
-        g->verified_term = append->term;
+    if (g->verified_term != term) {
+        g->verified_term = term;
         g->verified_index = 0;
     }
-    if (matches(&shard->raft, append) && last > g->verified_index)
-        g->verified_index = last;
+    if (index > g->verified_index)
+        g->verified_index = index;
+}
+
+static void note_verified(struct shard *shard, const struct raft_append_entries *append)
+{
+    uint64_t last = append->prev_log_index + append->n_entries;
+    guard_verified(shard, append->term, matches(&shard->raft, append) ? last : 0);
 }
 
 uint64_t guard_acknowledged(const struct shard *shard, uint64_t last_index)

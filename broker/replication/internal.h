@@ -361,6 +361,8 @@ bool guard_receive(struct shard *shard, struct raft_message *message);
 /* guard_appended: tell the library that entries are on disk. */
 void guard_appended(struct shard *shard, struct raft_io_append *request, raft_io_append_cb cb,
                     int status, uint64_t first_index, const struct raft_entry *entries, unsigned n);
+/* guard_verified: up to here this log is that of the leader of `term`. */
+void guard_verified(struct shard *shard, uint64_t term, uint64_t index);
 /* guard_acknowledged: what a follower may say it has, of what the library wants it to say. */
 uint64_t guard_acknowledged(const struct shard *shard, uint64_t last_index);
 void guard_tick(struct shard *shard);
