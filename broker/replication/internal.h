@@ -116,11 +116,13 @@ struct link {
     struct outgoing *handed; /* given to the network */
     /* As leader, in `term`: what it was sent. */
     uint64_t term;
-    uint64_t sent_index;       /* the last entry it was sent */
-    uint64_t sent_term;        /* of that entry */
-    uint64_t sent_commit;      /* that it was told */
-    uint64_t next_index;       /* a message was clipped: what comes next; 0 = nothing to mend */
-    bool disk_low;             /* it said so */
+    uint64_t sent_index;  /* the last entry it was sent */
+    uint64_t sent_term;   /* of that entry */
+    uint64_t sent_commit; /* that it was told */
+    uint64_t next_index;  /* a message was clipped: what comes next; 0 = nothing to mend */
+    bool disk_low;        /* it said so */
+    bool wall_known;      /* its wall clock less this node's steady one, when it voted last */
+    int64_t wall_offset_ms;
     struct taken *taken;       /* calls */
     struct buffer refused;     /* verdicts to be sent at the end of the turn */
     struct buffer waits_ended; /* likewise */

@@ -10,10 +10,12 @@
  * never jump. A node that knows nothing yet takes the word of those who vote for it.
  *
  * R6  Time never runs faster than real time by more than the slew, whoever leads
- *     (docs/replication.md). Where nothing was heard (all nodes were down) the wall clock is where
- *     time begins, unless the log has seen a later one. */
+ *     (docs/replication.md). Where nothing was heard (all nodes were down) the middle one of the
+ * wall clocks is where time begins, unless the log has seen a later one. */
 #include "broker/replication/internal.h"
 #include "proto/base/clock.h"
+
+#include <stdlib.h>
 
 #define SLEW_PER_MS 2000u /* one millisecond in so many: 500 ppm */
 #define DECAY_PER_MS                                                                               \
@@ -50,9 +52,31 @@ void time_told(struct shard *shard, uint64_t now_ms)
     t->offset_ms = (int64_t)(now_ms - t->moved_at_ms);
 }
 
+static int ascending(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a;
+    int64_t y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
 uint64_t time_known_ms(const struct shard *shard)
 {
     return shard->time.known ? clock_steady_ms() + (uint64_t)shard->time.offset_ms : 0;
+}
+
+/* wall_offset: of the clocks of this node and of those that voted, the middle one, or the slower of
+ * two: one that is wrong decides nothing, and nothing expires early. */
+static int64_t wall_offset(const struct shard *shard, uint64_t steady_ms)
+{
+    int64_t offsets[SHARD_MEMBERS_MAX + 1];
+    size_t count = 0;
+    offsets[count++] = (int64_t)(clock_now_ms() - steady_ms);
+    for (size_t i = 0; i < shard->links.count; i++) {
+        if (shard->links.list[i]->wall_known)
+            offsets[count++] = shard->links.list[i]->wall_offset_ms;
+    }
+    qsort(offsets, count, sizeof offsets[0], ascending);
+    return offsets[(count - 1) / 2];
 }
 
 void time_lead(struct shard *shard)
@@ -60,7 +84,7 @@ void time_lead(struct shard *shard)
     struct cluster_time *t = &shard->time;
     uint64_t steady_ms = clock_steady_ms();
     uint64_t core_ms = core_now_ms(shard->core);
-    uint64_t wall_ms = clock_now_ms();
+    uint64_t wall_ms = steady_ms + (uint64_t)wall_offset(shard, steady_ms);
     if (!t->known)
         t->offset_ms = (int64_t)((wall_ms > core_ms ? wall_ms : core_ms) - steady_ms);
     t->known = true;
