@@ -1,0 +1,262 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""`millrace backup`, `millrace restore` and `millrace cluster recover` with real brokers.
+
+What was confirmed before a backup began is in it, once, in order and with its body; a backup that is
+damaged or was not finished is refused by name and leaves nothing behind; a broker that lost the
+others goes on alone, and they cannot come back on their old data.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/cluster"))
+import cluster as clusters  # noqa: E402
+
+BIN = pathlib.Path(clusters.BIN)
+MESSAGES = 300
+GROUPS = 5
+LARGE_BYTES = 200_000
+
+
+def millrace(*arguments):
+    return subprocess.run(
+        [BIN / "millrace", *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+
+
+class Load:
+    """Sends to one queue until it is stopped; what was confirmed, in order."""
+
+    def __init__(self, cluster, url):
+        self.confirmed = []
+        self.ending = False
+        self.thread = threading.Thread(target=self.run, args=(cluster, url))
+        self.thread.start()
+
+    def run(self, cluster, url):
+        number = 0
+        while not self.ending:
+            number += 1
+            body = f"load-{number}"
+            status, _ = cluster.sqs(1 + number % 3, "SendMessage", QueueUrl=url, MessageBody=body)
+            if status == 200:
+                self.confirmed.append(body)
+
+    def stop(self):
+        self.ending = True
+        self.thread.join()
+
+
+class BackupTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="millrace-backup-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def cluster(self, nodes):
+        cluster = clusters.Cluster(nodes)
+        self.addCleanup(cluster.close)
+        cluster.up()
+        return cluster
+
+    def call(self, cluster, node, action, **members):
+        status, reply = cluster.sqs(node, action, **members)
+        self.assertEqual(status, 200, f"{action}: {reply}{cluster.logs()}")
+        return reply
+
+    def queue(self, cluster, name, **attributes):
+        self.call(cluster, 1, "CreateQueue", QueueName=name, Attributes=attributes)
+        return cluster.queue_url(name)
+
+    def drain(self, cluster, node, url, count, seconds=20):
+        """Bodies in the order in which they came; each is deleted."""
+        bodies = []
+        end = time.monotonic() + seconds
+        while len(bodies) < count and time.monotonic() < end:
+            reply = self.call(cluster, node, "ReceiveMessage", QueueUrl=url, MaxNumberOfMessages=10,
+                              WaitTimeSeconds=1)
+            for message in reply.get("Messages", []):
+                bodies.append(message["Body"])
+                self.call(cluster, node, "DeleteMessage", QueueUrl=url,
+                          ReceiptHandle=message["ReceiptHandle"])
+        rest = self.call(cluster, node, "ReceiveMessage", QueueUrl=url, MaxNumberOfMessages=10)
+        return bodies + [message["Body"] for message in rest.get("Messages", [])]
+
+    def send_all(self, cluster):
+        urls = {
+            "plain": self.queue(cluster, "plain"),
+            "order.fifo": self.queue(cluster, "order.fifo", FifoQueue="true"),
+            "later": self.queue(cluster, "later"),
+            "flight": self.queue(cluster, "flight", VisibilityTimeout="6"),
+            "load": self.queue(cluster, "load"),
+        }
+        for number in range(MESSAGES):
+            body = f"plain-{number}-" + "x" * (LARGE_BYTES if number % 25 == 0 else 10)
+            self.call(cluster, 1 + number % 3, "SendMessage", QueueUrl=urls["plain"],
+                      MessageBody=body)
+            self.call(cluster, 1, "SendMessage", QueueUrl=urls["order.fifo"],
+                      MessageBody=f"{number % GROUPS}:{number}",
+                      MessageGroupId=str(number % GROUPS), MessageDeduplicationId=str(number))
+        for number in range(5):
+            self.call(cluster, 2, "SendMessage", QueueUrl=urls["later"], MessageBody=f"l{number}",
+                      DelaySeconds=4)
+            self.call(cluster, 3, "SendMessage", QueueUrl=urls["flight"], MessageBody=f"f{number}")
+        return urls
+
+    def backup(self, cluster, name, node=1):
+        target = self.folder / name
+        endpoint = cluster.about["endpoints"][node - 1]
+        done = millrace("backup", "--endpoint", endpoint, target)
+        self.assertEqual(done.returncode, 0, done.stderr + cluster.logs())
+        return target
+
+    def restored(self, backup, node_id=11):
+        """A cluster of one broker on what `millrace restore` makes of the backup."""
+        cluster = clusters.Cluster(1)
+        self.addCleanup(cluster.close)
+        folder = pathlib.Path(cluster.dir) / f"broker-{node_id}"
+        folder.mkdir()
+        peer = f"127.0.0.1:{cluster.port + 2}"
+        done = millrace("restore", "--data-dir", folder / "data", "--node-id", node_id, "--peer",
+                        peer, backup)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        command = [BIN / "millrace-broker", "--node-id", node_id, "--data-dir", folder / "data",
+                   "--http", f"127.0.0.1:{cluster.port}", "--rpc", f"127.0.0.1:{cluster.port + 1}",
+                   "--peer", peer]
+        (folder / "command").write_text("".join(f"{word}\n" for word in command))
+        cluster.up()
+        return cluster
+
+    def test_a_restored_cluster_has_what_was_confirmed(self):
+        cluster = self.cluster(3)
+        urls = self.send_all(cluster)
+        taken = self.call(cluster, 2, "ReceiveMessage", QueueUrl=urls["flight"],
+                          MaxNumberOfMessages=10, WaitTimeSeconds=2)["Messages"]
+        key = millrace("key", "create", "--endpoint", cluster.about["endpoints"][0], "--json",
+                       "ops")
+        self.assertEqual(key.returncode, 0, key.stderr)
+        load = Load(cluster, urls["load"])
+        try:
+            clusters.wait_for("some load", lambda: len(load.confirmed) > 20)
+            before = list(load.confirmed)
+            backup = self.backup(cluster, "copy", node=2)
+        finally:
+            load.stop()
+        self.assertGreater(len(load.confirmed), len(before))
+        cluster.script("down")
+
+        again = self.restored(backup)
+        plain = self.drain(again, 1, urls["plain"], MESSAGES)
+        self.assertEqual(sorted(plain), sorted(
+            f"plain-{number}-" + "x" * (LARGE_BYTES if number % 25 == 0 else 10)
+            for number in range(MESSAGES)))
+        ordered = self.drain(again, 1, urls["order.fifo"], MESSAGES)
+        self.assertEqual(len(ordered), MESSAGES)
+        for group in range(GROUPS):
+            numbers = [int(body.split(":")[1]) for body in ordered if body.startswith(f"{group}:")]
+            self.assertEqual(numbers, list(range(group, MESSAGES, GROUPS)))
+        # A receipt handle of the old cluster is one of the new.
+        self.call(again, 1, "DeleteMessage", QueueUrl=urls["flight"],
+                  ReceiptHandle=taken[0]["ReceiptHandle"])
+        flight = self.drain(again, 1, urls["flight"], 5 - 1)
+        self.assertEqual(sorted(flight + [taken[0]["Body"]]), [f"f{n}" for n in range(5)])
+        self.assertEqual(sorted(self.drain(again, 1, urls["later"], 5)),
+                         [f"l{n}" for n in range(5)])
+        loaded = self.drain(again, 1, urls["load"], len(before))
+        while (more := self.drain(again, 1, urls["load"], 10, seconds=2)):
+            loaded += more
+        self.assertEqual(set(before) - set(loaded), set(), "confirmed before the backup, and lost")
+        self.assertEqual(set(loaded) - set(load.confirmed) - {loaded[-1]}, set())
+        self.assertEqual(len(loaded), len(set(loaded)))
+        keys = millrace("key", "list", "--endpoint", again.about["endpoints"][0], "--json")
+        self.assertIn(json.loads(key.stdout)["AccessKeyId"], keys.stdout)
+
+    def test_bad_backups_are_refused_by_name(self):
+        cluster = self.cluster(1)
+        url = self.queue(cluster, "plain")
+        for number in range(20):
+            self.call(cluster, 1, "SendMessage", QueueUrl=url, MessageBody=f"m{number}")
+        backup = self.backup(cluster, "good")
+        again = millrace("backup", "--endpoint", cluster.about["endpoints"][0], backup)
+        self.assertEqual(again.returncode, 1)
+        self.assertIn("is not an empty folder", again.stderr)
+        manifest = json.loads((backup / "manifest.json").read_text())
+        names = [file["Name"] for file in manifest["Files"]]
+        self.assertTrue(names)
+        for name in [*names, "manifest.json"]:
+            copy = self.folder / "bad"
+            shutil.copytree(backup, copy)
+            with open(copy / name, "r+b") as file:
+                file.seek(os.path.getsize(copy / name) // 2)
+                byte = file.read(1)
+                file.seek(-1, os.SEEK_CUR)
+                file.write(bytes([byte[0] ^ 1]))
+            self.refused(copy, name)
+            shutil.rmtree(copy)
+        (backup / names[-1]).rename(self.folder / "kept")
+        self.refused(backup, names[-1])
+        (self.folder / "kept").rename(backup / names[-1])
+        (backup / "manifest.json").rename(backup / "manifest.json.new")
+        self.refused(backup, "not finished")
+
+    def refused(self, backup, words):
+        target = self.folder / "target"
+        done = millrace("restore", "--data-dir", target, "--node-id", 5, "--peer", "127.0.0.1:1",
+                        backup)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn(str(words), done.stderr)
+        self.assertFalse(target.exists(), "a refused backup left something behind")
+
+    def test_one_of_three_goes_on_alone(self):
+        cluster = self.cluster(3)
+        url = self.queue(cluster, "plain")
+        for number in range(50):
+            self.call(cluster, 1 + number % 3, "SendMessage", QueueUrl=url, MessageBody=f"m{number}")
+        data = pathlib.Path(cluster.dir) / "broker-1/data"
+        running = millrace("cluster", "recover", "--data-dir", data, "--yes")
+        self.assertNotEqual(running.returncode, 0)
+        self.assertIn("stop it first", running.stderr)
+        applied = cluster.get(1, "/admin/cluster")[1]["LastIndex"]
+        clusters.wait_for("node 1 to have it all", lambda: cluster.get(1, "/admin/cluster")[1]
+                          ["AppliedIndex"] >= applied)
+        cluster.script("down")
+        shutil.rmtree(os.path.join(cluster.dir, "broker-3"))
+
+        told = millrace("cluster", "recover", "--data-dir", data)
+        self.assertNotEqual(told.returncode, 0)
+        self.assertIn("WHAT MAY BE LOST", told.stdout)
+        self.assertIn("--yes", told.stderr)
+        done = millrace("cluster", "recover", "--data-dir", data, "--yes")
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+        old = pathlib.Path(cluster.dir) / "broker-2"
+        old.rename(pathlib.Path(cluster.dir) / "aside")
+        cluster.up()
+        self.call(cluster, 1, "SendMessage", QueueUrl=url, MessageBody="after")
+        # One of the old members comes back on its data: it is refused, and changes nothing.
+        (pathlib.Path(cluster.dir) / "aside").rename(old)
+        cluster.script("restart", "2")
+        clusters.wait_for("node 2 to be refused",
+                          lambda: "refused" in (old / "log").read_text().rpartition("listening")[2])
+        self.assertEqual(cluster.get(2, "/health/ready")[0], 503)
+        members = cluster.get(1, "/admin/cluster")[1]["Members"]
+        self.assertEqual([member["NodeId"] for member in members], [1])
+        self.assertEqual(sorted(self.drain(cluster, 1, url, 51)),
+                         sorted([f"m{n}" for n in range(50)] + ["after"]))
+
+
+if __name__ == "__main__":
+    unittest.main()
