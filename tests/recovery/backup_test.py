@@ -17,6 +17,8 @@ import tempfile
 import threading
 import time
 import unittest
+import urllib.error
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/cluster"))
@@ -241,6 +243,39 @@ class BackupTest(unittest.TestCase):
         (self.folder / "kept").rename(backup / names[-1])
         (backup / "manifest.json").rename(backup / "manifest.json.new")
         self.refused(backup, "not finished")
+
+    def admin(self, cluster, node, method, path):
+        request = urllib.request.Request(cluster.about["endpoints"][node - 1] + path, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=15) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def test_only_the_leader_gives_one_and_one_at_a_time(self):
+        cluster = self.cluster(2)
+        leader = clusters.wait_for("a leader", lambda: cluster.get(1, "/admin/cluster")[1]["Leader"])
+        other = 3 - leader
+        status, reply = self.admin(cluster, other, "POST", "/admin/backup")
+        self.assertEqual(status, 409)
+        self.assertEqual(json.loads(reply)["LeaderEndpoint"], cluster.about["endpoints"][leader - 1])
+        status, reply = self.admin(cluster, leader, "POST", "/admin/backup")
+        self.assertEqual(status, 201)
+        begun = json.loads(reply)
+        path = f"/admin/backup/{begun['Backup']}"
+        name = begun["Files"][-1]["Name"]
+        self.assertEqual(self.admin(cluster, leader, "POST", "/admin/backup")[0], 409)
+        for bad in ("../meta-1", "segments/../../meta-1", "meta-1", "segments"):
+            self.assertEqual(self.admin(cluster, leader, "GET", f"{path}/{bad}?offset=0")[0], 404)
+        self.assertEqual(self.admin(cluster, leader, "GET", f"{path}/{name}?offset=-1")[0], 400)
+        status, piece = self.admin(cluster, leader, "GET", f"{path}/{name}?offset=0")
+        self.assertEqual((status, piece[:8]), (200, b"MRSEGMT1"))
+        self.assertEqual(len(piece), begun["Files"][-1]["Bytes"])
+        moved = millrace("cluster", "transfer", "--endpoint", cluster.about["endpoints"][0])
+        self.assertEqual(moved.returncode, 0, moved.stderr)
+        self.assertEqual(self.admin(cluster, leader, "GET", f"{path}/{name}?offset=0")[0], 404)
+        links = pathlib.Path(cluster.dir) / f"broker-{leader}/data/shard-0/backup"
+        clusters.wait_for("its links to go", lambda: not links.exists())
 
     def refused(self, backup, words):
         target = self.folder / "target"
