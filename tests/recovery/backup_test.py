@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT / "tests/cluster"))
 import cluster as clusters  # noqa: E402
 
 BIN = pathlib.Path(clusters.BIN)
-MESSAGES = 300
+MESSAGES = 120
 GROUPS = 5
 LARGE_BYTES = 200_000
 
@@ -155,7 +155,7 @@ class BackupTest(unittest.TestCase):
 
     def restored(self, backup, node_id=11):
         """A cluster of one broker on what `millrace restore` makes of the backup."""
-        cluster = clusters.Cluster(1)
+        cluster = clusters.Cluster(1, ports=2)
         self.addCleanup(cluster.close)
         folder = pathlib.Path(cluster.dir) / f"broker-{node_id}"
         folder.mkdir()
@@ -163,12 +163,28 @@ class BackupTest(unittest.TestCase):
         done = millrace("restore", "--data-dir", folder / "data", "--node-id", node_id, "--peer",
                         peer, backup)
         self.assertEqual(done.returncode, 0, done.stderr)
-        command = [BIN / "millrace-broker", "--node-id", node_id, "--data-dir", folder / "data",
-                   "--http", f"127.0.0.1:{cluster.port}", "--rpc", f"127.0.0.1:{cluster.port + 1}",
-                   "--peer", peer]
-        (folder / "command").write_text("".join(f"{word}\n" for word in command))
+        self.command(folder, node_id, cluster.port)
         cluster.up()
         return cluster
+
+    def command(self, folder, node_id, port, *more):
+        """What local-cluster.sh starts."""
+        words = [BIN / "millrace-broker", "--node-id", node_id, "--data-dir", folder / "data",
+                 "--http", f"127.0.0.1:{port}", "--rpc", f"127.0.0.1:{port + 1}",
+                 "--peer", f"127.0.0.1:{port + 2}", *more]
+        folder.mkdir(exist_ok=True)
+        (folder / "command").write_text("".join(f"{word}\n" for word in words))
+
+    def joins(self, cluster, node_id, first):
+        """A broker with an empty directory becomes a member, and gets everything."""
+        self.command(pathlib.Path(cluster.dir) / f"broker-{node_id}", node_id, cluster.port + 10,
+                     "--join", f"{first}=127.0.0.1:{cluster.port + 2}")
+        cluster.script("restart", str(node_id))
+        done = millrace("cluster", "add", node_id, f"127.0.0.1:{cluster.port + 12}", "--endpoint",
+                        cluster.about["endpoints"][0])
+        self.assertEqual(done.returncode, 0, done.stderr)
+        clusters.wait_for("the new member to be ready",
+                          lambda: cluster.get(2, "/health/ready")[0] == 200)
 
     def test_a_restored_cluster_has_what_was_confirmed(self):
         cluster = self.cluster(3)
@@ -190,7 +206,8 @@ class BackupTest(unittest.TestCase):
         cluster.script("down")
 
         again = self.restored(backup)
-        plain = self.drain(again, 1, urls["plain"], MESSAGES)
+        self.joins(again, 12, 11)
+        plain = self.drain(again, 2, urls["plain"], MESSAGES)
         self.assertEqual(sorted(plain), sorted(
             f"plain-{number}-" + "x" * (LARGE_BYTES if number % 25 == 0 else 10)
             for number in range(MESSAGES)))
