@@ -29,6 +29,7 @@ struct backup {
     struct cli *cli;
     const char *dir;
     int dir_fd;
+    bool made_dir;
     json_t *about; /* as the broker began it */
     const char *id;
     uint64_t bytes_all, bytes;
@@ -55,7 +56,8 @@ static bool is_empty(const char *path)
 
 static int open_folder(struct backup *b)
 {
-    if (mkdir(b->dir, 0700) != 0 && errno != EEXIST)
+    b->made_dir = mkdir(b->dir, 0700) == 0;
+    if (!b->made_dir && errno != EEXIST)
         return fail_errno(b, "");
     if (!is_empty(b->dir))
         return cli_error(b->cli, "%s is not an empty folder; give a new one", b->dir);
@@ -64,6 +66,15 @@ static int open_folder(struct backup *b)
         mkdirat(b->dir_fd, "snapshots", 0700) != 0)
         return fail_errno(b, "");
     return 0;
+}
+
+/* It was not even begun: leave nothing. */
+static void close_folder(struct backup *b)
+{
+    unlinkat(b->dir_fd, "segments", AT_REMOVEDIR);
+    unlinkat(b->dir_fd, "snapshots", AT_REMOVEDIR);
+    if (b->made_dir)
+        rmdir(b->dir);
 }
 
 static int sync_folder(struct backup *b, const char *name)
@@ -234,12 +245,14 @@ static int backup_run(struct cli *cli)
     int exit_status = open_folder(&b);
     if (exit_status == 0) {
         follow_leader(cli);
-        if (mr_rest_call(cli->client, "POST", BACKUP_PATH, NULL, &b.about) != STATUS_OK)
+        if (mr_rest_call(cli->client, "POST", BACKUP_PATH, NULL, &b.about) != STATUS_OK) {
             exit_status = cli_fail(cli, "begin a backup");
-        else if ((exit_status = copy_all(&b)) == 0)
+            close_folder(&b);
+        } else if ((exit_status = copy_all(&b)) == 0) {
             exit_status = print_done(&b);
-        if (exit_status != 0)
+        } else {
             cli_error(cli, "%s is no backup: remove it, and try again with an empty folder", b.dir);
+        }
     }
     json_decref(b.about);
     if (b.dir_fd >= 0)

@@ -281,7 +281,11 @@ class BackupTest(unittest.TestCase):
         begun = json.loads(reply)
         path = f"/admin/backup/{begun['Backup']}"
         name = begun["Files"][-1]["Name"]
-        self.assertEqual(self.admin(cluster, leader, "POST", "/admin/backup")[0], 409)
+        second = millrace("backup", "--endpoint", cluster.about["endpoints"][0],
+                          self.folder / "second")
+        self.assertEqual(second.returncode, 1)
+        self.assertIn("Another backup is under way", second.stderr)
+        self.assertFalse((self.folder / "second").exists())
         for bad in ("../meta-1", "segments/../../meta-1", "meta-1", "segments"):
             self.assertEqual(self.admin(cluster, leader, "GET", f"{path}/{bad}?offset=0")[0], 404)
         self.assertEqual(self.admin(cluster, leader, "GET", f"{path}/{name}?offset=-1")[0], 400)
