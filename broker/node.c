@@ -43,7 +43,8 @@
 #define DISK_RESERVE_BYTES ((uint64_t)256 << 20)
 
 static const struct api_family *const families[] = {
-    &api_family_admin, &api_family_keys, &api_family_cluster, &api_family_lambda, &api_family_sqs,
+    &api_family_admin,  &api_family_keys,   &api_family_cluster,
+    &api_family_backup, &api_family_lambda, &api_family_sqs,
 };
 
 struct node {

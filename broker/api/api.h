@@ -107,6 +107,8 @@ extern const struct api_family api_family_admin;
 extern const struct api_family api_family_keys;
 /* /admin/cluster: members, for `millrace cluster`. */
 extern const struct api_family api_family_cluster;
+/* /admin/backup: a consistent copy, for `millrace backup`. */
+extern const struct api_family api_family_backup;
 /* broker/api/sqs and broker/api/lambda */
 extern const struct api_family api_family_sqs;
 extern const struct api_family api_family_lambda;

@@ -15,6 +15,7 @@
 #define JOB_BYTES_MAX      (8u << 20) /* of payload in one write, unless one entry is bigger */
 #define SNAPSHOTS_KEPT     2
 #define SNAPSHOTS_READ_MAX 16
+#define BACKUP_NAME        "backup" /* the folder of log_backup_begin */
 
 /* One segment file. Everything but `fd` is the loop's; `fd` is the writer's until the operation
  * that opens the segment has completed. */
@@ -68,6 +69,7 @@ struct op {
     struct buffer footer;          /* SEAL */
     struct log_incoming *incoming; /* INSTALL */
     char spare[NAME_BYTES];        /* OPEN: file to use; REMOVE: name to keep it under; or "" */
+    bool unlinked;                 /* REMOVE, out: it is gone, and no spare */
 };
 
 struct op_list {
@@ -145,7 +147,8 @@ struct log {
     uint32_t incoming_ends;        /* given up, and not yet removed */
 
     uint32_t reads;
-    uint32_t exports; /* open */
+    uint32_t exports; /* open; a backup counts as one */
+    bool backing_up;
     uint64_t bytes_written;
     uint64_t syncs;
     uint64_t rewrites;

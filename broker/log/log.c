@@ -9,6 +9,7 @@
  *     DIR/segments/N.seg      entries from N on (frame.c, writer.c, recover.c)
  *     DIR/segments/spare-N    files to be used again
  *     DIR/snapshots/N.snap    state after entry N (snapshot_file.c, snapshot_store.c)
+ *     DIR/backup              links for a backup that is being read (backup.c)
  *     DIR/incoming-N, install what another node sends, until it is taken over (incoming.c,
  * install.c)
  *
@@ -19,6 +20,7 @@
  * I3  The unbroken run at the end (log_first_index) has no rewritten segment in it. */
 #include "broker/core/types.h"
 #include "broker/log/internal.h"
+#include "broker/log/staging.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 
@@ -137,6 +139,8 @@ static enum status make_durable(struct log *log, const char **error)
 static enum status recover(struct log *log, const char **error)
 {
     enum status status = open_folders(log, error);
+    if (status == STATUS_OK)
+        folder_remove(log->dir_fd, BACKUP_NAME); /* a crash left it */
     if (status == STATUS_OK)
         status = install_recover(log, error);
     if (status == STATUS_OK)

@@ -30,6 +30,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define RUN_FRAMES_MAX 256u
@@ -180,6 +181,13 @@ static int run_cut(struct job *job, struct op *op)
     return close_after(fd, error != 0 ? error : disk_sync_whole(job->log->disk, fd));
 }
 
+/* linked: a backup has it, too: it must not be written to. */
+static bool linked(int dir_fd, const char *name)
+{
+    struct stat about;
+    return fstatat(dir_fd, name, &about, 0) != 0 || about.st_nlink > 1;
+}
+
 static int run_remove(struct job *job, struct op *op)
 {
     int dir_fd = job->log->segments_fd;
@@ -191,10 +199,12 @@ static int run_remove(struct job *job, struct op *op)
         return error;
     job->doing = "removing a segment";
     segment_name(op->segment->head.first_index, name);
-    if (op->spare[0] != '\0')
+    if (op->spare[0] != '\0' && !linked(dir_fd, name))
         error = disk_rename(job->log->disk, dir_fd, name, dir_fd, op->spare);
     else if (unlinkat(dir_fd, name, 0) != 0)
         error = errno;
+    else
+        op->unlinked = true;
     job->syncs++;
     return error != 0 ? error : disk_sync_whole(job->log->disk, dir_fd);
 }
@@ -285,7 +295,8 @@ static void complete_remove(struct log *log, struct op *op)
 {
     if (op->spare[0] != '\0') {
         log->spares_coming--;
-        memcpy(log->spares[log->spare_count++], op->spare, NAME_BYTES);
+        if (!op->unlinked)
+            memcpy(log->spares[log->spare_count++], op->spare, NAME_BYTES);
     }
     op->segment->retired = true; /* a read of what an installed snapshot drops may go on in it */
 }

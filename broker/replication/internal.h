@@ -194,6 +194,7 @@ struct shard {
     struct cluster_time time;
     struct catch_up *catch_up;     /* this node takes over a snapshot: catch_up.c */
     struct giver *givers;          /* of what other nodes take over: give.c */
+    struct backup *backup;         /* being read: backup.c */
     struct shard_read *late_reads; /* of what is not on this disk yet */
     struct change *change;         /* of the members, under way: members.c */
     struct change *refused_changes;
@@ -429,6 +430,9 @@ void give_receive(struct shard *shard, struct link *link, const struct wire *wir
 void give_gone(struct shard *shard, uint64_t node_id);
 void give_tick(struct shard *shard, uint64_t now_ms);
 void give_close(struct shard *shard);
+
+/* ---- backup.c ---- */
+void backup_close(struct shard *shard);
 
 /* ---- time.c ---- */
 /* time_heard: the clock of this term's leader showed this. time_told: another node's idea of it, 0

@@ -499,6 +499,7 @@ static void begin_close(struct shard *shard)
     fail_late_reads(shard);
     catch_up_abort(shard);
     give_close(shard);
+    backup_close(shard);
     links_close(shard);
     shard->log = NULL;
     uv_timer_stop(&shard->tick_timer);

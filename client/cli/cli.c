@@ -54,6 +54,7 @@ static const struct command_list lists[] = {
     {cli_local_commands, &cli_local_command_count},
     {cli_bench_commands, &cli_bench_command_count},
     {cli_tls_commands, &cli_tls_command_count},
+    {cli_backup_commands, &cli_backup_command_count},
 };
 
 __attribute__((format(printf, 3, 0))) static int say(struct cli *cli, int exit_status,
@@ -417,6 +418,7 @@ static const struct cli_options nothing_given = {
     .memory_bytes = CLI_NOT_GIVEN,
     .concurrency = CLI_NOT_GIVEN,
     .days = CLI_NOT_GIVEN,
+    .node_id = CLI_NOT_GIVEN,
 };
 
 int cli_run(int argc, char *const argv[], struct buffer *out, struct buffer *err)

@@ -41,6 +41,9 @@ struct cli_options {
     const char *dir, *hosts;
     uint64_t days;
     bool renew;
+    /* recovery */
+    uint64_t node_id;
+    bool yes;
 };
 
 #define CLI_ROW(flag, kind, value, field, ...)                                                     \
@@ -79,6 +82,8 @@ extern const struct cli_command cli_bench_commands[];
 extern const size_t cli_bench_command_count;
 extern const struct cli_command cli_tls_commands[];
 extern const size_t cli_tls_command_count;
+extern const struct cli_command cli_backup_commands[];
+extern const size_t cli_backup_command_count;
 
 struct cli {
     const struct cli_command *command;

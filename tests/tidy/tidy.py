@@ -60,6 +60,7 @@ LAYERS = {
     "broker/api/native": API + ["proto/sqs", "broker/api/sqs"],
     "broker/api/lambda": API + ["proto/package"],
     "broker": API + ["broker/api/sqs", "broker/api/native", "broker/api/lambda", "proto/sqs", "proto/package"],
+    "broker/recovery": REPLICATION + ["broker"],
     "worker": PROTO + ["client"],
     "tests": None,  # may include everything
 }
