@@ -2,57 +2,81 @@
 /* What the Raft library (0.15) gets wrong between nodes, and what is done about it. Everything that
  * enters the library from outside comes through here: messages, ticks, the ends of writes. struct
  * raft is public; where the library offers no other way its fields are set while it works on one
- * event, and set back after it. tests/unit/replication/guard_test.c has a test for each of these
- * that fails without it.
+ * event, and set back after it. The tests named are in tests/unit/replication/guard*_test.c;
+ * mutants.cmake there takes the guards away, one by one, and demands that they fail.
  *
  *   G1  It commits by counting replicas of the leader's last stored entry only: under a steady
- *       stream the followers never have that, and nothing is committed. It is made to count at
- *       the highest index that a majority has. (replicationQuorum)
+ *       stream the followers never have that, and nothing is committed. It is made to count at the
+ *       highest index that a majority has. (replicationQuorum)
+ *       entries_are_committed_though_more_is_stored
  *
  *   G2  It counts entries of older terms (Raft, 5.4.2, figure 8: they may still be overwritten).
  *       Only entries of the current term are counted; older ones are committed with them.
+ *       an_entry_of_an_older_term_is_not_counted
  *
  *   G3  A follower answers an append with the last entry that it has on disk, and a write that an
- *       old leader asked for is reported to a new one: both may be entries that the leader does
- *       not have, so it counts what is not there. A follower acknowledges only what it has
- *       checked against the log of this term's leader, and what is on disk: guard_acknowledged.
+ *       old leader asked for is reported to a new one: both may be entries that the leader does not
+ *       have, so it counts what is not there. A follower acknowledges only what it has checked
+ *       against the log of this term's leader, and what is on disk: guard_acknowledged.
  *       (sendAppendEntriesResult)
+ *       only_what_this_leader_has_is_acknowledged
+ *       a_write_for_an_old_leader_is_not_reported_to_a_new_one
+ *       nothing_is_acknowledged_before_it_is_on_disk
  *
  *   G4  A follower commits up to its own last entry, checked or not, if the leader's commit index
- *       is higher than what an append covers: raft_net.c clips it, on both sides.
+ *       is higher than what an append covers: raft_net.c clips what the library hears.
+ *       unchecked_entries_are_not_committed
  *
  *   G5  A candidate offers entries that are not on disk: raft_net.c does not ask for votes until
  *       they are; then the candidate asks at once. (electionSend)
+ *       votes_are_asked_for_only_with_what_is_on_disk
  *
- *   G6  A candidate that should be a follower handles the end of a snapshot's installation
- *       through the wrong member of a union: installations take one step here (catch_up.c).
+ *   G6  A candidate that should be a follower handles the end of a snapshot's installation through
+ *       the wrong member of a union: installations take one step here (catch_up.c, raft_disk.c).
+ *       a_candidate_takes_over_a_snapshot
  *
- *   G7  Appends without limit, and an optimistic next index that a clipped append makes wrong:
- *       set right in guard_settle. A follower that answers a probe well stays in probe mode until
- *       there is something new, and then waits for a heartbeat: set right too.
+ *   G7  Appends without limit, and an optimistic next index that a clipped append makes wrong: set
+ *       right in guard_settle. A follower that answers a probe well stays in probe mode until there
+ *       is something new, and then waits for a heartbeat: set right too.
+ *       appends_are_clipped
+ *       appends_follow_each_other_without_a_gap
+ *       a_follower_that_answers_a_probe_gets_what_is_new_at_once
  *
  *   G8  Where a follower cannot be reached, each new entry makes the library gather all that the
  *       follower lacks, to be told that there is no connection: it is made to wait for the
  *       heartbeat.
+ *       nothing_is_gathered_for_a_follower_that_cannot_be_reached
  *
- *   G9  A leader that hands over would vote for its successor after it has voted for another in
- *       the same term: the request is dropped. (electionVote)
+ *   G9  A leader that hands over would vote for its successor after it has voted for another in the
+ *       same term: the request is dropped. (electionVote)
+ *       nobody_votes_twice_in_a_term
  *
- *   G10 A change of members that is rolled back after its predecessor was trimmed from the log
- *       ends in a NULL: the last committed members are kept here, and put back.
- *       (membershipRollback) Snapshots record members that are not committed: raft_disk.c is
- *       given the same copy.
+ *   G10 A change of members that is rolled back after its predecessor was trimmed from the log ends
+ *       in a NULL: the last committed members are kept here, and put back. (membershipRollback)
+ *       Snapshots record members that are not committed: raft_disk.c is given the same copy.
+ *       a_change_of_members_is_taken_back_after_a_snapshot
+ *       a_snapshot_has_no_members_that_are_not_committed
  *
  *   G11 A follower that has not heard from its leader for an election timeout still refuses its
- *       vote until its own, random timer ends (Raft, 4.2.3 says the minimum timeout). The leader
- *       is forgotten in time. And when the connection to it ends, nothing is waited for at all.
+ *       vote until its own, random timer ends (Raft, 4.2.3 says the minimum timeout). The leader is
+ *       forgotten in time. And when the connection to it ends, nothing is waited for at all.
+ *       a_silent_leader_is_forgotten_in_time
+ *       a_leader_whose_connection_ends_is_gone
  *
- *   G12 A member that has taken over a snapshot is left waiting for the timeout, if a newer one
- *       was offered meanwhile: guard_settle sees that what follows is there. After an
- *       installation the library keeps the index of an uncommitted change: reset.
+ *   G12 A member that has taken over a snapshot is left waiting for the timeout, if a newer one was
+ *       offered meanwhile: guard_settle sees that what follows is there. After an installation the
+ *       library keeps the index of an uncommitted change: reset.
+ *       an_older_snapshot_will_do
+ *       an_installed_snapshot_ends_a_change_of_members
  *
  *   G13 Entries up to the snapshot that it was told of are unknown to it, and it would take them
- *       for new ones when a leader sends them again: raft_net.c leaves them out. */
+ *       for new ones when a leader sends them again: raft_net.c leaves them out.
+ *       entries_that_a_snapshot_covers_are_left_out
+ *
+ *   G14 After a start the library takes the last change of members in the log for committed, and
+ *       would not take it back when a leader overwrites it: guard_started makes it uncommitted, if
+ *       it is not known to be more. (restoreEntries)
+ *       a_change_that_a_start_found_is_taken_back */
 #include "broker/replication/configuration.h"
 #include "broker/replication/internal.h"
 #include "proto/base/assert.h"
@@ -261,6 +285,52 @@ static void roll_back(struct shard *shard, const struct raft_append_entries *app
     raft->configuration_uncommitted_index = 0;
 }
 
+/* change_before: the last change of the members behind `after` and before `index`; 0: none. */
+static uint64_t change_before(const struct raft *raft, uint64_t index, uint64_t after)
+{
+    while (--index > after) {
+        const struct raft_entry *entry = guard_entry(raft, index);
+        if (entry != NULL && entry->type == RAFT_CHANGE)
+            return index;
+    }
+    return 0;
+}
+
+/* keep_from_entry: false: it makes no sense. */
+static bool keep_from_entry(struct shard *shard, uint64_t index)
+{
+    const struct raft_entry *entry = guard_entry(&shard->raft, index);
+    struct raft_configuration members;
+    if (configuration_from_entry(slice_make(entry->buf.base, entry->buf.len), &members) !=
+        STATUS_OK)
+        return false;
+    shard->guard.configuration_index = index;
+    buffer_clear(&shard->guard.configuration);
+    configuration_encode(&shard->guard.configuration, &members);
+    raft_configuration_close(&members);
+    return true;
+}
+
+void guard_started(struct shard *shard)
+{
+    struct raft *raft = &shard->raft;
+    struct raft_disk *disk = &shard->disk;
+    struct guard *g = &shard->guard;
+    uint64_t last = raft->configuration_index;
+    if (last <= disk->told_index || last <= 1)
+        return; /* it is known to be committed, or what the group was founded with */
+    uint64_t before = change_before(raft, last, disk->told_index);
+    if (before == 0) {
+        g->configuration_index = disk->told_config_index;
+        buffer_clear(&g->configuration);
+        buffer_add_slice(&g->configuration, buffer_slice(&disk->told_config));
+    } else if (!keep_from_entry(shard, before)) {
+        return;
+    }
+    raft->configuration_index = g->configuration_index;
+    raft->configuration_uncommitted_index = last;
+}
+
 /* ---- messages ---- */
 
 /* hear: it is from the leader, though what it brings cannot be taken now. */
@@ -287,8 +357,6 @@ static bool receive_append(struct shard *shard, struct raft_message *message)
         note_verified(shard, append);
         if (raft->configuration_uncommitted_index > 0)
             roll_back(shard, append);
-        if (append->leader_commit > shard->forward.known_commit)
-            shard->forward.known_commit = append->leader_commit;
     }
     shard->disk.recv(&shard->disk.io, message);
     return true;
@@ -354,7 +422,7 @@ void guard_leader_gone(struct shard *shard)
 
 /* ---- after each event ---- */
 
-/* settle_progress: G7, G8. */
+/* settle_progress: G7, G8, G12. */
 static void settle_progress(struct shard *shard, unsigned i)
 {
     struct raft *raft = &shard->raft;

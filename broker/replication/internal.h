@@ -359,6 +359,8 @@ void raft_net_tell_commit(struct shard *shard);
 const struct raft_entry *guard_entry(const struct raft *raft, uint64_t index);
 uint64_t guard_term(const struct raft *raft, uint64_t index);
 uint64_t guard_last_index(const struct raft *raft);
+/* guard_started: the library has loaded the log. */
+void guard_started(struct shard *shard);
 /* guard_receive: give a message to the library. false: it was dropped, and the caller frees it. */
 bool guard_receive(struct shard *shard, struct raft_message *message);
 /* guard_appended: tell the library that entries are on disk. */

@@ -51,6 +51,7 @@ static void on_log_closed(void *data)
     struct raft_disk *disk = data;
     disk->log = NULL;
     buffer_free(&disk->newest.config);
+    buffer_free(&disk->told_config);
     disk->close_cb(&disk->io);
 }
 

@@ -18,6 +18,8 @@ struct raft_disk {
     const char *error;          /* of a load that failed: a sentence, or NULL */
     struct log_snapshot newest; /* that is stored; without its data */
     uint64_t told_index;        /* of the one that the library believes in */
+    uint64_t told_config_index; /* the members as of told_index, when the log was loaded */
+    struct buffer told_config;
     /* the snapshot being stored */
     struct log_snapshot_put put;
     bool putting;

@@ -199,9 +199,10 @@ int raft_load(struct raft_io *io, raft_term *term, raft_id *voted_for,
         return rv;
     }
     disk->told_index = l.at.index;
+    disk->told_config_index = l.at.config_index;
+    disk->told_config = l.at.config;
     *start_index = l.at.index + 1;
     give(&l, entries, n_entries);
-    buffer_free(&l.at.config);
     log_prefix_done(disk->log, log_snapshot_older(disk->log));
     return 0;
 }

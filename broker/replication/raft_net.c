@@ -3,8 +3,8 @@
  * used (docs/decisions.md); what it leaves out is done here:
  *   - It puts everything that a follower lacks into one message, and a probe repeats that: appends
  *     are clipped (CLIP_BYTES, PROBE_BYTES) and nothing is sent while much is unsent. The commit
- *     index that goes with a clipped append is clipped too: a follower takes it to be about entries
- *     that it has checked.
+ *     index goes with it as it is, so that a follower knows how far behind it is; the library hears
+ *     of no more than the append covers: it would take that for entries that were checked.
  *   - A result that cannot be sent makes it free the entries twice (recv.c of 0.15): the send of a
  *     result or a vote never fails; it is dropped.
  *   - A candidate offers its last index although that is not on disk yet: its request waits.
@@ -132,7 +132,7 @@ static int send_append(struct shard *shard, struct link *link,
     struct wire wire = {.type = WIRE_APPEND, .count = n, .term = append->term};
     wire.a = append->prev_log_index;
     wire.b = append->prev_log_term;
-    wire.c = commit;
+    wire.c = append->leader_commit;
     wire.d = time_now_ms(shard);
     struct buffer head = {0};
     wire_encode(&head, &wire);
@@ -345,6 +345,8 @@ static void receive_append(struct shard *shard, const struct wire *wire,
     if (wire->term >= shard->raft.current_term) {
         skip_known(&shard->raft, &message->append_entries);
         time_heard(shard, wire->term, wire->d);
+        if (wire->c > shard->forward.known_commit)
+            shard->forward.known_commit = wire->c; /* R7: also what it lacks yet */
     }
     if (guard_receive(shard, message) || message->append_entries.entries == NULL)
         return;

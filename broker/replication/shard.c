@@ -685,8 +685,10 @@ static enum status check_recovered(struct shard *shard, const char **error)
 static enum status recover(struct shard *shard, const char **error)
 {
     int rv = start_raft(shard);
-    if (rv == 0)
+    if (rv == 0) {
+        guard_started(shard);
         return check_recovered(shard, error);
+    }
     *error = shard->disk.error != NULL
                  ? shard->disk.error
                  : refusal("%s: %s", shard->options.dir, raft_errmsg(&shard->raft));

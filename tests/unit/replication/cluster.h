@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Several shards in one process and on one loop, with real disks and a network that the test holds
- * in its hands: links can be cut, one way or both, and a node can be stopped and started again. For
- * what one looks at closely; tests/sim/cluster is for what chance finds. */
+ * in its hands: links can be cut, one way or both, messages lost, doubled and overtaken, and a node
+ * can be stopped and started again. For what one looks at closely; tests/sim/cluster is for what
+ * chance finds. Some of the nodes may be played by the test: script.h. */
 #ifndef TESTS_UNIT_REPLICATION_CLUSTER_H
 #define TESTS_UNIT_REPLICATION_CLUSTER_H
 
@@ -32,7 +33,9 @@ struct packet {
     uint64_t from;
     uint64_t to;
     struct buffer bytes;
-    struct peer_send *send;
+    struct peer_send *send; /* NULL: its sender has been told */
+    unsigned turns;         /* to wait yet */
+    bool asked;
 };
 
 struct bus {
@@ -65,6 +68,12 @@ struct cluster {
     uv_idle_t idle;
     /* drop: a test may look at every message, and swallow it. */
     bool (*drop)(struct cluster *c, uint64_t from, uint64_t to, struct slice message);
+    /* twice: it is delivered now, and once more in a later turn. later: others overtake it, for
+     * later_turns (0: 20), or until there is no `later` any more. Each packet is asked about once.
+     */
+    bool (*twice)(struct cluster *c, uint64_t from, uint64_t to, struct slice message);
+    bool (*later)(struct cluster *c, uint64_t from, uint64_t to, struct slice message);
+    unsigned later_turns;
     void *data;
 };
 
@@ -73,14 +82,30 @@ static inline struct member *node_of(struct cluster *c, uint64_t id)
     return &c->nodes[id];
 }
 
+/* present: something listens there. alive: a shard does. */
+static inline bool present(struct cluster *c, uint64_t id)
+{
+    return id >= 1 && id <= NODES_MAX && c->nodes[id].bus.handling;
+}
+
 static inline bool alive(struct cluster *c, uint64_t id)
 {
-    return id >= 1 && id <= NODES_MAX && c->nodes[id].shard != NULL && c->nodes[id].bus.handling;
+    return present(c, id) && c->nodes[id].shard != NULL;
 }
 
 static inline void on_nothing(uv_idle_t *idle)
 {
     (void)idle;
+}
+
+static inline void put_packet(struct cluster *c, struct packet *packet)
+{
+    if (c->last != NULL)
+        c->last->next = packet;
+    else
+        c->first = packet;
+    c->last = packet;
+    uv_idle_start(&c->idle, on_nothing);
 }
 
 static inline void bus_send(struct peers *peers, uint64_t node_id, uint16_t channel,
@@ -95,19 +120,14 @@ static inline void bus_send(struct peers *peers, uint64_t node_id, uint16_t chan
     packet->send = send;
     for (uint32_t i = 0; i < send->part_count; i++)
         buffer_add(&packet->bytes, send->parts[i].iov_base, send->parts[i].iov_len);
-    if (c->last != NULL)
-        c->last->next = packet;
-    else
-        c->first = packet;
-    c->last = packet;
-    uv_idle_start(&c->idle, on_nothing);
+    put_packet(c, packet);
 }
 
 static inline bool bus_connected(const struct peers *peers, uint64_t node_id)
 {
     const struct bus *bus = (const struct bus *)peers;
     struct cluster *c = bus->cluster;
-    return alive(c, node_id) && !c->cut[bus->node_id][node_id] && !c->cut[node_id][bus->node_id];
+    return present(c, node_id) && !c->cut[bus->node_id][node_id] && !c->cut[node_id][bus->node_id];
 }
 
 static inline void bus_handle(struct peers *peers, uint16_t channel,
@@ -125,16 +145,40 @@ static inline void bus_set_address(struct peers *peers, uint64_t node_id, const 
     (void)peers, (void)node_id, (void)address;
 }
 
+#define OVERTAKEN_TURNS 20u
+
+/* held: it stays for some turns; a copy of it may. */
+static inline bool held(struct cluster *c, struct packet *packet)
+{
+    struct slice message = buffer_slice(&packet->bytes);
+    if (!packet->asked && c->twice != NULL && c->twice(c, packet->from, packet->to, message)) {
+        struct packet *copy = calloc(1, sizeof *copy);
+        *copy = (struct packet){
+            .from = packet->from, .to = packet->to, .turns = OVERTAKEN_TURNS, .asked = true};
+        buffer_add_slice(&copy->bytes, message);
+        put_packet(c, copy);
+    }
+    if (!packet->asked && c->later != NULL && c->later(c, packet->from, packet->to, message))
+        packet->turns = c->later_turns > 0 ? c->later_turns : OVERTAKEN_TURNS;
+    packet->asked = true;
+    if (packet->turns == 0 || (c->later == NULL && packet->send != NULL))
+        return false;
+    packet->turns--;
+    put_packet(c, packet);
+    return true;
+}
+
 static inline void deliver(struct cluster *c, struct packet *packet)
 {
     struct slice message = buffer_slice(&packet->bytes);
-    bool lost = !alive(c, packet->to) || c->cut[packet->from][packet->to] ||
+    bool lost = !present(c, packet->to) || c->cut[packet->from][packet->to] ||
                 (c->drop != NULL && c->drop(c, packet->from, packet->to, message));
     if (!lost) {
         struct bus *bus = &c->nodes[packet->to].bus;
         bus->handler.message(bus->handler.data, packet->from, message);
     }
-    packet->send->done(packet->send, alive(c, packet->to) ? STATUS_OK : STATUS_CLOSED);
+    if (packet->send != NULL)
+        packet->send->done(packet->send, present(c, packet->to) ? STATUS_OK : STATUS_CLOSED);
     buffer_free(&packet->bytes);
     free(packet);
 }
@@ -148,7 +192,8 @@ static inline void on_cluster_turn(uv_prepare_t *prepare)
     while (packet != NULL) {
         struct packet *next = packet->next;
         packet->next = NULL;
-        deliver(c, packet);
+        if (!held(c, packet))
+            deliver(c, packet);
         packet = next;
     }
 }
@@ -175,7 +220,7 @@ static inline void run_ms(struct cluster *c, uint64_t ms)
 static inline void tell_connection(struct cluster *c, uint64_t of, uint64_t to, bool up)
 {
     struct bus *bus = &c->nodes[of].bus;
-    if (alive(c, of))
+    if (present(c, of))
         bus->handler.connection(bus->handler.data, to, up);
 }
 
@@ -200,7 +245,7 @@ static inline void start_node(struct cluster *c, uint64_t id)
     if (status != STATUS_OK)
         fail_msg("%s: %s", status_name(status), error);
     for (uint64_t other = 1; other <= NODES_MAX; other++) {
-        if (other != id && alive(c, other)) {
+        if (other != id && present(c, other)) {
             tell_connection(c, other, id, true);
             tell_connection(c, id, other, true);
         }
@@ -274,7 +319,8 @@ static inline bool all_ready(struct cluster *c)
     return leader_of(c) != 0;
 }
 
-static inline struct cluster *cluster_new(uint64_t count)
+/* cluster_make: the loop, the network and the folder; no node runs. */
+static inline struct cluster *cluster_make(uint64_t count)
 {
     struct cluster *c = calloc(1, sizeof *c);
     const char *base = getenv("TMPDIR");
@@ -291,6 +337,12 @@ static inline struct cluster *cluster_new(uint64_t count)
         snprintf(c->addresses[id - 1], sizeof c->addresses[0], "node-%d:9326", (int)id);
         c->members[id - 1] = (struct shard_member){id, c->addresses[id - 1]};
     }
+    return c;
+}
+
+static inline struct cluster *cluster_new(uint64_t count)
+{
+    struct cluster *c = cluster_make(count);
     for (uint64_t id = 1; id <= count; id++)
         start_node(c, id);
     UNTIL(c, all_ready(c));
@@ -305,11 +357,13 @@ static inline int remove_path(const char *path, const struct stat *info, int typ
 
 static inline void cluster_free(struct cluster *c)
 {
-    c->drop = NULL;
+    c->drop = c->twice = c->later = NULL;
     for (uint64_t id = 1; id <= NODES_MAX; id++) {
         if (c->nodes[id].shard != NULL)
             stop_node(c, id);
     }
+    while (c->first != NULL)
+        uv_run(&c->loop, UV_RUN_NOWAIT);
     uv_close((uv_handle_t *)&c->prepare, NULL);
     uv_close((uv_handle_t *)&c->idle, NULL);
     uv_run(&c->loop, UV_RUN_DEFAULT);

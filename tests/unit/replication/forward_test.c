@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* R2: a call is applied once, however often and in whatever order its message arrives: the window
+ * of numbers that a leader remembers, and what an origin sends again. */
+#include "tests/unit/replication/script.h"
+
+static const struct shard_options plain;
+
+static bool is_calls(struct cluster *c, uint64_t from, uint64_t to, struct slice message)
+{
+    struct wire wire;
+    (void)c, (void)from, (void)to;
+    return wire_decode(message, &wire) == STATUS_OK && wire.type == WIRE_CALLS;
+}
+
+static int calls_seen;
+
+static bool every_third_calls(struct cluster *c, uint64_t from, uint64_t to, struct slice message)
+{
+    return is_calls(c, from, to, message) && ++calls_seen % 3 == 0;
+}
+
+/* Sends through nodes that do not lead; `disturb` is called now and then. */
+static void sends_are_stored_once(bool (*twice)(struct cluster *, uint64_t, uint64_t, struct slice),
+                                  bool (*later)(struct cluster *, uint64_t, uint64_t, struct slice),
+                                  void (*disturb)(struct cluster *c, uint64_t id, int i))
+{
+    struct cluster *c = cluster_new(3);
+    uint64_t queue_id = create_queue(c, 1, "orders");
+    struct outcome *o = calloc(200, sizeof *o);
+    c->twice = twice;
+    c->later = later;
+    for (int i = 0; i < 200; i++) {
+        uint64_t id = leader_of(c) % 3 + 1 + (uint64_t)i % 2;
+        begin_send(c, id > 3 ? id - 3 : id, &o[i], queue_id, "hello");
+        for (int turns = i % 4; turns > 0; turns--)
+            uv_run(&c->loop, UV_RUN_NOWAIT);
+        if (disturb != NULL)
+            disturb(c, id > 3 ? id - 3 : id, i);
+    }
+    for (int i = 0; i < 200; i++) {
+        UNTIL(c, o[i].done);
+        assert_int_equal(o[i].status, STATUS_OK);
+    }
+    run_ms(c, 50);
+    struct queue_view view;
+    assert_true(core_queue_by_id(shard_core(c->nodes[leader_of(c)].shard), queue_id, &view));
+    assert_int_equal(view.sent_total, 200);
+    assert_same_state(c);
+    free(o);
+    cluster_free(c);
+}
+
+static void doubled_calls_are_taken_once(void **state)
+{
+    (void)state;
+    sends_are_stored_once(is_calls, NULL, NULL);
+}
+
+static void calls_that_overtake_each_other_are_all_taken(void **state)
+{
+    (void)state;
+    sends_are_stored_once(is_calls, every_third_calls, NULL);
+}
+
+/* reconnect: a new connection to the leader, and all that is unanswered is sent again. */
+static void reconnect(struct cluster *c, uint64_t id, int i)
+{
+    uint64_t leader = leader_of(c);
+    if (i % 5 == 0 && leader != 0 && leader != id)
+        tell_connection(c, id, leader, true);
+}
+
+static void calls_that_are_sent_again_are_taken_once(void **state)
+{
+    (void)state;
+    sends_are_stored_once(every_third_calls, every_third_calls, reconnect);
+}
+
+/* ---- the window ---- */
+
+/* say_call: node 2 sends a call with one SEND under this number. */
+static void say_call(struct script *s, uint64_t boot, uint64_t seq)
+{
+    struct wire wire = {.type = WIRE_CALLS, .count = 1, .term = 3, .a = boot};
+    struct command tick = {.type = COMMAND_TICK};
+    struct buffer commands = {0};
+    struct buffer items = {0};
+    command_encode(&commands, &tick);
+    struct wire_call call = {.seq = seq, .count = 1, .commands = buffer_slice(&commands)};
+    wire_call_encode(&items, &call);
+    say(s, 2, &wire, buffer_slice(&items));
+    buffer_free(&items);
+    buffer_free(&commands);
+}
+
+/* taken: how many of the commands that node 2 sent are in the log by now. */
+static uint64_t taken(struct script *s, uint64_t boot, uint64_t seq)
+{
+    uint64_t before = stats_of(s).commands;
+    say_call(s, boot, seq);
+    run_ms(s->c, 10);
+    return stats_of(s).commands - before;
+}
+
+static void a_number_is_taken_once_in_a_term(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    const uint64_t window = 65536;
+    lead(s);
+    run_ms(s->c, 20);
+    assert_int_equal(taken(s, 9, 1), 2); /* ORIGIN and TICK */
+    assert_int_equal(taken(s, 9, 1), 0);
+    assert_int_equal(taken(s, 9, 5), 2);
+    assert_int_equal(taken(s, 9, 3), 2); /* overtaken */
+    assert_int_equal(taken(s, 9, 3), 0);
+    assert_int_equal(taken(s, 9, 5), 0);
+    assert_int_equal(taken(s, 9, window + 4), 2);
+    assert_int_equal(taken(s, 9, 4), 0); /* too old to know */
+    assert_int_equal(taken(s, 9, 5), 0);
+    assert_int_equal(taken(s, 9, 6), 2); /* the slot after the oldest */
+    assert_int_equal(taken(s, 9, 10 * window), 2);
+    assert_int_equal(taken(s, 9, 10 * window), 0);
+    assert_int_equal(taken(s, 9, 9 * window + 1), 2);
+    assert_int_equal(taken(s, 9, 9 * window), 0);
+    assert_int_equal(taken(s, 8, 1), 2); /* another process */
+    script_free(s);
+}
+
+/* A call of another term is refused, and nothing of it stays. */
+static void a_call_of_another_term_is_refused(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    lead(s);
+    uint64_t before = stats_of(s).commands;
+    struct wire wire = {.type = WIRE_CALLS, .count = 1, .term = 2, .a = 9};
+    struct buffer items = {0};
+    struct wire_call call = {.seq = 1, .count = 0};
+    wire_call_encode(&items, &call);
+    say(s, 2, &wire, buffer_slice(&items));
+    UNTIL(s->c, heard_last(s, 2, WIRE_REFUSED) != NULL);
+    const struct wire *refused = &heard_last(s, 2, WIRE_REFUSED)->wire;
+    struct cursor in = cursor_of(refused->items);
+    struct wire_verdict verdict;
+    assert_int_equal(refused->a, 9);
+    assert_true(wire_verdict_decode(&in, &verdict));
+    assert_int_equal(verdict.seq, 1);
+    assert_int_equal(verdict.status, STATUS_NOT_LEADER);
+    assert_int_equal(stats_of(s).commands, before);
+    buffer_free(&items);
+    script_free(s);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(doubled_calls_are_taken_once),
+        cmocka_unit_test(calls_that_overtake_each_other_are_all_taken),
+        cmocka_unit_test(calls_that_are_sent_again_are_taken_once),
+        cmocka_unit_test(a_number_is_taken_once_in_a_term),
+        cmocka_unit_test(a_call_of_another_term_is_refused),
+    };
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

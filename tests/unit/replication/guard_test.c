@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the Raft library gets wrong, and that it does no harm: safety, G2 to G5, G9 to G11 and G13
+ * of broker/replication/guard.c. Each test fails without its guard: mutants.cmake takes the guards
+ * away, one by one. guard_flow_test.c has the rest. */
+#include "tests/unit/replication/fixed_random.h"
+#include "tests/unit/replication/script.h"
+
+static const struct shard_options plain;
+
+/* G2: figure 8 of the Raft paper. Entry 2 is of an older term; a majority has it, and still it may
+ * be overwritten: it is committed with entry 3, the first of this term. */
+static void an_entry_of_an_older_term_is_not_counted(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1, .n = 1});
+    wait_durable(s, 2);
+    s->played[2].votes = true;
+    say_timeout_now(s, 2, 2, 2, 2);
+    wait_durable(s, 3);
+    UNTIL(s->c, heard_last(s, 2, WIRE_APPEND) != NULL);
+    say_appended(s, 2, 3, 0, 2);
+    assert_true(stats_of(s).applied_index < 2);
+    say_appended(s, 3, 3, 0, 2);
+    run_ms(s->c, 20);
+    assert_true(stats_of(s).applied_index < 2);
+    say_appended(s, 2, 3, 0, 3);
+    UNTIL(s->c, stats_of(s).applied_index == 3);
+    script_free(s);
+}
+
+static uint64_t acknowledged_to(const struct script *s, uint64_t to, uint64_t term)
+{
+    uint64_t most = 0;
+    for (const struct heard *heard = s->first; heard != NULL; heard = heard->next) {
+        if (heard->to == to && heard->wire.type == WIRE_APPENDED && heard->wire.term == term &&
+            heard->wire.a == 0 && heard->wire.b > most)
+            most = heard->wire.b;
+    }
+    return most;
+}
+
+/* G3: entries 2 and 3 are from another leader; the one of term 3 has never said that it has them.
+ */
+static void only_what_this_leader_has_is_acknowledged(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1, .n = 2});
+    wait_durable(s, 3);
+    UNTIL(s->c, acknowledged_to(s, 2, 2) == 3);
+    say_append(s, (struct appending){.from = 3, .term = 3, .prev = 1, .prev_term = 1});
+    UNTIL(s->c, heard_last(s, 3, WIRE_APPENDED) != NULL);
+    assert_int_equal(acknowledged_to(s, 3, 3), 1);
+    say_append(s, (struct appending){.from = 3, .term = 3, .prev = 3, .prev_term = 2});
+    UNTIL(s->c, acknowledged_to(s, 3, 3) == 3);
+    script_free(s);
+}
+
+/* G3: the same while the write that the old leader asked for is under way. */
+static void a_write_for_an_old_leader_is_not_reported_to_a_new_one(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1, .n = 2});
+    say_append(s, (struct appending){.from = 3, .term = 3, .prev = 1, .prev_term = 1});
+    wait_durable(s, 3);
+    run_ms(s->c, 50);
+    assert_int_equal(acknowledged_to(s, 3, 3), 1);
+    script_free(s);
+}
+
+/* G3: and of what was checked, only what is on disk. */
+static void nothing_is_acknowledged_before_it_is_on_disk(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1, .n = 2});
+    say_append(s, (struct appending){.from = 2, .term = 2, .prev = 3, .prev_term = 2});
+    for (struct packet *packet = s->c->first; packet != NULL; packet = packet->next) {
+        struct wire wire;
+        assert_int_equal(wire_decode(buffer_slice(&packet->bytes), &wire), STATUS_OK);
+        assert_true(wire.type != WIRE_APPENDED || wire.a > 0 || wire.b <= 1);
+    }
+    UNTIL(s->c, acknowledged_to(s, 2, 2) == 3);
+    script_free(s);
+}
+
+/* G4: the commit index of a leader is about its own log, not about entries that were not compared
+ * with it: 2 and 3 of the new leader are others. */
+static void unchecked_entries_are_not_committed(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1, .n = 2});
+    wait_durable(s, 3);
+    say_append(s, (struct appending){.from = 3, .term = 3, .prev = 1, .prev_term = 1, .commit = 3});
+    run_ms(s->c, 20);
+    assert_true(stats_of(s).applied_index <= 1);
+    say_append(s, (struct appending){
+                      .from = 3, .term = 3, .prev = 1, .prev_term = 1, .commit = 3, .n = 2});
+    UNTIL(s->c, stats_of(s).applied_index == 3);
+    script_free(s);
+}
+
+/* queued: the shard has sent such a message in this turn. */
+static bool queued(const struct script *s, enum wire_type type)
+{
+    struct wire wire;
+    for (const struct packet *packet = s->c->first; packet != NULL; packet = packet->next) {
+        if (wire_decode(buffer_slice(&packet->bytes), &wire) == STATUS_OK && wire.type == type)
+            return true;
+    }
+    return false;
+}
+
+/* G5: a candidate must not win with an entry that a crash would take from it. */
+static void votes_are_asked_for_only_with_what_is_on_disk(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1, .n = 1});
+    say_timeout_now(s, 2, 2, 2, 2);
+    assert_false(queued(s, WIRE_VOTE));
+    UNTIL(s->c, heard_last(s, 3, WIRE_VOTE) != NULL);
+    assert_int_equal(heard_last(s, 3, WIRE_VOTE)->wire.b, 2);
+    script_free(s);
+}
+
+static void on_change(struct shard_change *change, enum status status)
+{
+    *(int *)change->data = (int)status + 1;
+}
+
+static bool granted(const struct script *s, uint64_t to, uint64_t term, bool pre_vote)
+{
+    for (const struct heard *heard = s->first; heard != NULL; heard = heard->next) {
+        if (heard->to == to && heard->wire.type == WIRE_VOTED && heard->wire.term == term &&
+            (heard->wire.flags & WIRE_GRANTED) != 0 &&
+            ((heard->wire.flags & WIRE_PRE_VOTE) != 0) == pre_vote)
+            return true;
+    }
+    return false;
+}
+
+/* G9: one vote in a term, also for the one that leadership is handed to. */
+static void nobody_votes_twice_in_a_term(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    int done = 0;
+    struct shard_change change = {.done = on_change, .data = &done};
+    lead(s);
+    shard_transfer(shard_of(s), &change, 2);
+    UNTIL(s->c, heard_last(s, 2, WIRE_TIMEOUT_NOW) != NULL);
+    uint64_t last = stats_of(s).last_index;
+    say_vote(s, 3, 4, WIRE_DISRUPT, last, 3);
+    say_vote(s, 2, 4, WIRE_DISRUPT, last, 3);
+    UNTIL(s->c, granted(s, 3, 4, false));
+    run_ms(s->c, 50);
+    assert_false(granted(s, 2, 4, false));
+    UNTIL(s->c, done > 0);
+    script_free(s);
+}
+
+static void add_members(struct raft_configuration *members, unsigned count)
+{
+    raft_configuration_init(members);
+    for (unsigned id = 1; id <= count; id++) {
+        char address[32];
+        snprintf(address, sizeof address, "node-%u:9326", id);
+        assert_int_equal(
+            raft_configuration_add(members, id, address, id <= 3 ? RAFT_VOTER : RAFT_STANDBY), 0);
+    }
+}
+
+static size_t member_count(const struct script *s)
+{
+    struct shard_member_view members[SHARD_MEMBERS_MAX];
+    return shard_members(shard_of(s), members);
+}
+
+static const struct shard_options snapshots_often = {.snapshot_bytes = 1024, .trailing_max = 16};
+
+/* G10: the change to four members never happened; the entry with the three is no longer there. */
+static void a_change_of_members_is_taken_back_after_a_snapshot(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&snapshots_often);
+    struct raft_configuration four;
+    add_members(&four, 4);
+    struct appending a = {.from = 2, .term = 2, .prev = 1, .prev_term = 1, .n = 60};
+    a.commit = 61;
+    say_append(s, a);
+    UNTIL(s->c, stats_of(s).snapshot_index > 20);
+    say_append(
+        s, (struct appending){.from = 2, .term = 2, .prev = 61, .prev_term = 2, .change = &four});
+    wait_durable(s, 62);
+    assert_int_equal(member_count(s), 4);
+    say_append(s, (struct appending){.from = 3, .term = 3, .prev = 61, .prev_term = 2, .n = 1});
+    wait_durable(s, 62);
+    UNTIL(s->c, acknowledged_to(s, 3, 3) == 62);
+    assert_int_equal(member_count(s), 3);
+    raft_configuration_close(&four);
+    script_free(s);
+}
+
+/* G10: nor does a snapshot that was made meanwhile have them, nor what starts from it. */
+static void a_snapshot_has_no_members_that_are_not_committed(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&snapshots_often);
+    struct raft_configuration four;
+    add_members(&four, 4);
+    struct appending a = {.from = 2, .term = 2, .prev = 1, .prev_term = 1, .n = 60};
+    a.change = &four;
+    say_append(s, a);
+    wait_durable(s, 62);
+    assert_int_equal(member_count(s), 4);
+    say_append(s,
+               (struct appending){.from = 2, .term = 2, .prev = 61, .prev_term = 2, .commit = 61});
+    UNTIL(s->c, stats_of(s).snapshot_index > 20);
+    stop_node(s->c, SHARD_NODE);
+    forget(s);
+    start_node(s->c, SHARD_NODE);
+    assert_int_equal(member_count(s), 4);
+    say_append(s, (struct appending){.from = 3, .term = 3, .prev = 61, .prev_term = 2, .n = 1});
+    UNTIL(s->c, acknowledged_to(s, 3, 3) == 62);
+    assert_int_equal(member_count(s), 3);
+    raft_configuration_close(&four);
+    script_free(s);
+}
+
+/* G13: a new leader begins far back. The shard has all of that, in its state. */
+static void entries_that_a_snapshot_covers_are_left_out(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&snapshots_often);
+    struct appending a = {.from = 2, .term = 2, .prev = 1, .prev_term = 1, .n = 60};
+    a.commit = 61;
+    say_append(s, a);
+    UNTIL(s->c, stats_of(s).snapshot_index > 20 && stats_of(s).applied_index == 61);
+    a.from = a.term = 3;
+    a.entry_term = 2;
+    say_append(s, a);
+    UNTIL(s->c, acknowledged_to(s, 3, 3) == 61);
+    assert_int_equal(stats_of(s).last_index, 61);
+    script_free(s);
+}
+
+/* start_with_change: a shard that finds a change to four members in its log, as entry 2. */
+static struct script *start_with_change(void)
+{
+    struct script *s = script_new(&plain);
+    struct raft_configuration four;
+    add_members(&four, 4);
+    say_append(
+        s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1, .change = &four});
+    wait_durable(s, 2);
+    raft_configuration_close(&four);
+    stop_node(s->c, SHARD_NODE);
+    forget(s);
+    start_node(s->c, SHARD_NODE);
+    assert_int_equal(member_count(s), 4);
+    return s;
+}
+
+/* G14 */
+static void a_change_that_a_start_found_is_taken_back(void **state)
+{
+    (void)state;
+    struct script *s = start_with_change();
+    say_append(s, (struct appending){.from = 3, .term = 3, .prev = 1, .prev_term = 1, .n = 1});
+    UNTIL(s->c, acknowledged_to(s, 3, 3) == 2);
+    assert_int_equal(member_count(s), 3);
+    script_free(s);
+}
+
+/* And when it is committed after all, it is final: what comes behind it takes nothing back. */
+static void a_change_that_a_start_found_may_be_committed(void **state)
+{
+    (void)state;
+    struct script *s = start_with_change();
+    struct raft_configuration five;
+    add_members(&five, 5);
+    struct appending a = {.from = 3, .term = 3, .prev = 2, .prev_term = 2, .n = 1, .commit = 3};
+    say_append(s, a);
+    UNTIL(s->c, stats_of(s).applied_index == 3);
+    a = (struct appending){.from = 3, .term = 3, .prev = 3, .prev_term = 3, .change = &five};
+    say_append(s, a);
+    wait_durable(s, 4);
+    assert_int_equal(member_count(s), 5);
+    say_append(s, (struct appending){.from = 2, .term = 4, .prev = 3, .prev_term = 3, .n = 1});
+    UNTIL(s->c, acknowledged_to(s, 2, 4) == 4);
+    assert_int_equal(member_count(s), 4);
+    raft_configuration_close(&five);
+    script_free(s);
+}
+
+/* G11: the leader was silent for the election timeout, 500 ms; this node's own timer takes twice
+ * as long (fixed_random.h). */
+static void a_silent_leader_is_forgotten_in_time(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1});
+    run_ms(s->c, 100);
+    say_vote(s, 3, 3, WIRE_PRE_VOTE, 1, 1);
+    run_ms(s->c, 20);
+    assert_false(granted(s, 3, 3, true));
+    run_ms(s->c, 450);
+    say_vote(s, 3, 3, WIRE_PRE_VOTE, 1, 1);
+    run_ms(s->c, 20);
+    assert_true(granted(s, 3, 3, true));
+    script_free(s);
+}
+
+/* G11: and where the connection ends, it does not wait for that. */
+static void a_leader_whose_connection_ends_is_gone(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1});
+    uint64_t begin_ms = uv_now(&s->c->loop);
+    cut(s->c, SHARD_NODE, 2, true);
+    UNTIL(s->c, heard_last(s, 3, WIRE_VOTE) != NULL);
+    assert_true(uv_now(&s->c->loop) - begin_ms < 900);
+    script_free(s);
+}
+
+/* The library frees entries twice when the answer to them cannot be sent: those that it has
+ * already, which it answers on the spot. The connection ends in the middle of that
+ * (fixed_random.h). */
+static struct script *ending;
+
+static void end_connection(void)
+{
+    struct bus *bus = &ending->c->nodes[SHARD_NODE].bus;
+    on_clock = NULL;
+    bus->handler.connection(bus->handler.data, 2, false);
+}
+
+static void an_answer_that_cannot_be_sent_does_no_harm(void **state)
+{
+    (void)state;
+    struct script *s = ending = script_new(&plain);
+    struct appending same = {.from = 2, .term = 2, .prev = 1, .prev_term = 1, .n = 2};
+    say_append(s, same);
+    wait_durable(s, 3);
+    for (int i = 0; i < 3; i++) {
+        on_clock = end_connection;
+        say_append(s, same);
+        assert_null(on_clock);
+        assert_false(queued(s, WIRE_APPENDED));
+        run_ms(s->c, 20);
+    }
+    heal(s->c, SHARD_NODE, 2);
+    same.prev = 3;
+    same.prev_term = 2;
+    same.commit = 5;
+    say_append(s, same);
+    UNTIL(s->c, stats_of(s).applied_index == 5);
+    script_free(s);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_entry_of_an_older_term_is_not_counted),
+        cmocka_unit_test(only_what_this_leader_has_is_acknowledged),
+        cmocka_unit_test(a_write_for_an_old_leader_is_not_reported_to_a_new_one),
+        cmocka_unit_test(nothing_is_acknowledged_before_it_is_on_disk),
+        cmocka_unit_test(unchecked_entries_are_not_committed),
+        cmocka_unit_test(votes_are_asked_for_only_with_what_is_on_disk),
+        cmocka_unit_test(nobody_votes_twice_in_a_term),
+        cmocka_unit_test(a_change_of_members_is_taken_back_after_a_snapshot),
+        cmocka_unit_test(a_snapshot_has_no_members_that_are_not_committed),
+        cmocka_unit_test(entries_that_a_snapshot_covers_are_left_out),
+        cmocka_unit_test(a_change_that_a_start_found_is_taken_back),
+        cmocka_unit_test(a_change_that_a_start_found_may_be_committed),
+        cmocka_unit_test(a_silent_leader_is_forgotten_in_time),
+        cmocka_unit_test(a_leader_whose_connection_ends_is_gone),
+        cmocka_unit_test(an_answer_that_cannot_be_sent_does_no_harm),
+    };
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

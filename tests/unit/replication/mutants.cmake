@@ -1,0 +1,99 @@
+# The replication library with one guard taken away, and the test that must notice. A mutant is a copy of one source
+# in which FROM reads TO; the linker takes it instead of the library's own. A FROM that is not found ends the
+# configuration: change this table together with the guard.
+set(REPLICATION_DIR ${CMAKE_SOURCE_DIR}/broker/replication)
+
+function(mutant name program test file from to)
+  set(copy ${CMAKE_CURRENT_BINARY_DIR}/mutants/${name}.c)
+  file(READ ${REPLICATION_DIR}/${file} text)
+  string(FIND "${text}" "${from}" at)
+  if(at EQUAL -1)
+    message(FATAL_ERROR "mutant ${name}: \"${from}\" is not in ${file} any more")
+  endif()
+  string(REPLACE "${from}" "${to}" text "${text}")
+  file(WRITE ${copy}.new "${text}")
+  configure_file(${copy}.new ${copy} COPYONLY) # only touched when it changes
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${REPLICATION_DIR}/${file})
+  set(target replication_mutant_${name})
+  add_executable(${target} ${CMAKE_CURRENT_SOURCE_DIR}/unit/replication/${program}.c ${copy})
+  set_source_files_properties(${copy} PROPERTIES COMPILE_OPTIONS "-Wno-unused;-Wno-unused-parameter")
+  target_link_libraries(${target} PRIVATE strict broker_replication ${CMOCKA_LIBRARY})
+  wrap_clocks(${target} ${program})
+  add_test(NAME ${target} COMMAND sh -c "\"$0\" $1 || true" $<TARGET_FILE:${target}> ${test})
+  # cmocka says which test failed, and catches signals; a sanitizer or the allocator end the program themselves.
+  set_tests_properties(${target} PROPERTIES TIMEOUT 120
+    PASS_REGULAR_EXPRESSION "FAILED  . ${test}|AddressSanitizer: |double free|assertion failed")
+endfunction()
+
+# What a program wraps: see fixed_random.h and time_test.c.
+function(wrap_clocks target program)
+  if(program STREQUAL time_test)
+    target_link_options(${target} PRIVATE -Wl,--wrap=clock_now_ms,--wrap=clock_steady_ms)
+  elseif(program MATCHES "^guard(_flow)?_test$")
+    target_link_options(${target} PRIVATE -Wl,--wrap=clock_random,--wrap=clock_steady_ms)
+  endif()
+endfunction()
+foreach(program time_test guard_test guard_flow_test)
+  wrap_clocks(replication_${program} ${program})
+endforeach()
+
+mutant(g1_quorum guard_flow_test entries_are_committed_though_more_is_stored guard.c
+       "raft->last_stored = countable(raft, quorum(raft, message->server_id, match));" "")
+mutant(g2_older_terms guard_test an_entry_of_an_older_term_is_not_counted guard.c
+       "guard_term(raft, index) == raft->current_term ? index : raft->commit_index" "index")
+mutant(g3_unchecked guard_test only_what_this_leader_has_is_acknowledged raft_net.c
+       "guard_acknowledged(shard, result->last_log_index)" "result->last_log_index")
+mutant(g3_old_write guard_test a_write_for_an_old_leader_is_not_reported_to_a_new_one guard.c
+       "uint64_t verified = g->verified_term == shard->raft.current_term ? g->verified_index : 0"
+       "uint64_t verified = UINT64_MAX")
+mutant(g4_follower guard_test unchecked_entries_are_not_committed raft_net.c
+       ".leader_commit = wire->c < last ? wire->c : last" ".leader_commit = wire->c")
+mutant(g5_votes guard_test votes_are_asked_for_only_with_what_is_on_disk raft_net.c
+       "log_durable_index(shard->log) < guard_last_index(&shard->raft)" "false")
+mutant(g7_clip guard_flow_test appends_are_clipped raft_net.c
+       "if (n > 0 && bytes > bytes_max)" "if (false)")
+mutant(g7_next guard_flow_test appends_follow_each_other_without_a_gap guard.c
+       "p->next_index = link->next_index;" "")
+mutant(g7_probe guard_flow_test a_follower_that_answers_a_probe_gets_what_is_new_at_once guard.c
+       "p->recent_recv)" "false)")
+mutant(g8_unreachable guard_flow_test nothing_is_gathered_for_a_follower_that_cannot_be_reached guard.c
+       "p->last_send = uv_now(shard->options.loop);" "")
+mutant(g9_second_vote guard_test nobody_votes_twice_in_a_term guard.c "if (!second)" "")
+mutant(g10_rollback guard_test a_change_of_members_is_taken_back_after_a_snapshot guard.c
+       "roll_back(shard, append)" "(void)roll_back")
+mutant(g10_snapshot guard_test a_snapshot_has_no_members_that_are_not_committed guard.c
+       "    keep_committed(shard);
+    if (g->configuration.length == 0" "    buffer_clear(&g->configuration);
+    configuration_encode(&g->configuration, &raft->configuration);
+    if (g->configuration.length == 0")
+mutant(g11_silent guard_test a_silent_leader_is_forgotten_in_time guard.c
+       "silent_ms >= raft->election_timeout" "false")
+mutant(g11_gone guard_test a_leader_whose_connection_ends_is_gone guard.c
+       "if (raft->state != RAFT_FOLLOWER)" "if (true)")
+mutant(g12_newer_offer guard_flow_test an_older_snapshot_will_do guard.c
+       "guard_term(raft, p->match_index) != 0" "false")
+mutant(g6_in_between guard_catch_up_test a_candidate_takes_over_a_snapshot raft_disk.c
+       "        cb(req, 0);
+        return 0;" "        disk->put_request = req;
+        return 0;")
+mutant(g12_change guard_catch_up_test an_installed_snapshot_ends_a_change_of_members catch_up.c
+       "raft->configuration_uncommitted_index = 0; /* G12 */" "")
+mutant(g13_covered guard_test entries_that_a_snapshot_covers_are_left_out raft_net.c
+       "skip_known(&shard->raft, &message->append_entries);" "")
+mutant(g14_started guard_test a_change_that_a_start_found_is_taken_back guard.c
+       "raft->configuration_uncommitted_index = last;" "")
+mutant(lost_is_not_done guard_flow_test an_entry_of_unknown_fate_is_not_repeated batch.c
+       "(shard->stage == STAGE_CLOSING || !shard_in_company(shard)))
+        fail_calls(shard, entry, STATUS_CLOSED)" "true)
+        retry_calls(shard, entry)")
+mutant(unsent_answer guard_test an_answer_that_cannot_be_sent_does_no_harm raft_net.c
+       "return dropped(request, cb)" "return RAFT_NOCONNECTION")
+mutant(r2_window forward_test a_number_is_taken_once_in_a_term forward.c "return fresh;" "return true;")
+mutant(r2_twice forward_test doubled_calls_are_taken_once forward.c "return fresh;" "return true;")
+mutant(r6_goes_on time_test time_goes_on_when_another_leads time.c
+       "if (!t->known)
+        t->offset_ms = (int64_t)((wall_ms" "t->offset_ms = (int64_t)((wall_ms")
+mutant(r6_slew time_test a_leader_slews time.c
+       "wanted > step_max ? step_max : wanted < -step_max ? -step_max : wanted" "wanted")
+mutant(r7_lag guard_flow_test a_node_that_lags_is_not_ready raft_net.c
+       "shard->forward.known_commit = wire->c;" "shard->forward.known_commit = wire->c < last ? wire->c : last;")
