@@ -288,9 +288,9 @@ static void on_waits(struct shard *shard, struct link *link, const struct wire *
 static void on_cancels(struct shard *shard, struct link *link, const struct wire *wire)
 {
     struct cursor in = cursor_of(wire->items);
-    for (uint32_t i = 0; i < wire->count; i++) {
+    for (uint32_t i = 0; i < wire->count && cursor_left(&in) >= sizeof(uint64_t); i++) {
         struct shard_origin origin = {link->node_id, wire->a, cursor_u64(&in)};
-        struct proxy *proxy = in.bad ? NULL : find_proxy(shard, &origin);
+        struct proxy *proxy = find_proxy(shard, &origin);
         if (proxy != NULL && !proxy->receive.cancelled)
             shard_receive_cancel(shard, &proxy->receive);
     }

@@ -199,6 +199,7 @@ struct shard {
     struct change *change;         /* of the members, under way: members.c */
     struct change *refused_changes;
     uint64_t leading_term; /* in which this node began to lead last */
+    uint64_t led_ms;       /* when there was a leader last that could be reached */
     bool at_home;          /* receives that waited at another leader are here */
     struct shard_call tick;
     bool ticking; /* a TICK is in flight */

@@ -34,8 +34,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define TICK_MS          25u /* of the library, where there are other nodes */
-#define SWEEP_MS         100u
+#define TICK_MS  25u /* of the library, where there are other nodes */
+#define SWEEP_MS 100u
+#define READY_GRACE_MS                                                                             \
+    4000u /* for which calls wait for a leader before a node calls itself unready */
 #define OFFER_AGAIN_MS   3000u /* a snapshot, to a member that did not take it up or is at it */
 #define LAG_MAX          128u  /* entries; a follower that lacks more is not ready */
 #define DISK_CHECK_MS    1000u
@@ -367,11 +369,14 @@ static void arm_tick(struct shard *shard)
 static void begin_close(struct shard *shard);
 static void begin_late_reads(struct shard *shard);
 static void fail_late_reads(struct shard *shard);
+static bool is_led(const struct shard *shard);
 
 /* look_around: what other nodes and the log have made known. */
 static void look_around(struct shard *shard)
 {
     links_update(shard);
+    if (is_led(shard))
+        shard->led_ms = uv_now(shard->options.loop);
     batch_overtaken(shard, shard->forward.applied_term);
     forward_overtaken(shard, shard->forward.applied_term);
     members_settle(shard);
@@ -756,18 +761,30 @@ uint64_t shard_leader(const struct shard *shard)
     return raft->state == RAFT_FOLLOWER ? raft->follower_state.current_leader.id : 0;
 }
 
-bool shard_ready(const struct shard *shard)
+/* is_led: this node leads, or can reach the one that does. */
+static bool is_led(const struct shard *shard)
+{
+    uint64_t leader = shard_leader(shard);
+    return shard->stage == STAGE_READY || (leader != 0 && leader != shard->options.node_id &&
+                                           peers_connected(shard->options.peers, leader));
+}
+
+/* is_behind: what it would say is not what others have answered. */
+static bool is_behind(const struct shard *shard)
 {
     uint8_t cluster_id[UUID_BYTES];
     uint8_t secret[32];
-    uint64_t leader = shard_leader(shard);
+    return shard->catch_up != NULL || !core_bootstrapped(shard->core, cluster_id, secret) ||
+           shard->forward.known_commit > shard->raft.last_applied + LAG_MAX;
+}
+
+bool shard_ready(const struct shard *shard)
+{
+    bool lately = shard->led_ms > 0 && uv_now(shard->options.loop) - shard->led_ms < LED_GRACE_MS;
     if (shard->stage == STAGE_READY)
         return true;
-    return shard->stage == STAGE_FOLLOWING && shard_in_company(shard) && leader != 0 &&
-           shard->catch_up == NULL && leader != shard->options.node_id &&
-           peers_connected(shard->options.peers, leader) &&
-           core_bootstrapped(shard->core, cluster_id, secret) &&
-           shard->forward.known_commit <= shard->raft.last_applied + LAG_MAX;
+    return shard_in_company(shard) && shard->stage != STAGE_OPENING &&
+           shard->stage != STAGE_CLOSING && !is_behind(shard) && (lately || is_led(shard));
 }
 
 const struct core *shard_core(const struct shard *shard)
