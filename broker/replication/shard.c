@@ -34,10 +34,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define TICK_MS  25u /* of the library, where there are other nodes */
-#define SWEEP_MS 100u
-#define READY_GRACE_MS                                                                             \
-    4000u /* for which calls wait for a leader before a node calls itself unready */
+#define TICK_MS          25u /* of the library, where there are other nodes */
+#define SWEEP_MS         100u
+#define LED_GRACE_MS     4000u /* so long calls wait for a new leader */
 #define OFFER_AGAIN_MS   3000u /* a snapshot, to a member that did not take it up or is at it */
 #define LAG_MAX          128u  /* entries; a follower that lacks more is not ready */
 #define DISK_CHECK_MS    1000u
