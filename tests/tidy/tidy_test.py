@@ -24,6 +24,9 @@ class TidyTest(unittest.TestCase):
         self.folder = tempfile.TemporaryDirectory(prefix="tidy_test.")
         self.addCleanup(self.folder.cleanup)
         self.root = self.folder.name
+        excused = dict(tidy.EXCUSED)
+        self.addCleanup(tidy.EXCUSED.update, excused)
+        tidy.EXCUSED.clear()  # the real tree's are not this one's
         self.git("init", "-q")
         self.plant("proto/base/README.md", "# base\n")
         self.plant("proto/base/good.c", GOOD_C)
