@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the replicas of a shard say to each other, as structs and as bytes. docs/replication.md says
- * why; docs/format.md has the same table for people who read packets.
+ * why.
  *
  * Every message is one header and `count` items, all integers little-endian:
  *     OFFSET SIZE  MEANING
