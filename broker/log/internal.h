@@ -248,6 +248,8 @@ void incoming_installed(struct log *log, struct log_incoming *incoming);
 void incoming_close(struct log *log);
 
 /* ---- log.c ---- */
+/* log_sync_last: the last segment as it was read at start may be in the kernel's memory only. */
+MUST_CHECK int log_sync_last(const struct log *log);
 /* log_cut: drop every entry from `index` on. The last segment that is left is sealed. */
 void log_cut(struct log *log, uint64_t index);
 /* log_maybe_closed: after every end of an activity. The log may be gone when it returns. */

@@ -112,19 +112,25 @@ static enum status open_meta(struct log *log, const char **error)
     return code == 0 ? STATUS_OK : refuse_errno(log, "/meta-1", code, error);
 }
 
+int log_sync_last(const struct log *log)
+{
+    char name[NAME_BYTES];
+    const struct segment *last = segments_last(log);
+    if (last == NULL)
+        return 0;
+    segment_name(last->head.first_index, name);
+    return disk_sync_name(log->disk, log->segments_fd, name);
+}
+
 /* make_durable: what a process wrote and did not sync before it ended may be in the kernel's memory
  * only, and a power failure would still take it away. It was read, and is believed and built upon
  * from here on, so it has to be on disk first. (Segments before the last were synced before the
  * next one was made.) */
 static enum status make_durable(struct log *log, const char **error)
 {
-    char name[NAME_BYTES];
-    const struct segment *last = segments_last(log);
     int code = disk_sync_parent(log->disk, log->dir);
-    if (code == 0 && last != NULL) {
-        segment_name(last->head.first_index, name);
-        code = disk_sync_name(log->disk, log->segments_fd, name);
-    }
+    if (code == 0)
+        code = log_sync_last(log);
     if (code == 0)
         code = meta_sync(log->disk, log->dir_fd);
     if (code == 0)
