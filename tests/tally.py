@@ -22,8 +22,8 @@ def tally_ctest(text):
         skipped = len(re.findall(r"^\[  SKIPPED \] (?!\d+ test)", block, re.MULTILINE))
         bad = max(begun - good - skipped, 0)
         program_passed = re.search(r"^Test Passed\.$", block, re.MULTILINE) is not None
-        if program_passed and begun == 0:
-            good = 1
+        if program_passed and (begun == 0 or bad > 0):
+            good, bad = 1, 0  # it had to fail: a mutant
         if not program_passed and bad == 0:
             bad = 1
         passed += good
