@@ -21,7 +21,7 @@ def tally_ctest(text):
         good = len(re.findall(r"^\[       OK \] ", block, re.MULTILINE))
         skipped = len(re.findall(r"^\[  SKIPPED \] (?!\d+ test)", block, re.MULTILINE))
         bad = max(begun - good - skipped, 0)
-        program_passed = re.search(r"^Test Passed\.$", block, re.MULTILINE) is not None
+        program_passed = re.search(r"^Test Pass(ed\.| Reason:)$", block, re.MULTILINE) is not None
         if program_passed and (begun == 0 or bad > 0):
             good, bad = 1, 0  # it had to fail: a mutant
         if not program_passed and bad == 0:
