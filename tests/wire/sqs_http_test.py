@@ -193,7 +193,8 @@ class Pages(unittest.TestCase):
         status = harness.status(sqs_raw.endpoint())
         self.assertTrue(status["ready"])
         self.assertEqual(sorted(status), sorted(
-            ["version", "node_id", "cluster_id", "ready", "leads", "leader", "uptime_s", "shard",
+            ["version", "node_id", "cluster_id", "ready", "leads", "leader", "leader_endpoint",
+             "uptime_s", "shard",
              "workers", "queues", "functions", "mappings"]))
         (queue,) = [q for q in status["queues"] if q["name"] == url.rpartition("/")[2]]
         self.assertEqual((queue["visible"], queue["in_flight"], queue["delayed"]), (1, 0, 0))
