@@ -317,8 +317,10 @@ void guard_started(struct shard *shard)
     struct raft_disk *disk = &shard->disk;
     struct guard *g = &shard->guard;
     uint64_t last = raft->configuration_index;
-    if (last <= disk->told_index || last <= 1)
-        return; /* it is known to be committed, or what the group was founded with */
+    /* What is applied (told of, or by the only voter, at once) is committed, and so is what the
+     * group was founded with. */
+    if (last <= raft->last_applied || last <= 1)
+        return;
     uint64_t before = change_before(raft, last, disk->told_index);
     if (before == 0) {
         g->configuration_index = disk->told_config_index;
