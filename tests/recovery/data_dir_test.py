@@ -182,7 +182,7 @@ class FullDiskTest(unittest.TestCase):
         return (self.folder / "traces").read_text(errors="replace")
 
     def endpoint(self):
-        words = [w for w in self.traced().split() if w.startswith("http=")]
+        words = [w for w in self.traced().split() if w.startswith("http=") and not w.endswith(":0")]
         return "http://" + words[0].removeprefix("http=") if words else None
 
     def is_ready(self):
