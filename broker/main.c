@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* millrace-broker: options in, exit code out. What the broker does is in node.c. */
+#include "broker/core/place.h"
 #include "broker/node.h"
 #include "proto/base/assert.h"
 #include "proto/base/options.h"
@@ -57,6 +58,14 @@ static const struct option_row rows[] = {
      .placeholder = "1=HOST:PORT,...",
      .offset = AT(join),
      .help = "Members of a cluster that this new node is to become a member of."},
+    {.name = "shards",
+     .type = OPTION_NUMBER,
+     .placeholder = "N",
+     .default_text = "0",
+     .min = 0,
+     .max = QUEUE_SHARDS_MAX,
+     .offset = AT(queue_shards),
+     .help = "Raft groups over which a new cluster spreads its queues; fixed from then on."},
     {.name = "advertise-peer",
      .type = OPTION_ADDRESS,
      .placeholder = "HOST:PORT",

@@ -21,6 +21,7 @@
 #include "broker/cluster.h"
 #include "broker/dispatch/dispatch.h"
 #include "broker/log/log.h"
+#include "broker/shards/shards.h"
 #include "broker/signatures.h"
 #include "broker/tls.h"
 #include "proto/base/arena.h"
@@ -56,7 +57,7 @@ struct node {
     struct node_lock lock;
     struct cluster *cluster;
     struct node_tls tls;
-    struct shard *shard;
+    struct shards *shards;
     struct auth *auth;
     struct api *api;
     struct dispatch *dispatch;
@@ -167,12 +168,18 @@ static int folder_take(struct node *node)
     return EX_CANTCREAT;
 }
 
-/* ---- events of the shard ---- */
+/* ---- events of the shards ---- */
 
-static void on_leading_changed(void *data, bool leads)
+static struct shard *catalog_of(const struct node *node)
+{
+    return node->shards != NULL ? shards_catalog(node->shards) : NULL;
+}
+
+/* Functions run where the catalog is led. */
+static void on_leading_changed(void *data, struct shard *shard, bool leads)
 {
     struct node *node = data;
-    if (node->stopping && leads)
+    if ((node->stopping && leads) || shard != catalog_of(node))
         return;
     if (node->dispatch != NULL)
         dispatch_set_ready(node->dispatch, leads);
@@ -226,30 +233,30 @@ static void auth_closed(void *data)
         cluster_closed(node);
 }
 
-/* Auth comes behind the shard, which may still have ended a call of its. */
-static void shard_closed(void *data)
+/* Auth comes behind the shards, which may still have ended a call of its. */
+static void shards_closed(void *data)
 {
     struct node *node = data;
-    node->shard = NULL;
+    node->shards = NULL;
     if (node->auth != NULL)
         auth_close(node->auth, auth_closed, node);
     else
         auth_closed(node);
 }
 
-static void close_shard(struct node *node)
+static void close_shards(struct node *node)
 {
-    if (node->shard != NULL)
-        shard_close(node->shard, shard_closed, node);
+    if (node->shards != NULL)
+        shards_close(node->shards, shards_closed, node);
     else
-        shard_closed(node);
+        shards_closed(node);
 }
 
 static void dispatch_closed(void *data)
 {
     struct node *node = data;
     node->dispatch = NULL;
-    close_shard(node);
+    close_shards(node);
 }
 
 static void api_closed(void *data)
@@ -259,7 +266,7 @@ static void api_closed(void *data)
     if (node->dispatch != NULL)
         dispatch_close(node->dispatch, dispatch_closed, node);
     else
-        close_shard(node);
+        close_shards(node);
 }
 
 static void native_closed(void *data)
@@ -302,8 +309,9 @@ static void node_stop(struct node *node)
     struct shard_member_view members[SHARD_MEMBERS_MAX];
     node->stopping = true;
     node->handover = (struct shard_change){.done = on_handed_over, .data = node};
-    if (node->shard != NULL && shard_leads(node->shard) && shard_members(node->shard, members) > 1)
-        shard_transfer(node->shard, &node->handover, 0);
+    struct shard *catalog = catalog_of(node);
+    if (catalog != NULL && shard_leads(catalog) && shard_members(catalog, members) > 1)
+        shard_transfer(catalog, &node->handover, 0);
     else
         close_api(node);
 }
@@ -353,30 +361,36 @@ static void on_no_key(void *data)
     node_stop(node);
 }
 
-static int open_shard(struct node *node)
+static void on_shards_failed(void *data)
+{
+    on_failed(data, EX_IOERR);
+}
+
+static int open_shards(struct node *node)
 {
     const char *error = NULL;
-    const char *dir = arena_printf(&node->arena, "%s/shard-0", node->options->data_dir);
-    struct shard_options options = {.loop = &node->loop,
-                                    .dir = dir,
-                                    .node_id = node->options->node_id,
-                                    .address = cluster_address(node->cluster),
-                                    .peers = cluster_peers(node->cluster),
-                                    .join = cluster_joins(node->cluster),
-                                    .disk_reserve_bytes = DISK_RESERVE_BYTES,
-                                    .leading_changed = on_leading_changed,
-                                    .catalog_changed = on_catalog_changed,
-                                    .queue_ready = on_queue_ready,
-                                    .data = node};
+    const char *folder = NULL;
+    struct shards_options options = {.loop = &node->loop,
+                                     .data_dir = node->options->data_dir,
+                                     .node_id = node->options->node_id,
+                                     .address = cluster_address(node->cluster),
+                                     .peers = cluster_peers(node->cluster),
+                                     .join = cluster_joins(node->cluster),
+                                     .disk_reserve_bytes = DISK_RESERVE_BYTES,
+                                     .queue_shards = (uint32_t)node->options->queue_shards,
+                                     .events = {.leading_changed = on_leading_changed,
+                                                .catalog_changed = on_catalog_changed,
+                                                .queue_ready = on_queue_ready,
+                                                .failed = on_shards_failed,
+                                                .data = node}};
     options.members = cluster_members(node->cluster, &options.member_count);
-    enum status status = shard_open(&node->shard, &options, &error);
+    enum status status = shards_open(&node->shards, &options, &error, &folder);
     if (status == STATUS_OK) {
-        cluster_watch(node->cluster, node->shard, on_failed, node);
+        cluster_watch(node->cluster, catalog_of(node), on_failed, node);
         return EX_OK;
     }
-    trace_error("node", "shard_unusable", "dir=\"%s\" status=%s why=\"%s\"", dir,
+    trace_error("node", "shard_unusable", "dir=\"%s\" status=%s why=\"%s\"", folder,
                 status_name(status), error != NULL ? error : status_text(status));
-    node->shard = NULL;
     return EX_IOERR;
 }
 
@@ -392,7 +406,7 @@ static int open_api(struct node *node, const char *host, uint16_t port)
     const struct node_options *options = node->options;
     struct api_options api = {
         .loop = &node->loop,
-        .shard = node->shard,
+        .shard = catalog_of(node),
         .auth = node->auth,
         .peers = cluster_peers(node->cluster),
         .host = host,
@@ -428,7 +442,7 @@ static const char *function_endpoint(struct node *node, const char *http_host)
 static int open_dispatch(struct node *node, const char *http_host, const char *host, uint16_t port)
 {
     struct dispatch_options options = {.loop = &node->loop,
-                                       .shard = node->shard,
+                                       .shard = catalog_of(node),
                                        .rpc_host = host,
                                        .rpc_port = port,
                                        .tls = node->tls.rpc,
@@ -464,10 +478,10 @@ static int node_open(struct node *node)
     if (code == EX_OK)
         code = cluster_open(&node->cluster, &node->loop, node->options, node->tls.peer);
     if (code == EX_OK)
-        code = open_shard(node);
+        code = open_shards(node);
     if (code == EX_OK)
         node->auth = signatures_open(node->options, host_is_loopback(http_host), &node->loop,
-                                     node->shard, on_no_key, node);
+                                     catalog_of(node), on_no_key, node);
     if (code == EX_OK)
         code = open_api(node, http_host, http_port);
     if (code == EX_OK)

@@ -13,6 +13,7 @@ struct node_options {
     const char *http, *rpc, *peer; /* HOST:PORT */
     const char *cluster;           /* "1=HOST:PORT,..."; NULL: this node alone */
     const char *join;              /* members of a cluster that this node is new to; NULL: none */
+    uint64_t queue_shards;         /* of a cluster that begins */
     const char *advertise_peer;    /* HOST:PORT for others; NULL: see broker/cluster.c */
     const char *advertise_http;
     const char *advertise_rpc;

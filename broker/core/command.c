@@ -13,6 +13,7 @@
 
 #include "broker/core/fields.h"
 #include "broker/core/limits.h"
+#include "broker/core/place.h"
 #include "proto/base/assert.h"
 
 #define ENTRY_VERSION 2
@@ -25,6 +26,10 @@ static const struct field bootstrap_fields[] = {
 static const struct field origin_fields[] = {
     FIELD(U64, C, origin.node_id), FIELD(U64, C, origin.boot),   FIELD(U64, C, origin.seq),
     FIELD(U64, C, origin.term),    FIELD(U64, C, origin.commit), FIELD(U32, C, origin.count),
+};
+static const struct field place_fields[] = {
+    FIELD_IN(U32, C, place.shard, 0, QUEUE_SHARDS_MAX),
+    FIELD_IN(U32, C, place.queue_shards, 0, QUEUE_SHARDS_MAX),
 };
 static const struct field queue_create_fields[] = {
     FIELD_IN(SLICE, C, queue_create.name, 1, UINT32_MAX),
@@ -135,6 +140,7 @@ static const struct format formats[] = {
     [COMMAND_TICK] = {"TICK", NULL, 0},
     FORMAT(BOOTSTRAP, bootstrap),
     FORMAT(ORIGIN, origin),
+    FORMAT(PLACE, place),
     FORMAT(QUEUE_CREATE, queue_create),
     FORMAT(QUEUE_UPDATE, queue_update),
     FORMAT(QUEUE_DELETE, queue_delete),

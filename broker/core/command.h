@@ -54,6 +54,11 @@ struct command_origin {
     uint64_t commit; /* everything up to here was committed then */
     uint32_t count;
 };
+/* Stands behind BOOTSTRAP. A shard that never had one is 0 and holds everything. */
+struct command_place {
+    uint32_t shard;        /* 0: the catalog */
+    uint32_t queue_shards; /* 1 to this: they hold the queues (broker/core/place.h) */
+};
 struct command_queue_create {
     struct slice name; /* validated by the API; the core only refuses a taken one */
     struct queue_settings settings;

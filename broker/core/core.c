@@ -173,6 +173,16 @@ static void apply_bootstrap(struct core *core, const struct command *command, st
     bootstrap(core, command);
 }
 
+static void apply_place(struct core *core, const struct command *command, struct slice entry,
+                        struct core_result *result)
+{
+    (void)entry, (void)result;
+    if (core->queue_id_last > 0 || core->queue_shards > 0)
+        return;
+    core->shard = command->place.shard;
+    core->queue_shards = command->place.queue_shards;
+}
+
 /* For replicas, not for the state. */
 static void apply_origin(struct core *core, const struct command *command, struct slice entry,
                          struct core_result *result)
@@ -325,4 +335,10 @@ bool core_bootstrapped(const struct core *core, uint8_t cluster_id[UUID_BYTES], 
         memcpy(secret, core->secret, sizeof core->secret);
     }
     return core->bootstrapped;
+}
+
+void core_place(const struct core *core, uint32_t *shard, uint32_t *queue_shards)
+{
+    *shard = core->shard;
+    *queue_shards = core->queue_shards;
 }

@@ -196,6 +196,10 @@ uint64_t core_now_ms(const struct core *core);
 uint64_t core_applied_index(const struct core *core);
 bool core_bootstrapped(const struct core *core, uint8_t cluster_id[UUID_BYTES], uint8_t secret[32]);
 
+/* core_place: which shard this is, and how many of the cluster hold queues (0: this one holds
+ * all). */
+void core_place(const struct core *core, uint32_t *shard, uint32_t *queue_shards);
+
 /* ---- snapshots ---- */
 
 /* core_snapshot: append the whole state (index only, never bodies) to `out`.

@@ -19,6 +19,7 @@
  *
  * Heaps of queues order equal times by queue id: slots may differ between replicas. */
 #include "broker/core/limits.h"
+#include "broker/core/place.h"
 #include "broker/core/state.h"
 
 #include <stdlib.h>
@@ -352,7 +353,7 @@ void queue_create(struct core *core, const struct command *command, struct core_
         result->code = CORE_EXISTS;
     } else {
         struct queue_view view = {
-            .queue_id = ++core->queue_id_last,
+            .queue_id = queue_id_make(core->shard, ++core->queue_id_last),
             .version = ++core->version_last,
             .name = create->name,
             .settings = create->settings,

@@ -3,9 +3,9 @@
  *
  * Integers are little-endian; the parts in the order of the bytes:
  *     SIZE  MEANING
- *     1     format version, 3; 2 is read too
+ *     1     format version, 4; 2 and 3 are read too
  *     3     zero
- *     ...   core_fields
+ *     ...   core_fields; place_fields (not before version 4)
  *     4     count of blobs, in order of creation; each:
  *               blob_fields, u32 count of pieces; each: u64 index, u32 offset, u32 length
  *     4     count of functions, in name order; each: function_fields
@@ -41,12 +41,14 @@
  * one. */
 #include "broker/core/fields.h"
 #include "broker/core/limits.h"
+#include "broker/core/place.h"
 #include "broker/core/record.h"
 #include "broker/core/state.h"
 
 #include <stdlib.h>
 
-#define SNAPSHOT_VERSION          3
+#define SNAPSHOT_VERSION          4
+#define VERSION_WITHOUT_PLACE     3
 #define VERSION_WITHOUT_DOCUMENTS 2 /* the oldest that is read */
 #define MESSAGE_BYTES             64
 #define MESSAGE_WORDS             (MESSAGE_BYTES / 4)
@@ -65,6 +67,11 @@ static const struct field core_fields[] = {
     FIELD(BOOL, struct core, bootstrapped),
     FIELD(BYTES16, struct core, cluster_id),
     FIELD(BYTES32, struct core, secret),
+};
+
+static const struct field place_fields[] = {
+    FIELD_IN(U32, struct core, shard, 0, QUEUE_SHARDS_MAX),
+    FIELD_IN(U32, struct core, queue_shards, 0, QUEUE_SHARDS_MAX),
 };
 
 static const struct field blob_fields[] = {
@@ -156,6 +163,7 @@ void snapshot_encode_catalog(const struct core *core, struct buffer *out)
 {
     buffer_add_u32(out, SNAPSHOT_VERSION); /* with the three zero bytes */
     ENCODE(out, core_fields, core);
+    ENCODE(out, place_fields, core);
     buffer_add_u32(out, HASH_COUNT(core->blobs));
     for (const struct blob *blob = core->blobs; blob != NULL; blob = blob->hh.next)
         encode_blob(blob, out);
@@ -502,7 +510,7 @@ static bool decode_message(struct core *core, struct cursor *bytes, struct queue
     uint32_t number = cursor_u32(in);
     uint64_t source_id = cursor_u64(in);
     if (state >= MESSAGE_STATE_COUNT || sent_ms > TIME_MS_MAX || body.index > BODY_INDEX_MAX ||
-        body.length > BODY_LENGTH_MAX || number > groups->count || source_id > core->queue_id_last)
+        body.length > BODY_LENGTH_MAX || number > groups->count || source_id > QUEUE_ID_MAX)
         return false;
     message_place(&read, queue->slot, seq, sent_ms, body);
     read.state = state & 3;
@@ -660,12 +668,18 @@ static bool decode_messages(struct core *core, struct cursor *in, struct queue *
     return queue->view.in_flight <= IN_FLIGHT_MAX;
 }
 
+/* One that this shard gave to a queue. */
+static bool queue_id_ok(const struct core *core, uint64_t queue_id)
+{
+    uint64_t first = queue_id_make(core->shard, 1);
+    return queue_id >= first && queue_id < first + core->queue_id_last;
+}
+
 static bool decode_queue(struct core *core, struct cursor *in)
 {
     struct queue read = {0};
     DECODE(in, queue_fields, &read);
-    if (in->bad || !version_ok(core, read.view.version) || read.view.queue_id == 0 ||
-        read.view.queue_id > core->queue_id_last)
+    if (in->bad || !version_ok(core, read.view.version) || !queue_id_ok(core, read.view.queue_id))
         return false;
     if (read.view.created_ms > read.view.modified_ms || read.view.modified_ms > core->now_ms)
         return false;
@@ -716,6 +730,8 @@ enum status core_restore(struct core *core, struct slice snapshot)
         return STATUS_INVALID;
     bool documents = version > VERSION_WITHOUT_DOCUMENTS;
     DECODE(&in, core_fields, core);
+    if (version > VERSION_WITHOUT_PLACE)
+        DECODE(&in, place_fields, core);
     bool good = !in.bad && decode_all(core, &in, decode_blob) &&
                 decode_all(core, &in, decode_function) && decode_all(core, &in, decode_mapping) &&
                 (!documents || decode_all(core, &in, decode_document)) &&

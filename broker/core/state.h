@@ -102,6 +102,8 @@ struct core {
     uint64_t applied_index;
     uint64_t version_last;
     uint64_t queue_id_last;
+    uint32_t shard; /* which of the cluster's this is; 0: the catalog */
+    uint32_t queue_shards;
     bool bootstrapped;
     uint8_t cluster_id[UUID_BYTES];
     uint8_t secret[32];

@@ -161,15 +161,14 @@ struct first_call {
     uint64_t term;
 };
 
-static void propose_first(struct shard *shard, const struct command *command, shard_call_cb done)
+static struct first_call *first_begin(struct shard *shard, shard_call_cb done)
 {
     struct first_call *first = calloc(1, sizeof *first);
     ASSERT(first != NULL);
     first->shard = shard;
     first->term = shard->leading_term;
     first->call.done = done;
-    shard_call_add(&first->call, command);
-    batch_add_first(shard, &first->call);
+    return first;
 }
 
 /* first_ended: true if it did what it was for. */
@@ -195,11 +194,21 @@ static void on_founded(struct shard_call *call, enum status status,
 
 static void found(struct shard *shard)
 {
-    struct command command = {.type = COMMAND_BOOTSTRAP};
-    uuid_random(command.bootstrap.cluster_id);
-    clock_random(command.bootstrap.secret, sizeof command.bootstrap.secret);
+    const struct shard_founding *founding = shard->options.founding;
+    struct command whose = {.type = COMMAND_BOOTSTRAP};
+    struct command place = {.type = COMMAND_PLACE, .place = {.shard = shard->options.shard_id}};
+    uuid_random(whose.bootstrap.cluster_id);
+    clock_random(whose.bootstrap.secret, sizeof whose.bootstrap.secret);
+    if (founding != NULL) {
+        memcpy(whose.bootstrap.cluster_id, founding->cluster_id, UUID_BYTES);
+        memcpy(whose.bootstrap.secret, founding->secret, sizeof whose.bootstrap.secret);
+        place.place.queue_shards = founding->queue_shards;
+    }
+    struct first_call *first = first_begin(shard, on_founded);
+    shard_call_add(&first->call, &whose);
+    shard_call_add(&first->call, &place);
     shard->stage = STAGE_FOUNDING;
-    propose_first(shard, &command, on_founded);
+    batch_add_first(shard, &first->call);
 }
 
 static void on_barrier(struct shard_call *call, enum status status,
@@ -225,7 +234,9 @@ static void begin_leading(struct shard *shard)
     shard->stage = STAGE_BARRIER;
     shard->leading_term = shard->raft.current_term;
     time_lead(shard);
-    propose_first(shard, &command, on_barrier);
+    struct first_call *first = first_begin(shard, on_barrier);
+    shard_call_add(&first->call, &command);
+    batch_add_first(shard, &first->call);
 }
 
 static void stop_leading(struct shard *shard)

@@ -26,6 +26,12 @@ struct shard_member {
     const char *address; /* HOST:PORT of its peer port */
 };
 
+struct shard_founding {
+    uint8_t cluster_id[UUID_BYTES];
+    uint8_t secret[32];    /* keys receipt handles */
+    uint32_t queue_shards; /* broker/core/place.h */
+};
+
 struct shard_options {
     uv_loop_t *loop;
     const char *dir;     /* this shard's folder; made if it is missing */
@@ -37,6 +43,10 @@ struct shard_options {
      * when the folder is empty; none: this node alone. */
     const struct shard_member *members;
     size_t member_count;
+    /* What a new group's first leader writes before all else: whose it is, and its place among the
+     * cluster's shards. Borrowed while the shard is open. NULL: a random id and secret, and the
+     * shard holds everything. */
+    const struct shard_founding *founding;
     bool join; /* the folder may be empty: wait to be added to a group (shard_member_add) */
     uint32_t segment_bytes;  /* size of a log segment; 0 = 16 MiB */
     uint64_t snapshot_bytes; /* log between two snapshots, at least; 0 = 64 MiB */

@@ -32,7 +32,8 @@ BASE = ["proto/base"]
 CORE = BASE + ["broker/core"]
 LOG = CORE + ["broker/log"]
 REPLICATION = LOG + ["broker/peer", "broker/replication"]
-DISPATCH = REPLICATION + ["broker/dispatch", "proto/rpc", "proto/tls"]
+SHARDS = REPLICATION + ["broker/shards"]
+DISPATCH = SHARDS + ["broker/dispatch", "proto/rpc", "proto/tls"]
 AUTH = REPLICATION + ["broker/auth", "proto/sigv4"]
 API = DISPATCH + ["broker/api", "broker/auth", "proto/http", "proto/sigv4", "proto/tls"]
 PROTO = ["proto/base", "proto/tls", "proto/http", "proto/rpc", "proto/sqs", "proto/package",
@@ -53,7 +54,8 @@ LAYERS = {
     "broker/peer": BASE + ["proto/tls"],
     "broker/replication": LOG + ["broker/peer"],
     "broker/inspect": LOG,
-    "broker/dispatch": REPLICATION + ["proto/rpc", "proto/tls"],
+    "broker/shards": REPLICATION,
+    "broker/dispatch": SHARDS + ["proto/rpc", "proto/tls"],
     "broker/auth": AUTH,
     "broker/api": API,
     "broker/api/sqs": API + ["proto/sqs"],

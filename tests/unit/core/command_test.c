@@ -49,6 +49,7 @@ static size_t samples(struct command out[32])
     ADD(.type = COMMAND_MAPPING_DELETE, .mapping_delete = {{20}});
     ADD(.type = COMMAND_DOCUMENT_PUT, .document_put = {TEXT("key/a"), 27, TEXT("content")});
     ADD(.type = COMMAND_DOCUMENT_DELETE, .document_delete = {TEXT("key/a"), 28});
+    ADD(.type = COMMAND_PLACE, .place = {3, 4});
 #undef ADD
     return count;
 }

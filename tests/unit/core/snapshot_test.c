@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Snapshots and the digest: a restored core is the same core; damaged bytes are refused or
  * harmless. */
+#include "broker/core/place.h"
 #include "tests/unit/core/fixture.h"
 
 /* Something of everything, in every state. */
@@ -169,13 +170,23 @@ static void test_every_truncation_is_refused(void **state)
     buffer_free(&bytes);
 }
 
-/* Version 2 had no documents; of an empty core their count is the last but one. */
-static void test_version_2_is_read(void **state)
+#define PLACE_AT    (4 + 4 * 8 + 1 + 16 + 32) /* behind core_fields */
+#define PLACE_BYTES 8
+
+/* Version 3 had no place; version 2 no documents either: of an empty core their count is the last
+ * but one. */
+static void test_older_versions_are_read(void **state)
 {
     struct fixture *f = *state;
     struct buffer bytes = {0};
     core_snapshot(f->core, &bytes);
-    assert_int_equal(bytes.data[0], 3);
+    assert_int_equal(bytes.data[0], 4);
+    bytes.data[0] = 3;
+    assert_int_equal(restore(buffer_slice(&bytes)), STATUS_INVALID);
+    memmove(bytes.data + PLACE_AT, bytes.data + PLACE_AT + PLACE_BYTES,
+            bytes.length - PLACE_AT - PLACE_BYTES);
+    bytes.length -= PLACE_BYTES;
+    assert_int_equal(restore(buffer_slice(&bytes)), STATUS_OK);
     bytes.data[0] = 2;
     assert_int_equal(restore(buffer_slice(&bytes)), STATUS_INVALID);
     bytes.length -= 4;
@@ -183,6 +194,37 @@ static void test_version_2_is_read(void **state)
     bytes.data[0] = 1;
     assert_int_equal(restore(buffer_slice(&bytes)), STATUS_INVALID);
     buffer_free(&bytes);
+}
+
+/* Queues of a shard have its number in their ids, before and after a snapshot. */
+static void test_place(void **state)
+{
+    struct fixture *f = *state;
+    struct buffer bytes = {0};
+    uint32_t shard;
+    uint32_t queue_shards;
+    apply(f, &(struct command){.type = COMMAND_PLACE, .place = {3, 4}});
+    uint64_t queue_id = create_default(f, "q");
+    assert_int_equal(queue_id, queue_id_make(3, 1));
+    assert_int_equal(shard_of_queue_id(queue_id), 3);
+    apply(f, &(struct command){.type = COMMAND_PLACE, .place = {1, 1}}); /* ignored */
+    core_place(f->core, &shard, &queue_shards);
+    assert_int_equal(shard, 3);
+    assert_int_equal(queue_shards, 4);
+    core_snapshot(f->core, &bytes);
+    assert_int_equal(restore(buffer_slice(&bytes)), STATUS_OK);
+    buffer_free(&bytes);
+}
+
+/* The names' shards are on disk by their effects: they must never change. */
+static void test_shard_of_name(void **state)
+{
+    (void)state;
+    assert_int_equal(shard_of_queue_name(SLICE_LITERAL("orders"), 0), 0);
+    assert_int_equal(shard_of_queue_name(SLICE_LITERAL("/async/f"), 4), 0);
+    assert_int_equal(shard_of_queue_name(SLICE_LITERAL("orders"), 4), 2);
+    assert_int_equal(shard_of_queue_name(SLICE_LITERAL("orders.fifo"), 4), 3);
+    assert_int_equal(shard_of_queue_name(SLICE_LITERAL("q1"), 4), 2);
 }
 
 /* Whatever a flipped bit makes of it, it is refused or it keeps the invariants. */
@@ -238,7 +280,9 @@ int main(void)
         FIXTURE_TEST(test_a_stream_has_the_same_bytes),
         FIXTURE_TEST(test_empty_core),
         FIXTURE_TEST(test_every_truncation_is_refused),
-        FIXTURE_TEST(test_version_2_is_read),
+        FIXTURE_TEST(test_older_versions_are_read),
+        FIXTURE_TEST(test_place),
+        cmocka_unit_test(test_shard_of_name),
         FIXTURE_TEST(test_flipped_bits),
         FIXTURE_TEST(test_digest_sees_changes),
     };
