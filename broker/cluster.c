@@ -395,3 +395,15 @@ bool cluster_joins(const struct cluster *c)
 {
     return c->joins;
 }
+
+bool cluster_shards_begun(const struct cluster *c)
+{
+    return c->identity.shards_begun;
+}
+
+/* A failure is traced; the next start tells it again. */
+void cluster_set_shards_begun(struct cluster *c)
+{
+    c->identity.shards_begun = true;
+    (void)store(c);
+}

@@ -64,6 +64,7 @@ static enum status read_identity(json_t *json, struct identity *out)
                 (clusterless || read_uuid(cluster_id, out->cluster_id)) &&
                 read_nodes(json_object_get(json, "nodes"), out);
     out->node_id = (uint64_t)node_id;
+    out->shards_begun = json_is_true(json_object_get(json, "shards_begun"));
     return good ? STATUS_OK : STATUS_CORRUPT;
 }
 
@@ -109,11 +110,11 @@ static char *write_identity(const struct identity *identity)
         json_object_set_new(nodes, key, write_uuid(identity->nodes[i].data_id));
     }
     bool clusterless = memcmp(identity->cluster_id, unknown, UUID_BYTES) == 0;
-    json_t *json =
-        json_pack("{s:i, s:I, s:o, s:s, s:o, s:o}", "format", FORMAT, "node_id",
-                  (json_int_t)identity->node_id, "data_id", write_uuid(identity->data_id),
-                  "founders", founders, "cluster_id",
-                  clusterless ? json_string("") : write_uuid(identity->cluster_id), "nodes", nodes);
+    json_t *json = json_pack("{s:i, s:I, s:o, s:s, s:o, s:b, s:o}", "format", FORMAT, "node_id",
+                             (json_int_t)identity->node_id, "data_id",
+                             write_uuid(identity->data_id), "founders", founders, "cluster_id",
+                             clusterless ? json_string("") : write_uuid(identity->cluster_id),
+                             "shards_begun", identity->shards_begun, "nodes", nodes);
     char *text = json_dumps(json, JSON_INDENT(1));
     json_decref(json);
     return text;

@@ -5,7 +5,7 @@
  * JSON for people to read; nothing in it is secret.
  *
  *     {"format": 1, "node_id": 2, "data_id": UUID, "founders": "9f...", "cluster_id": UUID or "",
- *      "nodes": {"1": UUID of the data, "3": ...}}
+ *      "shards_begun": true, "nodes": {"1": UUID of the data, "3": ...}}
  * thread: loop (blocking; at start, and when something new is learned). */
 #ifndef BROKER_IDENTITY_H
 #define BROKER_IDENTITY_H
@@ -24,6 +24,7 @@ struct identity {
     uint8_t data_id[UUID_BYTES];
     uint8_t cluster_id[UUID_BYTES]; /* zeros: not known yet */
     uint64_t founders; /* members_digest of the list it was founded with; 0: it joined */
+    bool shards_begun; /* the queue shards have their folders here */
     struct identity_node nodes[IDENTITY_NODES_MAX]; /* others, whose data are known */
     size_t node_count;
 };

@@ -63,7 +63,6 @@ struct node {
     struct dispatch *dispatch;
     struct native *native;
     bool stopping;
-    struct shard_change handover;
     int code; /* of the process */
 };
 
@@ -295,24 +294,17 @@ static void linger_over(uv_timer_t *timer)
 }
 
 /* Workers are sent to the new leader meanwhile, and show it what they run: nothing is run twice. */
-static void on_handed_over(struct shard_change *change, enum status status)
+static void on_handed_over(void *data, enum status status)
 {
-    struct node *node = change->data;
-    if (status != STATUS_OK)
-        trace_warn("node", "not_handed_over", "status=%s", status_name(status));
+    struct node *node = data;
     uv_timer_start(&node->linger, linger_over, status == STATUS_OK ? LINGER_MS : 0, 0);
 }
 
-/* The leader lets another lead first, while it still serves: clients notice nothing. */
+/* The leader lets others lead first, while it still serves: clients notice nothing. */
 static void node_stop(struct node *node)
 {
-    struct shard_member_view members[SHARD_MEMBERS_MAX];
     node->stopping = true;
-    node->handover = (struct shard_change){.done = on_handed_over, .data = node};
-    struct shard *catalog = catalog_of(node);
-    if (catalog != NULL && shard_leads(catalog) && shard_members(catalog, members) > 1)
-        shard_transfer(catalog, &node->handover, 0);
-    else
+    if (node->shards == NULL || !shards_hand_over(node->shards, on_handed_over, node))
         close_api(node);
 }
 
@@ -366,6 +358,11 @@ static void on_shards_failed(void *data)
     on_failed(data, EX_IOERR);
 }
 
+static void on_shards_begun(void *data)
+{
+    cluster_set_shards_begun(((struct node *)data)->cluster);
+}
+
 static int open_shards(struct node *node)
 {
     const char *error = NULL;
@@ -376,11 +373,13 @@ static int open_shards(struct node *node)
                                      .address = cluster_address(node->cluster),
                                      .peers = cluster_peers(node->cluster),
                                      .join = cluster_joins(node->cluster),
+                                     .begun = cluster_shards_begun(node->cluster),
                                      .disk_reserve_bytes = DISK_RESERVE_BYTES,
                                      .queue_shards = (uint32_t)node->options->queue_shards,
                                      .events = {.leading_changed = on_leading_changed,
                                                 .catalog_changed = on_catalog_changed,
                                                 .queue_ready = on_queue_ready,
+                                                .begun = on_shards_begun,
                                                 .failed = on_shards_failed,
                                                 .data = node}};
     options.members = cluster_members(node->cluster, &options.member_count);

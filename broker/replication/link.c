@@ -181,7 +181,9 @@ static void set_address(struct shard *shard, struct link *link, const char *addr
     free(link->address);
     link->address = strdup(address);
     ASSERT(link->address != NULL);
-    peers_set_address(shard->options.peers, link->node_id, address[0] != '\0' ? address : NULL);
+    /* A node is a member of the catalog as long as of any other shard: only the catalog lets go. */
+    if (address[0] != '\0' || shard->options.shard_id == 0)
+        peers_set_address(shard->options.peers, link->node_id, address[0] != '\0' ? address : NULL);
 }
 
 static const char *address_in(const struct raft_configuration *members, uint64_t node_id)

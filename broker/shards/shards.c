@@ -1,32 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/shards/shards.h"
-
-#include "proto/base/arena.h"
+#include "broker/shards/internal.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 #include "proto/base/trace.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 
-#define WATCH_MS 20u
-
-/* One open shard, and where its events go. */
-struct place {
-    struct shards *shards;
-    struct shard *shard;
-};
-
-struct shards {
-    struct shards_options options;
-    struct arena arena;
-    struct place places[1 + QUEUE_SHARDS_MAX];
-    uint32_t count; /* open ones */
-    struct shard_founding founding;
-    uv_timer_t watch; /* until the queue shards are open */
-    uint32_t closing;
-    void (*closed)(void *data);
-    void *closed_data;
-};
+#define TICK_MS 50u
 
 /* ---- events ---- */
 
@@ -34,6 +15,7 @@ static void on_leading_changed(void *data, bool leads)
 {
     struct place *place = data;
     struct shards_events *events = &place->shards->options.events;
+    place->led_since_ms = leads ? shards_now_ms(place->shards) : 0;
     events->leading_changed(events->data, place->shard, leads);
 }
 
@@ -53,10 +35,25 @@ static void on_queue_ready(void *data, uint64_t queue_id)
 
 /* ---- opening ---- */
 
-static enum status open_one(struct shards *s, uint32_t id, const char **error, const char **folder)
+static bool is_founder(const struct shards *s)
+{
+    for (size_t i = 0; i < s->founder_count; i++) {
+        if (s->founders[i].id == s->options.node_id)
+            return true;
+    }
+    return false;
+}
+
+/* A folder that is gone took votes and entries with it that others rely on. */
+static bool is_lost(const struct shards *s, uint32_t id, const char *dir)
+{
+    struct stat about;
+    return id > 0 && s->options.begun && stat(dir, &about) != 0;
+}
+
+static struct shard_options options_for(struct shards *s, uint32_t id)
 {
     const struct shards_options *o = &s->options;
-    struct place *place = &s->places[id];
     struct shard_options options = {.loop = o->loop,
                                     .dir = arena_printf(&s->arena, "%s/shard-%u", o->data_dir, id),
                                     .node_id = o->node_id,
@@ -71,9 +68,25 @@ static enum status open_one(struct shards *s, uint32_t id, const char **error, c
                                     .leading_changed = on_leading_changed,
                                     .catalog_changed = on_catalog_changed,
                                     .queue_ready = on_queue_ready,
-                                    .data = place};
-    place->shards = s;
+                                    .data = &s->places[id]};
+    if (id > 0) {
+        options.join = !is_founder(s);
+        options.members = options.join ? NULL : s->founders;
+        options.member_count = options.join ? 0 : s->founder_count;
+    }
+    return options;
+}
+
+static enum status open_one(struct shards *s, uint32_t id, const char **error, const char **folder)
+{
+    struct place *place = &s->places[id];
+    struct shard_options options = options_for(s, id);
+    *place = (struct place){.shards = s, .id = id};
     *folder = options.dir;
+    if (is_lost(s, id, options.dir)) {
+        *error = "the folder is missing, and this node had it: restore it, or replace the node";
+        return STATUS_CORRUPT;
+    }
     enum status status = shard_open(&place->shard, &options, error);
     if (status == STATUS_OK)
         s->count++;
@@ -82,7 +95,7 @@ static enum status open_one(struct shards *s, uint32_t id, const char **error, c
     return status;
 }
 
-/* What the catalog says; false: nothing yet. */
+/* What the catalog says; false: not enough yet. */
 static bool catalog_read(struct shards *s)
 {
     const struct core *core = shard_core(s->places[0].shard);
@@ -90,7 +103,7 @@ static bool catalog_read(struct shards *s)
     if (!core_bootstrapped(core, s->founding.cluster_id, s->founding.secret))
         return false;
     core_place(core, &shard, &s->founding.queue_shards);
-    return true;
+    return s->founding.queue_shards == 0 || founders_known(s);
 }
 
 static enum status open_queue_shards(struct shards *s, const char **error, const char **folder)
@@ -101,17 +114,19 @@ static enum status open_queue_shards(struct shards *s, const char **error, const
     return status;
 }
 
-static void on_watch(uv_timer_t *timer)
+static void open_late(struct shards *s)
 {
-    struct shards *s = timer->data;
     const char *error = NULL;
     const char *folder;
     if (!catalog_read(s))
         return;
-    uv_timer_stop(&s->watch);
     enum status status = open_queue_shards(s, &error, &folder);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
+        s->options.begun = true;
+        s->options.events.begun(s->options.events.data);
         return;
+    }
+    uv_timer_stop(&s->tick);
     trace_error("shards", "unusable", "dir=\"%s\" status=%s why=\"%s\"", folder,
                 status_name(status), error != NULL ? error : status_text(status));
     s->options.events.failed(s->options.events.data);
@@ -124,6 +139,43 @@ static void found(struct shards *s)
     s->founding.queue_shards = s->options.queue_shards;
 }
 
+/* ---- what there is to do now and then ---- */
+
+static void on_changed(struct shard_change *change, enum status status)
+{
+    struct place *place = change->data;
+    place->changing = false;
+    trace_info("shards", "changed", "shard=%u status=%s", place->id, status_name(status));
+}
+
+bool place_may_change(const struct place *place)
+{
+    return !place->changing && !place->shards->handing_over && shard_leads(place->shard) &&
+           shards_now_ms(place->shards) >= place->rest_until_ms;
+}
+
+void place_change(struct place *place, place_change_fn begin, uint64_t node_id, uint64_t rest_ms)
+{
+    place->changing = true;
+    place->rest_until_ms = shards_now_ms(place->shards) + rest_ms;
+    begin(place->shard, &place->change, node_id);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct shards *s = timer->data;
+    if (s->count == 1 && (!s->options.begun || s->founding.queue_shards > 0))
+        open_late(s);
+    for (uint32_t id = 0; id < s->count; id++) {
+        struct place *place = &s->places[id];
+        if (!place_may_change(place))
+            continue;
+        place->change = (struct shard_change){.done = on_changed, .data = place};
+        if (id == 0 || !follow_tick(place))
+            balance_tick(place);
+    }
+}
+
 enum status shards_open(struct shards **out, const struct shards_options *options,
                         const char **error, const char **folder)
 {
@@ -131,21 +183,21 @@ enum status shards_open(struct shards **out, const struct shards_options *option
     ASSERT(s != NULL);
     ASSERT(options->queue_shards <= QUEUE_SHARDS_MAX);
     s->options = *options;
-    uv_timer_init(options->loop, &s->watch);
-    s->watch.data = s;
+    uv_timer_init(options->loop, &s->tick);
+    s->tick.data = s;
     found(s);
     *out = s;
     enum status status = open_one(s, 0, error, folder);
-    if (status == STATUS_OK && catalog_read(s))
-        return open_queue_shards(s, error, folder);
+    if (status == STATUS_OK && options->begun && catalog_read(s))
+        status = open_queue_shards(s, error, folder);
     if (status == STATUS_OK)
-        uv_timer_start(&s->watch, on_watch, WATCH_MS, WATCH_MS);
+        uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
     return status;
 }
 
 /* ---- closing ---- */
 
-static void on_watch_closed(uv_handle_t *handle)
+static void on_tick_closed(uv_handle_t *handle)
 {
     struct shards *s = handle->data;
     void (*closed)(void *data) = s->closed;
@@ -161,17 +213,17 @@ static void on_closed(void *data)
     struct shards *s = place->shards;
     place->shard = NULL;
     if (--s->closing == 0)
-        uv_close((uv_handle_t *)&s->watch, on_watch_closed);
+        uv_close((uv_handle_t *)&s->tick, on_tick_closed);
 }
 
 void shards_close(struct shards *s, void (*closed)(void *data), void *data)
 {
     s->closed = closed;
     s->closed_data = data;
-    uv_timer_stop(&s->watch);
+    uv_timer_stop(&s->tick);
     s->closing = s->count;
     if (s->count == 0)
-        uv_close((uv_handle_t *)&s->watch, on_watch_closed);
+        uv_close((uv_handle_t *)&s->tick, on_tick_closed);
     for (uint32_t id = 0, count = s->count; id < count; id++)
         shard_close(s->places[id].shard, on_closed, &s->places[id]);
 }

@@ -5,8 +5,10 @@
  *
  *   S1  a queue is created in, and looked for in, the one shard that its name gives
  *   S2  N is what the catalog says; an option counts only when a cluster begins
- *   S3  all shards of a cluster have its id and its secret: a receipt handle of one cannot be used
- *       with another's queue, whose id differs (broker/core/place.h)
+ *   S3  a queue shard has the voters of the catalog as its members (follow.c); the first ones,
+ * which found it, are written in the catalog (founders.c) S4  all shards of a cluster have its id
+ * and its secret: a receipt handle of one cannot be used with another's queue, whose id differs
+ * (broker/core/place.h)
  *
  * Queue shards are opened once the catalog says how many there are: at once where its state is on
  * this disk, else when it has come from the others. thread: loop. */
@@ -23,6 +25,8 @@ struct shards_events {
     void (*leading_changed)(void *data, struct shard *shard, bool leads);
     void (*catalog_changed)(void *data);
     void (*queue_ready)(void *data, uint64_t queue_id);
+    /* begun: see struct shards_options; to be kept for the next start. */
+    void (*begun)(void *data);
     /* failed: a queue shard could not be opened later on; the node cannot serve. */
     void (*failed)(void *data);
     void *data;
@@ -34,9 +38,10 @@ struct shards_options {
     uint64_t node_id;
     const char *address; /* as of struct shard_options, like the next four */
     struct peers *peers;
-    const struct shard_member *members;
+    const struct shard_member *members; /* of a new catalog */
     size_t member_count;
     bool join;
+    bool begun; /* all queue shards have had their folders here: none may be missing */
     uint64_t disk_reserve_bytes;
     uint32_t queue_shards; /* of a cluster that begins; 0: the catalog holds all queues */
     struct shards_events events;
@@ -62,5 +67,11 @@ struct shard *shards_of_queue(const struct shards *shards, uint64_t queue_id);
 
 /* shards_ready: all are open and ready (shard_ready), and belong to a cluster. */
 bool shards_ready(const struct shards *shards);
+
+/* shards_hand_over: let others lead all that this node leads, and let it lead nothing that it could
+ * hand on; true: `done` is called once that has happened, or has not within its time (see
+ * shard_transfer). False: there is nothing to hand over. */
+bool shards_hand_over(struct shards *shards, void (*done)(void *data, enum status status),
+                      void *data);
 
 #endif

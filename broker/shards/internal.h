@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of this folder share. Nothing outside includes it.
+ *
+ *     shards.c    opens, closes and finds them
+ *     founders.c  who founds the queue shards: written in the catalog once
+ *     follow.c    the members of the queue shards follow those of the catalog
+ *     balance.c   which node leads which
+ *     handover.c  a node that stops lets others lead first
+ *     nodes.c     what the catalog says of a node
+ */
+#ifndef BROKER_SHARDS_INTERNAL_H
+#define BROKER_SHARDS_INTERNAL_H
+
+#include "broker/shards/nodes.h"
+#include "broker/shards/shards.h"
+#include "proto/base/arena.h"
+
+/* One open shard, where its events go, and what is being done about it here. */
+struct place {
+    struct shards *shards;
+    struct shard *shard;
+    uint32_t id;
+    struct shard_change change; /* of the members, or of the leader */
+    bool changing;
+    uint64_t led_since_ms; /* of the loop's clock; 0: not led from here */
+    uint64_t rest_until_ms;
+};
+
+struct shards {
+    struct shards_options options;
+    struct arena arena;
+    struct place places[1 + QUEUE_SHARDS_MAX];
+    uint32_t count; /* open ones */
+    struct shard_founding founding;
+    struct shard_member founders[SHARD_MEMBERS_MAX];
+    size_t founder_count;
+    struct shard_call founders_call;
+    bool founders_asked;
+    uv_timer_t tick;
+    bool handing_over;
+    uint32_t handovers; /* under way */
+    void (*handed_over)(void *data, enum status status);
+    void *handed_over_data;
+    enum status handover_status;
+    uint32_t closing;
+    void (*closed)(void *data);
+    void *closed_data;
+};
+
+static inline uint64_t shards_now_ms(const struct shards *s)
+{
+    return uv_now(s->options.loop);
+}
+
+/* place_change: begin one, whose end is only traced and waited for; `rest_ms` after it nothing is
+ * begun for this shard. */
+typedef void (*place_change_fn)(struct shard *shard, struct shard_change *change, uint64_t node_id);
+void place_change(struct place *place, place_change_fn begin, uint64_t node_id, uint64_t rest_ms);
+bool place_may_change(const struct place *place);
+
+/* founders_known: read them from the catalog into s->founders; where the catalog has none yet, and
+ * is led from here, have them written, and say false. */
+bool founders_known(struct shards *s);
+
+/* follow_tick, balance_tick: one step for one shard that is led from here. True: something was
+ * begun. */
+bool follow_tick(struct place *place);
+bool balance_tick(struct place *place);
+
+#endif
