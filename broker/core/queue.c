@@ -292,7 +292,8 @@ void queue_unstore(struct core *core, struct queue *queue, uint32_t index)
 void queue_drop(struct core *core, struct queue *queue, uint32_t index)
 {
     const struct message *message = message_at(&core->messages, index);
-    bool unblocks = queue->view.settings.fifo && message->state == MESSAGE_IN_FLIGHT;
+    bool unblocks = message->state == MESSAGE_IN_FLIGHT &&
+                    (queue->view.settings.fifo || queue->view.in_flight >= IN_FLIGHT_MAX);
     queue_withdraw(core, queue, index);
     body_release(core, message_body(message));
     queue_unstore(core, queue, index);

@@ -281,8 +281,12 @@ static void test_in_flight_limit(void **state)
     assert_int_equal(result.code, CORE_OK); /* what is possible is given */
     assert_int_equal(result.message_count, 2);
     assert_int_equal(receive(f, queue_id, 10, 30).code, CORE_LIMIT);
+    assert_int_equal(f->ready, 0);
     assert_int_equal(delete_message(f, queue_id, (struct core_lease){7, 1}, true), CORE_OK);
-    assert_int_equal(receive(f, queue_id, 10, 30).message_count, 1);
+    assert_int_equal(f->ready, 1); /* who waits is told */
+    assert_int_equal(delete_message(f, queue_id, (struct core_lease){8, 1}, true), CORE_OK);
+    assert_int_equal(f->ready, 0);
+    assert_int_equal(receive(f, queue_id, 10, 30).message_count, 2);
 }
 
 int main(void)
