@@ -28,7 +28,9 @@ static uint64_t message_digest(const struct core *core, const struct message *me
 {
     uint64_t hash = mix(message->seq, message->sent_ms);
     struct origin_key origin = origin_of(core, message);
-    hash = mix(hash, origin.received << 32 | origin.queue_id);
+    hash = mix(hash, origin.queue_id);
+    if (origin.received > 0)
+        hash = mix(hash, origin.received);
     if (message->group != 0)
         hash = mix_bytes(hash, group_id(group_of(core, message)));
     hash = mix(hash, message->body_index);
