@@ -514,8 +514,8 @@ static bool decode_message(struct core *core, struct cursor *bytes, struct queue
     uint32_t number = cursor_u32(in);
     origin.queue_id = cursor_u64(in);
     if (state >= MESSAGE_STATE_COUNT || sent_ms > TIME_MS_MAX || body.index > BODY_INDEX_MAX ||
-        body.length > BODY_LENGTH_MAX || number > groups->count ||
-        origin.queue_id > QUEUE_ID_MAX || (origin.queue_id == 0 && origin.received > 0))
+        body.length > BODY_LENGTH_MAX || number > groups->count || origin.queue_id > QUEUE_ID_MAX ||
+        (origin.queue_id == 0 && origin.received > 0))
         return false;
     message_place(&read, queue->slot, seq, sent_ms, body);
     read.state = state & 3;
