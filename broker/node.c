@@ -400,6 +400,14 @@ static int cannot_listen(const char *option, const char *address, enum status st
     return EX_UNAVAILABLE;
 }
 
+static struct http_limits http_limits_of(const struct node_options *options)
+{
+    struct http_limits limits = http_limits_default;
+    limits.idle_timeout_ms = (uint32_t)options->http_keepalive_timeout_s * 1000;
+    limits.requests_max = (uint32_t)options->http_keepalive_requests;
+    return limits;
+}
+
 static int open_api(struct node *node, const char *host, uint16_t port)
 {
     const struct node_options *options = node->options;
@@ -410,6 +418,7 @@ static int open_api(struct node *node, const char *host, uint16_t port)
         .peers = cluster_peers(node->cluster),
         .host = host,
         .port = port,
+        .limits = http_limits_of(options),
         .tls = {.http = node->tls.http, .rpc = node->tls.rpc, .peer = node->tls.peer},
         .config = {.region = options->region,
                    .account_id = options->account_id,

@@ -27,6 +27,8 @@ struct node_options {
     const char *aws_cooldowns;
     const char *tls_cert, *tls_key, *tls_client_ca; /* of the public port; NULL: none */
     const char *tls_dir;                            /* for workers and brokers; NULL: none */
+    uint64_t http_keepalive_timeout_s;
+    uint64_t http_keepalive_requests; /* 0: no limit */
     uint64_t metrics_queues_max;
     const char *log_level;
     const char *log_format;

@@ -187,7 +187,7 @@ enum status api_open(struct api **out, const struct api_options *options)
                                    .on_request = on_request,
                                    .on_abort = on_abort};
     enum status status = http_server_open(&api->server, options->loop, options->host, options->port,
-                                          &http_limits_default, &handler);
+                                          &options->limits, &handler);
     if (status != STATUS_OK) {
         api_free(api);
         return status;

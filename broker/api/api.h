@@ -57,6 +57,7 @@ struct api_options {
     struct peers *peers; /* of broker/peer/tcp.h, to tell of other nodes; NULL: there are none */
     const char *host;
     uint16_t port;
+    struct http_limits limits; /* of the public port */
     struct api_tls tls;
     struct api_config config;
     const struct api_family *const *families;

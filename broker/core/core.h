@@ -48,7 +48,8 @@ enum core_code {
     CORE_NOT_IN_FLIGHT, /* the message is there, not leased, and was by a later receive */
     CORE_STALE_LEASE,   /* a later receive holds it (exact deletes, lease changes) */
     CORE_CONFLICT,      /* the version is another by now */
-    CORE_LIMIT,         /* messages wait, but too many are in flight (OverLimit) */
+    CORE_LIMIT,         /* messages wait, but too many are in flight (OverLimit); queue_ready tells
+                           when one of those is deleted */
     CORE_INVALID,       /* a piece of code that does not fit, a lease beyond 12 hours; a message
                          * without the ids that a FIFO queue needs; a queue's type changed; a move
                          * between queues of two types, or to the same queue */

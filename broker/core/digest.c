@@ -27,7 +27,10 @@ static uint64_t mix_bytes(uint64_t hash, struct slice bytes)
 static uint64_t message_digest(const struct core *core, const struct message *message)
 {
     uint64_t hash = mix(message->seq, message->sent_ms);
-    hash = mix(hash, origin_queue_id(core, message));
+    struct origin_key origin = origin_of(core, message);
+    hash = mix(hash, origin.queue_id);
+    if (origin.received > 0)
+        hash = mix(hash, origin.received);
     if (message->group != 0)
         hash = mix_bytes(hash, group_id(group_of(core, message)));
     hash = mix(hash, message->body_index);

@@ -38,10 +38,11 @@ struct message {
 };
 _Static_assert(sizeof(struct message) == 72, "memory per message is a promise");
 
-#define QUEUE_SLOT_MAX   ((1u << 30) - 1)
-#define BODY_INDEX_MAX   ((UINT64_C(1) << 42) - 1) /* at 10,000 entries a second: 13 years */
-#define BODY_LENGTH_MAX  ((1u << 22) - 1)          /* more than COMMAND_BYTES_MAX */
-#define ORIGIN_INDEX_MAX ((1u << 16) - 1)
+#define QUEUE_SLOT_MAX      ((1u << 30) - 1)
+#define BODY_INDEX_MAX      ((UINT64_C(1) << 42) - 1) /* at 10,000 entries a second: 13 years */
+#define BODY_LENGTH_MAX     ((1u << 22) - 1)          /* more than COMMAND_BYTES_MAX */
+#define ORIGIN_INDEX_MAX    ((1u << 16) - 1)
+#define RECEIVED_BEFORE_MAX ((1u << 30) - 1) /* it stays there */
 
 /* One part of the map: open addressing, linear probing. */
 struct message_map {

@@ -39,7 +39,7 @@ static struct queue *target_of(const struct core *core, const struct queue *queu
 {
     uint64_t queue_id = move->view.destination_queue_id;
     if (queue_id == 0)
-        queue_id = origin_queue_id(core, message);
+        queue_id = origin_of(core, message).queue_id;
     *failure = queue_id == 0 ? MOVE_FAILURE_NO_SOURCE : MOVE_FAILURE_NO_QUEUE;
     struct queue *target = queue_find(core, queue_id);
     if (target == NULL || target == queue ||
@@ -63,7 +63,7 @@ static bool move_one(struct core *core, struct queue *queue, struct move *move)
         end(move, MOVE_FAILED, failure);
         return false;
     }
-    queue_transfer(core, queue, index, target, core->now_ms, 0);
+    queue_transfer(core, queue, index, target, core->now_ms, (struct origin_key){0});
     move->view.moved++;
     move->window_moved++;
     return true;

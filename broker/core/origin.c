@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where redriven messages came from. A queue id would cost every message eight bytes; so a message
- * has two, which name a row here, and a row lives as long as a message names it. There are as many
- * rows as queues that messages were redriven from; past 65,535 of them a message forgets its
- * source, on every replica alike. */
+/* Where redriven messages came from, and how often they had been received by then. This would cost
+ * every message twelve bytes; so a message has two, which name a row here, and a row lives as long
+ * as a message names it. Most queues that messages are redriven from have one row, since messages
+ * go when they have been received as often as their queue allows; past 65,535 rows a message
+ * forgets its source and its count, on every replica alike. */
 #include "broker/core/state.h"
 
 #include <stdlib.h>
 
-static struct origin *row_find(const struct core *core, uint64_t queue_id)
+static struct origin *row_find(const struct core *core, const struct origin_key *key)
 {
     struct origin *origin;
-    HASH_FIND(hh, core->origins_by_id, &queue_id, sizeof queue_id, origin);
+    HASH_FIND(hh, core->origins, key, sizeof *key, origin);
     return origin;
 }
 
@@ -28,21 +29,23 @@ static uint32_t row_take(struct core *core)
     return core->origin_last < ORIGIN_INDEX_MAX ? ++core->origin_last : 0;
 }
 
-uint32_t origin_ref(struct core *core, uint64_t queue_id)
+uint32_t origin_ref(struct core *core, struct origin_key key)
 {
-    if (queue_id == 0)
+    if (key.queue_id == 0)
         return 0;
-    struct origin *origin = row_find(core, queue_id);
+    if (key.received > RECEIVED_BEFORE_MAX)
+        key.received = RECEIVED_BEFORE_MAX;
+    struct origin *origin = row_find(core, &key);
     if (origin == NULL) {
         uint32_t index = row_take(core);
         if (index == 0)
             return 0;
         origin = calloc(1, sizeof *origin);
         ASSERT(origin != NULL);
-        origin->queue_id = queue_id;
+        origin->key = key;
         origin->index = index;
         core->origin_rows[index] = origin;
-        HASH_ADD(hh, core->origins_by_id, queue_id, sizeof origin->queue_id, origin);
+        HASH_ADD(hh, core->origins, key, sizeof origin->key, origin);
     }
     origin->references++;
     return origin->index;
@@ -56,19 +59,19 @@ void origin_unref(struct core *core, uint32_t index)
     ASSERT(origin->references > 0);
     if (--origin->references > 0)
         return;
-    HASH_DELETE(hh, core->origins_by_id, origin);
+    HASH_DELETE(hh, core->origins, origin);
     core->origin_rows[index] = NULL;
     free(origin);
 }
 
-uint64_t origin_queue_id(const struct core *core, const struct message *message)
+struct origin_key origin_of(const struct core *core, const struct message *message)
 {
-    return message->origin != 0 ? core->origin_rows[message->origin]->queue_id : 0;
+    return message->origin != 0 ? core->origin_rows[message->origin]->key : (struct origin_key){0};
 }
 
 void origins_free(struct core *core)
 {
-    HASH_CLEAR(hh, core->origins_by_id);
+    HASH_CLEAR(hh, core->origins);
     for (uint32_t i = 1; i <= core->origin_last; i++)
         free(core->origin_rows[i]);
     free(core->origin_rows);

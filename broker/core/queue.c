@@ -292,7 +292,8 @@ void queue_unstore(struct core *core, struct queue *queue, uint32_t index)
 void queue_drop(struct core *core, struct queue *queue, uint32_t index)
 {
     const struct message *message = message_at(&core->messages, index);
-    bool unblocks = queue->view.settings.fifo && message->state == MESSAGE_IN_FLIGHT;
+    bool unblocks = message->state == MESSAGE_IN_FLIGHT &&
+                    (queue->view.settings.fifo || queue->view.in_flight >= IN_FLIGHT_MAX);
     queue_withdraw(core, queue, index);
     body_release(core, message_body(message));
     queue_unstore(core, queue, index);
@@ -301,13 +302,13 @@ void queue_drop(struct core *core, struct queue *queue, uint32_t index)
 }
 
 void queue_transfer(struct core *core, struct queue *from, uint32_t index, struct queue *to,
-                    uint64_t sent_ms, uint64_t source_id)
+                    uint64_t sent_ms, struct origin_key origin)
 {
     const struct message *old = message_at(&core->messages, index);
     uint32_t moved = messages_take(&core->messages);
     struct message *message = message_at(&core->messages, moved);
     message_place(message, to->slot, ++to->seq_last, sent_ms, message_body(old));
-    message->origin = origin_ref(core, source_id) & ORIGIN_INDEX_MAX;
+    message->origin = origin_ref(core, origin) & ORIGIN_INDEX_MAX;
     queue_store(core, to, moved, group_id(group_of(core, old)));
     queue_enter(core, to, moved);
     queue_withdraw(core, from, index);

@@ -10,9 +10,12 @@
  *
  * A message that was received receive_count_max times is moved when it would be handed out once
  * more. It keeps its body, its group and (standard queues) its sent_ms, so its age goes on there;
- * it gets a new seq, and its receive count starts afresh. A dead-letter queue that does not exist,
- * is of the other type, or is the queue itself, moves nothing: the message is delivered again
- * rather than lost or stuck. */
+ * it gets a new seq, and its count of receives there starts afresh: those before are kept beside it
+ * (origin.c), since consumers are told all of them, while a redrive policy goes by its own queue's
+ * (API_ReceiveMessage: "across all queues"; API_SetQueueAttributes: "delivered to the source
+ * queue"), without which two queues that are each other's would hand out nothing. A dead-letter
+ * queue that does not exist, is of the other type, or is the queue itself, moves nothing: the
+ * message is delivered again rather than lost or stuck. */
 #include "broker/core/limits.h"
 #include "broker/core/state.h"
 
@@ -51,7 +54,9 @@ static void redrive(struct receiving *r, uint32_t index, struct queue *target)
 {
     const struct message *message = message_at(&r->core->messages, index);
     uint64_t sent_ms = target->view.settings.fifo ? r->core->now_ms : message_sent_ms(message);
-    queue_transfer(r->core, r->queue, index, target, sent_ms, r->queue->view.queue_id);
+    uint64_t received = origin_of(r->core, message).received + message->receive_count;
+    queue_transfer(r->core, r->queue, index, target, sent_ms,
+                   (struct origin_key){r->queue->view.queue_id, received});
     if (++r->redriven == r->core->step_max) {
         r->full = true;
         queue_ready_note(r->core, r->queue);
@@ -60,6 +65,7 @@ static void redrive(struct receiving *r, uint32_t index, struct queue *target)
 
 struct core_message message_describe(const struct core *core, const struct message *message)
 {
+    struct origin_key origin = origin_of(core, message);
     return (struct core_message){
         .body = message_body(message),
         .seq = message->seq,
@@ -67,7 +73,8 @@ struct core_message message_describe(const struct core *core, const struct messa
         .first_receive_ms = message_sent_ms(message) + message->first_receive_after_ms,
         .visible_at_ms = message_due_ms(message),
         .receive_count = message->receive_count,
-        .source_queue_id = origin_queue_id(core, message),
+        .received_before = (uint32_t)origin.received,
+        .source_queue_id = origin.queue_id,
     };
 }
 

@@ -26,7 +26,8 @@
  *     16     8     index, 4 offset, 4 length of the body
  *     32     4     receive_count
  *     36     4     first_receive_after_ms, 4 leased_after_ms, 4 due_after_ms
- *     48     4     state
+ *     48     4     state in the two low bits; above them, how often it was received in the
+ *                  queues that it was redriven from (zero in older files)
  *     52     4     group: place in the list above, from 1; 0 = none
  *     56     8     id of the queue that it was redriven from; 0 = none
  * The u32 words of a message are stored as differences to those of the message before it in the
@@ -293,9 +294,10 @@ static void encode_message(const struct core *core, const struct message *messag
     bytes_put_u32(at + 36, message->first_receive_after_ms);
     bytes_put_u32(at + 40, message->leased_after_ms);
     bytes_put_u32(at + 44, message->due_after_ms);
-    bytes_put_u32(at + 48, message->state);
+    struct origin_key origin = origin_of(core, message);
+    bytes_put_u32(at + 48, (uint32_t)origin.received << 2 | message->state);
     bytes_put_u32(at + 52, message->group != 0 ? group_of(core, message)->number : 0);
-    bytes_put_u64(at + 56, origin_queue_id(core, message));
+    bytes_put_u64(at + 56, origin.queue_id);
 }
 
 static void encode_messages(const struct core *core, const struct queue *queue,
@@ -506,18 +508,21 @@ static bool decode_message(struct core *core, struct cursor *bytes, struct queue
     read.first_receive_after_ms = cursor_u32(in);
     read.leased_after_ms = cursor_u32(in);
     read.due_after_ms = cursor_u32(in);
-    uint32_t state = cursor_u32(in);
+    uint32_t state_word = cursor_u32(in);
+    uint32_t state = state_word & 3;
+    struct origin_key origin = {.received = state_word >> 2};
     uint32_t number = cursor_u32(in);
-    uint64_t source_id = cursor_u64(in);
+    origin.queue_id = cursor_u64(in);
     if (state >= MESSAGE_STATE_COUNT || sent_ms > TIME_MS_MAX || body.index > BODY_INDEX_MAX ||
-        body.length > BODY_LENGTH_MAX || number > groups->count || source_id > QUEUE_ID_MAX)
+        body.length > BODY_LENGTH_MAX || number > groups->count || origin.queue_id > QUEUE_ID_MAX ||
+        (origin.queue_id == 0 && origin.received > 0))
         return false;
     message_place(&read, queue->slot, seq, sent_ms, body);
     read.state = state & 3;
     struct group *group = number > 0 ? core->groups[groups->indexes[number - 1]] : NULL;
     if (!message_ok(core, queue, &read) || !follows(core, queue, &read, group))
         return false;
-    read.origin = origin_ref(core, source_id) & ORIGIN_INDEX_MAX;
+    read.origin = origin_ref(core, origin) & ORIGIN_INDEX_MAX;
     uint32_t index = messages_take(&core->messages);
     *message_at(&core->messages, index) = read;
     body_hold(core, body);

@@ -61,12 +61,15 @@ struct queue {
     UT_hash_handle hh;         /* by view.queue_id */
 };
 
-/* A queue that messages were redriven from. */
+/* A queue that messages were redriven from, after this many receives in all. */
 struct origin {
-    uint64_t queue_id;
+    struct origin_key {
+        uint64_t queue_id;
+        uint64_t received;
+    } key;
     uint32_t index;
     uint32_t references;
-    UT_hash_handle hh; /* by queue_id */
+    UT_hash_handle hh; /* by key */
 };
 
 struct blob {
@@ -127,8 +130,8 @@ struct core {
     uint32_t free_group_count;
     struct origin **origin_rows; /* by index; NULL = free */
     uint32_t origin_last;
-    struct origin *origins_by_id; /* uthash */
-    struct queue *graves;         /* utlist: what is left of purged and deleted queues */
+    struct origin *origins; /* uthash */
+    struct queue *graves;   /* utlist: what is left of purged and deleted queues */
 
     struct queue **queues; /* by slot; NULL = free */
     uint32_t queue_slots;
@@ -202,9 +205,9 @@ void queue_unstore(struct core *core, struct queue *queue, uint32_t index);
 void queue_drop(struct core *core, struct queue *queue, uint32_t index);
 
 /* queue_transfer: give a message to another queue of the same type, where it is new, but for its
- * body, its group and `sent_ms`. `source_id`: the queue that it shows as its source; 0 = none. */
+ * body, its group and `sent_ms`. `origin`: what it shows as its past; of queue 0 = nothing. */
 void queue_transfer(struct core *core, struct queue *from, uint32_t index, struct queue *to,
-                    uint64_t sent_ms, uint64_t source_id);
+                    uint64_t sent_ms, struct origin_key origin);
 
 /* queue_next: the message that would be given out next, or MESSAGE_NONE: of a standard queue
  * without regard to fairness. queue_overdue: messages are past their retention and not dropped yet,
@@ -230,11 +233,12 @@ void grave_run(struct core *core);
 
 /* ---- origin.c ---- */
 
-/* origin_ref: the row of a queue, with one more reference; 0 for queue 0 or when there are too
- * many. origin_queue_id: of a message; 0 = none. */
-uint32_t origin_ref(struct core *core, uint64_t queue_id);
+/* origin_ref: the row of a queue and of how often a message was received until it was redriven from
+ * there, with one more reference; 0 for queue 0 or when there are too many. origin_of: of a
+ * message; queue 0 = none. */
+uint32_t origin_ref(struct core *core, struct origin_key key);
 void origin_unref(struct core *core, uint32_t index);
-uint64_t origin_queue_id(const struct core *core, const struct message *message);
+struct origin_key origin_of(const struct core *core, const struct message *message);
 void origins_free(struct core *core);
 
 /* ---- attempt.c ---- */

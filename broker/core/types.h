@@ -38,8 +38,9 @@ struct core_message {
     uint64_t seq;         /* identity within the queue, never reused */
     uint64_t sent_ms;     /* original enqueue time, kept across a redrive */
     uint64_t first_receive_ms;
-    uint64_t visible_at_ms; /* when the lease ends */
-    uint32_t receive_count;
+    uint64_t visible_at_ms;   /* when the lease ends */
+    uint32_t receive_count;   /* in this queue: with `seq` it names the lease */
+    uint32_t received_before; /* how often in the queues that it was redriven from */
     uint64_t source_queue_id; /* the queue that it was redriven from; 0 = none */
 };
 

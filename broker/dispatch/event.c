@@ -67,9 +67,9 @@ static void event_add_system_attributes(struct buffer *out, const struct event_s
                                         const struct record *record, const char *origin_arn)
 {
     buffer_printf(out,
-                  "\"attributes\":{\"ApproximateReceiveCount\":\"%" PRIu32
+                  "\"attributes\":{\"ApproximateReceiveCount\":\"%" PRIu64
                   "\",\"SentTimestamp\":\"%" PRIu64 "\"",
-                  message->receive_count, message->sent_ms);
+                  (uint64_t)message->received_before + message->receive_count, message->sent_ms);
     if (source->fifo)
         buffer_printf(out, ",\"SequenceNumber\":\"%020" PRIu64 "\"", message->seq);
     event_add_system_text(out, "MessageGroupId", record->group_id);

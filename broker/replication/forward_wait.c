@@ -86,7 +86,7 @@ bool forward_wait_is_here(const struct shard *shard, uint64_t seq)
 void forward_wait_applied(struct shard *shard, uint64_t seq, const struct core_result *result)
 {
     struct away_receive *away = find_away(shard, seq);
-    if (result->code == CORE_OK && result->message_count == 0)
+    if (wait_code(away->receive, result->code) == CORE_OK && result->message_count == 0)
         return;
     struct shard_receive *receive = bring_home(shard, away);
     receive->done(receive, STATUS_OK, result);

@@ -314,6 +314,8 @@ void wait_ready(struct shard *shard, uint64_t queue_id);
 void wait_pump(struct shard *shard);
 /* wait_serve: append receives that the commands of `calls` can serve to `calls`. */
 void wait_serve(struct shard *shard, struct call_list *calls);
+/* wait_code: what a receive is told that came back with this one (I4 of wait.c). */
+enum core_code wait_code(const struct shard_receive *receive, enum core_code code);
 /* wait_park: let a receive wait here. wait_finish: answer it at the end of the turn. */
 void wait_park(struct shard *shard, struct shard_receive *receive);
 void wait_finish(struct shard *shard, struct shard_receive *receive, enum status status,

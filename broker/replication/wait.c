@@ -21,7 +21,10 @@
  * I2  A wait_queue exists while receives for it are parked or proposed.
  * I3  A queue whose last receive came back empty is `fruitless`: nothing is proposed for it until a
  *     message becomes visible, so that messages that are counted visible but cannot be handed out
- *     do not make a circle of entries. */
+ *     do not make a circle of entries.
+ * I4  When the reason is that too many are in flight it is `limited` too. Then a receive that does
+ *     not wait is told so, and one that waits is not: it goes on waiting, and may end empty (the
+ *     SQS Developer Guide, "Message quotas": OverLimit is for short polls). */
 #include "broker/replication/internal.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
@@ -39,6 +42,7 @@ struct wait_queue {
     uint32_t proposed; /* receives */
     uint64_t arriving; /* messages that the entry being built makes visible */
     bool fruitless;
+    bool limited;
     UT_hash_handle hh;
 };
 
@@ -161,13 +165,18 @@ static void unpark(struct shard *shard, struct wait_queue *queue, struct shard_r
     heap_remove(&shard->waits, receive);
 }
 
+enum core_code wait_code(const struct shard_receive *receive, enum core_code code)
+{
+    return code == CORE_LIMIT && receive->wait_ms > 0 ? CORE_OK : code;
+}
+
 void wait_finish(struct shard *shard, struct shard_receive *receive, enum status status,
                  enum core_code code)
 {
     struct waits *w = &shard->waits;
     receive->finishing = true;
     receive->status = status;
-    receive->code = code;
+    receive->code = wait_code(receive, code);
     receive->next = NULL;
     if (w->finishing_last != NULL)
         w->finishing_last->next = receive;
@@ -244,10 +253,13 @@ static void on_received(struct shard_call *call, enum status status,
     queue->proposed--;
     receive->proposed = false;
     wait_touch(shard, queue->queue_id); /* pump again, or drop it */
-    bool empty = status == STATUS_OK && result->code == CORE_OK && result->message_count == 0;
+    bool limited = status == STATUS_OK && result->code == CORE_LIMIT;
+    bool empty = status == STATUS_OK && wait_code(receive, result->code) == CORE_OK &&
+                 result->message_count == 0;
     bool in_time = receive->deadline_ms > uv_now(shard->options.loop);
-    queue->fruitless |= empty;
-    if (!empty)
+    queue->fruitless |= empty || limited;
+    queue->limited |= limited;
+    if (!empty && !limited)
         shard_note_ready(shard, queue->queue_id); /* there may be more than it took */
     if (receive->cancelled) {
         if (status == STATUS_OK && receive->origin.node_id == 0)
@@ -259,6 +271,8 @@ static void on_received(struct shard_call *call, enum status status,
         forward_wait_add(shard, receive);
     } else if (empty && in_time) {
         receive->done(receive, STATUS_NOT_LEADER, NULL);
+    } else if (empty) {
+        receive->done(receive, STATUS_OK, &(struct core_result){.code = CORE_OK});
     } else {
         receive->done(receive, status, result);
     }
@@ -318,13 +332,14 @@ static void pump(struct shard *shard, struct wait_queue *queue)
     propose_repetitions(shard, queue);
     bool due = core_next_deadline_ms(shard->core) <= time_now_ms(shard);
     uint64_t visible = queue->fruitless ? 0 : view.visible;
+    bool limited = queue->limited && view.visible > 0; /* not after a purge */
     while (queue->first != NULL && (visible > queue->asked || (due && queue->asked == 0)))
         batch_add(shard, prepare(shard, queue, queue->first));
     for (struct shard_receive *receive = queue->first; receive != NULL;) {
         struct shard_receive *next = receive->next;
         if (receive->deadline_ms <= now_ms) {
             unpark(shard, queue, receive);
-            wait_finish(shard, receive, STATUS_OK, CORE_OK);
+            wait_finish(shard, receive, STATUS_OK, limited ? CORE_LIMIT : CORE_OK);
         }
         receive = next;
     }
@@ -352,7 +367,7 @@ void wait_ready(struct shard *shard, uint64_t queue_id)
     struct wait_queue *queue = find(shard, queue_id);
     if (queue == NULL)
         return;
-    queue->fruitless = false;
+    queue->fruitless = queue->limited = false;
     wait_touch(shard, queue_id);
 }
 

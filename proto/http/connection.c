@@ -215,6 +215,7 @@ static void handle_request(struct http_connection *c, bool too_large)
     const struct http_handler *handler = &c->server->handler;
     struct http_request *request = c->reader.request;
     c->state = CONNECTION_HANDLING;
+    c->requests++;
     deadline_set(c, 0);
     if (!too_large) {
         handler->on_request(handler->data, request);
@@ -403,7 +404,9 @@ static void written(uv_write_t *request, int status)
 
 void connection_answered(struct http_connection *c)
 {
-    c->close_after = c->close_after || !c->reader.keep_alive || !c->reader.complete;
+    uint32_t most = c->server->limits.requests_max;
+    c->close_after = c->close_after || !c->reader.keep_alive || !c->reader.complete ||
+                     (most > 0 && c->requests >= most);
     c->head_only = c->reader.is_head;
 }
 

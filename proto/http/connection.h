@@ -57,6 +57,7 @@ struct http_connection {
     };
     uv_timer_t timer;
     unsigned handles_open;
+    uint32_t requests;    /* that the handler has had */
     uint64_t began_ms;    /* when this request began to arrive, in loop time */
     uint64_t deadline_ms; /* in loop time; 0: none */
     uint64_t armed_ms;    /* when the timer fires, 0: it does not run */

@@ -45,6 +45,8 @@ struct http_limits {
     unsigned connections_max;    /* more are closed at once */
     uint32_t header_timeout_ms;  /* for a request to arrive once it has begun: 408 */
     uint32_t idle_timeout_ms;    /* between requests; 0 = none */
+    uint32_t requests_max;       /* of one connection: the last one's answer says that it closes,
+                                    and requests pipelined behind it are not taken; 0 = no limit */
     uint32_t send_timeout_ms;    /* for an answer to be taken by the client's side */
     uint32_t bytes_per_ms_min;   /* a large body, in or out, has 1 ms more for each so many bytes */
     size_t body_bytes_all_max;   /* of all requests that are received or handled, small bodies (up
@@ -55,7 +57,7 @@ struct http_limits {
                                     the answer lost; 0 = none */
 };
 #define HTTP_BODY_SMALL_BYTES (64u << 10)
-/* 64 KiB, 20000, 30 s, 75 s, 30 s, 32, 512 MiB, 512 MiB */
+/* 64 KiB, 20000, 30 s, 75 s, no limit, 30 s, 32, 512 MiB, 512 MiB */
 extern const struct http_limits http_limits_default;
 
 struct http_handler {

@@ -96,6 +96,7 @@ const char *compare_result(const struct core_result *core, const struct core_res
         SAME(a->first_receive_ms, b->first_receive_ms);
         SAME(a->visible_at_ms, b->visible_at_ms);
         SAME(a->receive_count, b->receive_count);
+        SAME(a->received_before, b->received_before);
         SAME(a->source_queue_id, b->source_queue_id);
         SAME(a->body.index, b->body.index);
         SAME(a->body.offset, b->body.offset);

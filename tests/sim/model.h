@@ -34,6 +34,7 @@ struct model_message {
     struct body_ref body;
     struct model_text group; /* empty = none */
     uint64_t source_queue_id;
+    uint32_t received_before;
 };
 
 /* A send that is remembered. */
@@ -192,7 +193,7 @@ bool model_replay(struct model *model, struct model_queue *queue,
 void model_attempt_keep(struct model *model, struct model_queue *queue, struct slice id,
                         uint32_t count);
 void model_transfer(struct model_queue *from, size_t i, struct model_queue *to, uint64_t sent_ms,
-                    uint64_t source_queue_id);
+                    uint64_t source_queue_id, uint32_t received_before);
 
 /* model_dedup.c: one send. */
 void model_send(struct model *model, struct model_queue *queue, const struct command_send *send,

@@ -68,7 +68,7 @@ bool model_overdue(const struct model *model, const struct model_queue *queue)
 }
 
 void model_transfer(struct model_queue *from, size_t i, struct model_queue *to, uint64_t sent_ms,
-                    uint64_t source_queue_id)
+                    uint64_t source_queue_id, uint32_t received_before)
 {
     struct model_message old = from->messages[i];
     uint64_t until_ms = 0;
@@ -83,6 +83,7 @@ void model_transfer(struct model_queue *from, size_t i, struct model_queue *to, 
     message->body = old.body;
     message->group = old.group;
     message->source_queue_id = source_queue_id;
+    message->received_before = received_before;
     message->state = MODEL_DELAYED;
     message->due_ms = until_ms;
     if (until_ms <= sent_ms)
@@ -98,7 +99,8 @@ static bool move_to_dead_letter(struct model *model, struct model_queue *queue, 
     if (target == NULL || target == queue || target->settings.fifo != queue->settings.fifo)
         return false;
     uint64_t sent_ms = target->settings.fifo ? model->now_ms : queue->messages[i].sent_ms;
-    model_transfer(queue, i, target, sent_ms, queue->queue_id);
+    uint32_t received = queue->messages[i].received_before + queue->messages[i].receive_count;
+    model_transfer(queue, i, target, sent_ms, queue->queue_id, received);
     return true;
 }
 
@@ -111,6 +113,7 @@ static struct core_message described(const struct model_message *message)
         .first_receive_ms = message->first_receive_ms,
         .visible_at_ms = message->due_ms,
         .receive_count = message->receive_count,
+        .received_before = message->received_before,
         .source_queue_id = message->source_queue_id,
     };
 }

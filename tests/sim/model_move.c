@@ -75,7 +75,7 @@ static bool move_one(struct model *model, struct model_queue *queue)
         move->view.failure = failure;
         return false;
     }
-    model_transfer(queue, i, target, model->now_ms, 0);
+    model_transfer(queue, i, target, model->now_ms, 0, 0);
     move->view.moved++;
     move->window_moved++;
     return true;

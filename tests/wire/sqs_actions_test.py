@@ -291,6 +291,7 @@ class Actions(sqs_raw.Calls):
         self.assertEqual(self.receive(url), [])
         (message,) = self.receive(dead, AttributeNames=["ApproximateReceiveCount"])
         self.assertEqual((message["MessageId"], message["Body"]), (sent["MessageId"], "poison"))
+        self.assertEqual(message["Attributes"]["ApproximateReceiveCount"], "3")
 
     def test_largest_message(self):
         url = make_queue()

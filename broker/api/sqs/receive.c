@@ -193,7 +193,8 @@ static void describe_system(struct sqs_call *call, const struct receiving *recei
                              true};
     add_system(call, receiving, SYSTEM_SENDER_ID, record->sender_id, out);
     add_system_number(call, receiving, SYSTEM_SENT, message->sent_ms, out);
-    add_system_number(call, receiving, SYSTEM_RECEIVE_COUNT, message->receive_count, out);
+    add_system_number(call, receiving, SYSTEM_RECEIVE_COUNT,
+                      (uint64_t)message->received_before + message->receive_count, out);
     add_system_number(call, receiving, SYSTEM_FIRST_RECEIVE, message->first_receive_ms, out);
     add_system(call, receiving, SYSTEM_TRACE_HEADER, record->trace_header, out);
     add_system(call, receiving, SYSTEM_GROUP_ID, record->group_id, out);

@@ -107,13 +107,19 @@ static void test_bytes_max(void **state)
     assert_int_equal(apply(f, &command).message_count, 2);
 }
 
-static uint64_t with_dead_letter(struct fixture *f, const char *dead_letter, uint32_t count_max)
+static uint64_t redriving(struct fixture *f, const char *name, const char *dead_letter,
+                          uint32_t count_max)
 {
     struct queue_settings settings = settings_default();
     settings.receive_count_max = count_max;
     settings.dead_letter = slice_of(dead_letter);
     settings.visibility_s = 1;
-    return create(f, "q", settings).queue_id;
+    return create(f, name, settings).queue_id;
+}
+
+static uint64_t with_dead_letter(struct fixture *f, const char *dead_letter, uint32_t count_max)
+{
+    return redriving(f, "q", dead_letter, count_max);
 }
 
 static void test_redrive_on_the_next_receive(void **state)
@@ -138,11 +144,60 @@ static void test_redrive_on_the_next_receive(void **state)
     assert_int_equal(view(f, dead_id).visible, 1);
     result = receive(f, dead_id, 1, 30);
     assert_int_equal(result.messages[0].receive_count, 1);
+    assert_int_equal(result.messages[0].received_before, 2);
     assert_int_equal(result.messages[0].sent_ms, sent_ms);
     assert_int_equal(result.messages[0].body.length, 10);
     /* The old lease names nothing in the source any more. */
     assert_int_equal(delete_message(f, queue_id, (struct core_lease){1, 2}, false),
                      CORE_NO_MESSAGE);
+}
+
+/* One receive, and wait until the message is visible again. */
+static void expect_counts(struct fixture *f, uint64_t queue_id, uint32_t before, uint32_t count)
+{
+    struct core_result result = receive(f, queue_id, 1, 1);
+    assert_int_equal(result.message_count, 1);
+    assert_int_equal(result.messages[0].received_before, before);
+    assert_int_equal(result.messages[0].receive_count, count);
+    tick(f, 1000);
+}
+
+static void reload(struct fixture *f)
+{
+    struct buffer bytes = {0};
+    uint64_t digest = core_digest(f->core);
+    core_snapshot(f->core, &bytes);
+    core_free(f->core);
+    struct core_events events = fixture_events(f);
+    f->core = core_new(&events);
+    assert_int_equal(core_restore(f->core, buffer_slice(&bytes)), STATUS_OK);
+    assert_int_equal(core_digest(f->core), digest);
+    buffer_free(&bytes);
+}
+
+/* Each queue delivers as often as it should, and the counts of those before are kept, also when
+ * two queues are each other's dead-letter queue, and in a snapshot. */
+static void test_redrive_goes_on_counting(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t first = redriving(f, "first", "second", 2);
+    uint64_t second = redriving(f, "second", "first", 1);
+    send(f, first, 0);
+    expect_counts(f, first, 0, 1);
+    expect_counts(f, first, 0, 2);
+    assert_int_equal(receive(f, first, 1, 1).message_count, 0);
+    expect_counts(f, second, 2, 1);
+    reload(f);
+    assert_int_equal(receive(f, second, 1, 1).message_count, 0);
+    expect_counts(f, first, 3, 1);
+    expect_counts(f, first, 3, 2);
+    assert_int_equal(receive(f, first, 1, 1).message_count, 0);
+    expect_counts(f, second, 5, 1);
+    /* What a move takes is new. */
+    struct command move = {.type = COMMAND_MOVE_START, .move_start = {.source_queue_id = second}};
+    assert_int_equal(apply(f, &move).code, CORE_OK);
+    tick(f, 1000);
+    expect_counts(f, first, 0, 1);
 }
 
 static void test_redrive_to_nowhere_delivers(void **state)
@@ -226,8 +281,12 @@ static void test_in_flight_limit(void **state)
     assert_int_equal(result.code, CORE_OK); /* what is possible is given */
     assert_int_equal(result.message_count, 2);
     assert_int_equal(receive(f, queue_id, 10, 30).code, CORE_LIMIT);
+    assert_int_equal(f->ready, 0);
     assert_int_equal(delete_message(f, queue_id, (struct core_lease){7, 1}, true), CORE_OK);
-    assert_int_equal(receive(f, queue_id, 10, 30).message_count, 1);
+    assert_int_equal(f->ready, 1); /* who waits is told */
+    assert_int_equal(delete_message(f, queue_id, (struct core_lease){8, 1}, true), CORE_OK);
+    assert_int_equal(f->ready, 0);
+    assert_int_equal(receive(f, queue_id, 10, 30).message_count, 2);
 }
 
 int main(void)
@@ -240,6 +299,7 @@ int main(void)
         FIXTURE_TEST(test_visibility_zero),
         FIXTURE_TEST(test_bytes_max),
         FIXTURE_TEST(test_redrive_on_the_next_receive),
+        FIXTURE_TEST(test_redrive_goes_on_counting),
         FIXTURE_TEST(test_redrive_to_nowhere_delivers),
         FIXTURE_TEST(test_redrive_to_itself_delivers),
         FIXTURE_TEST(test_redrive_of_an_old_message),

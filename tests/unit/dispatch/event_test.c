@@ -20,8 +20,11 @@ static const struct event_source source = {
     .queue_arn = "arn:aws:sqs:us-east-1:000000000000:orders",
     .region = "us-east-1",
 };
-static const struct core_message message = {
-    .seq = 3, .sent_ms = 1545082649183, .first_receive_ms = 1545082649185, .receive_count = 2};
+static const struct core_message message = {.seq = 3,
+                                            .sent_ms = 1545082649183,
+                                            .first_receive_ms = 1545082649185,
+                                            .receive_count = 2,
+                                            .received_before = 1};
 
 static struct record record_of(const char *body)
 {
@@ -49,7 +52,7 @@ static void test_golden(void **state)
     receipt_encode(&expected, secret, 9, (struct core_lease){3, 2});
     buffer_add_text(
         &expected,
-        "\",\"body\":\"Test message.\",\"attributes\":{\"ApproximateReceiveCount\":\"2\","
+        "\",\"body\":\"Test message.\",\"attributes\":{\"ApproximateReceiveCount\":\"3\","
         "\"SentTimestamp\":\"1545082649183\",\"SenderId\":\"AIDAIENQZJOLO23YVJ4VO\","
         "\"ApproximateFirstReceiveTimestamp\":\"1545082649185\"},\"messageAttributes\":{},"
         "\"md5OfBody\":\"e4e68fb7bd0e697a0ae8f1bb342846b3\",\"eventSource\":\"aws:sqs\","
@@ -74,7 +77,7 @@ static void test_golden_fifo(void **state)
     assert_true(event_add(&event, &fifo, &message, &record, "arn:aws:sqs:us-east-1:0:o.fifo"));
     event_end(&event);
     const char *attributes =
-        "\"attributes\":{\"ApproximateReceiveCount\":\"2\",\"SentTimestamp\":\"1545082649183\","
+        "\"attributes\":{\"ApproximateReceiveCount\":\"3\",\"SentTimestamp\":\"1545082649183\","
         "\"SequenceNumber\":\"00000000000000000003\",\"MessageGroupId\":\"group \\\"1\\\"\","
         "\"SenderId\":\"AIDAIENQZJOLO23YVJ4VO\",\"MessageDeduplicationId\":\"once\","
         "\"ApproximateFirstReceiveTimestamp\":\"1545082649185\","

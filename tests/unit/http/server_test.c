@@ -171,6 +171,33 @@ static void test_keep_alive(void **state)
     }
 }
 
+/* The last answer that a connection may have says so, and what is pipelined behind it is left for
+ * the client to send again. */
+static void test_requests_max(void **state)
+{
+    struct world *w = *state;
+    static const char text[] = "GET / HTTP/1.1\r\n" HOST "\r\n";
+    w->limits.requests_max = 3;
+    serve(w);
+    struct client one = exchange(w, text, sizeof text - 1);
+    for (size_t count = 2; count <= 3; count++) {
+        assert_false(client_has(&one, "Connection: close\r\n"));
+        client_say(w, &one, text);
+        WAIT_FOR(w, &one, answers_in(&one.in, false) == count);
+    }
+    assert_true(client_has(&one, "Connection: close\r\n"));
+    WAIT_FOR(w, &one, one.ended);
+    assert_false(one.reset);
+    client_close(&one);
+    struct client many = client_connect(w);
+    for (size_t i = 0; i < 5; i++)
+        client_say(w, &many, text);
+    WAIT_FOR(w, &many, many.ended);
+    assert_int_equal(answers_in(&many.in, false), 3);
+    assert_int_equal(w->requests, 6);
+    client_close(&many);
+}
+
 static void test_pipelining(void **state)
 {
     struct world *w = *state;
@@ -717,6 +744,7 @@ int main(void)
         WITH(test_large_bodies_share_a_budget),
         WITH(test_head_and_targets),
         WITH(test_keep_alive),
+        WITH(test_requests_max),
         WITH(test_pipelining),
         WITH(test_pipelining_flood),
         WITH(test_too_large),

@@ -486,6 +486,85 @@ static void leases_run_out_by_themselves(void **state)
     close_shard(b);
 }
 
+#define CROWD      120000 /* SQS's limit of messages in flight */
+#define CROWD_STEP 10000
+
+static void on_crowd(struct shard_call *call, enum status status, const struct core_result *results,
+                     uint32_t count)
+{
+    assert_int_equal(status, STATUS_OK);
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(results[i].code, CORE_OK);
+    *(uint32_t *)call->data = results[count - 1].message_count;
+}
+
+/* So many commands in one call; how many messages the last one gave. */
+static uint32_t call_crowd(struct bench *b, const struct command *command, uint32_t count)
+{
+    uint32_t messages = UINT32_MAX;
+    struct shard_call call = {.done = on_crowd, .data = &messages};
+    for (uint32_t i = 0; i < count; i++)
+        shard_call_add(&call, command);
+    shard_call(b->shard, &call);
+    while (messages == UINT32_MAX)
+        uv_run(&b->loop, UV_RUN_ONCE);
+    return messages;
+}
+
+/* A long poll that has found that too many are in flight, and waits. */
+static void start_limited(struct bench *b, struct shard_receive *receive, struct answer *answer,
+                          uint64_t queue_id)
+{
+    start_receive(b, receive, answer, queue_id, 20000, CORE_DEFAULT);
+    while (!receive->proposed)
+        uv_run(&b->loop, UV_RUN_ONCE);
+    while (receive->proposed)
+        uv_run(&b->loop, UV_RUN_ONCE);
+    assert_false(answer->done);
+}
+
+static void too_many_in_flight_is_for_short_polls(void **state)
+{
+    struct bench *b = *state;
+    struct buffer record = {0};
+    struct shard_receive receives[2];
+    struct answer answers[2];
+    b->options.segment_bytes = 16u << 20;
+    open_shard(b);
+    uint64_t queue_id = make_queue(b, "orders");
+    struct command send = send_of(queue_id, a_record(&record, "x"));
+    struct command lease = {.type = COMMAND_RECEIVE,
+                            .receive = {queue_id, CROWD_STEP, CORE_DEFAULT, 0, {0}}};
+    for (int i = 0; i < CROWD / CROWD_STEP; i++) {
+        call_crowd(b, &send, CROWD_STEP);
+        assert_int_equal(call_crowd(b, &lease, 1), CROWD_STEP);
+    }
+    call_crowd(b, &send, 2);
+    assert_int_equal(receive_now(b, queue_id, 0, CORE_DEFAULT).result.code, CORE_LIMIT);
+    struct answer waited = receive_now(b, queue_id, 100, CORE_DEFAULT);
+    assert_int_equal(waited.result.code, CORE_OK);
+    assert_int_equal(waited.result.message_count, 0);
+    /* One that waits hears of a deletion; another, beside it, is told at once. */
+    start_limited(b, &receives[0], &answers[0], queue_id);
+    assert_int_equal(receive_now(b, queue_id, 0, CORE_DEFAULT).result.code, CORE_LIMIT);
+    assert_false(answers[0].done);
+    struct command delete = {.type = COMMAND_DELETE, .delete = {queue_id, {1, 1}, true}};
+    assert_int_equal(call_one(b, &delete).result.code, CORE_OK);
+    wait_for(b, &answers[0].done);
+    assert_int_equal(answers[0].result.message_count, 1);
+    /* After a purge there is nothing that is too much. */
+    start_limited(b, &receives[1], &answers[1], queue_id);
+    assert_int_equal(receive_now(b, queue_id, 0, CORE_DEFAULT).result.code, CORE_LIMIT);
+    struct command purge = {.type = COMMAND_QUEUE_PURGE, .queue_purge = {queue_id}};
+    assert_int_equal(call_one(b, &purge).result.code, CORE_OK);
+    assert_int_equal(receive_now(b, queue_id, 0, CORE_DEFAULT).result.code, CORE_OK);
+    send_text(b, queue_id, "new");
+    wait_for(b, &answers[1].done);
+    assert_int_equal(answers[1].result.message_count, 1);
+    buffer_free(&record);
+    close_shard(b);
+}
+
 static void groups_calls_and_refuses_bad_ones(void **state)
 {
     struct bench *b = *state;
@@ -742,6 +821,7 @@ int main(void)
         SHARD_TEST(a_deleted_queue_ends_its_waits),
         SHARD_TEST(cancelling_gives_back),
         SHARD_TEST(leases_run_out_by_themselves),
+        SHARD_TEST(too_many_in_flight_is_for_short_polls),
         SHARD_TEST(groups_calls_and_refuses_bad_ones),
         SHARD_TEST(results_of_several_commands_stay_apart),
         SHARD_TEST(closing_ends_what_is_under_way),
