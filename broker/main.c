@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sysexits.h>
@@ -217,6 +218,13 @@ static const char *trace_options(const struct node_options *options)
     return NULL;
 }
 
+/* Each shard keeps one thread of libuv's pool waiting for the disk; reads of bodies must not wait
+ * behind them. */
+static void widen_thread_pool(void)
+{
+    setenv("UV_THREADPOOL_SIZE", "16", 0);
+}
+
 /* Each client and each worker is a file descriptor, and the soft limit is often 1024. */
 static void raise_file_limit(void)
 {
@@ -244,6 +252,7 @@ int main(int argc, char *argv[])
         code = misuse(error);
     } else if (!result.exit_now) {
         raise_file_limit();
+        widen_thread_pool();
         code = node_run(&options);
     }
     arena_free(&arena);

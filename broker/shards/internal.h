@@ -7,6 +7,7 @@
  *     balance.c   which node leads which
  *     handover.c  a node that stops lets others lead first
  *     nodes.c     what the catalog says of a node
+ *     duty.c      changing that, and removing a node
  */
 #ifndef BROKER_SHARDS_INTERNAL_H
 #define BROKER_SHARDS_INTERNAL_H

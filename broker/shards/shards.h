@@ -17,6 +17,7 @@
 
 #include "broker/core/place.h"
 #include "broker/replication/shard.h"
+#include "broker/shards/nodes.h"
 
 struct shards;
 
@@ -67,6 +68,17 @@ struct shard *shards_of_queue(const struct shards *shards, uint64_t queue_id);
 
 /* shards_ready: all are open and ready (shard_ready), and belong to a cluster. */
 bool shards_ready(const struct shards *shards);
+
+/* shards_node_duty: let the catalog say it of this member. shards_node_remove: take it out of all
+ * shards for good; TIMEOUT: the queue shards still have it, which goes on by itself: ask again.
+ * Where the catalog is led from here; else NOT_LEADER. `change` as of shard_member_remove; INVALID:
+ * no other node could lead then. The shards must not be closed before `done` has run: it runs soon
+ * when they are.
+ * shards_of_node: how many queue shards have it as a member. */
+void shards_node_duty(struct shards *shards, struct shard_change *change, uint64_t node_id,
+                      enum node_duty duty);
+void shards_node_remove(struct shards *shards, struct shard_change *change, uint64_t node_id);
+uint32_t shards_of_node(const struct shards *shards, uint64_t node_id);
 
 /* shards_hand_over: let others lead all that this node leads, and let it lead nothing that it could
  * hand on; true: `done` is called once that has happened, or has not within its time (see
