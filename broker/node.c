@@ -375,6 +375,7 @@ static int open_shards(struct node *node)
                                      .join = cluster_joins(node->cluster),
                                      .begun = cluster_shards_begun(node->cluster),
                                      .disk_reserve_bytes = DISK_RESERVE_BYTES,
+                                     .move_rate = node->options->move_rate_mb * 1000000,
                                      .queue_shards = (uint32_t)node->options->queue_shards,
                                      .events = {.leading_changed = on_leading_changed,
                                                 .catalog_changed = on_catalog_changed,

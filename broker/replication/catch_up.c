@@ -30,6 +30,7 @@
 #define ASK_AGAIN_MS 3000u
 #define GIVE_UP_MS   30000u
 #define SAY_MS       5000u /* between two lines of progress */
+#define BURST_MS     150u  /* as much may come at once: a little more than between two ticks */
 
 enum catch_step { CATCH_SNAPSHOT, CATCH_RESTORING, CATCH_BODIES, CATCH_COMMITTING };
 
@@ -46,6 +47,8 @@ struct catch_up {
     bool storing;  /* the log is at work on it: nothing is asked for, nothing is freed */
     bool given_up; /* as soon as that has ended */
     uint64_t asked_ms;
+    uint64_t paid_ms; /* when what has come is as much as the rate allows */
+    bool paced;       /* nothing is asked for until then */
     uint64_t moved_ms;
     uint64_t said_ms;
     struct buffer piece; /* being stored */
@@ -277,6 +280,18 @@ static void on_bodies_stored(void *data, enum status status)
     ask(shard);
 }
 
+/* count_rate: so many bytes have come. */
+static void count_rate(struct shard *shard, size_t bytes)
+{
+    struct catch_up *c = shard->catch_up;
+    uint64_t now_ms = uv_now(shard->options.loop);
+    if (shard->options.move_rate == 0)
+        return;
+    if (c->paid_ms < now_ms)
+        c->paid_ms = now_ms;
+    c->paid_ms += bytes * 1000 / shard->options.move_rate;
+}
+
 static void take_bodies(struct shard *shard, const struct wire *wire)
 {
     struct catch_up *c = shard->catch_up;
@@ -287,6 +302,7 @@ static void take_bodies(struct shard *shard, const struct wire *wire)
     c->next += wire->b;
     c->from = (uint32_t)wire->c;
     c->body_bytes += wire->items.length;
+    count_rate(shard, wire->items.length);
     if (wire->items.length == 0) { /* gone, all of them */
         on_bodies_stored(shard, STATUS_OK);
         return;
@@ -342,6 +358,7 @@ static void take_piece(struct shard *shard, const struct wire *wire)
         return;
     }
     buffer_add_slice(&c->piece, wire->items);
+    count_rate(shard, wire->items.length);
     c->storing = true;
     log_incoming_snapshot(c->incoming, c->taken, buffer_slice(&c->piece), on_piece_stored, shard);
 }
@@ -398,7 +415,8 @@ static void ask(struct shard *shard)
         commit(shard);
         return;
     }
-    if (link == NULL || !link->up)
+    c->paced = c->paid_ms > uv_now(shard->options.loop) + BURST_MS;
+    if (link == NULL || !link->up || c->paced)
         return;
     c->number++;
     c->asked_ms = uv_now(shard->options.loop);
@@ -416,9 +434,11 @@ void catch_up_tick(struct shard *shard)
     if (c == NULL || c->storing)
         return;
     bool complete = c->step == CATCH_BODIES && c->next == c->ref_count;
+    if (c->paced)
+        c->moved_ms = now_ms; /* it is this node that waits */
     if (now_ms - c->moved_ms >= GIVE_UP_MS && !complete)
         give_up(shard, "the other node does not answer");
-    else if (complete || now_ms - c->asked_ms >= ASK_AGAIN_MS)
+    else if (complete || c->paced || now_ms - c->asked_ms >= ASK_AGAIN_MS)
         ask(shard);
 }
 

@@ -65,6 +65,7 @@ static struct shard_options options_for(struct shards *s, uint32_t id)
                                     .founding = &s->founding,
                                     .join = o->join,
                                     .disk_reserve_bytes = o->disk_reserve_bytes,
+                                    .move_rate = o->move_rate,
                                     .leading_changed = on_leading_changed,
                                     .catalog_changed = on_catalog_changed,
                                     .queue_ready = on_queue_ready,

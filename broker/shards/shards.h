@@ -44,6 +44,7 @@ struct shards_options {
     bool join;
     bool begun; /* all queue shards have had their folders here: none may be missing */
     uint64_t disk_reserve_bytes;
+    uint64_t move_rate;
     uint32_t queue_shards; /* of a cluster that begins; 0: the catalog holds all queues */
     struct shards_events events;
 };
