@@ -3,13 +3,14 @@
  * /admin/keys (service "millrace"), one action for all: millrace:Backup. Who may do this may read
  * every message and every secret of the cluster.
  *
- *     POST   /admin/backup                     begin: {"Backup": ID, "Index", "Term", "ClusterId",
- *                                              "NodeId", "Version", "TimeMs",
+ *     POST   /admin/backup                     begin with {"Shard": K}: {"Backup": ID, "ShardId",
+ *                                              "Shards": how many there are, "Index", "Term",
+ *                                              "ClusterId", "NodeId", "Version", "TimeMs",
  *                                              "Files": [{"Name", "Bytes"}]}
  *     GET    /admin/backup/ID/NAME?offset=N    the next bytes of a file, 4 MiB at most
  *     DELETE /admin/backup/ID                  it has been read
  *
- * Only the leader gives one: another node answers 409 with the leader's endpoint. */
+ * Only the shard's leader gives one: another node answers 409 with the leader's endpoint. */
 #include "broker/replication/backup.h"
 #include "broker/api/access.h"
 #include "broker/api/internal.h"
@@ -33,6 +34,7 @@ struct backup_call {
     struct arena arena;
     uint64_t started_ns;
     bool beginning;
+    uint32_t shard_id;
     struct shard_backup_begin begin;
     struct log_backup_read read;
 };
@@ -74,9 +76,14 @@ static void fail(struct backup_call *call, int status, const char *code, const c
             json_pack("{s:s, s:s}", "Type", status < 500 ? "User" : "Server", "Message", message));
 }
 
+static struct shard *shard_of(const struct backup_call *call)
+{
+    return shards_at(api_shards(call->api), call->shard_id);
+}
+
 static void fail_not_leader(struct backup_call *call)
 {
-    uint64_t leader = shard_leader(api_shard(call->api));
+    uint64_t leader = shard_leader(shard_of(call));
     const char *endpoint = api_node_endpoint(call->api, leader, &call->arena);
     const char *message =
         leader != 0 ? arena_printf(&call->arena, "Node %" PRIu64 " leads: ask it.", leader)
@@ -99,14 +106,16 @@ static json_t *render(struct backup_call *call)
     for (size_t i = 0; i < view->file_count; i++)
         json_array_append_new(files, json_pack("{s:s, s:I}", "Name", view->files[i].name, "Bytes",
                                                (json_int_t)view->files[i].bytes));
-    if (core_bootstrapped(shard_core(api_shard(call->api)), cluster_id, secret))
+    if (core_bootstrapped(shard_core(shard_of(call)), cluster_id, secret))
         uuid_text(cluster_id, cluster);
     snprintf(id, sizeof id, "%016" PRIx64, call->begin.number);
-    return json_pack("{s:s, s:I, s:I, s:s, s:I, s:s, s:I, s:o}", "Backup", id, "Index",
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:s, s:I, s:o}", "Backup", id, "ShardId",
+                     (json_int_t)call->shard_id, "Shards",
+                     (json_int_t)shards_count(api_shards(call->api)), "Index",
                      (json_int_t)view->index, "Term", (json_int_t)view->term, "ClusterId", cluster,
                      "NodeId", (json_int_t)api_config(call->api)->node_id, "Version",
                      api_config(call->api)->version, "TimeMs",
-                     (json_int_t)shard_now_ms(api_shard(call->api)), "Files", files);
+                     (json_int_t)shard_now_ms(shard_of(call)), "Files", files);
 }
 
 static void on_begun(struct shard_backup_begin *begin, enum status status)
@@ -122,8 +131,8 @@ static void on_begun(struct shard_backup_begin *begin, enum status status)
         break;
     case STATUS_EXISTS:
         fail(call, 409, "ResourceConflictException",
-             "Another backup is under way. One that was given up ends a minute after its last "
-             "read.");
+             "Another backup is under way. One that was given up ends ten minutes after its "
+             "last read.");
         break;
     default:
         fail(call, 503, "ServiceException",
@@ -133,11 +142,30 @@ static void on_begun(struct shard_backup_begin *begin, enum status status)
     }
 }
 
+/* {"Shard": K}, or nothing: the catalog. */
+static bool read_shard(struct backup_call *call)
+{
+    struct slice body = call->request->body;
+    json_t *json = json_loadb((const char *)body.data, body.length, JSON_REJECT_DUPLICATES, NULL);
+    const json_t *shard = json_object_get(json, "Shard");
+    json_int_t id = json_integer_value(shard);
+    bool good = body.length == 0 || (json_is_object(json) && (shard == NULL || json_is_integer(shard)));
+    json_decref(json);
+    if (!good)
+        fail(call, 400, "ValidationException", "The body must be an object of Shard, a number.");
+    else if (id < 0 || id >= shards_count(api_shards(call->api)))
+        fail(call, 404, "ResourceNotFoundException", "There is no such shard.");
+    call->shard_id = (uint32_t)id;
+    return good && id >= 0 && id < shards_count(api_shards(call->api));
+}
+
 static void run_begin(struct backup_call *call)
 {
+    if (!read_shard(call))
+        return;
     call->beginning = true;
     call->begin = (struct shard_backup_begin){.done = on_begun, .data = call};
-    shard_backup_begin(api_shard(call->api), &call->begin);
+    shard_backup_begin(shard_of(call), &call->begin);
 }
 
 /* ---- reading and ending ---- */
@@ -145,7 +173,7 @@ static void run_begin(struct backup_call *call)
 static void fail_gone(struct backup_call *call)
 {
     fail(call, 404, "ResourceNotFoundException",
-         "There is no such backup or file: it was ended, was not read for a minute, or the leader "
+         "There is no such backup or file: it was ended, was not read for ten minutes, or the leader "
          "has changed. Begin again.");
 }
 
@@ -182,13 +210,19 @@ static void run_read(struct backup_call *call, uint64_t id, struct slice name)
     }
     call->read = (struct log_backup_read){
         .offset = offset, .length = LOG_BACKUP_READ_MAX, .done = on_read, .data = call};
-    if (shard_backup_read(api_shard(call->api), id, name, &call->read) != STATUS_OK)
+    enum status status = STATUS_NOT_FOUND;
+    for (uint32_t i = 0; i < shards_count(api_shards(call->api)) && status != STATUS_OK; i++)
+        status = shard_backup_read(shards_at(api_shards(call->api), i), id, name, &call->read);
+    if (status != STATUS_OK)
         fail_gone(call);
 }
 
 static void run_end(struct backup_call *call, uint64_t id)
 {
-    if (shard_backup_end(api_shard(call->api), id) == STATUS_OK)
+    enum status status = STATUS_NOT_FOUND;
+    for (uint32_t i = 0; i < shards_count(api_shards(call->api)) && status != STATUS_OK; i++)
+        status = shard_backup_end(shards_at(api_shards(call->api), i), id);
+    if (status == STATUS_OK)
         respond(call, 204, NULL, NULL);
     else
         fail_gone(call);
@@ -260,12 +294,13 @@ static void backup_handle(struct api *api, struct http_request *request)
 
 static void backup_abort(struct api *api, struct http_request *request)
 {
+    (void)api;
     struct backup_call *call = request->data;
     if (call == NULL)
         return;
     call->request = NULL; /* what is under way ends the call */
     if (call->beginning) {
-        shard_backup_forget(api_shard(api), &call->begin);
+        shard_backup_forget(shard_of(call), &call->begin);
         arena_free(&call->arena);
         free(call);
     }

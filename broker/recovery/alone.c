@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `millrace cluster recover`: a majority is lost for good, and one node goes on alone.
  *
+ * All its shards do so; it may have been further in one than in another.
+ *
  * It may lack what the others had committed among themselves: that is lost, and said. The node's
  * data get a new id first, so that members of old that come back with their data refuse to talk to
  * it (broker/peer/refusal.def) rather than overwrite what it has accepted since. Doing it again
  * after a crash in between is harmless. */
 #include "broker/replication/alone.h"
+#include "broker/core/place.h"
 #include "broker/identity.h"
 #include "broker/log/log.h"
 #include "broker/recovery/recovery.h"
@@ -43,75 +46,126 @@ static const struct alone_member *member(const struct alone_report *report, uint
     return NULL;
 }
 
-static void print_report(const struct alone_report *report, uint64_t node_id, time_t written)
+struct recovering {
+    const struct recovery_options *options;
+    struct arena *arena;
+    struct identity identity;
+    struct alone_place places[1 + QUEUE_SHARDS_MAX]; /* of the shards */
+    size_t count;
+    const char *address; /* of this node from now on */
+};
+
+static void print_shard(const struct alone_report *report, size_t shard, time_t written)
 {
     char when[64] = "at an unknown time";
     struct tm parts;
     if (written > 0 && gmtime_r(&written, &parts) != NULL)
         strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &parts);
-    printf("Node %" PRIu64 " has entries up to %" PRIu64 " (term %" PRIu64
-           "), written last %s, %lld seconds ago.\nMembers:\n",
-           node_id, report->last_index, report->last_term, when,
+    printf("Shard %zu has entries up to %" PRIu64 " (term %" PRIu64
+           "), written last %s, %lld seconds ago.\n",
+           shard, report->last_index, report->last_term, when,
            written > 0 ? (long long)(time(NULL) - written) : -1);
+}
+
+static void print_members(const struct alone_report *report, uint64_t node_id)
+{
+    printf("Members:\n");
     for (size_t i = 0; i < report->member_count; i++)
         printf("  %" PRIu64 "  %s  %s%s\n", report->members[i].id, report->members[i].address,
                report->members[i].voter ? "voter" : "learner",
                report->members[i].id == node_id ? "  (this node)" : "  removed for good");
-    printf(
-        "\nWHAT MAY BE LOST: whatever the other members confirmed to clients after entry %" PRIu64
-        " and this\nnode never got: messages sent (gone), deleted (back again), and changes of "
-        "queues, functions and\nkeys. If another member's data survive, compare: recover the one "
-        "with the highest last term, then\nthe highest entry. The removed members must never run "
-        "again on their old data.\n",
-        report->last_index);
+    printf("\nWHAT MAY BE LOST: whatever the other members confirmed to clients after these "
+           "entries and this\nnode never got: messages sent (gone), deleted (back again), and "
+           "changes of queues, functions and\nkeys. If another member's data survive, compare: "
+           "recover the one with the highest last terms, then\nthe highest entries. The removed "
+           "members must never run again on their old data.\n");
 }
 
-static int make(const struct recovery_options *options, struct identity *identity,
-                const char *address, const char *dir)
+/* ---- looking ---- */
+
+static int find_shards(struct recovering *r)
+{
+    struct stat about;
+    const char *dir = r->options->data_dir;
+    enum status status = identity_load(dir, &r->identity);
+    while (status == STATUS_OK && r->count <= QUEUE_SHARDS_MAX) {
+        const char *path = arena_printf(r->arena, "%s/shard-%zu", dir, r->count);
+        if (stat(path, &about) != 0)
+            break;
+        r->places[r->count] = (struct alone_place){
+            .dir = path, .shard_id = (uint16_t)r->count, .node_id = r->identity.node_id};
+        r->count++;
+    }
+    if (r->count > 0)
+        return EX_OK;
+    return recovery_fail(EX_NOINPUT, "%s is not the data directory of a broker: %s", dir,
+                         status != STATUS_OK ? "it has no good node.json" : "no shard-0 in it");
+}
+
+static int look(struct recovering *r, size_t i, struct alone_report *report)
 {
     const char *error = NULL;
-    uuid_random(identity->data_id);
-    identity->node_count = 0;
-    if (identity_store(options->data_dir, identity) != STATUS_OK)
-        return recovery_fail(EX_IOERR, "%s/node.json could not be written", options->data_dir);
-    enum status status = alone_make(dir, identity->node_id, address, &error);
+    time_t written = written_last(r->places[i].dir, r->arena);
+    enum status status = alone_look(&r->places[i], report, &error);
     if (status != STATUS_OK)
-        return recovery_fail(EX_IOERR, "%s: %s", dir, error != NULL ? error : status_text(status));
+        return recovery_fail(EX_DATAERR, "%s: %s", r->places[i].dir,
+                             error != NULL ? error : status_text(status));
+    print_shard(report, i, written);
+    return EX_OK;
+}
+
+/* The members are the catalog's: those of the queue shards follow it. */
+static int look_at_all(struct recovering *r)
+{
+    struct alone_report catalog;
+    struct alone_report report;
+    int code = look(r, 0, &catalog);
+    for (size_t i = 1; i < r->count && code == EX_OK; i++)
+        code = look(r, i, &report);
+    if (code != EX_OK)
+        return code;
+    const struct alone_member *self = member(&catalog, r->identity.node_id);
+    r->address = r->options->peer != NULL ? r->options->peer
+                 : self != NULL           ? arena_text(r->arena, slice_of(self->address))
+                                          : NULL;
+    if (r->address == NULL)
+        return recovery_fail(EX_USAGE, "this node is no member by its own log: give --peer, too");
+    print_members(&catalog, r->identity.node_id);
+    return EX_OK;
+}
+
+/* ---- doing ---- */
+
+static int make(struct recovering *r)
+{
+    const char *error = NULL;
+    uuid_random(r->identity.data_id);
+    r->identity.node_count = 0;
+    if (identity_store(r->options->data_dir, &r->identity) != STATUS_OK)
+        return recovery_fail(EX_IOERR, "%s/node.json could not be written", r->options->data_dir);
+    for (size_t i = 0; i < r->count; i++) {
+        enum status status = alone_make(&r->places[i], r->address, &error);
+        if (status != STATUS_OK)
+            return recovery_fail(EX_IOERR, "%s: %s", r->places[i].dir,
+                                 error != NULL ? error : status_text(status));
+    }
     printf(
         "\nDone: node %" PRIu64 " is its own cluster, at %s. Start it as before. Add others with "
         "empty directories\nand ids that were never used: start them with --join, then `millrace "
         "cluster add`.\n",
-        identity->node_id, address);
+        r->identity.node_id, r->address);
     return EX_OK;
 }
 
 static int recover_locked(const struct recovery_options *options, struct arena *arena)
 {
-    struct identity identity;
-    struct alone_report report;
-    const char *error = NULL;
-    const char *dir = arena_printf(arena, "%s/shard-0", options->data_dir);
-    struct stat about;
-    enum status status = identity_load(options->data_dir, &identity);
-    if (status != STATUS_OK || stat(dir, &about) != 0)
-        return recovery_fail(EX_NOINPUT, "%s is not the data directory of a broker: %s",
-                             options->data_dir,
-                             status != STATUS_OK ? "it has no good node.json" : "no shard-0 in it");
-    time_t written = written_last(dir, arena);
-    status = alone_look(dir, identity.node_id, &report, &error);
-    if (status != STATUS_OK)
-        return recovery_fail(EX_DATAERR, "%s: %s", dir,
-                             error != NULL ? error : status_text(status));
-    const struct alone_member *self = member(&report, identity.node_id);
-    const char *address = options->peer != NULL ? options->peer
-                          : self != NULL        ? self->address
-                                                : NULL;
-    if (address == NULL)
-        return recovery_fail(EX_USAGE, "this node is no member by its own log: give --peer, too");
-    print_report(&report, identity.node_id, written);
-    if (!options->yes)
+    struct recovering r = {.options = options, .arena = arena};
+    int code = find_shards(&r);
+    if (code == EX_OK)
+        code = look_at_all(&r);
+    if (code == EX_OK && !options->yes)
         return recovery_fail(EX_USAGE, "nothing was changed; to do it, say --yes");
-    return make(options, &identity, address, dir);
+    return code == EX_OK ? make(&r) : code;
 }
 
 int recover_alone(const struct recovery_options *options, struct arena *arena)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/recovery/manifest.h"
 
+#include "broker/core/place.h"
 #include "proto/base/crc32c.h"
 
 #include <inttypes.h>
@@ -8,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FORMAT       1
+#define FORMAT       2
+#define SHARDS_MAX   (1 + QUEUE_SHARDS_MAX)
 #define NAME_MAX_LEN 63
 #define FILES_MAX    (1u << 20)
 
@@ -49,7 +51,7 @@ static bool decode_file(const json_t *json, struct arena *arena, struct manifest
     return number_of(json, "Bytes", &out->bytes) && crc_of(json, "Crc32c", &out->crc);
 }
 
-static bool decode_files(const json_t *list, struct arena *arena, struct manifest *out)
+static bool decode_files(const json_t *list, struct arena *arena, struct manifest_shard *out)
 {
     size_t count = json_array_size(list);
     if (count == 0 || count > FILES_MAX)
@@ -63,12 +65,41 @@ static bool decode_files(const json_t *list, struct arena *arena, struct manifes
     return true;
 }
 
-static bool decode(const json_t *json, struct arena *arena, struct manifest *out)
+static bool decode_shard(const json_t *json, struct arena *arena, struct manifest_shard *out)
 {
     return number_of(json, "Index", &out->index) && out->index > 0 &&
-           number_of(json, "Term", &out->term) && number_of(json, "TimeMs", &out->time_ms) &&
-           uuid_parse(slice_of(text_of(json, "ClusterId")), out->cluster_id) &&
+           number_of(json, "Term", &out->term) &&
            decode_files(json_object_get(json, "Files"), arena, out);
+}
+
+/* Format 2 has a list of them, in order; in format 1 the whole is one. */
+static bool decode_shards(const json_t *json, uint64_t format, struct arena *arena,
+                          struct manifest *out)
+{
+    const json_t *list = json_object_get(json, "Shards");
+    size_t count = format == 1 ? 1 : json_array_size(list);
+    if (count == 0 || count > SHARDS_MAX)
+        return false;
+    out->shards = arena_alloc(arena, count * sizeof *out->shards);
+    out->shard_count = count;
+    for (size_t i = 0; i < count; i++) {
+        struct manifest_shard *shard = &out->shards[i];
+        const json_t *from = format == 1 ? json : json_array_get(list, i);
+        uint64_t id = 0;
+        if (format > 1 && (!number_of(from, "ShardId", &id) || id != i))
+            return false;
+        shard->id = (uint32_t)i;
+        shard->folder = format == 1 ? "" : arena_printf(arena, "shard-%zu/", i);
+        if (!decode_shard(from, arena, shard))
+            return false;
+    }
+    return true;
+}
+
+static bool decode(const json_t *json, uint64_t format, struct arena *arena, struct manifest *out)
+{
+    return uuid_parse(slice_of(text_of(json, "ClusterId")), out->cluster_id) &&
+           decode_shards(json, format, arena, out);
 }
 
 /* The checksum is of the rest: compact, members in order of their names. */
@@ -93,12 +124,12 @@ enum status manifest_decode(struct slice in, struct arena *arena, struct manifes
     *out = (struct manifest){0};
     if (!json_is_object(json) || !number_of(json, "Format", &format)) {
         *error = "it is not the manifest of a backup";
-    } else if (format > FORMAT) {
+    } else if (format < 1 || format > FORMAT) {
         *error = "it was written by a later version of this program";
         status = STATUS_UNSUPPORTED;
     } else if (!checksum_fits(json)) {
         *error = "it is damaged: it does not match its checksum";
-    } else if (!decode(json, arena, out)) {
+    } else if (!decode(json, format, arena, out)) {
         *error = "its members make no sense to this version of the program";
     } else {
         status = STATUS_OK;

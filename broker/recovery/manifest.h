@@ -17,13 +17,19 @@ struct manifest_file {
     uint32_t crc;
 };
 
-struct manifest {
+struct manifest_shard {
+    uint32_t id;
+    const char *folder; /* of its files in the backup: "shard-3/", or "" in format 1 */
     uint64_t index;
     uint64_t term;
-    uint64_t time_ms;
-    uint8_t cluster_id[UUID_BYTES];
     struct manifest_file *files;
     size_t file_count;
+};
+
+struct manifest {
+    uint8_t cluster_id[UUID_BYTES];
+    struct manifest_shard *shards; /* 0, 1, ...: all of the cluster */
+    size_t shard_count;
 };
 
 /* manifest_decode: into `arena`. *error is a sentence, static.

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A new cluster of one node from a backup.
  *
- *     DIR/shard-0.new   the files, copied and compared with the manifest's checksums; a term; the
+ *     DIR/shard-K.new   the files, copied and compared with the manifest's checksums; a term; the
  *                       entry that makes this node the only member
  *     DIR/node.json     of the old cluster, with data of its own
- *     DIR/shard-0       the folder renamed: that is the step
+ *     DIR/shard-K       the folders renamed, shard-0, without which nothing starts, last: that is
+ *                       the step
  *
  * What was made is removed when something goes wrong before that. */
 #include "broker/identity.h"
@@ -27,8 +28,6 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#define NEW_NAME    "shard-0.new"
-#define SHARD_NAME  "shard-0"
 #define PIECE_BYTES (1u << 20)
 #define LOCK_NAME   "LOCK"
 
@@ -38,9 +37,11 @@ struct restoring {
     struct manifest manifest;
     struct node_lock lock;
     bool made_dir;
+    bool begun; /* there is something to undo */
     uint8_t *piece; /* PIECE_BYTES */
     int from_fd;
-    int to_fd; /* of the new shard's folder */
+    const struct manifest_shard *shard; /* at work on */
+    int to_fd;                          /* of its new folder */
 };
 
 static int fail_errno(const char *dir, const char *name, int code)
@@ -86,6 +87,11 @@ static bool only_a_lock(const char *path)
     return empty;
 }
 
+static const char *new_folder(const struct restoring *r, const struct manifest_shard *shard)
+{
+    return arena_printf(r->arena, "%s/shard-%u.new", r->options->data_dir, shard->id);
+}
+
 static int open_folder(struct restoring *r)
 {
     const char *dir = r->options->data_dir;
@@ -98,13 +104,19 @@ static int open_folder(struct restoring *r)
                              "%s is not empty: a backup is restored into a new directory", dir);
     if (node_lock_take(&r->lock, dir, 0, &error) != STATUS_OK)
         return recovery_fail(EX_CANTCREAT, "%s", error);
-    const char *path = arena_printf(r->arena, "%s/" NEW_NAME, dir);
+    r->begun = true;
+    return EX_OK;
+}
+
+static int open_shard_folder(struct restoring *r)
+{
+    const char *path = new_folder(r, r->shard);
     if (mkdir(path, 0700) != 0)
-        return fail_errno(dir, NEW_NAME, EX_CANTCREAT);
+        return recovery_fail(EX_CANTCREAT, "%s: %s", path, strerror(errno));
     r->to_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (r->to_fd < 0 || mkdirat(r->to_fd, "segments", 0700) != 0 ||
         mkdirat(r->to_fd, "snapshots", 0700) != 0)
-        return fail_errno(dir, NEW_NAME, EX_CANTCREAT);
+        return recovery_fail(EX_CANTCREAT, "%s: %s", path, strerror(errno));
     return EX_OK;
 }
 
@@ -119,12 +131,24 @@ static void remove_files(int parent_fd, const char *name)
     unlinkat(parent_fd, name, AT_REMOVEDIR);
 }
 
+static void remove_shard(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    remove_files(fd, "segments");
+    remove_files(fd, "snapshots");
+    close(fd);
+    remove_files(AT_FDCWD, path);
+}
+
 static void undo(struct restoring *r)
 {
     const char *dir = r->options->data_dir;
-    remove_files(r->to_fd, "segments");
-    remove_files(r->to_fd, "snapshots");
-    remove_files(AT_FDCWD, arena_printf(r->arena, "%s/" NEW_NAME, dir));
+    for (size_t i = 0; i < r->manifest.shard_count; i++) {
+        remove_shard(new_folder(r, &r->manifest.shards[i]));
+        remove_shard(arena_printf(r->arena, "%s/shard-%zu", dir, i));
+    }
     unlink(arena_printf(r->arena, "%s/node.json", dir));
     unlink(arena_printf(r->arena, "%s/" LOCK_NAME, dir));
     if (r->made_dir)
@@ -133,7 +157,8 @@ static void undo(struct restoring *r)
 
 /* ---- copying ---- */
 
-static int copy_bytes(struct restoring *r, const struct manifest_file *file, int from, int to)
+static int copy_bytes(struct restoring *r, const struct manifest_file *file, const char *name,
+                      int from, int to)
 {
     uint8_t *piece = r->piece;
     uint64_t at = 0;
@@ -142,8 +167,7 @@ static int copy_bytes(struct restoring *r, const struct manifest_file *file, int
     do {
         int code = disk_read(from, piece, PIECE_BYTES, at, false, &got);
         if (code != 0)
-            return recovery_fail(EX_IOERR, "%s/%s: %s", r->options->from, file->name,
-                                 strerror(code));
+            return recovery_fail(EX_IOERR, "%s/%s: %s", r->options->from, name, strerror(code));
         code = disk_write_bytes(&log_disk_real, to, slice_make(piece, got), at);
         if (code != 0)
             return recovery_fail(EX_IOERR, "%s/%s: %s", r->options->data_dir, file->name,
@@ -155,7 +179,7 @@ static int copy_bytes(struct restoring *r, const struct manifest_file *file, int
         return recovery_fail(EX_DATAERR,
                              "%s/%s is damaged: it does not match the manifest. Nothing was "
                              "restored; use another copy of the backup",
-                             r->options->from, file->name);
+                             r->options->from, name);
     return disk_sync_whole(&log_disk_real, to) == 0
                ? EX_OK
                : fail_errno(r->options->data_dir, file->name, EX_IOERR);
@@ -163,11 +187,12 @@ static int copy_bytes(struct restoring *r, const struct manifest_file *file, int
 
 static int copy_file(struct restoring *r, const struct manifest_file *file)
 {
-    int from = openat(r->from_fd, file->name, O_RDONLY | O_CLOEXEC);
+    const char *name = arena_printf(r->arena, "%s%s", r->shard->folder, file->name);
+    int from = openat(r->from_fd, name, O_RDONLY | O_CLOEXEC);
     if (from < 0)
-        return fail_errno(r->options->from, file->name, EX_DATAERR);
+        return fail_errno(r->options->from, name, EX_DATAERR);
     int to = openat(r->to_fd, file->name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    int code = to >= 0 ? copy_bytes(r, file, from, to)
+    int code = to >= 0 ? copy_bytes(r, file, name, from, to)
                        : fail_errno(r->options->data_dir, file->name, EX_CANTCREAT);
     close(from);
     if (to >= 0)
@@ -178,8 +203,8 @@ static int copy_file(struct restoring *r, const struct manifest_file *file)
 static int copy_files(struct restoring *r)
 {
     int code = EX_OK;
-    for (size_t i = 0; i < r->manifest.file_count && code == EX_OK; i++)
-        code = copy_file(r, &r->manifest.files[i]);
+    for (size_t i = 0; i < r->shard->file_count && code == EX_OK; i++)
+        code = copy_file(r, &r->shard->files[i]);
     return code;
 }
 
@@ -190,49 +215,76 @@ static int make_node(struct restoring *r)
     const struct recovery_options *options = r->options;
     const char *error = NULL;
     struct alone_report report;
-    const char *dir = arena_printf(r->arena, "%s/" NEW_NAME, options->data_dir);
-    struct log_meta meta = {.node_id = options->node_id, .term = r->manifest.term};
+    const char *dir = new_folder(r, r->shard);
+    struct log_meta meta = {.node_id = options->node_id,
+                            .shard_id = (uint16_t)r->shard->id,
+                            .term = r->shard->term};
+    struct alone_place place = {
+        .dir = dir, .shard_id = (uint16_t)r->shard->id, .node_id = options->node_id};
     if (meta_store(&log_disk_real, r->to_fd, &meta) != 0)
         return recovery_fail(EX_IOERR, "%s/meta-1 could not be written", dir);
-    enum status status = alone_look(dir, options->node_id, &report, &error);
-    if (status == STATUS_OK && report.last_index != r->manifest.index) {
+    enum status status = alone_look(&place, &report, &error);
+    if (status == STATUS_OK && report.last_index != r->shard->index) {
         error = arena_printf(r->arena,
                              "the files end with entry %" PRIu64 ", not with %" PRIu64
                              " as the manifest says",
-                             report.last_index, r->manifest.index);
+                             report.last_index, r->shard->index);
         status = STATUS_CORRUPT;
     }
     if (status == STATUS_OK)
-        status = alone_make(dir, options->node_id, options->peer, &error);
+        status = alone_make(&place, options->peer, &error);
     if (status == STATUS_OK)
         return EX_OK;
     return recovery_fail(EX_DATAERR, "%s: %s", options->from,
                          error != NULL ? error : status_text(status));
 }
 
-static int publish(struct restoring *r)
+/* Complete, under its name of passage. */
+static int make_shard(struct restoring *r, const struct manifest_shard *shard)
 {
-    const char *dir = r->options->data_dir;
-    const char *from = arena_printf(r->arena, "%s/" NEW_NAME, dir);
-    const char *to = arena_printf(r->arena, "%s/" SHARD_NAME, dir);
-    struct identity identity = {.node_id = r->options->node_id};
-    uuid_random(identity.data_id);
-    memcpy(identity.cluster_id, r->manifest.cluster_id, UUID_BYTES);
-    if (identity_store(dir, &identity) != STATUS_OK)
-        return recovery_fail(EX_IOERR, "%s/node.json could not be written", dir);
-    int code = disk_sync_whole(&log_disk_real, r->to_fd);
-    if (code == 0)
-        code = disk_rename(&log_disk_real, AT_FDCWD, from, AT_FDCWD, to);
+    r->shard = shard;
+    int code = open_shard_folder(r);
+    if (code == EX_OK)
+        code = copy_files(r);
+    if (code == EX_OK)
+        code = make_node(r);
+    if (code == EX_OK && disk_sync_whole(&log_disk_real, r->to_fd) != 0)
+        code = fail_errno(r->options->data_dir, shard->folder, EX_IOERR);
+    if (r->to_fd >= 0)
+        close(r->to_fd);
+    r->to_fd = -1;
+    return code;
+}
+
+static int publish_shard(struct restoring *r, const struct manifest_shard *shard)
+{
+    const char *to = arena_printf(r->arena, "%s/shard-%u", r->options->data_dir, shard->id);
+    int code = disk_rename(&log_disk_real, AT_FDCWD, new_folder(r, shard), AT_FDCWD, to);
     if (code == 0)
         code = disk_sync_parent(&log_disk_real, to);
     return code == 0 ? EX_OK : recovery_fail(EX_IOERR, "%s: %s", to, strerror(code));
 }
 
+static int publish(struct restoring *r)
+{
+    const char *dir = r->options->data_dir;
+    struct identity identity = {.node_id = r->options->node_id,
+                                .shards_begun = r->manifest.shard_count > 1};
+    int code = EX_OK;
+    uuid_random(identity.data_id);
+    memcpy(identity.cluster_id, r->manifest.cluster_id, UUID_BYTES);
+    if (identity_store(dir, &identity) != STATUS_OK)
+        return recovery_fail(EX_IOERR, "%s/node.json could not be written", dir);
+    for (size_t i = r->manifest.shard_count; i > 0 && code == EX_OK; i--)
+        code = publish_shard(r, &r->manifest.shards[i - 1]);
+    return code;
+}
+
 static int make_all(struct restoring *r)
 {
-    int code = copy_files(r);
-    if (code == EX_OK)
-        code = make_node(r);
+    int code = EX_OK;
+    for (size_t i = 0; i < r->manifest.shard_count && code == EX_OK; i++)
+        code = make_shard(r, &r->manifest.shards[i]);
     return code == EX_OK ? publish(r) : code;
 }
 
@@ -248,20 +300,18 @@ int restore(const struct recovery_options *options, struct arena *arena)
         code = open_folder(&r);
     if (code == EX_OK)
         code = make_all(&r);
-    if (code != EX_OK && r.to_fd >= 0)
+    if (code != EX_OK && r.begun)
         undo(&r);
     else if (code != EX_OK && r.made_dir)
         rmdir(options->data_dir);
     node_lock_drop(&r.lock);
     if (r.from_fd >= 0)
         close(r.from_fd);
-    if (r.to_fd >= 0)
-        close(r.to_fd);
     if (code == EX_OK)
-        printf("%s holds a cluster of node %" PRIu64 " alone, with everything up to entry %" PRIu64
-               " of the backup.\nStart it: millrace-broker --node-id %" PRIu64
+        printf("%s holds a cluster of node %" PRIu64 " alone, with all that is in the backup (%zu "
+               "shards).\nStart it: millrace-broker --node-id %" PRIu64
                " --data-dir %s --peer %s ...\n",
-               options->data_dir, options->node_id, r.manifest.index, options->node_id,
+               options->data_dir, options->node_id, r.manifest.shard_count, options->node_id,
                options->data_dir, options->peer);
     return code;
 }

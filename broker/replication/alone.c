@@ -14,10 +14,13 @@ struct offline {
     struct alone_report *report;
 };
 
-static enum status offline_open(struct offline *o, const char *dir, uint64_t node_id,
+static enum status offline_open(struct offline *o, const struct alone_place *place,
                                 const char **error)
 {
-    struct log_options options = {.loop = &o->loop, .dir = dir, .node_id = node_id};
+    struct log_options options = {.loop = &o->loop,
+                                  .dir = place->dir,
+                                  .node_id = place->node_id,
+                                  .shard_id = place->shard_id};
     int rv = uv_loop_init(&o->loop);
     ASSERT(rv == 0);
     enum status status = log_open(&o->log, &options, error);
@@ -103,12 +106,12 @@ static enum status look(struct offline *o, const char **error)
     return status;
 }
 
-enum status alone_look(const char *dir, uint64_t node_id, struct alone_report *out,
+enum status alone_look(const struct alone_place *place, struct alone_report *out,
                        const char **error)
 {
     struct offline o = {.report = out};
     *out = (struct alone_report){0};
-    enum status status = offline_open(&o, dir, node_id, error);
+    enum status status = offline_open(&o, place, error);
     if (status != STATUS_OK)
         return status;
     status = look(&o, error);
@@ -140,10 +143,10 @@ static enum status append_members(struct log *log, uint64_t node_id, const char 
     return status;
 }
 
-enum status alone_make(const char *dir, uint64_t node_id, const char *address, const char **error)
+enum status alone_make(const struct alone_place *place, const char *address, const char **error)
 {
     struct offline o = {0};
-    enum status status = offline_open(&o, dir, node_id, error);
+    enum status status = offline_open(&o, place, error);
     if (status != STATUS_OK)
         return status;
     if (log_last_index(o.log) == 0) {
@@ -151,7 +154,7 @@ enum status alone_make(const char *dir, uint64_t node_id, const char *address, c
         status = STATUS_NOT_FOUND;
     } else {
         *error = "the new member list could not be written";
-        status = append_members(o.log, node_id, address);
+        status = append_members(o.log, place->node_id, address);
     }
     offline_close(&o);
     return status;

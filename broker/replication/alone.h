@@ -26,12 +26,18 @@ struct alone_report {
     size_t member_count;
 };
 
-/* alone_look: what is in `dir`, the shard's folder. alone_make: node_id is its only member, a voter
- * at `address`, in one durable step. On failure *error is a sentence, in static storage.
+struct alone_place {
+    const char *dir; /* the shard's folder */
+    uint16_t shard_id;
+    uint64_t node_id; /* whose it is */
+};
+
+/* alone_look: what is in it. alone_make: its node is the only member, a voter at `address`, in one
+ * durable step. On failure *error is a sentence, in static storage.
  *   errors: as log_open; NOT_FOUND: there is nothing in it; CORRUPT: its members make no sense */
-MUST_CHECK enum status alone_look(const char *dir, uint64_t node_id, struct alone_report *out,
+MUST_CHECK enum status alone_look(const struct alone_place *place, struct alone_report *out,
                                   const char **error);
-MUST_CHECK enum status alone_make(const char *dir, uint64_t node_id, const char *address,
+MUST_CHECK enum status alone_make(const struct alone_place *place, const char *address,
                                   const char **error);
 
 #endif

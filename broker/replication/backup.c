@@ -14,7 +14,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define IDLE_MS 60000u
+#define IDLE_MS 600000u /* who copies several shards in turn reads one of them at a time */
 #define TRY_MS  5u
 #define GIVE_UP 1000u /* tries */
 #define TIDY_MS 1000u

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `millrace backup`: a consistent copy of a running cluster, from the node that leads, into a
- * folder (docs/format.md, "Backups"). The manifest is written last: a folder without one is no
- * backup. `millrace restore` and `millrace cluster recover` work on data directories, which is
+/* `millrace backup`: a consistent copy of a running cluster, each shard from the node that leads it,
+ * into a folder (docs/format.md, "Backups"). All shards are begun before anything is copied, within
+ * SPREAD_MS: a message on its way from one shard to another is in at least one of them then, and
+ * counted once after a restore (docs/replication.md, "Between shards"). The manifest is written
+ * last: a folder without one is no backup. `millrace restore` and `millrace cluster recover` work on data directories, which is
  * the business of millrace-recover beside this program: they become it. */
 #include "client/cli/cli.h"
 
@@ -21,18 +23,33 @@
 
 #define BACKUP_PATH   "/admin/backup"
 #define MANIFEST      "manifest.json"
-#define FORMAT        1
+#define FORMAT        2
+#define SHARDS_MAX    65
+#define SPREAD_MS     2000u
+#define BEGIN_TRIES   50
+#define BEGIN_WAIT_US 100000u
 #define SAY_EVERY_S   5
 #define NAME_MAX_HERE 63
+
+/* One shard, as the broker that leads it began it. */
+struct copied_shard {
+    unsigned number;
+    struct mr_client *client; /* of that broker */
+    json_t *about;
+    const char *id; /* of the backup there */
+    size_t next;    /* file to copy */
+};
 
 struct backup {
     struct cli *cli;
     const char *dir;
     int dir_fd;
     bool made_dir;
-    json_t *about; /* as the broker began it */
-    const char *id;
+    struct copied_shard shards[SHARDS_MAX];
+    unsigned begun, count;
+    struct copied_shard *shard; /* at work on */
     uint64_t bytes_all, bytes;
+    size_t files;
     time_t said;
 };
 
@@ -54,6 +71,12 @@ static bool is_empty(const char *path)
     return empty;
 }
 
+static const char *in_shard(struct backup *b, const char *name)
+{
+    return arena_printf(&b->cli->arena, "shard-%u%s%s", b->shard->number, name[0] != 0 ? "/" : "",
+                        name);
+}
+
 static int open_folder(struct backup *b)
 {
     b->made_dir = mkdir(b->dir, 0700) == 0;
@@ -62,17 +85,22 @@ static int open_folder(struct backup *b)
     if (!is_empty(b->dir))
         return cli_error(b->cli, "%s is not an empty folder; give a new one", b->dir);
     b->dir_fd = open(b->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (b->dir_fd < 0 || mkdirat(b->dir_fd, "segments", 0700) != 0 ||
-        mkdirat(b->dir_fd, "snapshots", 0700) != 0)
-        return fail_errno(b, "");
+    return b->dir_fd < 0 ? fail_errno(b, "") : 0;
+}
+
+static int make_shard_folder(struct backup *b)
+{
+    static const char *const names[] = {"", "segments", "snapshots"};
+    for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
+        if (mkdirat(b->dir_fd, in_shard(b, names[i]), 0700) != 0)
+            return fail_errno(b, in_shard(b, names[i]));
+    }
     return 0;
 }
 
 /* It was not even begun: leave nothing. */
 static void close_folder(struct backup *b)
 {
-    unlinkat(b->dir_fd, "segments", AT_REMOVEDIR);
-    unlinkat(b->dir_fd, "snapshots", AT_REMOVEDIR);
     if (b->made_dir)
         rmdir(b->dir);
 }
@@ -126,10 +154,11 @@ static int copy_bytes(struct backup *b, int fd, const char *name, uint64_t bytes
     struct mr_response piece = {0};
     for (uint64_t at = 0; at < bytes && exit_status == 0;) {
         const char *path =
-            arena_printf(&b->cli->arena, BACKUP_PATH "/%s/%s?offset=%" PRIu64, b->id, name, at);
+            arena_printf(&b->cli->arena, BACKUP_PATH "/%s/%s?offset=%" PRIu64,
+                         b->shard->id, name, at);
         struct mr_request request = {.method = "GET", .path = path};
         if (mr_http(b->cli->client, &request, &piece) != STATUS_OK) {
-            exit_status = cli_fail(b->cli, "read %s of the broker", name);
+            exit_status = cli_fail(b->cli, "read %s of shard %u", name, b->shard->number);
         } else if (piece.body.length == 0 || piece.body.length > bytes - at) {
             exit_status = cli_error(b->cli, "the broker gave another length of %s", name);
         } else {
@@ -152,12 +181,13 @@ static int copy_file(struct backup *b, json_t *file)
     if (!name_fits(name))
         return cli_error(b->cli, "the broker named a file '%s' that this version does not know",
                          name);
-    int fd = openat(b->dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    const char *path = in_shard(b, name);
+    int fd = openat(b->dir_fd, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
-        return fail_errno(b, name);
+        return fail_errno(b, path);
     int exit_status = copy_bytes(b, fd, name, bytes, &crc);
     if (exit_status == 0 && fsync(fd) != 0)
-        exit_status = fail_errno(b, name);
+        exit_status = fail_errno(b, path);
     close(fd);
     json_object_set_new(file, "Crc32c", json_sprintf("%08x", crc));
     return exit_status;
@@ -165,15 +195,30 @@ static int copy_file(struct backup *b, json_t *file)
 
 /* ---- the manifest ---- */
 
-static int write_manifest(struct backup *b)
+/* What is of all shards stands outside, what is of one in its member of the list. */
+static json_t *manifest(struct backup *b)
 {
-    json_object_del(b->about, "Backup");
-    json_object_set_new(b->about, "Format", json_integer(FORMAT));
-    char *text = json_dumps(b->about, JSON_COMPACT | JSON_SORT_KEYS);
+    static const char *const of_one[] = {"ShardId", "Index", "Term", "NodeId", "TimeMs", "Files"};
+    json_t *list = json_array();
+    for (unsigned i = 0; i < b->count; i++) {
+        json_t *shard = json_object();
+        for (size_t k = 0; k < ARRAY_COUNT(of_one); k++)
+            json_object_set(shard, of_one[k], json_object_get(b->shards[i].about, of_one[k]));
+        json_array_append_new(list, shard);
+    }
+    const json_t *catalog = b->shards[0].about;
+    return json_pack("{s:i, s:s, s:s, s:o}", "Format", FORMAT, "ClusterId",
+                     cli_text(catalog, "ClusterId", ""), "Version",
+                     cli_text(catalog, "Version", ""), "Shards", list);
+}
+
+static int write_manifest(struct backup *b, json_t *about)
+{
+    char *text = json_dumps(about, JSON_COMPACT | JSON_SORT_KEYS);
     ASSERT(text != NULL);
-    json_object_set_new(b->about, "Checksum", json_sprintf("%08x", crc32c(0, slice_of(text))));
+    json_object_set_new(about, "Checksum", json_sprintf("%08x", crc32c(0, slice_of(text))));
     free(text);
-    text = json_dumps(b->about, JSON_INDENT(1) | JSON_SORT_KEYS);
+    text = json_dumps(about, JSON_INDENT(1) | JSON_SORT_KEYS);
     ASSERT(text != NULL);
     int fd = openat(b->dir_fd, MANIFEST ".new", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     int exit_status = fd >= 0 ? write_all(b, fd, MANIFEST, slice_of(text)) : 1;
@@ -188,75 +233,203 @@ static int write_manifest(struct backup *b)
     return exit_status;
 }
 
+/* ---- beginning ---- */
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Be connected to the node that leads this shard, as far as the broker at hand knows. */
+static void find_leader(struct cli *cli, unsigned shard)
+{
+    json_t *cluster;
+    if (mr_rest_call(cli->client, "GET", "/admin/cluster", NULL, &cluster) != STATUS_OK)
+        return; /* the next call says why */
+    const json_t *about = json_array_get(json_object_get(cluster, "Shards"), shard);
+    const json_t *members = json_object_get(cluster, "Members");
+    for (size_t i = 0; i < json_array_size(members); i++) {
+        const json_t *member = json_array_get(members, i);
+        const char *endpoint = cli_text(member, "Endpoint", "");
+        if (cli_integer(member, "NodeId") == cli_integer(about, "Leader") && endpoint[0] != 0 &&
+            cli_integer(member, "NodeId") != cli_integer(cluster, "NodeId")) {
+            (void)cli_connect(cli, arena_printf(&cli->arena, "%s", endpoint));
+            break;
+        }
+    }
+    json_decref(cluster);
+}
+
+/* Leaders may just be moving: it is tried for a while. The client stays with the shard, and the
+ * next goes on with one of its own, to the same broker. */
+static int begin_shard(struct backup *b, unsigned number)
+{
+    struct cli *cli = b->cli;
+    struct copied_shard *shard = &b->shards[number];
+    enum status status = STATUS_BUSY;
+    shard->number = number;
+    for (unsigned tries = 0; tries < BEGIN_TRIES && status != STATUS_OK; tries++) {
+        if (tries > 0)
+            usleep(BEGIN_WAIT_US);
+        find_leader(cli, number);
+        json_t *input = json_pack("{s:i}", "Shard", (int)number);
+        status = mr_rest_call(cli->client, "POST", BACKUP_PATH, input, &shard->about);
+        if (status != STATUS_OK && mr_client_error(cli->client)->http_status != 409 &&
+            mr_client_error(cli->client)->http_status != 503)
+            break;
+    }
+    if (status != STATUS_OK)
+        return cli_fail(cli, "begin a backup of shard %u", number);
+    b->begun++;
+    shard->id = cli_text(shard->about, "Backup", "");
+    shard->client = cli->client;
+    cli->client = NULL;
+    return 0;
+}
+
+static int begin_all(struct backup *b)
+{
+    uint64_t since_ms = now_ms();
+    int exit_status = begin_shard(b, 0);
+    if (exit_status != 0)
+        return exit_status;
+    b->count = (unsigned)cli_integer(b->shards[0].about, "Shards");
+    if (b->count == 0 || b->count > SHARDS_MAX)
+        return cli_error(b->cli, "the broker has %u shards, more than this version knows", b->count);
+    for (unsigned i = 1; i < b->count && exit_status == 0; i++) {
+        exit_status = cli_connect(b->cli, mr_client_endpoint(b->shards[i - 1].client));
+        if (exit_status == 0)
+            exit_status = begin_shard(b, i);
+    }
+    if (exit_status == 0 && now_ms() - since_ms > SPREAD_MS)
+        return cli_error(b->cli, "the shards could not be begun within %u ms of each other: leaders "
+                                 "were moving, or the brokers are busy. Try again",
+                         SPREAD_MS);
+    return exit_status;
+}
+
 /* ---- the command ---- */
 
-/* The node that leads has all that was answered: go on there. */
-static void follow_leader(struct cli *cli)
+/* The shard's broker is the one that is talked to. */
+static void turn_to(struct backup *b, struct copied_shard *shard)
 {
-    json_t *status;
-    if (mr_status(cli->client, &status) != STATUS_OK)
-        return; /* the next call says why */
-    const char *endpoint = cli_text(status, "leader_endpoint", "");
-    if (endpoint[0] != 0)
-        (void)cli_connect(cli, arena_printf(&cli->arena, "%s", endpoint));
-    json_decref(status);
+    b->shard = shard;
+    b->cli->client = shard->client;
+}
+
+static void count_all(struct backup *b)
+{
+    for (unsigned i = 0; i < b->count; i++) {
+        size_t k;
+        json_t *file;
+        json_t *files = json_object_get(b->shards[i].about, "Files");
+        json_array_foreach(files, k, file) b->bytes_all += (uint64_t)cli_integer(file, "Bytes");
+        b->files += json_array_size(files);
+    }
+}
+
+static int end_shard(struct backup *b)
+{
+    int exit_status = sync_folder(b, in_shard(b, "segments"));
+    if (exit_status == 0)
+        exit_status = sync_folder(b, in_shard(b, "snapshots"));
+    if (exit_status == 0)
+        exit_status = sync_folder(b, in_shard(b, ""));
+    const char *path = arena_printf(&b->cli->arena, BACKUP_PATH "/%s", b->shard->id);
+    if (mr_rest_call(b->cli->client, "DELETE", path, NULL, NULL) != STATUS_OK && exit_status == 0)
+        exit_status = cli_fail(b->cli, "end the backup of shard %u", b->shard->number);
+    return exit_status;
+}
+
+/* A file of each shard in turn: one that nobody reads is given up by its broker. */
+static int copy_round(struct backup *b, bool *more)
+{
+    int exit_status = 0;
+    *more = false;
+    for (unsigned i = 0; i < b->count && exit_status == 0; i++) {
+        turn_to(b, &b->shards[i]);
+        json_t *files = json_object_get(b->shard->about, "Files");
+        if (b->shard->next > json_array_size(files))
+            continue;
+        if (b->shard->next == json_array_size(files))
+            exit_status = end_shard(b);
+        else
+            exit_status = copy_file(b, json_array_get(files, b->shard->next));
+        b->shard->next++;
+        *more = true;
+    }
+    return exit_status;
 }
 
 static int copy_all(struct backup *b)
 {
-    size_t i;
-    json_t *file;
-    json_t *files = json_object_get(b->about, "Files");
     int exit_status = 0;
-    b->id = cli_text(b->about, "Backup", "");
     b->said = time(NULL);
-    json_array_foreach(files, i, file) b->bytes_all += (uint64_t)cli_integer(file, "Bytes");
-    json_array_foreach(files, i, file)
-    {
-        if (exit_status == 0)
-            exit_status = copy_file(b, file);
+    count_all(b);
+    for (unsigned i = 0; i < b->count && exit_status == 0; i++) {
+        turn_to(b, &b->shards[i]);
+        exit_status = make_shard_folder(b);
     }
-    if (exit_status == 0)
-        exit_status = sync_folder(b, "segments");
-    if (exit_status == 0)
-        exit_status = sync_folder(b, "snapshots");
-    const char *path = arena_printf(&b->cli->arena, BACKUP_PATH "/%s", b->id);
-    if (mr_rest_call(b->cli->client, "DELETE", path, NULL, NULL) != STATUS_OK && exit_status == 0)
-        exit_status = cli_fail(b->cli, "end the backup");
-    return exit_status == 0 ? write_manifest(b) : exit_status;
+    for (bool more = true; more && exit_status == 0;)
+        exit_status = copy_round(b, &more);
+    return exit_status;
 }
 
-static int print_done(struct backup *b)
+static int print_done(struct backup *b, json_t *about)
 {
     if (b->cli->options.json)
-        return cli_json(b->cli, json_incref(b->about));
-    buffer_printf(
-        b->cli->out,
-        "%s: everything up to entry %lld of cluster %s, %" PRIu64
-        " MiB in %zu files.\nWhoever can read it can read every message and access key.\n",
-        b->dir, cli_integer(b->about, "Index"), cli_text(b->about, "ClusterId", "?"),
-        b->bytes >> 20, json_array_size(json_object_get(b->about, "Files")));
+        return cli_json(b->cli, json_incref(about));
+    buffer_printf(b->cli->out,
+                  "%s: all %u shards of cluster %s, %" PRIu64
+                  " MiB in %zu files.\nWhoever can read it can read every message and access key.\n",
+                  b->dir, b->count, cli_text(about, "ClusterId", "?"), b->bytes >> 20, b->files);
     return 0;
+}
+
+static int copy_and_print(struct backup *b)
+{
+    int exit_status = copy_all(b);
+    json_t *about = exit_status == 0 ? manifest(b) : NULL;
+    if (exit_status == 0)
+        exit_status = write_manifest(b, about);
+    if (exit_status == 0)
+        exit_status = print_done(b, about);
+    else
+        cli_error(b->cli, "%s is no backup: remove it, and try again with an empty folder", b->dir);
+    json_decref(about);
+    return exit_status;
+}
+
+/* What was begun and not ended is ended, so that the next can begin. */
+static void close_backup(struct backup *b)
+{
+    if (b->begun < b->count || b->count == 0) /* the last one was kept by no shard */
+        mr_client_free(b->cli->client);
+    b->cli->client = NULL;
+    for (unsigned i = 0; i < b->begun; i++) {
+        turn_to(b, &b->shards[i]);
+        const char *path = arena_printf(&b->cli->arena, BACKUP_PATH "/%s", b->shard->id);
+        if (b->shard->next <= json_array_size(json_object_get(b->shard->about, "Files")))
+            (void)!mr_rest_call(b->cli->client, "DELETE", path, NULL, NULL);
+        json_decref(b->shard->about);
+        mr_client_free(b->shard->client);
+        b->cli->client = NULL;
+    }
+    if (b->dir_fd >= 0)
+        close(b->dir_fd);
 }
 
 static int backup_run(struct cli *cli)
 {
     struct backup b = {.cli = cli, .dir = cli->arguments[0], .dir_fd = -1};
     int exit_status = open_folder(&b);
-    if (exit_status == 0) {
-        follow_leader(cli);
-        if (mr_rest_call(cli->client, "POST", BACKUP_PATH, NULL, &b.about) != STATUS_OK) {
-            exit_status = cli_fail(cli, "begin a backup");
-            close_folder(&b);
-        } else if ((exit_status = copy_all(&b)) == 0) {
-            exit_status = print_done(&b);
-        } else {
-            cli_error(cli, "%s is no backup: remove it, and try again with an empty folder", b.dir);
-        }
-    }
-    json_decref(b.about);
-    if (b.dir_fd >= 0)
-        close(b.dir_fd);
+    if (exit_status == 0 && (exit_status = begin_all(&b)) != 0)
+        close_folder(&b);
+    else if (exit_status == 0)
+        exit_status = copy_and_print(&b);
+    close_backup(&b);
     return exit_status;
 }
 
