@@ -76,7 +76,7 @@ static void fail(struct backup_call *call, int status, const char *code, const c
 
 static void fail_not_leader(struct backup_call *call)
 {
-    uint64_t leader = shard_leader(api_shard(call->api));
+    uint64_t leader = shard_leader(api_catalog(call->api));
     const char *endpoint = api_node_endpoint(call->api, leader, &call->arena);
     const char *message =
         leader != 0 ? arena_printf(&call->arena, "Node %" PRIu64 " leads: ask it.", leader)
@@ -99,14 +99,14 @@ static json_t *render(struct backup_call *call)
     for (size_t i = 0; i < view->file_count; i++)
         json_array_append_new(files, json_pack("{s:s, s:I}", "Name", view->files[i].name, "Bytes",
                                                (json_int_t)view->files[i].bytes));
-    if (core_bootstrapped(shard_core(api_shard(call->api)), cluster_id, secret))
+    if (core_bootstrapped(shard_core(api_catalog(call->api)), cluster_id, secret))
         uuid_text(cluster_id, cluster);
     snprintf(id, sizeof id, "%016" PRIx64, call->begin.number);
     return json_pack("{s:s, s:I, s:I, s:s, s:I, s:s, s:I, s:o}", "Backup", id, "Index",
                      (json_int_t)view->index, "Term", (json_int_t)view->term, "ClusterId", cluster,
                      "NodeId", (json_int_t)api_config(call->api)->node_id, "Version",
                      api_config(call->api)->version, "TimeMs",
-                     (json_int_t)shard_now_ms(api_shard(call->api)), "Files", files);
+                     (json_int_t)shard_now_ms(api_catalog(call->api)), "Files", files);
 }
 
 static void on_begun(struct shard_backup_begin *begin, enum status status)
@@ -137,7 +137,7 @@ static void run_begin(struct backup_call *call)
 {
     call->beginning = true;
     call->begin = (struct shard_backup_begin){.done = on_begun, .data = call};
-    shard_backup_begin(api_shard(call->api), &call->begin);
+    shard_backup_begin(api_catalog(call->api), &call->begin);
 }
 
 /* ---- reading and ending ---- */
@@ -182,13 +182,13 @@ static void run_read(struct backup_call *call, uint64_t id, struct slice name)
     }
     call->read = (struct log_backup_read){
         .offset = offset, .length = LOG_BACKUP_READ_MAX, .done = on_read, .data = call};
-    if (shard_backup_read(api_shard(call->api), id, name, &call->read) != STATUS_OK)
+    if (shard_backup_read(api_catalog(call->api), id, name, &call->read) != STATUS_OK)
         fail_gone(call);
 }
 
 static void run_end(struct backup_call *call, uint64_t id)
 {
-    if (shard_backup_end(api_shard(call->api), id) == STATUS_OK)
+    if (shard_backup_end(api_catalog(call->api), id) == STATUS_OK)
         respond(call, 204, NULL, NULL);
     else
         fail_gone(call);
@@ -265,7 +265,7 @@ static void backup_abort(struct api *api, struct http_request *request)
         return;
     call->request = NULL; /* what is under way ends the call */
     if (call->beginning) {
-        shard_backup_forget(api_shard(api), &call->begin);
+        shard_backup_forget(api_catalog(api), &call->begin);
         arena_free(&call->arena);
         free(call);
     }
