@@ -414,7 +414,7 @@ static int open_api(struct node *node, const char *host, uint16_t port)
     const struct node_options *options = node->options;
     struct api_options api = {
         .loop = &node->loop,
-        .shard = catalog_of(node),
+        .shards = node->shards,
         .auth = node->auth,
         .peers = cluster_peers(node->cluster),
         .host = host,

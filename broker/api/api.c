@@ -6,10 +6,11 @@
  * of being kept, because it reads a few bytes of the request line and keeping it would need a
  * second owner for request->data, which is the family's.
  *
- * A request that no family wants gets a small JSON 404. On a node that does not lead, requests that
- * read the shard's state wait until that is fresh (fresh.c). A family that cannot work while the
- * shard is not ready is not called then; the answer is 503 with Retry-After (SQS answers that
- * itself, in the protocol that it was asked in).
+ * A request that no family wants gets a small JSON 404. One that reads the state of a shard that
+ * another node leads waits until that is fresh (fresh.c). A family that cannot work while the
+ * catalog is not ready is not called then; the answer is 503 with Retry-After. SQS does both
+ * itself: it knows which shards a request is about once it has decoded it, and answers in the
+ * protocol that it was asked in.
  *
  * Closing has three steps: stop accepting, let requests finish for the grace, then close what is
  * left (long polls are aborted by then, which gives nothing to a consumer that has gone). */
@@ -18,6 +19,7 @@
 #include "broker/api/fresh.h"
 #include "broker/api/internal.h"
 #include "broker/peer/tcp.h"
+#include "broker/shards/queues.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 #include "proto/base/trace.h"
@@ -29,7 +31,7 @@
 
 struct api {
     struct api_config config;
-    struct shard *shard;
+    struct shards *shards;
     struct auth *auth;
     struct peers *peers;
     struct dispatch *dispatch;
@@ -54,9 +56,16 @@ struct api {
 
 bool api_ready(const struct api *api)
 {
+    return shards_ready(api->shards);
+}
+
+/* It is in a cluster, too: a new one gets its identity with its first command. */
+static bool catalog_ready(const struct api *api)
+{
     uint8_t cluster_id[UUID_BYTES];
     uint8_t secret[32];
-    return shard_ready(api->shard) && core_bootstrapped(shard_core(api->shard), cluster_id, secret);
+    const struct shard *catalog = api_catalog(api);
+    return shard_ready(catalog) && core_bootstrapped(shard_core(catalog), cluster_id, secret);
 }
 
 static const struct api_family *family_of(const struct api *api, const struct http_request *request)
@@ -123,7 +132,7 @@ static void handle(struct api *api, struct http_request *request)
         uint64_t now = clock_monotonic_ns();
         api_count(api, "none", "none", "NotFound", now);
         respond_json(request, 404, "{\"message\":\"There is nothing at this path.\"}");
-    } else if (!family->works_unready && !api_ready(api)) {
+    } else if (!family->works_unready && !catalog_ready(api)) {
         api_count(api, family->name, "unready", "ServiceUnavailable", clock_monotonic_ns());
         respond_unready(request);
     } else {
@@ -131,13 +140,22 @@ static void handle(struct api *api, struct http_request *request)
     }
 }
 
+static struct shard_set shards_read(const struct api *api, enum api_reads reads)
+{
+    struct shard_set set = {.catalog = reads != API_READS_NOTHING};
+    if (reads == API_READS_ALL)
+        shard_set_add_queues(&set, api->shards);
+    return set;
+}
+
 static void on_request(void *data, struct http_request *request)
 {
     struct api *api = data;
     const struct api_family *family = family_of(api, request);
-    if (family != NULL && family->reads_state && !shard_leads(api->shard) && !api->closing)
-        fresh_wait(&api->fresh, api, request, handle);
-    else
+    struct shard_set set = {0};
+    if (family != NULL && family->reads != NULL && !api->closing)
+        set = shards_read(api, family->reads(request));
+    if (!fresh_wait(&api->fresh, api, &set, request, handle))
         handle(api, request);
 }
 
@@ -167,7 +185,7 @@ enum status api_open(struct api **out, const struct api_options *options)
     struct api *api = calloc(1, sizeof *api);
     ASSERT(api != NULL);
     api->config = options->config;
-    api->shard = options->shard;
+    api->shards = options->shards;
     api->tls = options->tls;
     api->auth = options->auth;
     api->peers = options->peers;
@@ -270,9 +288,14 @@ uint16_t api_port(const struct api *api)
     return http_server_port(api->server);
 }
 
-struct shard *api_shard(struct api *api)
+struct shards *api_shards(const struct api *api)
 {
-    return api->shard;
+    return api->shards;
+}
+
+struct shard *api_catalog(const struct api *api)
+{
+    return shards_catalog(api->shards);
 }
 
 struct peers *api_peers(struct api *api)
@@ -341,9 +364,15 @@ void api_count(struct api *api, const char *family, const char *action, const ch
                      clock_monotonic_ns() - started_ns);
 }
 
+static bool queue_exists(const void *shards, uint64_t queue_id)
+{
+    struct queue_view view;
+    return shards_queue_by_id(shards, queue_id, &view);
+}
+
 struct queue_counts *api_queue_counts(struct api *api, uint64_t queue_id)
 {
-    return queue_counters_of(api->queues, shard_core(api->shard), queue_id);
+    return queue_counters_of(api->queues, queue_exists, api->shards, queue_id);
 }
 
 const struct queue_counters *api_queue_counters(const struct api *api)

@@ -7,7 +7,7 @@
 
 #include "broker/api/queue_counts.h"
 #include "broker/dispatch/dispatch.h"
-#include "broker/replication/shard.h"
+#include "broker/shards/shards.h"
 #include "proto/http/server.h"
 
 struct api;
@@ -24,6 +24,13 @@ struct api_config {
     bool regions_separate;       /* each region that clients sign for has queues of its own */
 };
 
+/* What a request reads that other nodes may have written, and this one must have seen first. */
+enum api_reads {
+    API_READS_NOTHING, /* or the family sees to it itself */
+    API_READS_CATALOG,
+    API_READS_ALL /* the catalog and every queue shard */
+};
+
 /* A family of requests. The first whose `matches` is true gets the request. */
 struct api_family {
     const char *name; /* for metrics: "sqs" */
@@ -37,8 +44,8 @@ struct api_family {
     void (*abort)(struct api *api, struct http_request *request);
     /* The node is stopping: end what would only wait. NULL: nothing does. */
     void (*closing)(struct api *api);
-    bool works_unready; /* also while the shard is not ready: health, metrics, status */
-    bool reads_state;   /* what other nodes have written must be seen */
+    bool works_unready; /* also while the catalog is not ready: health, metrics, status */
+    enum api_reads (*reads)(const struct http_request *request); /* NULL: nothing */
     /* What the family keeps between requests; made by api_open, freed when the api is. May be NULL.
      */
     void *(*state_new)(void);
@@ -52,7 +59,7 @@ struct api_tls {
 
 struct api_options {
     uv_loop_t *loop;
-    struct shard *shard;
+    struct shards *shards;
     struct auth *auth;   /* broker/auth: who calls, and what they may do */
     struct peers *peers; /* of broker/peer/tcp.h, to tell of other nodes; NULL: there are none */
     const char *host;
@@ -78,7 +85,10 @@ void api_hold(struct api *api);
 void api_release(struct api *api);
 uint16_t api_port(const struct api *api);
 
-struct shard *api_shard(struct api *api);
+/* api_catalog: the shard that holds functions, mappings, keys and the broker's own queues. Where a
+ * user's queue is: broker/shards/queues.h. */
+struct shards *api_shards(const struct api *api);
+struct shard *api_catalog(const struct api *api);
 struct auth *api_auth(struct api *api);
 struct peers *api_peers(struct api *api);
 uv_loop_t *api_loop(const struct api *api);

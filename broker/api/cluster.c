@@ -96,7 +96,7 @@ static const char *endpoint_of(struct cluster_call *call, uint64_t node_id)
 
 static void fail_not_leader(struct cluster_call *call)
 {
-    uint64_t leader = shard_leader(api_shard(call->api));
+    uint64_t leader = shard_leader(api_catalog(call->api));
     const char *endpoint = leader != 0 ? endpoint_of(call, leader) : "";
     const char *message = leader != 0
                               ? arena_printf(&call->arena, "Node %" PRIu64 " leads%s%s: ask it.",
@@ -137,10 +137,28 @@ static json_t *render_member(struct cluster_call *call, const struct shard_membe
     return json;
 }
 
+/* Who leads each shard, as far as this node knows. */
+static json_t *render_shards(const struct cluster_call *call)
+{
+    const struct shards *shards = api_shards(call->api);
+    json_t *list = json_array();
+    for (uint32_t id = 0; id < shards_count(shards); id++) {
+        const struct shard *shard = shards_at(shards, id);
+        struct shard_stats stats;
+        shard_stats(shard, &stats);
+        json_array_append_new(
+            list, json_pack("{s:I, s:I, s:b, s:I, s:I, s:I}", "ShardId", (json_int_t)id, "Leader",
+                            (json_int_t)shard_leader(shard), "Ready", shard_ready(shard), "Term",
+                            (json_int_t)stats.term, "LastIndex", (json_int_t)stats.last_index,
+                            "AppliedIndex", (json_int_t)stats.applied_index));
+    }
+    return list;
+}
+
 static json_t *render(struct cluster_call *call)
 {
     struct shard_member_view members[SHARD_MEMBERS_MAX];
-    struct shard *shard = api_shard(call->api);
+    struct shard *shard = api_catalog(call->api);
     struct shard_stats stats;
     uint8_t cluster_id[UUID_BYTES] = {0};
     uint8_t secret[32];
@@ -153,13 +171,13 @@ static json_t *render(struct cluster_call *call)
     for (size_t i = 0; i < count; i++)
         json_array_append_new(
             list, render_member(call, &members[i], shard_leads(shard) ? stats.last_index : 0));
-    return json_pack("{s:s, s:I, s:s, s:b, s:I, s:s, s:I, s:I, s:I, s:o}", "ClusterId", text,
-                     "NodeId", (json_int_t)api_config(call->api)->node_id, "Version",
-                     api_config(call->api)->version, "Ready", shard_ready(shard), "Leader",
-                     (json_int_t)shard_leader(shard), "LeaderEndpoint",
-                     endpoint_of(call, shard_leader(shard)), "Term", (json_int_t)stats.term,
-                     "LastIndex", (json_int_t)stats.last_index, "AppliedIndex",
-                     (json_int_t)stats.applied_index, "Members", list);
+    return json_pack(
+        "{s:s, s:I, s:s, s:b, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "ClusterId", text, "NodeId",
+        (json_int_t)api_config(call->api)->node_id, "Version", api_config(call->api)->version,
+        "Ready", shard_ready(shard), "Leader", (json_int_t)shard_leader(shard), "LeaderEndpoint",
+        endpoint_of(call, shard_leader(shard)), "Term", (json_int_t)stats.term, "LastIndex",
+        (json_int_t)stats.last_index, "AppliedIndex", (json_int_t)stats.applied_index, "Members",
+        list, "Shards", render_shards(call));
 }
 
 static void run_get(struct cluster_call *call)
@@ -207,22 +225,22 @@ static void run_add(struct cluster_call *call)
         fail(call, 400, "ValidationException",
              "NodeId must be a number above 0, and Address HOST:PORT of the node's --peer.");
     else
-        shard_member_add(api_shard(call->api), &call->change, call->node_id, call->address);
+        shard_member_add(api_catalog(call->api), &call->change, call->node_id, call->address);
 }
 
 static void run_promote(struct cluster_call *call)
 {
-    shard_member_promote(api_shard(call->api), &call->change, call->node_id);
+    shard_member_promote(api_catalog(call->api), &call->change, call->node_id);
 }
 
 static void run_remove(struct cluster_call *call)
 {
-    shard_member_remove(api_shard(call->api), &call->change, call->node_id);
+    shard_member_remove(api_catalog(call->api), &call->change, call->node_id);
 }
 
 static void run_transfer(struct cluster_call *call)
 {
-    shard_transfer(api_shard(call->api), &call->change, call->node_id);
+    shard_transfer(api_catalog(call->api), &call->change, call->node_id);
 }
 
 /* ---- the family ---- */

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/api/fresh.h"
 
-#include "broker/replication/shard.h"
 #include "proto/base/assert.h"
 
 #include <stdlib.h>
 #include <utlist.h>
 
 struct fresh {
-    struct shard_sync sync;
     struct fresh **list;
     struct api *api;
     struct http_request *request; /* NULL: its client has gone */
@@ -17,9 +15,9 @@ struct fresh {
     struct fresh *next;
 };
 
-static void on_synced(struct shard_sync *sync, enum status status)
+static void on_synced(void *data, enum status status)
 {
-    struct fresh *fresh = sync->data;
+    struct fresh *fresh = data;
     (void)status;
     if (fresh->list != NULL)
         DL_DELETE(*fresh->list, fresh);
@@ -28,18 +26,24 @@ static void on_synced(struct shard_sync *sync, enum status status)
     free(fresh);
 }
 
-void fresh_wait(struct fresh **list, struct api *api, struct http_request *request,
+bool fresh_wait(struct fresh **list, struct api *api, const struct shard_set *set,
+                struct http_request *request,
                 void (*go)(struct api *api, struct http_request *request))
 {
+    if (shard_set_led(set, api_shards(api)))
+        return false;
     struct fresh *fresh = calloc(1, sizeof *fresh);
     ASSERT(fresh != NULL);
     fresh->list = list;
     fresh->api = api;
     fresh->request = request;
     fresh->go = go;
-    fresh->sync = (struct shard_sync){.done = on_synced, .data = fresh};
+    if (!shard_set_sync(set, api_shards(api), on_synced, fresh)) {
+        free(fresh);
+        return false;
+    }
     DL_APPEND(*list, fresh);
-    shard_sync(api_shard(api), &fresh->sync);
+    return true;
 }
 
 bool fresh_abort(struct fresh *list, const struct http_request *request)

@@ -28,8 +28,7 @@ void api_counters_add(struct api_counters *counters, const char *family, const c
 
 const struct api_counters *api_counters(const struct api *api);
 uint64_t api_started_ms(const struct api *api);
-/* api_ready: requests would be served: this node leads, and the cluster has its identity, which a
- * new one gets with its first command. */
+/* api_ready: requests of every kind would be served (shards_ready). */
 bool api_ready(const struct api *api);
 /* api_connections: open connections of the public port. */
 unsigned api_connections(const struct api *api);

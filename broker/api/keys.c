@@ -125,7 +125,7 @@ static json_t *render(struct key_call *call, const struct key_record *record)
 static bool cluster_secret(struct key_call *call, uint8_t secret[SEAL_CLUSTER_SECRET_BYTES])
 {
     uint8_t cluster_id[UUID_BYTES];
-    return core_bootstrapped(shard_core(api_shard(call->api)), cluster_id, secret);
+    return core_bootstrapped(shard_core(api_catalog(call->api)), cluster_id, secret);
 }
 
 static bool decode(struct key_call *call, const struct document_view *document, struct slice id,
@@ -141,7 +141,7 @@ static bool decode(struct key_call *call, const struct document_view *document, 
 static bool load(struct key_call *call)
 {
     struct document_view document;
-    if (!core_document_get(shard_core(api_shard(call->api)),
+    if (!core_document_get(shard_core(api_catalog(call->api)),
                            key_document_name(call->id, &call->arena), &document)) {
         fail_missing(call);
         return false;
@@ -157,7 +157,7 @@ static bool load(struct key_call *call)
 static void run_list(struct key_call *call)
 {
     json_t *list = json_array();
-    const struct core *core = shard_core(api_shard(call->api));
+    const struct core *core = shard_core(api_catalog(call->api));
     struct document_view document = {.name = SLICE_LITERAL(KEY_DOCUMENT_PREFIX)};
     while (core_document_next(core, document.name, &document)) {
         struct slice id = key_document_id(document.name);
@@ -214,7 +214,7 @@ static void propose(struct key_call *call, const struct command *command)
     call->proposal.done = on_done;
     call->proposal.data = call;
     shard_call_add(&call->proposal, command);
-    shard_call(api_shard(call->api), &call->proposal);
+    shard_call(api_catalog(call->api), &call->proposal);
 }
 
 static void put(struct key_call *call)
@@ -478,11 +478,17 @@ static bool keys_matches(const struct http_request *request)
     return request->path.length == strlen(PREFIX) || request->path.data[strlen(PREFIX)] == '/';
 }
 
+static enum api_reads keys_reads(const struct http_request *request)
+{
+    (void)request;
+    return API_READS_CATALOG;
+}
+
 const struct api_family api_family_keys = {
     .name = "keys",
     .matches = keys_matches,
     .body_bytes_max = BODY_BYTES_MAX,
     .handle = keys_handle,
     .abort = keys_abort,
-    .reads_state = true,
+    .reads = keys_reads,
 };

@@ -8,9 +8,12 @@
  * a metric says how many are left out. Queues whose names begin with '/' are the broker's own and
  * not shown.
  *
+ * What is of a shard has its number as a label: 0 is the catalog. Queues are those of all shards.
+ *
  * Counts of a queue come from two places: the core's are the same on every node and survive it;
  * those of queue_counts.h are of this node since it started. Their help says which. */
 #include "broker/api/internal.h"
+#include "broker/shards/queues.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 
@@ -73,7 +76,8 @@ struct writer {
     struct buffer *out;
     const char *name;
     uint64_t now_ms;
-    struct shard_stats shard;
+    struct shard_stats *stats; /* of each open shard */
+    uint32_t shards;
 };
 
 static void write_label(struct buffer *out, const char *before, const char *label,
@@ -132,12 +136,11 @@ static bool queue_shown(const struct queue_view *queue)
 /* `suffix`: behind the metric's name, for a sum and a count. */
 static void write_queues(struct writer *w, const char *suffix, queue_value_fn value)
 {
-    const struct core *core = shard_core(api_shard(w->api));
     uint64_t max = api_config(w->api)->metrics_queues_max;
+    struct queue_walk walk;
     struct queue_view view;
-    struct slice after = {0};
-    for (uint64_t shown = 0; shown < max && core_queue_next(core, after, &view);) {
-        after = view.name;
+    queue_walk_begin(&walk, api_shards(w->api), (struct slice){0});
+    for (uint64_t shown = 0; shown < max && queue_walk_next(&walk, &view);) {
         if (!queue_shown(&view))
             continue;
         shown++;
@@ -152,9 +155,10 @@ static void write_queues(struct writer *w, const char *suffix, queue_value_fn va
 static uint64_t queue_count(const struct writer *w)
 {
     uint64_t count = 0;
+    struct queue_walk walk;
     struct queue_view view;
-    struct slice after = {0};
-    for (; core_queue_next(shard_core(api_shard(w->api)), after, &view); after = view.name)
+    queue_walk_begin(&walk, api_shards(w->api), (struct slice){0});
+    while (queue_walk_next(&walk, &view))
         count += queue_shown(&view);
     return count;
 }
@@ -202,26 +206,55 @@ static void metric_queue_sent_size(struct writer *w)
     write_queues(w, "_count", value_queue_sent_here);
 }
 
+/* ---- shards: one row for each that is open ---- */
+
+typedef uint64_t (*shard_value_fn)(const struct shard *shard, const struct shard_stats *stats);
+
+static void write_shards(struct writer *w, shard_value_fn value)
+{
+    for (uint32_t id = 0; id < w->shards; id++)
+        buffer_printf(w->out, "%s{shard=\"%u\"} %" PRIu64 "\n", w->name, id,
+                      value(shards_at(api_shards(w->api), id), &w->stats[id]));
+}
+
 #define SHARD_METRIC(metric, expression)                                                           \
+    static uint64_t value_##metric(const struct shard *shard, const struct shard_stats *stats)     \
+    {                                                                                              \
+        (void)shard;                                                                               \
+        (void)stats;                                                                               \
+        return expression;                                                                         \
+    }                                                                                              \
     static void metric_##metric(struct writer *w)                                                  \
     {                                                                                              \
-        write_plain(w, expression);                                                                \
+        write_shards(w, value_##metric);                                                           \
     }
-SHARD_METRIC(shard_ready, shard_ready(api_shard(w->api)))
-SHARD_METRIC(shard_leads, shard_leads(api_shard(w->api)))
-SHARD_METRIC(shard_term, w->shard.term)
-SHARD_METRIC(shard_last_index, w->shard.last_index)
-SHARD_METRIC(shard_applied_index, w->shard.applied_index)
-SHARD_METRIC(shard_snapshot_index, w->shard.snapshot_index)
-SHARD_METRIC(shard_entries, w->shard.entries)
-SHARD_METRIC(shard_commands, w->shard.commands)
-SHARD_METRIC(shard_waiting, w->shard.waiting)
-SHARD_METRIC(log_written, w->shard.log_bytes_written)
-SHARD_METRIC(log_syncs, w->shard.log_syncs)
-SHARD_METRIC(log_segments, w->shard.log_segments)
-SHARD_METRIC(log_on_disk, w->shard.log_bytes_on_disk)
-SHARD_METRIC(disk_free, w->shard.disk_free_bytes)
-SHARD_METRIC(disk_low, w->shard.disk_low)
+SHARD_METRIC(shard_ready, shard_ready(shard))
+SHARD_METRIC(shard_leads, shard_leads(shard))
+SHARD_METRIC(shard_term, stats->term)
+SHARD_METRIC(shard_last_index, stats->last_index)
+SHARD_METRIC(shard_applied_index, stats->applied_index)
+SHARD_METRIC(shard_snapshot_index, stats->snapshot_index)
+SHARD_METRIC(shard_entries, stats->entries)
+SHARD_METRIC(shard_commands, stats->commands)
+SHARD_METRIC(shard_waiting, stats->waiting)
+SHARD_METRIC(log_written, stats->log_bytes_written)
+SHARD_METRIC(log_syncs, stats->log_syncs)
+SHARD_METRIC(log_segments, stats->log_segments)
+SHARD_METRIC(log_on_disk, stats->log_bytes_on_disk)
+
+/* All shards are on one disk; each looks at it for itself. */
+static void metric_disk_free(struct writer *w)
+{
+    write_plain(w, w->stats[0].disk_free_bytes);
+}
+
+static void metric_disk_low(struct writer *w)
+{
+    bool low = false;
+    for (uint32_t id = 0; id < w->shards; id++)
+        low = low || w->stats[id].disk_low;
+    write_plain(w, low);
+}
 
 static void metric_requests(struct writer *w)
 {
@@ -307,7 +340,7 @@ typedef double (*function_value_fn)(const struct usage *usage,
 
 static void write_functions(struct writer *w, function_value_fn value)
 {
-    const struct core *core = shard_core(api_shard(w->api));
+    const struct core *core = shard_core(api_catalog(w->api));
     struct function_view function;
     struct slice after = {0};
     for (unsigned shown = 0;
@@ -396,12 +429,17 @@ static const struct {
 
 void metrics_write(struct api *api, struct buffer *out)
 {
-    struct writer writer = {.api = api, .out = out, .now_ms = clock_now_ms()};
-    shard_stats(api_shard(api), &writer.shard);
+    struct arena arena = {0};
+    struct writer writer = {
+        .api = api, .out = out, .now_ms = clock_now_ms(), .shards = shards_count(api_shards(api))};
+    writer.stats = arena_alloc(&arena, writer.shards * sizeof *writer.stats);
+    for (uint32_t id = 0; id < writer.shards; id++)
+        shard_stats(shards_at(api_shards(api), id), &writer.stats[id]);
     for (size_t i = 0; i < ARRAY_COUNT(metrics); i++) {
         writer.name = metrics[i].name;
         buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", metrics[i].name, metrics[i].help,
                       metrics[i].name, metrics[i].type);
         metrics[i].write(&writer);
     }
+    arena_free(&arena);
 }

@@ -42,14 +42,13 @@ void queue_counters_free(struct queue_counters *counters)
     free(counters);
 }
 
-static void sweep(struct queue_counters *counters, const struct core *core)
+static void sweep(struct queue_counters *counters, queue_exists_fn exists, const void *data)
 {
     struct row *row;
     struct row *next;
-    struct queue_view view;
     HASH_ITER(hh, counters->rows, row, next)
     {
-        if (!core_queue_by_id(core, row->queue_id, &view))
+        if (!exists(data, row->queue_id))
             drop(counters, row);
     }
     unsigned twice = 2 * HASH_COUNT(counters->rows);
@@ -63,14 +62,14 @@ static struct row *find(const struct queue_counters *counters, uint64_t queue_id
     return row;
 }
 
-struct queue_counts *queue_counters_of(struct queue_counters *counters, const struct core *core,
-                                       uint64_t queue_id)
+struct queue_counts *queue_counters_of(struct queue_counters *counters, queue_exists_fn exists,
+                                       const void *data, uint64_t queue_id)
 {
     struct row *row = find(counters, queue_id);
     if (row != NULL)
         return &row->counts;
     if (HASH_COUNT(counters->rows) >= counters->sweep_above)
-        sweep(counters, core);
+        sweep(counters, exists, data);
     row = calloc(1, sizeof *row);
     ASSERT(row != NULL);
     row->queue_id = queue_id;

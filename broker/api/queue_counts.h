@@ -4,7 +4,8 @@
 #ifndef BROKER_API_QUEUE_COUNTS_H
 #define BROKER_API_QUEUE_COUNTS_H
 
-#include "broker/core/core.h"
+#include <stdbool.h>
+#include <stdint.h>
 
 struct queue_counts {
     uint64_t sent;           /* messages that clients sent here */
@@ -18,10 +19,11 @@ struct queue_counters *queue_counters_new(void);
 void queue_counters_free(struct queue_counters *counters);
 
 /* queue_counters_of: the counts of a queue, to add to; valid until the next call. Those of queues
- * that are in `core` no more are forgotten now and then, so that queues that come and go cost no
- * memory. */
-struct queue_counts *queue_counters_of(struct queue_counters *counters, const struct core *core,
-                                       uint64_t queue_id);
+ * of which `exists` says that they are no more are forgotten now and then, so that queues that come
+ * and go cost no memory. */
+typedef bool (*queue_exists_fn)(const void *data, uint64_t queue_id);
+struct queue_counts *queue_counters_of(struct queue_counters *counters, queue_exists_fn exists,
+                                       const void *data, uint64_t queue_id);
 
 /* queue_counters_get: zeros for a queue of which nothing was counted. */
 struct queue_counts queue_counters_get(const struct queue_counters *counters, uint64_t queue_id);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* /status: one JSON document for `millrace status` and for people: the node, its shard, the
- * workers, the queues, the functions with their usage, the mappings. Its keys are an interface:
+/* /status: one JSON document for `millrace status` and for people: the node, its shards, the
+ * workers, the queues, the functions with their usage, the mappings. `leads`, `leader` and `shard`
+ * are of the catalog, which workers and functions depend on. Its keys are an interface:
  * fields may be added, none is renamed. Lists are bounded (STATUS_ITEMS_MAX), as this is a view,
  * not an export. */
 #include "broker/api/internal.h"
 #include "broker/dispatch/function_config.h"
+#include "broker/shards/queues.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 #include "proto/base/encode.h"
@@ -40,34 +42,45 @@ static void write_node(struct api *api, struct buffer *out)
     uint8_t cluster_id[UUID_BYTES] = {0};
     uint8_t secret[32];
     char cluster[UUID_TEXT_LENGTH + 1] = "";
-    if (core_bootstrapped(shard_core(api_shard(api)), cluster_id, secret))
+    if (core_bootstrapped(shard_core(api_catalog(api)), cluster_id, secret))
         uuid_text(cluster_id, cluster);
     struct arena arena = {0};
     write_member(out, "version", slice_of(api_config(api)->version));
     buffer_add_byte(out, ',');
     write_member(out, "leader_endpoint",
-                 slice_of(api_node_endpoint(api, shard_leader(api_shard(api)), &arena)));
+                 slice_of(api_node_endpoint(api, shard_leader(api_catalog(api)), &arena)));
     arena_free(&arena);
     buffer_printf(out, ",\"node_id\":%" PRIu64 ",", api_config(api)->node_id);
     write_member(out, "cluster_id", slice_of(cluster));
     buffer_printf(out, ",\"ready\":%s,\"leads\":%s,\"leader\":%" PRIu64 ",\"uptime_s\":%" PRIu64,
-                  api_ready(api) ? "true" : "false", shard_leads(api_shard(api)) ? "true" : "false",
-                  shard_leader(api_shard(api)), (clock_now_ms() - api_started_ms(api)) / 1000);
+                  api_ready(api) ? "true" : "false",
+                  shard_leads(api_catalog(api)) ? "true" : "false", shard_leader(api_catalog(api)),
+                  (clock_now_ms() - api_started_ms(api)) / 1000);
 }
 
-static void write_shard(struct api *api, struct buffer *out)
+static void write_shard(struct buffer *out, const struct shard *shard, uint32_t id)
 {
     struct shard_stats s;
-    shard_stats(api_shard(api), &s);
+    shard_stats(shard, &s);
     buffer_printf(out,
-                  "{\"leader\":%" PRIu64 ",\"term\":%" PRIu64 ",\"last_index\":%" PRIu64
-                  ",\"applied_index\":%" PRIu64 ",\"snapshot_index\":%" PRIu64
-                  ",\"log_segments\":%" PRIu64 ",\"log_bytes_on_disk\":%" PRIu64
-                  ",\"log_syncs\":%" PRIu64 ",\"entries\":%" PRIu64 ",\"commands\":%" PRIu64
-                  ",\"disk_free_bytes\":%" PRIu64 ",\"disk_low\":%s}",
-                  shard_leader(api_shard(api)), s.term, s.last_index, s.applied_index,
-                  s.snapshot_index, s.log_segments, s.log_bytes_on_disk, s.log_syncs, s.entries,
-                  s.commands, s.disk_free_bytes, s.disk_low ? "true" : "false");
+                  "{\"id\":%u,\"ready\":%s,\"leads\":%s,\"leader\":%" PRIu64 ",\"term\":%" PRIu64
+                  ",\"last_index\":%" PRIu64 ",\"applied_index\":%" PRIu64
+                  ",\"snapshot_index\":%" PRIu64 ",\"log_segments\":%" PRIu64
+                  ",\"log_bytes_on_disk\":%" PRIu64 ",\"log_syncs\":%" PRIu64
+                  ",\"entries\":%" PRIu64 ",\"commands\":%" PRIu64 ",\"disk_free_bytes\":%" PRIu64
+                  ",\"disk_low\":%s}",
+                  id, shard_ready(shard) ? "true" : "false", shard_leads(shard) ? "true" : "false",
+                  shard_leader(shard), s.term, s.last_index, s.applied_index, s.snapshot_index,
+                  s.log_segments, s.log_bytes_on_disk, s.log_syncs, s.entries, s.commands,
+                  s.disk_free_bytes, s.disk_low ? "true" : "false");
+}
+
+static void write_shards(struct api *api, struct buffer *out)
+{
+    for (uint32_t id = 0; id < shards_count(api_shards(api)); id++) {
+        buffer_add_text(out, id > 0 ? "," : "");
+        write_shard(out, shards_at(api_shards(api), id), id);
+    }
 }
 
 static void write_workers(struct api *api, struct buffer *out)
@@ -94,24 +107,25 @@ static void write_workers(struct api *api, struct buffer *out)
 
 static void write_queues(struct api *api, struct buffer *out)
 {
-    const struct core *core = shard_core(api_shard(api));
+    struct queue_walk walk;
     struct queue_view queue;
-    struct slice after = {0};
-    for (unsigned shown = 0; shown < STATUS_ITEMS_MAX && core_queue_next(core, after, &queue);) {
-        after = queue.name;
+    queue_walk_begin(&walk, api_shards(api), (struct slice){0});
+    for (unsigned shown = 0; shown < STATUS_ITEMS_MAX && queue_walk_next(&walk, &queue);) {
         if (slice_starts_with(queue.name, "/"))
             continue;
         buffer_add_text(out, shown++ > 0 ? ",{" : "{");
         write_member(out, "name", queue.name);
         buffer_printf(out,
-                      ",\"visible\":%" PRIu64 ",\"in_flight\":%" PRIu64 ",\"delayed\":%" PRIu64 "}",
-                      queue.visible, queue.in_flight, queue.delayed);
+                      ",\"shard\":%u,\"visible\":%" PRIu64 ",\"in_flight\":%" PRIu64
+                      ",\"delayed\":%" PRIu64 "}",
+                      shard_of_queue_id(queue.queue_id), queue.visible, queue.in_flight,
+                      queue.delayed);
     }
 }
 
 static void write_functions(struct api *api, struct buffer *out)
 {
-    const struct core *core = shard_core(api_shard(api));
+    const struct core *core = shard_core(api_catalog(api));
     struct function_view function;
     struct slice after = {0};
     for (unsigned shown = 0; shown < STATUS_ITEMS_MAX && core_function_next(core, after, &function);
@@ -148,7 +162,7 @@ static bool mapping_enabled(const struct mapping_view *mapping)
 
 static void write_mappings(struct api *api, struct buffer *out)
 {
-    const struct core *core = shard_core(api_shard(api));
+    const struct core *core = shard_core(api_catalog(api));
     struct mapping_view mapping;
     size_t position = 0;
     for (unsigned shown = 0;
@@ -175,11 +189,12 @@ void status_write(struct api *api, struct buffer *out)
     buffer_add_byte(out, '{');
     write_node(api, out);
     buffer_add_text(out, ",\"shard\":");
-    write_shard(api, out);
+    write_shard(out, api_catalog(api), 0);
     static const struct {
         const char *key;
         void (*write)(struct api *api, struct buffer *out);
-    } lists[] = {{"workers", write_workers},
+    } lists[] = {{"shards", write_shards},
+                 {"workers", write_workers},
                  {"queues", write_queues},
                  {"functions", write_functions},
                  {"mappings", write_mappings}};

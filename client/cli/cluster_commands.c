@@ -53,6 +53,31 @@ static void print_member(struct table *table, const json_t *member)
         table_cell(table, NULL);
 }
 
+/* An older broker has one and does not name it. */
+static void print_shards(struct cli *cli, const json_t *shards)
+{
+    static const char *const titles[] = {">SHARD", "HOLDS",  ">LEADER",
+                                         ">TERM",  ">INDEX", ">APPLIED HERE"};
+    struct table table = {.titles = titles, .columns = ARRAY_COUNT(titles)};
+    size_t count = json_array_size(shards);
+    for (size_t i = 0; i < count; i++) {
+        const json_t *shard = json_array_get(shards, i);
+        table_number(&table, cli_integer(shard, "ShardId"));
+        table_cell(&table, count == 1 ? "everything" : i == 0 ? "catalog" : "queues");
+        if (cli_integer(shard, "Leader") != 0)
+            table_number(&table, cli_integer(shard, "Leader"));
+        else
+            table_cell(&table, "none");
+        table_number(&table, cli_integer(shard, "Term"));
+        table_number(&table, cli_integer(shard, "LastIndex"));
+        table_number(&table, cli_integer(shard, "AppliedIndex"));
+    }
+    if (count > 0) {
+        buffer_add_text(cli->out, "\n");
+        table_print(&table, cli->out);
+    }
+}
+
 static void print_cluster(struct cli *cli, const json_t *cluster)
 {
     static const char *const titles[] = {">NODE",     "ADDRESS", "ROLE",     "LEADER",
@@ -66,6 +91,7 @@ static void print_cluster(struct cli *cli, const json_t *cluster)
     for (size_t i = 0; i < json_array_size(members); i++)
         print_member(&table, json_array_get(members, i));
     table_print(&table, cli->out);
+    print_shards(cli, json_object_get(cluster, "Shards"));
     if (cli_integer(cluster, "Leader") == 0)
         buffer_add_text(cli->out, "\nNo node leads: a majority of the voters must be running.\n");
     for (size_t i = 0; i < json_array_size(members); i++) {

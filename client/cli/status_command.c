@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `millrace status`: what a broker knows of itself, its workers, queues, functions and triggers.
+/* `millrace status`: what a broker knows of itself, its shards, workers, queues, functions and
+ * triggers.
  *
  * The answer of GET /status is shown as tables. A member that is missing (an older broker) shows as
  * a dash or a zero; it is never an error. */
@@ -36,11 +37,17 @@ static const struct column worker_columns[] = {
     {">MEMORY MiB", "memory_bytes", MEBIBYTES},
     {"ISOLATION", "isolation", TEXT},
 };
+static const struct column shard_columns[] = {
+    {">SHARD", "id", INTEGER},         {">LEADER", "leader", INTEGER},
+    {"READY", "ready", YES_NO},        {">TERM", "term", INTEGER},
+    {">INDEX", "last_index", INTEGER}, {">APPLIED", "applied_index", INTEGER},
+};
 static const struct column queue_columns[] = {
     {"QUEUE", "name", TEXT},
     {">VISIBLE", "visible", INTEGER},
     {">IN FLIGHT", "in_flight", INTEGER},
     {">DELAYED", "delayed", INTEGER},
+    {">SHARD", "shard", INTEGER},
 };
 static const struct column function_columns[] = {
     {"FUNCTION", "name", TEXT},
@@ -63,6 +70,8 @@ static const struct column mapping_columns[] = {
 };
 
 static const struct section sections[] = {
+    {"Shards", "shards", "This broker does not tell of its shards.", shard_columns,
+     ARRAY_COUNT(shard_columns)},
     {"Workers", "workers", "No worker is connected: functions wait.", worker_columns,
      ARRAY_COUNT(worker_columns)},
     {"Queues", "queues", "No queues.", queue_columns, ARRAY_COUNT(queue_columns)},
@@ -179,7 +188,7 @@ static int status_run(struct cli *cli)
 const struct cli_command cli_status_commands[] = {
     {.words = "status",
      .usage = "",
-     .summary = "Show the broker, its workers, queues, functions and triggers.",
+     .summary = "Show the broker, its shards, workers, queues, functions and triggers.",
      .examples = "  millrace status\n"
                  "  millrace status --json | jq .functions\n",
      .run = status_run},

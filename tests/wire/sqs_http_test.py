@@ -194,7 +194,7 @@ class Pages(unittest.TestCase):
         self.assertTrue(status["ready"])
         self.assertEqual(sorted(status), sorted(
             ["version", "node_id", "cluster_id", "ready", "leads", "leader", "leader_endpoint",
-             "uptime_s", "shard",
+             "uptime_s", "shard", "shards",
              "workers", "queues", "functions", "mappings"]))
         (queue,) = [q for q in status["queues"] if q["name"] == url.rpartition("/")[2]]
         self.assertEqual((queue["visible"], queue["in_flight"], queue["delayed"]), (1, 0, 0))
@@ -211,6 +211,13 @@ class Stopping(unittest.TestCase):
         answers.append(harness.request(broker.endpoint, "POST", "/", body, {
             "Content-Type": "application/x-www-form-urlencoded"}))
 
+    @staticmethod
+    def waiting(broker):
+        """In all shards."""
+        text = harness.request(broker.endpoint, "GET", "/metrics").body.decode()
+        return sum(int(line.split()[1]) for line in text.splitlines()
+                   if line.startswith("millrace_shard_waiting_receives{"))
+
     def test_long_polls_are_answered_empty(self):
         broker = harness.Broker(worker=False)
         self.addCleanup(broker.stop)
@@ -220,9 +227,7 @@ class Stopping(unittest.TestCase):
                  for _ in range(5)]
         for thread in polls:
             thread.start()
-        waiting = b"millrace_shard_waiting_receives 5"
-        harness.wait_for(
-            lambda: waiting in harness.request(broker.endpoint, "GET", "/metrics").body, 10)
+        harness.wait_for(lambda: self.waiting(broker) == 5, 10)
         self.assertEqual(broker.broker.stop(), 0)
         for thread in polls:
             thread.join(10)

@@ -198,7 +198,7 @@ void call_commit(struct lambda_call *call, bool grows, call_committed_fn committ
     call->commit.done = on_committed;
     call->commit.data = call;
     call_ref(call);
-    shard_call(api_shard(call->api), &call->commit);
+    shard_call(api_catalog(call->api), &call->commit);
 }
 
 /* ---- what many actions need ---- */
@@ -213,7 +213,7 @@ bool call_function_name(struct lambda_call *call, struct function_name *name)
 bool call_load_function(struct lambda_call *call, struct slice name, struct function_view *view,
                         struct function_config *config)
 {
-    if (!core_function_get(shard_core(api_shard(call->api)), name, view)) {
+    if (!core_function_get(shard_core(api_catalog(call->api)), name, view)) {
         return failure_set(&call->failure, &call->arena, LAMBDA_NOT_FOUND, "Function not found: %s",
                            render_function_arn(&call->arena, &call->place, name));
     }
@@ -222,6 +222,17 @@ bool call_load_function(struct lambda_call *call, struct slice name, struct func
                            "The stored settings of function %.*s cannot be read.",
                            SLICE_ARGS(name));
     }
+    return true;
+}
+
+bool call_queue(struct lambda_call *call, struct slice name, struct queue_view *view, bool *there)
+{
+    const struct shard *shard = shards_of_name(api_shards(call->api), name);
+    if (shard == NULL || !shard_ready(shard)) {
+        call_status_failure(call, STATUS_NOT_LEADER);
+        return false;
+    }
+    *there = core_queue_by_name(shard_core(shard), name, view);
     return true;
 }
 

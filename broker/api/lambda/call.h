@@ -89,6 +89,11 @@ bool call_function(struct lambda_call *call, struct function_name *name, struct 
 bool call_load_function(struct lambda_call *call, struct slice name, struct function_view *view,
                         struct function_config *config);
 
+/* call_queue: find a user's queue by its name, in its shard; *there tells whether it is there.
+ *   returns  false: the failure is set: this node does not know now */
+MUST_CHECK bool call_queue(struct lambda_call *call, struct slice name, struct queue_view *view,
+                           bool *there);
+
 /* call_page_size: how many items a page may have: the query parameter MaxItems (1..10000), but at
  * most `most`, as AWS does. false: the failure is set. */
 bool call_page_size(struct lambda_call *call, uint32_t most, uint32_t *out);

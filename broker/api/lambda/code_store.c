@@ -78,7 +78,7 @@ static void send_piece(struct code_upload *upload, struct piece *piece)
     upload->offset += length;
     upload->in_flight++;
     call_ref(call);
-    shard_call(api_shard(call->api), &piece->commit);
+    shard_call(api_catalog(call->api), &piece->commit);
 }
 
 static void pump(struct code_upload *upload)
@@ -99,7 +99,7 @@ static void pump(struct code_upload *upload)
 
 void code_store(struct lambda_call *call, void (*stored)(struct lambda_call *call))
 {
-    if (core_blob_complete(shard_core(api_shard(call->api)), call->package.sha256)) {
+    if (core_blob_complete(shard_core(api_catalog(call->api)), call->package.sha256)) {
         stored(call);
         return;
     }

@@ -133,7 +133,7 @@ void lambda_run_function_create(struct lambda_call *call)
         call_refuse(call);
         return;
     }
-    if (core_function_get(shard_core(api_shard(call->api)), change->name.name, &view)) {
+    if (core_function_get(shard_core(api_catalog(call->api)), change->name.name, &view)) {
         refuse_existing(call, change->name.name);
         return;
     }
@@ -146,14 +146,19 @@ void lambda_run_function_create(struct lambda_call *call)
  * messages delivered again while they are worked on. */
 static bool check_queues(struct lambda_call *call, struct slice function, uint32_t timeout_s)
 {
-    const struct core *core = shard_core(api_shard(call->api));
+    const struct core *core = shard_core(api_catalog(call->api));
     struct mapping_view mapping;
     struct queue_view queue;
+    bool there;
     size_t position = 0;
     while (core_mapping_next(core, &position, &mapping)) {
-        if (slice_equal(mapping.function_name, function) &&
-            core_queue_by_name(core, mapping.queue_name, &queue) &&
-            queue.settings.visibility_s < timeout_s) {
+        if (!slice_equal(mapping.function_name, function)) {
+            continue;
+        }
+        if (!call_queue(call, mapping.queue_name, &queue, &there)) {
+            return false;
+        }
+        if (there && queue.settings.visibility_s < timeout_s) {
             return failure_set(&call->failure, &call->arena, LAMBDA_PARAMETER,
                                "Queue visibility timeout: %u seconds is less than Function "
                                "timeout: %u seconds",
@@ -195,7 +200,7 @@ static void on_updated(struct lambda_call *call, const struct core_result *resul
     struct function_view view;
     ASSERT(count == 1);
     if (results[0].code == CORE_OK) {
-        if (!core_function_get(shard_core(api_shard(call->api)), change->name.name, &view)) {
+        if (!core_function_get(shard_core(api_catalog(call->api)), change->name.name, &view)) {
             view = (struct function_view){.name = change->name.name}; /* deleted right behind */
         }
         answer_function(call, 200, &view, &change->config, RENDER_UPDATED);
@@ -305,7 +310,7 @@ void lambda_run_function_delete(struct lambda_call *call)
     struct command command = {.type = COMMAND_FUNCTION_DELETE};
     command.function_delete.name = name->name;
     shard_call_add(&call->commit, &command);
-    if (core_queue_by_name(shard_core(api_shard(call->api)), async_queue_name(call, name->name),
+    if (core_queue_by_name(shard_core(api_catalog(call->api)), async_queue_name(call, name->name),
                            &queue)) {
         struct command hidden = {.type = COMMAND_QUEUE_DELETE};
         hidden.queue_delete.queue_id = queue.queue_id;

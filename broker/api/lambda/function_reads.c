@@ -61,7 +61,7 @@ void lambda_run_function_get(struct lambda_call *call)
 
 void lambda_run_function_list(struct lambda_call *call)
 {
-    const struct core *core = shard_core(api_shard(call->api));
+    const struct core *core = shard_core(api_catalog(call->api));
     struct slice after = query_get(call->query, &call->arena, "Marker");
     struct function_view view;
     uint32_t size;
@@ -90,7 +90,7 @@ void lambda_run_function_list(struct lambda_call *call)
 
 void lambda_run_account_get(struct lambda_call *call)
 {
-    const struct core *core = shard_core(api_shard(call->api));
+    const struct core *core = shard_core(api_catalog(call->api));
     struct slice after = {0};
     struct function_view view;
     json_int_t count = 0;
@@ -131,7 +131,7 @@ static void on_package(struct shard_read *read, enum status status)
 
 void lambda_run_code_get(struct lambda_call *call)
 {
-    const struct core *core = shard_core(api_shard(call->api));
+    const struct core *core = shard_core(api_catalog(call->api));
     struct function_name name;
     struct function_view view;
     if (!call_function(call, &name, &view, NULL)) {
@@ -147,5 +147,5 @@ void lambda_run_code_get(struct lambda_call *call)
     package->read = (struct shard_read){
         .refs = package->refs, .count = count, .done = on_package, .data = call};
     call_ref(call);
-    shard_read(api_shard(call->api), &package->read);
+    shard_read(api_catalog(call->api), &package->read);
 }

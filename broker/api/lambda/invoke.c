@@ -230,7 +230,7 @@ static void run_event(struct lambda_call *call)
     const char *name =
         arena_printf(&call->arena, ASYNC_QUEUE_PREFIX "%.*s", SLICE_ARGS(invoke->name.name));
     struct queue_view queue;
-    if (!core_queue_by_name(shard_core(api_shard(call->api)), slice_of(name), &queue)) {
+    if (!core_queue_by_name(shard_core(api_catalog(call->api)), slice_of(name), &queue)) {
         call_fail(call, LAMBDA_INTERNAL, "The function has no queue for asynchronous events.");
         return;
     }

@@ -193,14 +193,32 @@ static void lambda_too_large(struct api *api, struct http_request *request)
     refuse_size(call);
 }
 
-static size_t lambda_body_limit(const struct http_request *request)
+/* The route of a request that is no call yet; NULL if there is none. */
+static const struct route *route_of(const struct http_request *request)
 {
     struct arena arena = {0};
     struct slice labels[ROUTE_LABELS_MAX];
     const struct route *route;
     enum status status = route_find(request->method, request->path, &arena, &route, labels);
     arena_free(&arena);
-    return status == STATUS_OK ? route->body_bytes_max : LOOP_BYTES_MAX;
+    return status == STATUS_OK ? route : NULL;
+}
+
+static size_t lambda_body_limit(const struct http_request *request)
+{
+    const struct route *route = route_of(request);
+    return route != NULL ? route->body_bytes_max : LOOP_BYTES_MAX;
+}
+
+/* Functions, mappings and the queues for their events are in the catalog. What compares a function
+ * with the queues that feed it looks at those, too: seldom enough for not asking which they are. */
+static enum api_reads lambda_reads(const struct http_request *request)
+{
+    const struct route *route = route_of(request);
+    bool of_queues = route != NULL && (route->action == LAMBDA_ACTION_CreateEventSourceMapping ||
+                                       route->action == LAMBDA_ACTION_UpdateEventSourceMapping ||
+                                       route->action == LAMBDA_ACTION_UpdateFunctionConfiguration);
+    return of_queues ? API_READS_ALL : API_READS_CATALOG;
 }
 
 static bool lambda_matches(const struct http_request *request)
@@ -221,7 +239,7 @@ const struct api_family api_family_lambda = {
     .matches = lambda_matches,
     .body_bytes_max = CODE_BYTES_MAX,
     .body_limit = lambda_body_limit,
-    .reads_state = true,
+    .reads = lambda_reads,
     .handle = lambda_handle,
     .too_large = lambda_too_large,
     .abort = lambda_abort,

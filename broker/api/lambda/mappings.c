@@ -180,10 +180,11 @@ static bool read_settings(struct lambda_call *call, struct mapping_config *confi
 
 static bool check_parties(struct lambda_call *call, const struct mapping_change *change)
 {
-    const struct core *core = shard_core(api_shard(call->api));
+    const struct core *core = shard_core(api_catalog(call->api));
     struct function_view function;
     struct function_config config;
     struct queue_view queue;
+    bool there;
     if (!call_permit_source(call, change->queue_name)) {
         return false;
     }
@@ -193,7 +194,10 @@ static bool check_parties(struct lambda_call *call, const struct mapping_change 
     if (!call_load_function(call, change->function_name, &function, &config)) {
         return false;
     }
-    if (!core_queue_by_name(core, change->queue_name, &queue)) {
+    if (!call_queue(call, change->queue_name, &queue, &there)) {
+        return false;
+    }
+    if (!there) {
         return refuse(call, "Error occurred while ReceiveMessage. SQS Error Code: "
                             "AWS.SimpleQueueService.NonExistentQueue. SQS Error Message: The "
                             "specified queue does not exist.");
@@ -215,7 +219,7 @@ static bool check_parties(struct lambda_call *call, const struct mapping_change 
 
 static bool check_unique(struct lambda_call *call, const struct mapping_change *change)
 {
-    const struct core *core = shard_core(api_shard(call->api));
+    const struct core *core = shard_core(api_catalog(call->api));
     struct mapping_view other;
     size_t position = 0;
     while (core_mapping_next(core, &position, &other)) {
@@ -315,7 +319,7 @@ static bool find_mapping(struct lambda_call *call, struct mapping_view *view,
 {
     uint8_t uuid[UUID_BYTES];
     if (!uuid_parse(call->labels[0], uuid) ||
-        !core_mapping_get(shard_core(api_shard(call->api)), uuid, view)) {
+        !core_mapping_get(shard_core(api_catalog(call->api)), uuid, view)) {
         return failure_set(&call->failure, &call->arena, LAMBDA_NOT_FOUND,
                            "The resource you requested does not exist.");
     }
@@ -448,7 +452,7 @@ static size_t after_marker(struct lambda_call *call, const struct core *core)
 
 void lambda_run_mapping_list(struct lambda_call *call)
 {
-    const struct core *core = shard_core(api_shard(call->api));
+    const struct core *core = shard_core(api_catalog(call->api));
     struct mapping_filter filter;
     struct mapping_view view;
     uint32_t size;

@@ -96,7 +96,9 @@ bool call_permit_source(struct lambda_call *call, struct slice queue_name)
     static const char *const actions[] = {"sqs:ReceiveMessage", "sqs:DeleteMessage",
                                           "sqs:GetQueueAttributes"};
     struct queue_view queue;
-    bool there = core_queue_by_name(shard_core(api_shard(call->api)), queue_name, &queue);
+    bool there;
+    if (!call_queue(call, queue_name, &queue, &there))
+        return false;
     const char *arn = render_queue_arn(&call->arena, &call->place, queue_name);
     for (size_t i = 0; i < ARRAY_COUNT(actions); i++) {
         if (!permit(call, actions[i], arn, there ? &queue : NULL))

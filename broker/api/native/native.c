@@ -18,7 +18,6 @@
 #include "broker/api/native/native.h"
 
 #include "broker/api/sqs/call.h"
-#include "broker/api/sqs/queue_name.h"
 #include "proto/base/assert.h"
 #include "proto/base/trace.h"
 #include "proto/sqs/native.h"
@@ -38,7 +37,6 @@ struct native_call {
     struct sqs_call *call;
     uint32_t id;
     size_t bytes;
-    struct shard_sync sync;
     struct native_call *prev, *next;
 };
 
@@ -118,16 +116,16 @@ static const char *base_url(struct sqs_call *call)
                        : arena_printf(&call->arena, "http://127.0.0.1:%u", api_port(call->api));
 }
 
-static const struct sqs_carrier carrier = {
-    .reply = reply, .fail = fail, .freed = freed, .base_url = base_url, .no_md5 = true};
+static const struct sqs_carrier carrier = {.reply = reply,
+                                           .fail = fail,
+                                           .freed = freed,
+                                           .base_url = base_url,
+                                           .no_md5 = true,
+                                           .may_lag = true};
 
 /* ---- calls ---- */
 
-_Static_assert(SQS_ACTION_ChangeMessageVisibilityBatch - SQS_ACTION_SendMessage == 6,
-               "the calls about messages stand together, and name their queue first");
-
-static struct native_call *remember(struct session *session, struct sqs_call *call, uint32_t id,
-                                    size_t bytes)
+static void remember(struct session *session, struct sqs_call *call, uint32_t id, size_t bytes)
 {
     struct native_call *nc = arena_alloc(&call->arena, sizeof *nc);
     *nc = (struct native_call){.session = session, .call = call, .id = id, .bytes = bytes};
@@ -137,7 +135,6 @@ static struct native_call *remember(struct session *session, struct sqs_call *ca
     session->native->call_count++;
     session->native->bytes += bytes;
     call->carried = nc;
-    return nc;
 }
 
 static enum sqs_error_code admit(const struct session *session, uint16_t action)
@@ -152,41 +149,6 @@ static enum sqs_error_code admit(const struct session *session, uint16_t action)
     return full ? SQS_ERROR_THROTTLED : SQS_OK; /* I2 */
 }
 
-/* Whether it may be answered from a state that is behind what other nodes have answered. Calls
- * about messages may, where the queue is known: their command is judged when it is applied, and
- * waiting for the leader twice would cost as much again. */
-static bool may_be_behind(struct sqs_call *call)
-{
-    struct queue_view queue;
-    bool of_messages = call->action >= SQS_ACTION_SendMessage &&
-                       call->action <= SQS_ACTION_ChangeMessageVisibilityBatch;
-    if (!of_messages)
-        return false;
-    const struct sqs_member *first = &sqs_shapes[sqs_actions[call->action].input].members[0];
-    struct slice name = queue_name_of_url(*(const struct slice *)sqs_field(first, call->input));
-    return name.length > 0 && core_queue_by_name(shard_core(call->shard), name, &queue);
-}
-
-static void on_fresh(struct shard_sync *sync, enum status status)
-{
-    struct sqs_call *call = sync->data;
-    if (call->gone || status != STATUS_OK)
-        sqs_fail_status(call, status != STATUS_OK ? status : STATUS_CANCELLED);
-    else
-        sqs_call_run(call);
-}
-
-static void run(struct native_call *nc)
-{
-    struct sqs_call *call = nc->call;
-    if (shard_leads(call->shard) || may_be_behind(call)) {
-        sqs_call_run(call);
-        return;
-    }
-    nc->sync = (struct shard_sync){.done = on_fresh, .data = call};
-    shard_sync(call->shard, &nc->sync);
-}
-
 static void on_call(struct session *session, struct slice payload)
 {
     struct native_header header;
@@ -198,19 +160,17 @@ static void on_call(struct session *session, struct slice payload)
     struct sqs_call *call = sqs_call_new(session->native->api, &carrier, NULL);
     call->protocol = SQS_JSON; /* for the wording of errors */
     call->sender_id = SLICE_LITERAL(SQS_ANONYMOUS);
-    struct native_call *nc = remember(session, call, header.id, body.length);
+    remember(session, call, header.id, body.length);
     enum sqs_error_code code = admit(session, header.action);
     if (code != SQS_OK) {
         sqs_fail(call, (struct sqs_error){code, NULL});
         return;
     }
-    if (!sqs_call_begin(call, (enum sqs_action)header.action))
-        return;
+    static const struct sqs_error unreadable = {SQS_ERROR_SERIALIZATION, NULL};
+    sqs_call_begin(call, (enum sqs_action)header.action);
     body = arena_copy(&call->arena, body);
-    if (!native_read(body, sqs_actions[call->action].input, &call->arena, call->input))
-        sqs_fail(call, (struct sqs_error){SQS_ERROR_SERIALIZATION, NULL});
-    else
-        run(nc);
+    bool good = native_read(body, sqs_actions[call->action].input, &call->arena, call->input);
+    sqs_call_run(call, good ? NULL : &unreadable);
 }
 
 static void on_frame(struct link *link, void *data, uint16_t type, struct slice payload)

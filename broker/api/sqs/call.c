@@ -25,7 +25,6 @@ struct sqs_call *sqs_call_new(struct api *api, const struct sqs_carrier *carrier
     ASSERT(call != NULL);
     call->api = api;
     api_hold(api);
-    call->shard = api_shard(api);
     call->carrier = carrier;
     call->carried = carried;
     call->action_name = "unknown";
@@ -133,10 +132,18 @@ static void on_proposal_done(struct shard_call *proposal, enum status status,
 void sqs_propose(struct sqs_call *call, sqs_results_fn on_results)
 {
     ASSERT(call->proposal.count > 0);
+    ASSERT(call->shard != NULL);
     call->on_results = on_results;
     call->proposal.done = on_proposal_done;
     call->proposal.data = call;
     shard_call(call->shard, &call->proposal);
+}
+
+bool sqs_find(struct sqs_call *call, struct slice key, struct queue_view *out)
+{
+    call->shard = shards_of_name(api_shards(call->api), key);
+    ASSERT(call->shard != NULL); /* sqs_call_run saw to it */
+    return core_queue_by_name(shard_core(call->shard), key, out);
 }
 
 bool sqs_queue(struct sqs_call *call, struct slice queue_url, struct queue_view *out)
@@ -150,7 +157,7 @@ bool sqs_queue(struct sqs_call *call, struct slice queue_url, struct queue_view 
         return false;
     }
     /* Only a legal name is looked up: the broker's own queues have others. */
-    if (!queue_name_valid(name) || !core_queue_by_name(shard_core(call->shard), key, out)) {
+    if (!queue_name_valid(name) || !sqs_find(call, key, out)) {
         sqs_fail(call, (struct sqs_error){SQS_ERROR_QUEUE_DOES_NOT_EXIST, NULL});
         return false;
     }

@@ -6,6 +6,8 @@
 #include "broker/api/access.h"
 #include "broker/api/api.h"
 #include "broker/dispatch/receipt.h"
+#include "broker/shards/queues.h"
+#include "broker/shards/set.h"
 #include "proto/sqs/codec.h"
 
 #define SQS_BATCH_MAX 10
@@ -30,6 +32,9 @@ struct sqs_carrier {
     /* base_url: "http://host:port" as this client can dial it; alive until the call ends. */
     const char *(*base_url)(struct sqs_call *call);
     bool no_md5; /* of bodies: its frames have checksums */
+    /* Calls about messages of a queue that is known here need not wait until this node is up to
+     * date: their command is judged when it is applied. */
+    bool may_lag;
 };
 
 typedef void (*sqs_results_fn)(struct sqs_call *call, const struct core_result *results,
@@ -37,7 +42,8 @@ typedef void (*sqs_results_fn)(struct sqs_call *call, const struct core_result *
 
 struct sqs_call {
     struct api *api;
-    struct shard *shard;
+    struct shard
+        *shard; /* of the queue that it is about, once that has been looked up; else NULL */
     const struct sqs_carrier *carrier;
     void *carried;                /* the carrier's */
     bool gone;                    /* the client has gone: nobody is to be answered */
@@ -47,6 +53,8 @@ struct sqs_call {
     enum sqs_action action;
     const char *action_name; /* static storage */
     void *input;             /* struct of the action's input shape */
+    struct sqs_error wrong;  /* why that could not be read; SQS_OK: it was */
+    struct shard_set fresh;  /* in these it has seen all that was answered before it came */
     struct slice sender_id;
     struct auth_caller caller; /* known once the action is */
     struct slice region;       /* that it was signed for; empty: the node's own (region.h) */
@@ -65,12 +73,13 @@ struct sqs_call {
 };
 
 /* What a carrier does with a call, in this order. sqs_call_new: one from this client.
- * sqs_call_begin: it is for `action`; false if this node cannot serve it now, and it was answered.
- * sqs_call_run: `input` is filled in; check that nothing is missing, and hand it to its handler.
- * sqs_call_abandon: the client has gone before it was answered. sqs_call_free: it has ended. */
+ * sqs_call_begin: it is for `action`, so `input` can be filled in. sqs_call_run: it is, or `wrong`
+ * says why not (NULL: it is); from here on the call goes its way and answers itself, perhaps at
+ * once. sqs_call_abandon: the client has gone before it was answered. sqs_call_free: it has ended.
+ */
 struct sqs_call *sqs_call_new(struct api *api, const struct sqs_carrier *carrier, void *carried);
-MUST_CHECK bool sqs_call_begin(struct sqs_call *call, enum sqs_action action);
-void sqs_call_run(struct sqs_call *call);
+void sqs_call_begin(struct sqs_call *call, enum sqs_action action);
+void sqs_call_run(struct sqs_call *call, const struct sqs_error *wrong);
 void sqs_call_abandon(struct sqs_call *call);
 void sqs_call_free(struct sqs_call *call);
 
@@ -100,8 +109,12 @@ struct sqs_error sqs_error_make(struct sqs_call *call, enum sqs_error_code code,
  * `on_results` may be NULL when the client has gone already. */
 void sqs_propose(struct sqs_call *call, sqs_results_fn on_results);
 
+/* sqs_find: is there a queue of this key? The call goes on in the key's shard, which is open: only
+ * for the queue that its input names (sqs_permits.def). Others: shards_queue_by_name. */
+bool sqs_find(struct sqs_call *call, struct slice key, struct queue_view *out);
+
 /* sqs_queue: find the queue that a QueueUrl names; if there is none, the call has been answered and
- * false is returned. */
+ * false is returned. As sqs_find. */
 MUST_CHECK bool sqs_queue(struct sqs_call *call, struct slice queue_url, struct queue_view *out);
 
 /* queue_url_text: the address of the queue of this key (queue_name.h), as the client of this call

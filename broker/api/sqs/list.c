@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The two lists of queues: ListQueues, by a prefix of the name, and ListDeadLetterSourceQueues, of
- * those whose redrive policy names a queue. Names are walked in order; a page ends after MaxResults
- * of them, and its token is the last name in it, so a queue that comes or goes between two pages
- * neither repeats nor hides another. As at AWS there is a token only when MaxResults was given. */
+ * those whose redrive policy names a queue. Names of all shards are walked in order; a page ends
+ * after MaxResults of them, and its token is the last name in it, so a queue that comes or goes
+ * between two pages neither repeats nor hides another. As at AWS there is a token only when
+ * MaxResults was given. */
 #include "broker/api/sqs/call.h"
 #include "broker/api/sqs/queue_name.h"
 #include "broker/api/sqs/region.h"
@@ -78,17 +79,18 @@ static bool belongs(const struct page *page, const struct queue_view *queue)
 /* Those with the prefix stand together and begin right after the prefix itself. */
 static void page_fill(struct sqs_call *call, struct page *page)
 {
-    const struct core *core = shard_core(call->shard);
     struct slice *items = arena_alloc(&call->arena, page->most * sizeof *items);
     struct slice last = {0};
+    struct queue_walk walk;
     struct queue_view queue;
     page->urls = (struct sqs_list){items, 0, true};
+    queue_walk_begin(&walk, api_shards(call->api),
+                     page->after.length > 0 ? page->after : page->prefix);
     bool found = page->after.length == 0 && page->prefix.length > 0 &&
-                 core_queue_by_name(core, page->prefix, &queue);
+                 shards_queue_by_name(api_shards(call->api), page->prefix, &queue);
     if (!found)
-        found = core_queue_next(core, page->after.length > 0 ? page->after : page->prefix, &queue);
-    for (; found && has_prefix(queue.name, page->prefix);
-         found = core_queue_next(core, queue.name, &queue)) {
+        found = queue_walk_next(&walk, &queue);
+    for (; found && has_prefix(queue.name, page->prefix); found = queue_walk_next(&walk, &queue)) {
         if (!belongs(page, &queue))
             continue;
         if (page->urls.count == page->most) {

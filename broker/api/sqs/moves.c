@@ -33,7 +33,8 @@ static bool looks_like_arn(struct slice text)
     return colons == 5 && slice_starts_with(text, "arn:");
 }
 
-/* Find the queue that `arn`, the parameter `name`, names. False: the call was answered. */
+/* Find the queue that `arn`, the parameter `name`, names, in any shard. False: the call was
+ * answered. */
 static bool find_queue(struct sqs_call *call, struct slice arn, const char *name,
                        struct queue_view *out)
 {
@@ -46,7 +47,7 @@ static bool find_queue(struct sqs_call *call, struct slice arn, const char *name
                                 name));
         return false;
     }
-    if (queue.length > 0 && core_queue_by_name(shard_core(call->shard), queue, out))
+    if (queue.length > 0 && shards_queue_by_name(api_shards(call->api), queue, out))
         return true;
     sqs_fail(call,
              sqs_error_make(call, SQS_ERROR_RESOURCE_NOT_FOUND,
@@ -59,9 +60,18 @@ static bool find_queue(struct sqs_call *call, struct slice arn, const char *name
 static struct slice arn_of(struct sqs_call *call, uint64_t queue_id)
 {
     struct queue_view queue;
-    if (queue_id == 0 || !core_queue_by_id(shard_core(call->shard), queue_id, &queue))
+    if (queue_id == 0 || !shards_queue_by_id(api_shards(call->api), queue_id, &queue))
         return (struct slice){0};
     return slice_of(queue_arn_text(call, queue.name));
+}
+
+/* The queue that messages are moved from, whose shard knows of its moves. */
+static bool find_source(struct sqs_call *call, struct slice arn, struct queue_view *out)
+{
+    if (!find_queue(call, arn, "SourceArn", out))
+        return false;
+    call->shard = shards_of_queue(api_shards(call->api), out->queue_id);
+    return true;
 }
 
 /* ---- handles ---- */
@@ -138,10 +148,10 @@ static void on_started(struct sqs_call *call, const struct core_result *results,
 
 static bool is_dead_letter_queue(struct sqs_call *call, struct slice name)
 {
-    const struct core *core = shard_core(call->shard);
+    struct queue_walk walk;
     struct queue_view queue;
-    bool found = core_queue_next(core, (struct slice){0}, &queue);
-    for (; found; found = core_queue_next(core, queue.name, &queue)) {
+    queue_walk_begin(&walk, api_shards(call->api), (struct slice){0});
+    while (queue_walk_next(&walk, &queue)) {
         if (slice_equal(queue.settings.dead_letter, name))
             return true;
     }
@@ -167,7 +177,7 @@ void handle_start_message_move_task(struct sqs_call *call)
     bool directed = input->destination_arn.data != NULL;
     struct queue_view source;
     struct queue_view destination;
-    if (!find_queue(call, input->source_arn, "SourceArn", &source) ||
+    if (!find_source(call, input->source_arn, &source) ||
         (directed && !find_queue(call, input->destination_arn, "DestinationArn", &destination)))
         return;
     const char *wrong = wrong_pair(call, &source, directed ? &destination : NULL);
@@ -225,7 +235,7 @@ void handle_cancel_message_move_task(struct sqs_call *call)
         fail_text(call, SQS_ERROR_INVALID_PARAMETER, "Value for parameter TaskHandle is invalid.");
         return;
     }
-    if (!find_queue(call, source_arn, "SourceArn", &source))
+    if (!find_source(call, source_arn, &source))
         return;
     command.move_cancel.source_queue_id = source.queue_id;
     shard_call_add(&call->proposal, &command);
@@ -269,7 +279,7 @@ void handle_list_message_move_tasks(struct sqs_call *call)
 {
     const struct sqs_list_moves_input *input = call->input;
     struct queue_view source;
-    if (!find_queue(call, input->source_arn, "SourceArn", &source))
+    if (!find_source(call, input->source_arn, &source))
         return;
     if (input->results_max.given &&
         (input->results_max.value < 1 || input->results_max.value > LIST_MAX)) {

@@ -11,23 +11,13 @@
 #include "broker/api/sqs/moves.h"
 #include "broker/api/sqs/queue_name.h"
 #include "broker/api/sqs/region.h"
+#include "broker/api/sqs/subject.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 
 #include <ctype.h>
 
 #define ACCOUNT_DIGITS 12
-
-enum resource { QUEUE_URL, QUEUE_NAME, SOURCE_ARN, HANDLE, EVERY };
-
-static const struct permit {
-    const char *action; /* "sqs:SendMessage" */
-    enum resource resource;
-} permits[SQS_ACTION_COUNT] = {
-#define PERMIT(action, iam_action, resource) [SQS_ACTION_##action] = {"sqs:" iam_action, resource},
-#include "broker/api/sqs/sqs_permits.def"
-#undef PERMIT
-};
 
 /* ---- failures ---- */
 
@@ -128,7 +118,7 @@ static bool permit_queue(struct sqs_call *call, const char *action, struct slice
 {
     struct queue_view queue;
     struct auth_failure failure = {0};
-    bool there = core_queue_by_name(shard_core(call->shard), key, &queue);
+    bool there = shards_queue_by_name(api_shards(call->api), key, &queue);
     struct auth_question question = {
         .action = action,
         .shown = lower_case(call, action),
@@ -172,10 +162,10 @@ static bool permit_arn(struct sqs_call *call, const char *action, struct slice a
 /* Without a destination messages go back to the queues that redrive to the source. */
 static bool permit_origins(struct sqs_call *call, struct slice source_key)
 {
-    const struct core *core = shard_core(call->shard);
+    struct queue_walk walk;
     struct queue_view queue;
-    bool found = core_queue_next(core, (struct slice){0}, &queue);
-    for (; found; found = core_queue_next(core, queue.name, &queue)) {
+    queue_walk_begin(&walk, api_shards(call->api), (struct slice){0});
+    while (queue_walk_next(&walk, &queue)) {
         if (slice_equal(queue.settings.dead_letter, source_key) &&
             !permit_queue(call, "sqs:SendMessage", queue.name))
             return false;
@@ -208,16 +198,9 @@ static bool permit_named(struct sqs_call *call, const char *action, struct slice
     return name.length == 0 || permit_queue(call, action, queue_key_here(call, name));
 }
 
-static struct slice first_member(const struct sqs_call *call)
-{
-    const struct sqs_member *first = &sqs_shapes[sqs_actions[call->action].input].members[0];
-    ASSERT(first->kind == SQS_KIND_TEXT);
-    return *(struct slice *)sqs_field(first, call->input);
-}
-
 bool sqs_permit_action(struct sqs_call *call)
 {
-    const struct permit *permit = &permits[call->action];
+    const struct sqs_permit *permit = &sqs_permits[call->action];
     ASSERT(permit->action != NULL);
     if (call->caller.kind == AUTH_UNCHECKED)
         return true;
@@ -225,13 +208,13 @@ bool sqs_permit_action(struct sqs_call *call)
         return permit_move(call);
     switch (permit->resource) {
     case QUEUE_URL:
-        return permit_url(call, permit->action, first_member(call));
+        return permit_url(call, permit->action, sqs_first_member(call));
     case QUEUE_NAME:
-        return permit_named(call, permit->action, first_member(call));
+        return permit_named(call, permit->action, sqs_first_member(call));
     case SOURCE_ARN:
-        return permit_arn(call, permit->action, first_member(call));
+        return permit_arn(call, permit->action, sqs_first_member(call));
     case HANDLE:
-        return permit_arn(call, permit->action, move_handle_source(call, first_member(call)));
+        return permit_arn(call, permit->action, move_handle_source(call, sqs_first_member(call)));
     case EVERY:
         break;
     }

@@ -63,8 +63,7 @@ static void on_created(struct sqs_call *call, const struct core_result *results,
     struct queue_view queue;
     if (results[0].code == CORE_OK)
         reply_url(call, key);
-    else if (results[0].code == CORE_EXISTS &&
-             core_queue_by_name(shard_core(call->shard), key, &queue))
+    else if (results[0].code == CORE_EXISTS && sqs_find(call, key, &queue))
         answer_existing(call, &queue);
     else
         sqs_fail_core(call, results[0].code);
@@ -85,7 +84,7 @@ void handle_create_queue(struct sqs_call *call)
         return;
     }
     struct queue_view existing;
-    if (core_queue_by_name(shard_core(call->shard), key, &existing)) {
+    if (sqs_find(call, key, &existing)) {
         answer_existing(call, &existing);
         return;
     }
@@ -109,8 +108,7 @@ void handle_get_queue_url(struct sqs_call *call)
     struct queue_view queue;
     /* Only a legal name is looked up: the broker's own queues have others. */
     if (queue_name_valid(input->queue_name) &&
-        core_queue_by_name(shard_core(call->shard), queue_key_here(call, input->queue_name),
-                           &queue))
+        sqs_find(call, queue_key_here(call, input->queue_name), &queue))
         reply_url(call, queue.name);
     else
         sqs_fail(call, (struct sqs_error){SQS_ERROR_QUEUE_DOES_NOT_EXIST, NULL});

@@ -174,13 +174,14 @@ static void add_system_number(struct sqs_call *call, const struct receiving *rec
                    out);
 }
 
-/* The queue that it was redriven from may be gone. */
+/* The queue that it was redriven from may be gone; or, being of another shard, not have come to
+ * this node yet, which is behind there then by more than the message took to get here. */
 static void add_source(struct sqs_call *call, const struct receiving *receiving,
                        const struct core_message *message, struct sqs_list *out)
 {
     struct queue_view source;
     if (message->source_queue_id != 0 &&
-        core_queue_by_id(shard_core(call->shard), message->source_queue_id, &source))
+        shards_queue_by_id(api_shards(call->api), message->source_queue_id, &source))
         add_system(call, receiving, SYSTEM_SOURCE_ARN, slice_of(queue_arn_text(call, source.name)),
                    out);
 }

@@ -176,7 +176,7 @@ static bool check_target(struct redrive *r, struct slice name)
 {
     struct queue_view target;
     bool near = slice_equal(queue_key_region(name), queue_key_region(r->name));
-    if (!near || !core_queue_by_name(shard_core(r->call->shard), name, &target))
+    if (!near || !shards_queue_by_name(api_shards(r->call->api), name, &target))
         return refuse(r, "Dead letter target does not exist.");
     if (slice_equal(name, r->name))
         return refuse(r, "A queue cannot be its own dead letter target.");
@@ -231,6 +231,28 @@ bool redrive_set(struct sqs_call *call, struct slice name, struct slice value,
         ok = read_policy(&r, policy);
     json_decref(policy);
     return ok;
+}
+
+static struct slice target_of(struct sqs_call *call, struct slice value)
+{
+    json_t *policy =
+        value.length > 0 ? json_loadb((const char *)value.data, value.length, 0, NULL) : NULL;
+    const char *arn = json_string_value(json_object_get(policy, "deadLetterTargetArn"));
+    struct slice key = queue_key_of_arn(call, slice_of(arn));
+    key = key.length > 0 ? arena_copy(&call->arena, key) : (struct slice){0};
+    json_decref(policy);
+    return key;
+}
+
+struct slice redrive_target(struct sqs_call *call, const struct sqs_list *attributes)
+{
+    const struct sqs_pair *pairs = attributes->items;
+    struct slice key = {0};
+    for (uint32_t i = 0; i < attributes->count && key.length == 0; i++) {
+        if (slice_is(pairs[i].key, "RedrivePolicy"))
+            key = target_of(call, pairs[i].value);
+    }
+    return key;
 }
 
 struct slice redrive_get(struct sqs_call *call, const struct queue_settings *settings)

@@ -13,6 +13,10 @@
 MUST_CHECK bool redrive_set(struct sqs_call *call, struct slice name, struct slice value,
                             struct queue_settings *settings, struct sqs_error *error);
 
+/* redrive_target: the key of the queue that the RedrivePolicy among these attributes (struct
+ * sqs_pair) names as its target; empty if there is none, or it cannot be read. */
+struct slice redrive_target(struct sqs_call *call, const struct sqs_list *attributes);
+
 /* redrive_get: the RedrivePolicy as text; absent without one. */
 struct slice redrive_get(struct sqs_call *call, const struct queue_settings *settings);
 

@@ -6,13 +6,11 @@
  *
  * Requests come to "/" or to a queue's own path. Everything that fails here is answered in the
  * shape of the protocol it was asked in, because an SDK that cannot parse an error shows its user
- * nothing. The order is: action known, node ready, caller known (permit.c), input readable, nothing
- * missing, caller allowed; then the handler. Where signatures are not checked the access key still
- * becomes the message's SenderId. */
+ * nothing. What comes behind the decoding is in run.c. Where signatures are not checked the access
+ * key still becomes the message's SenderId. */
 #include "broker/api/sqs/call.h"
 
 #include "broker/api/sqs/cooldown.h"
-#include "broker/api/sqs/permit.h"
 #include "broker/api/sqs/queue_name.h"
 #include "broker/api/sqs/region.h"
 #include "proto/base/assert.h"
@@ -23,12 +21,6 @@
 
 #define TARGET_PREFIX        "AmazonSQS."
 #define ACCESS_KEY_BYTES_MAX 128
-
-static void (*const handlers[SQS_ACTION_COUNT])(struct sqs_call *call) = {
-#define ACTION(Name, name, input, result, doc) [SQS_ACTION_##Name] = handle_##name,
-#include "proto/sqs/sqs_actions.def"
-#undef ACTION
-};
 
 static bool contains(struct slice text, const char *part)
 {
@@ -147,31 +139,12 @@ static void fail(struct sqs_call *call, enum sqs_error_code code)
 }
 
 /* An action's name comes from outside and goes into an answer: show it only if it could be one. */
-static void fail_unknown_action(struct sqs_call *call, struct slice name)
+static struct sqs_error unknown_action(struct sqs_call *call, struct slice name)
 {
     if (!sqs_name_valid(name))
-        fail(call, SQS_ERROR_INVALID_ACTION);
-    else
-        sqs_fail(call, sqs_error_make(call, SQS_ERROR_INVALID_ACTION,
-                                      "The action %s is not valid for this endpoint.",
-                                      sqs_quote(call, name)));
-}
-
-bool sqs_call_begin(struct sqs_call *call, enum sqs_action action)
-{
-    call->action = action;
-    call->action_name = sqs_actions[action].name;
-    bool ready = shard_ready(call->shard);
-    uint8_t cluster_id[UUID_BYTES];
-    if (!ready || !core_bootstrapped(shard_core(call->shard), cluster_id, call->secret)) {
-        fail(call, SQS_ERROR_UNAVAILABLE);
-        return false;
-    }
-    if (!sqs_permit_caller(call))
-        return false;
-    const struct sqs_shape_row *shape = &sqs_shapes[sqs_actions[call->action].input];
-    call->input = arena_alloc(&call->arena, shape->bytes);
-    return true;
+        return (struct sqs_error){SQS_ERROR_INVALID_ACTION, NULL};
+    return sqs_error_make(call, SQS_ERROR_INVALID_ACTION,
+                          "The action %s is not valid for this endpoint.", sqs_quote(call, name));
 }
 
 /* What makes or lists queues cannot be asked of one. */
@@ -184,10 +157,12 @@ static bool wrong_for_path(const struct sqs_call *call)
 static bool find_action(struct sqs_call *call, struct slice name)
 {
     enum sqs_action action;
-    if (sqs_action_find(name, &action))
-        return sqs_call_begin(call, action);
-    fail_unknown_action(call, name);
-    return false;
+    bool found = sqs_action_find(name, &action);
+    if (found)
+        sqs_call_begin(call, action);
+    else
+        sqs_fail(call, unknown_action(call, name));
+    return found;
 }
 
 /* A Query request to a queue's own path need not repeat the queue. */
@@ -200,17 +175,6 @@ static void queue_from_path(struct sqs_call *call)
         *url = arena_copy(&call->arena, call->request->path);
 }
 
-void sqs_call_run(struct sqs_call *call)
-{
-    enum sqs_shape shape = sqs_actions[call->action].input;
-    const char *missing = sqs_missing(call->protocol, shape, call->input, &call->arena);
-    if (missing != NULL)
-        sqs_fail(call, sqs_error_make(call, SQS_ERROR_MISSING_PARAMETER,
-                                      "The request must contain the parameter %s.", missing));
-    else if (sqs_permit_action(call))
-        handlers[call->action](call);
-}
-
 static void handle_json(struct sqs_call *call)
 {
     struct slice target = http_header(call->request, "X-Amz-Target");
@@ -221,11 +185,9 @@ static void handle_json(struct sqs_call *call)
     if (!find_action(call, slice_sub(target, strlen(TARGET_PREFIX))))
         return;
     struct sqs_error error = {0};
-    if (!sqs_json_decode(call->request->body, sqs_actions[call->action].input, &call->arena,
-                         call->input, &error))
-        sqs_fail(call, error);
-    else
-        sqs_call_run(call);
+    bool good = sqs_json_decode(call->request->body, sqs_actions[call->action].input, &call->arena,
+                                call->input, &error);
+    sqs_call_run(call, good ? NULL : &error);
 }
 
 /* What AWS answers to a plain GET of a queue's address. */
@@ -264,17 +226,15 @@ static void handle_query(struct sqs_call *call)
     }
     if (!find_action(call, name))
         return;
-    if (wrong_for_path(call)) {
-        fail_unknown_action(call, name);
-        return;
-    }
-    if (!sqs_form_decode(&form, sqs_actions[call->action].input, &call->arena, call->input,
-                         &error)) {
-        sqs_fail(call, error);
-        return;
-    }
-    queue_from_path(call);
-    sqs_call_run(call);
+    bool good = false;
+    if (wrong_for_path(call))
+        error = unknown_action(call, name);
+    else
+        good = sqs_form_decode(&form, sqs_actions[call->action].input, &call->arena, call->input,
+                               &error);
+    if (good)
+        queue_from_path(call);
+    sqs_call_run(call, good ? NULL : &error);
 }
 
 static void sqs_handle(struct api *api, struct http_request *request)
@@ -340,8 +300,7 @@ const struct api_family api_family_sqs = {
     .too_large = sqs_too_large,
     .abort = sqs_abort,
     .closing = sqs_end_waiting,
-    .reads_state = true,
-    .works_unready = true, /* answers that itself, in the protocol asked in */
+    .works_unready = true, /* sees to it itself, and answers in the protocol asked in */
     .state_new = state_new,
     .state_free = state_free,
 };

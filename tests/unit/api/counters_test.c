@@ -59,17 +59,22 @@ static void too_many_kinds_become_one(void **state)
     free(counters);
 }
 
+static bool gone(const void *data, uint64_t queue_id)
+{
+    (void)data;
+    (void)queue_id;
+    return false;
+}
+
 /* Queues that are gone (here, all of them): their rows do not add up for ever. */
 static void forgets_deleted_queues(void **state)
 {
     (void)state;
     enum { ROWS = 100000 };
-    struct core_events events = {0};
-    struct core *core = core_new(&events);
     struct queue_counters *counters = queue_counters_new();
     for (uint64_t i = 1; i <= ROWS; i++) {
-        queue_counters_of(counters, core, i)->empty_receives++;
-        queue_counters_of(counters, core, i)->empty_receives++;
+        queue_counters_of(counters, gone, NULL, i)->empty_receives++;
+        queue_counters_of(counters, gone, NULL, i)->empty_receives++;
         assert_int_equal(queue_counters_get(counters, i).empty_receives, 2);
     }
     unsigned left = 0;
@@ -78,7 +83,6 @@ static void forgets_deleted_queues(void **state)
     assert_true(left > 0 && left <= 1024);
     assert_int_equal(queue_counters_get(counters, ROWS + 1).sent, 0);
     queue_counters_free(counters);
-    core_free(core);
 }
 
 int main(void)

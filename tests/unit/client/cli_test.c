@@ -565,7 +565,10 @@ static void shows_the_status_as_tables(void **state)
          "{\"version\":\"0.1.0\",\"node_id\":1,\"ready\":true,\"uptime_s\":3725,"
          "\"workers\":[{\"id\":\"w1\",\"host\":\"box\",\"isolation\":\"user\",\"running\":2,"
          "\"warm\":1,\"concurrency_max\":8,\"memory_bytes\":1073741824}],"
-         "\"queues\":[{\"name\":\"orders\",\"visible\":5,\"in_flight\":2,\"delayed\":0}],"
+         "\"shards\":[{\"id\":0,\"leader\":2,\"ready\":true,\"term\":3,\"last_index\":40,"
+         "\"applied_index\":39},{\"id\":1,\"leader\":0,\"ready\":false}],"
+         "\"queues\":[{\"name\":\"orders\",\"visible\":5,\"in_flight\":2,\"delayed\":0,"
+         "\"shard\":1}],"
          "\"functions\":[{\"name\":\"f\",\"running\":2,\"running_peak\":6,\"waiting\":0,"
          "\"usage\":{\"invocations\":84,\"errors\":1,\"timeouts\":0,\"cold_starts\":6,"
          "\"gb_seconds\":1.5}}],"
@@ -577,7 +580,9 @@ static void shows_the_status_as_tables(void **state)
     assert_int_equal(o.exit_status, 0);
     contains(text, ": node 1, ready, up 1 h 2 min\n");
     contains(text, "w1      box         2     1    8        1024  user\n");
-    contains(text, "orders        5          2        0\n");
+    contains(text, "orders        5          2        0      1\n");
+    contains(text, "    0       2  yes       3     40       39\n");
+    contains(text, "    1       0  no        0      0        0\n");
     contains(text, "84");
     contains(text, "1.500");
     contains(text, "No queue triggers a function.");
@@ -630,7 +635,10 @@ static void odd_members_of_a_status_show_as_dashes(void **state)
     "\"Leads\":true,"                                                                              \
     "\"Connected\":true,\"FeatureLevel\":1},{\"NodeId\":2,\"Address\":\"b:1\",\"Role\":"           \
     "\"learner\","                                                                                 \
-    "\"Leads\":false,\"Connected\":false,\"Lag\":12,\"Refused\":\"wrong cluster\"}]}"
+    "\"Leads\":false,\"Connected\":false,\"Lag\":12,\"Refused\":\"wrong cluster\"}],"              \
+    "\"Shards\":[{\"ShardId\":0,\"Leader\":1,\"Ready\":true,\"Term\":3,\"LastIndex\":40,"          \
+    "\"AppliedIndex\":39},{\"ShardId\":1,\"Leader\":0,\"Ready\":false,\"Term\":2,"                 \
+    "\"LastIndex\":7,\"AppliedIndex\":7}]}"
 
 static void shows_the_cluster(void **state)
 {
@@ -643,6 +651,8 @@ static void shows_the_cluster(void **state)
     contains(text_of(&outcome.out), "Cluster c-1, as node 2 sees it: term 7, index 99");
     contains(text_of(&outcome.out), "learner");
     contains(text_of(&outcome.out), "Node 2 is refused: wrong cluster");
+    contains(text_of(&outcome.out), "    0  catalog       1     3     40            39\n");
+    contains(text_of(&outcome.out), "    1  queues     none     2      7             7\n");
     outcome_free(&outcome);
     fake_free(&broker);
 }

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a decoded call to its handler, whichever way the call came.
+ *
+ * The order of errors is: node ready, caller known, input readable, nothing missing, caller
+ * allowed; then the handler. But the input is read before all of that: it says which shards the
+ * call is about (subject.h), so whom to wait for, and what must be ready.
+ *
+ *     sqs_call_run ──> go_on ──> wait until fresh ──> on_fresh ──> go_on ──> permitted ──> handler
+ *                        └────────── nothing to wait for ───────────────────────^            */
+#include "broker/api/sqs/permit.h"
+#include "broker/api/sqs/subject.h"
+#include "proto/base/assert.h"
+
+static void (*const handlers[SQS_ACTION_COUNT])(struct sqs_call *call) = {
+#define ACTION(Name, name, input, result, doc) [SQS_ACTION_##Name] = handle_##name,
+#include "proto/sqs/sqs_actions.def"
+#undef ACTION
+};
+
+void sqs_call_begin(struct sqs_call *call, enum sqs_action action)
+{
+    call->action = action;
+    call->action_name = sqs_actions[action].name;
+    const struct sqs_shape_row *shape = &sqs_shapes[sqs_actions[call->action].input];
+    call->input = arena_alloc(&call->arena, shape->bytes);
+}
+
+static void permit_and_handle(struct sqs_call *call)
+{
+    if (!sqs_permit_caller(call))
+        return;
+    if (call->wrong.code != SQS_OK) {
+        sqs_fail(call, call->wrong);
+        return;
+    }
+    enum sqs_shape shape = sqs_actions[call->action].input;
+    const char *missing = sqs_missing(call->protocol, shape, call->input, &call->arena);
+    if (missing != NULL)
+        sqs_fail(call, sqs_error_make(call, SQS_ERROR_MISSING_PARAMETER,
+                                      "The request must contain the parameter %s.", missing));
+    else if (sqs_permit_action(call))
+        handlers[call->action](call);
+}
+
+static void on_fresh(void *data, enum status status);
+
+/* Wait until this node has seen what others have answered. The catalog may say only then how many
+ * shards there are, and so which one is meant: hence it is asked until nothing new comes up. */
+static bool wait_until_fresh(struct sqs_call *call, const struct shard_set *set)
+{
+    if (shard_set_within(set, &call->fresh) || api_closing(call->api))
+        return false;
+    if (call->carrier->may_lag && sqs_of_messages(call->action) && sqs_queue_known(call))
+        return false;
+    call->fresh = *set;
+    return shard_set_sync(set, api_shards(call->api), on_fresh, call);
+}
+
+static void go_on(struct sqs_call *call)
+{
+    struct shards *shards = api_shards(call->api);
+    struct shard_set set = sqs_shards_read(call);
+    uint8_t cluster_id[UUID_BYTES];
+    if (wait_until_fresh(call, &set))
+        return;
+    if (shard_set_ready(&set, shards) &&
+        core_bootstrapped(shard_core(shards_catalog(shards)), cluster_id, call->secret))
+        permit_and_handle(call);
+    else
+        sqs_fail(call, (struct sqs_error){SQS_ERROR_UNAVAILABLE, NULL});
+}
+
+/* Not to have been told is no reason to answer from what may be old. */
+static void on_fresh(void *data, enum status status)
+{
+    struct sqs_call *call = data;
+    if (call->gone || status != STATUS_OK)
+        sqs_fail_status(call, status != STATUS_OK ? status : STATUS_CANCELLED);
+    else
+        go_on(call);
+}
+
+void sqs_call_run(struct sqs_call *call, const struct sqs_error *wrong)
+{
+    if (wrong != NULL)
+        call->wrong = *wrong;
+    go_on(call);
+}
