@@ -149,7 +149,8 @@ static bool read_shard(struct backup_call *call)
     json_t *json = json_loadb((const char *)body.data, body.length, JSON_REJECT_DUPLICATES, NULL);
     const json_t *shard = json_object_get(json, "Shard");
     json_int_t id = json_integer_value(shard);
-    bool good = body.length == 0 || (json_is_object(json) && (shard == NULL || json_is_integer(shard)));
+    bool good =
+        body.length == 0 || (json_is_object(json) && (shard == NULL || json_is_integer(shard)));
     json_decref(json);
     if (!good)
         fail(call, 400, "ValidationException", "The body must be an object of Shard, a number.");
@@ -173,7 +174,8 @@ static void run_begin(struct backup_call *call)
 static void fail_gone(struct backup_call *call)
 {
     fail(call, 404, "ResourceNotFoundException",
-         "There is no such backup or file: it was ended, was not read for ten minutes, or the leader "
+         "There is no such backup or file: it was ended, was not read for ten minutes, or the "
+         "leader "
          "has changed. Begin again.");
 }
 

@@ -37,7 +37,7 @@ struct restoring {
     struct manifest manifest;
     struct node_lock lock;
     bool made_dir;
-    bool begun; /* there is something to undo */
+    bool begun;     /* there is something to undo */
     uint8_t *piece; /* PIECE_BYTES */
     int from_fd;
     const struct manifest_shard *shard; /* at work on */
@@ -216,9 +216,8 @@ static int make_node(struct restoring *r)
     const char *error = NULL;
     struct alone_report report;
     const char *dir = new_folder(r, r->shard);
-    struct log_meta meta = {.node_id = options->node_id,
-                            .shard_id = (uint16_t)r->shard->id,
-                            .term = r->shard->term};
+    struct log_meta meta = {
+        .node_id = options->node_id, .shard_id = (uint16_t)r->shard->id, .term = r->shard->term};
     struct alone_place place = {
         .dir = dir, .shard_id = (uint16_t)r->shard->id, .node_id = options->node_id};
     if (meta_store(&log_disk_real, r->to_fd, &meta) != 0)

@@ -2,7 +2,8 @@
 /* A consistent copy of a shard that is in use, as its users take it (broker/api/backup.c): begin,
  * read the files piece by piece, end. It holds the state after one entry of the log: everything
  * that was answered before the beginning is in it. Only the node that leads gives one, one at a
- * time; it is over when nobody has read for ten minutes, or the node leads no more. thread: loop. */
+ * time; it is over when nobody has read for ten minutes, or the node leads no more. thread: loop.
+ */
 #ifndef BROKER_REPLICATION_BACKUP_H
 #define BROKER_REPLICATION_BACKUP_H
 

@@ -901,5 +901,6 @@ void shard_stats(const struct shard *shard, struct shard_stats *out)
         .unstored_memory_bytes = shard->snapshots.held.memory_bytes,
         .disk_free_bytes = shard->disk_free_bytes,
         .disk_low = shard->disk_low,
+        .backup = shard->backup != NULL,
     };
 }

@@ -253,6 +253,7 @@ struct shard_stats {
     uint64_t unstored_memory_bytes;  /* that the Raft library keeps for it */
     uint64_t disk_free_bytes;
     bool disk_low;
+    bool backup; /* one is being read, which ends with the leader */
 };
 void shard_stats(const struct shard *shard, struct shard_stats *out);
 

@@ -42,6 +42,14 @@ static size_t candidates(const struct place *place, struct shard_member_view *ou
     return count;
 }
 
+/* Something here ends when another leads. */
+static bool is_needed(const struct place *place)
+{
+    struct shard_stats stats;
+    shard_stats(place->shard, &stats);
+    return stats.backup;
+}
+
 /* Who is to lead instead of this node; 0: nobody. */
 static uint64_t successor(const struct place *place, bool active)
 {
@@ -65,7 +73,7 @@ bool balance_tick(struct place *place)
     struct shards *s = place->shards;
     const struct core *catalog = shard_core(s->places[0].shard);
     bool active = node_duty(catalog, s->options.node_id) == NODE_ACTIVE;
-    if (active && shards_now_ms(s) < place->led_since_ms + SETTLE_MS)
+    if (active && (shards_now_ms(s) < place->led_since_ms + SETTLE_MS || is_needed(place)))
         return false;
     uint64_t node_id = successor(place, active);
     if (node_id == 0)

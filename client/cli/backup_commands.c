@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `millrace backup`: a consistent copy of a running cluster, each shard from the node that leads it,
- * into a folder (docs/format.md, "Backups"). All shards are begun before anything is copied, within
- * SPREAD_MS: a message on its way from one shard to another is in at least one of them then, and
- * counted once after a restore (docs/replication.md, "Between shards"). The manifest is written
- * last: a folder without one is no backup. `millrace restore` and `millrace cluster recover` work on data directories, which is
- * the business of millrace-recover beside this program: they become it. */
+/* `millrace backup`: a consistent copy of a running cluster, each shard from the node that leads
+ * it, into a folder (docs/format.md, "Backups"). All shards are begun before anything is copied,
+ * within SPREAD_MS: a message on its way from one shard to another is in at least one of them then,
+ * and counted once after a restore (docs/replication.md, "Between shards"). The manifest is written
+ * last: a folder without one is no backup. `millrace restore` and `millrace cluster recover` work
+ * on data directories, which is the business of millrace-recover beside this program: they become
+ * it. */
 #include "client/cli/cli.h"
 
 #include "proto/base/assert.h"
@@ -153,9 +154,8 @@ static int copy_bytes(struct backup *b, int fd, const char *name, uint64_t bytes
     int exit_status = 0;
     struct mr_response piece = {0};
     for (uint64_t at = 0; at < bytes && exit_status == 0;) {
-        const char *path =
-            arena_printf(&b->cli->arena, BACKUP_PATH "/%s/%s?offset=%" PRIu64,
-                         b->shard->id, name, at);
+        const char *path = arena_printf(&b->cli->arena, BACKUP_PATH "/%s/%s?offset=%" PRIu64,
+                                        b->shard->id, name, at);
         struct mr_request request = {.method = "GET", .path = path};
         if (mr_http(b->cli->client, &request, &piece) != STATUS_OK) {
             exit_status = cli_fail(b->cli, "read %s of shard %u", name, b->shard->number);
@@ -297,15 +297,17 @@ static int begin_all(struct backup *b)
         return exit_status;
     b->count = (unsigned)cli_integer(b->shards[0].about, "Shards");
     if (b->count == 0 || b->count > SHARDS_MAX)
-        return cli_error(b->cli, "the broker has %u shards, more than this version knows", b->count);
+        return cli_error(b->cli, "the broker has %u shards, more than this version knows",
+                         b->count);
     for (unsigned i = 1; i < b->count && exit_status == 0; i++) {
         exit_status = cli_connect(b->cli, mr_client_endpoint(b->shards[i - 1].client));
         if (exit_status == 0)
             exit_status = begin_shard(b, i);
     }
     if (exit_status == 0 && now_ms() - since_ms > SPREAD_MS)
-        return cli_error(b->cli, "the shards could not be begun within %u ms of each other: leaders "
-                                 "were moving, or the brokers are busy. Try again",
+        return cli_error(b->cli,
+                         "the shards could not be begun within %u ms of each other: leaders "
+                         "were moving, or the brokers are busy. Try again",
                          SPREAD_MS);
     return exit_status;
 }
@@ -381,10 +383,11 @@ static int print_done(struct backup *b, json_t *about)
 {
     if (b->cli->options.json)
         return cli_json(b->cli, json_incref(about));
-    buffer_printf(b->cli->out,
-                  "%s: all %u shards of cluster %s, %" PRIu64
-                  " MiB in %zu files.\nWhoever can read it can read every message and access key.\n",
-                  b->dir, b->count, cli_text(about, "ClusterId", "?"), b->bytes >> 20, b->files);
+    buffer_printf(
+        b->cli->out,
+        "%s: all %u shards of cluster %s, %" PRIu64
+        " MiB in %zu files.\nWhoever can read it can read every message and access key.\n",
+        b->dir, b->count, cli_text(about, "ClusterId", "?"), b->bytes >> 20, b->files);
     return 0;
 }
 

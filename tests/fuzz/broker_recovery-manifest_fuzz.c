@@ -14,8 +14,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *error = NULL;
     enum status status = manifest_decode(slice_make(data, size), &arena, &manifest, &error);
     ASSERT(status == STATUS_OK || error != NULL);
-    for (size_t i = 0; status == STATUS_OK && i < manifest.file_count; i++)
-        ASSERT(strstr(manifest.files[i].name, "..") == NULL && manifest.files[i].name[0] == 's');
+    for (size_t k = 0; status == STATUS_OK && k < manifest.shard_count; k++) {
+        const struct manifest_shard *shard = &manifest.shards[k];
+        for (size_t i = 0; i < shard->file_count; i++)
+            ASSERT(strstr(shard->files[i].name, "..") == NULL && shard->files[i].name[0] == 's');
+    }
     arena_free(&arena);
     return 0;
 }

@@ -243,8 +243,10 @@ class BackupTest(unittest.TestCase):
         self.assertEqual(again.returncode, 1)
         self.assertIn("is not an empty folder", again.stderr)
         manifest = json.loads((backup / "manifest.json").read_text())
-        names = [file["Name"] for file in manifest["Files"]]
-        self.assertTrue(names)
+        self.assertEqual(len(manifest["Shards"]), 5)
+        names = [f"shard-{shard['ShardId']}/{file['Name']}" for shard in manifest["Shards"]
+                 for file in shard["Files"]]
+        self.assertGreaterEqual(len(names), 5)
         for name in [*names, "manifest.json"]:
             copy = self.folder / "bad"
             shutil.copytree(backup, copy)

@@ -17,8 +17,12 @@
 #define ID "\"ClusterId\":\"00000000-0000-4000-8000-00000000000a\""
 #define FILE1                                                                                      \
     "{\"Bytes\":70,\"Crc32c\":\"0000beef\",\"Name\":\"segments/00000000000000000001.seg\"}"
-#define REST "\"Format\":1,\"Index\":7,\"Term\":2,\"TimeMs\":5"
-#define GOOD "{" ID ",\"Files\":[" FILE1 "]," REST "}"
+#define REST       "\"Format\":1,\"Index\":7,\"Term\":2,\"TimeMs\":5"
+#define OLD        "{" ID ",\"Files\":[" FILE1 "]," REST "}" /* format 1: of one shard */
+#define SHARD0     "{\"Files\":[" FILE1 "],\"Index\":7,\"NodeId\":1,\"ShardId\":0,\"Term\":2}"
+#define SHARD1     "{\"Files\":[" FILE1 "],\"Index\":9,\"NodeId\":2,\"ShardId\":1,\"Term\":3}"
+#define OF(shards) "{" ID ",\"Format\":2,\"Shards\":[" shards "]}"
+#define GOOD       OF(SHARD0 "," SHARD1)
 
 /* sealed: `text`, which is compact and in order, with its checksum. */
 static char *sealed(const char *text)
@@ -45,13 +49,32 @@ static void a_good_one(void **state)
     struct manifest manifest;
     char *text = sealed(GOOD);
     assert_int_equal(decode(text, &arena, &manifest), STATUS_OK);
-    assert_int_equal(manifest.index, 7);
-    assert_int_equal(manifest.term, 2);
     assert_int_equal(manifest.cluster_id[15], 10);
-    assert_int_equal(manifest.file_count, 1);
-    assert_string_equal(manifest.files[0].name, "segments/00000000000000000001.seg");
-    assert_int_equal(manifest.files[0].bytes, 70);
-    assert_int_equal(manifest.files[0].crc, 0xbeef);
+    assert_int_equal(manifest.shard_count, 2);
+    const struct manifest_shard *shard = &manifest.shards[1];
+    assert_int_equal(shard->id, 1);
+    assert_string_equal(shard->folder, "shard-1/");
+    assert_int_equal(shard->index, 9);
+    assert_int_equal(shard->term, 3);
+    assert_int_equal(shard->file_count, 1);
+    assert_string_equal(shard->files[0].name, "segments/00000000000000000001.seg");
+    assert_int_equal(shard->files[0].bytes, 70);
+    assert_int_equal(shard->files[0].crc, 0xbeef);
+    free(text);
+    arena_free(&arena);
+}
+
+static void one_of_format_1(void **state)
+{
+    (void)state;
+    struct arena arena = {0};
+    struct manifest manifest;
+    char *text = sealed(OLD);
+    assert_int_equal(decode(text, &arena, &manifest), STATUS_OK);
+    assert_int_equal(manifest.shard_count, 1);
+    assert_string_equal(manifest.shards[0].folder, "");
+    assert_int_equal(manifest.shards[0].index, 7);
+    assert_int_equal(manifest.shards[0].term, 2);
     free(text);
     arena_free(&arena);
 }
@@ -88,6 +111,12 @@ static void what_makes_no_sense_is_refused(void **state)
         "}",
         "{" ID ",\"Files\":[" FILE1 "],\"Format\":1,\"Index\":0,\"Term\":2,\"TimeMs\":5}",
         "{\"ClusterId\":\"\",\"Files\":[" FILE1 "]," REST "}",
+        OF(""),
+        OF(SHARD1),
+        OF(SHARD0 "," SHARD0),
+        OF(SHARD0 ",7"),
+        OF("{\"Files\":[],\"Index\":7,\"ShardId\":0,\"Term\":2}"),
+        "{" ID ",\"Format\":2}",
     };
     struct arena arena = {0};
     struct manifest manifest;
@@ -96,9 +125,9 @@ static void what_makes_no_sense_is_refused(void **state)
         assert_int_equal(decode(text, &arena, &manifest), STATUS_CORRUPT);
         free(text);
     }
-    assert_int_equal(decode(GOOD, &arena, &manifest), STATUS_CORRUPT); /* no checksum */
+    assert_int_equal(decode(OLD, &arena, &manifest), STATUS_CORRUPT); /* no checksum */
     assert_int_equal(decode("", &arena, &manifest), STATUS_CORRUPT);
-    assert_int_equal(decode("{\"Format\":2}", &arena, &manifest), STATUS_UNSUPPORTED);
+    assert_int_equal(decode("{\"Format\":3}", &arena, &manifest), STATUS_UNSUPPORTED);
     arena_free(&arena);
 }
 
@@ -106,6 +135,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_good_one),
+        cmocka_unit_test(one_of_format_1),
         cmocka_unit_test(each_changed_byte_is_noticed),
         cmocka_unit_test(what_makes_no_sense_is_refused),
     };
