@@ -72,6 +72,11 @@ static void world_ready_changed(void *data, struct shard *shard, bool ready)
         world->ready = ready;
 }
 
+static void world_begun(void *data)
+{
+    (void)data; /* no test starts twice */
+}
+
 static void world_failed(void *data)
 {
     (void)data;
@@ -386,6 +391,7 @@ static int world_setup_shards(void **state, uint32_t queue_shards)
                                      .events = {.leading_changed = world_ready_changed,
                                                 .catalog_changed = world_catalog_changed,
                                                 .queue_ready = world_queue_ready,
+                                                .begun = world_begun,
                                                 .failed = world_failed,
                                                 .data = world}};
     enum status status = shards_open(&world->shards, &options, &error, &folder);
