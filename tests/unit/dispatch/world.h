@@ -26,6 +26,7 @@ struct world {
     struct shard *shard; /* the catalog, which has the queues too unless there are queue shards */
     struct dispatch *dispatch;
     bool ready, closed;
+    unsigned readies; /* queue_ready of any queue */
 };
 
 struct worker {
@@ -93,6 +94,7 @@ static void world_catalog_changed(void *data)
 static void world_queue_ready(void *data, uint64_t queue_id)
 {
     struct world *world = data;
+    world->readies++;
     if (world->dispatch != NULL)
         dispatch_queue_ready(world->dispatch, queue_id);
 }
@@ -371,34 +373,44 @@ static struct dispatch *world_dispatch_open(struct world *world, struct peers *p
     return dispatch;
 }
 
-static int world_setup_shards(void **state, uint32_t queue_shards)
+static inline void world_dir_make(struct world *world)
 {
-    struct world *world = calloc(1, sizeof *world);
     const char *base = getenv("TMPDIR");
-    const char *error = NULL;
-    const char *folder = NULL;
     snprintf(world->dir, sizeof world->dir, "%s/dispatch-XXXXXX", base != NULL ? base : "/tmp");
     assert_non_null(mkdtemp(world->dir));
-    uv_loop_init(&world->loop);
-    uv_timer_init(&world->loop, &world->waker);
-    uv_timer_start(&world->waker, world_wake, 20, 20);
-    struct shards_options options = {.loop = &world->loop,
-                                     .data_dir = world->dir,
-                                     .node_id = 1,
-                                     .address = "127.0.0.1:1",
-                                     .disk_reserve_bytes = 1,
-                                     .queue_shards = queue_shards,
-                                     .events = {.leading_changed = world_ready_changed,
-                                                .catalog_changed = world_catalog_changed,
-                                                .queue_ready = world_queue_ready,
-                                                .begun = world_begun,
-                                                .failed = world_failed,
-                                                .data = world}};
+}
+
+/* Opens the shards in world->dir, with the events of this world. `options` are completed. */
+static inline void world_shards_open(struct world *world, struct shards_options options)
+{
+    const char *error = NULL;
+    const char *folder = NULL;
+    options.data_dir = world->dir;
+    options.disk_reserve_bytes = 1;
+    options.events = (struct shards_events){.leading_changed = world_ready_changed,
+                                            .catalog_changed = world_catalog_changed,
+                                            .queue_ready = world_queue_ready,
+                                            .begun = world_begun,
+                                            .failed = world_failed,
+                                            .data = world};
     enum status status = shards_open(&world->shards, &options, &error, &folder);
     if (status != STATUS_OK)
         fail_msg("shards_open: %s: %s", folder, error);
-    until(world, world->ready && shards_ready(world->shards));
     world->shard = shards_catalog(world->shards);
+}
+
+static inline int world_setup_shards(void **state, uint32_t queue_shards)
+{
+    struct world *world = calloc(1, sizeof *world);
+    world_dir_make(world);
+    uv_loop_init(&world->loop);
+    uv_timer_init(&world->loop, &world->waker);
+    uv_timer_start(&world->waker, world_wake, 20, 20);
+    world_shards_open(world, (struct shards_options){.loop = &world->loop,
+                                                     .node_id = 1,
+                                                     .address = "127.0.0.1:1",
+                                                     .queue_shards = queue_shards});
+    until(world, world->ready && shards_ready(world->shards));
     world->dispatch = world_dispatch_open(world, NULL);
     dispatch_set_ready(world->dispatch, true);
     *state = world;
@@ -425,7 +437,7 @@ static int world_remove(const char *path, const struct stat *about, int flag, st
     return remove(path);
 }
 
-static int world_teardown(void **state)
+static inline int world_teardown(void **state)
 {
     struct world *world = *state;
     dispatch_close(world->dispatch, world_closed, world);
