@@ -31,13 +31,13 @@ static uint64_t queue_in(struct world *world, uint32_t shard, bool fifo, char na
     return queue;
 }
 
-/* With its queue of events, as the API makes it. */
+/* With its queue of events; the API makes both in one call. */
 static void function_new(struct world *world, const char *name)
 {
     char events[32];
-    world_function_new(world, name);
     snprintf(events, sizeof events, "/async/%s", name);
     world_queue_new(world, events);
+    world_function_new(world, name);
 }
 
 static void function_delete(struct world *world, const char *name)
