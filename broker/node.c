@@ -451,7 +451,7 @@ static const char *function_endpoint(struct node *node, const char *http_host)
 static int open_dispatch(struct node *node, const char *http_host, const char *host, uint16_t port)
 {
     struct dispatch_options options = {.loop = &node->loop,
-                                       .shard = catalog_of(node),
+                                       .shards = node->shards,
                                        .rpc_host = host,
                                        .rpc_port = port,
                                        .tls = node->tls.rpc,

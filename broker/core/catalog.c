@@ -105,13 +105,19 @@ static void mappings_remove_of(struct core *core, struct slice function_name)
     }
 }
 
-static void hidden_queue_remove(struct core *core, struct slice function_name)
+static struct queue *hidden_queue(const struct core *core, struct slice function_name)
 {
     struct buffer name = {0};
     buffer_add_text(&name, HIDDEN_QUEUE_PREFIX);
     buffer_add_slice(&name, function_name);
     struct queue *queue = names_get(&core->queue_names, buffer_slice(&name));
     buffer_free(&name);
+    return queue;
+}
+
+static void hidden_queue_remove(struct core *core, struct slice function_name)
+{
+    struct queue *queue = hidden_queue(core, function_name);
     if (queue != NULL)
         queue_remove(core, queue);
 }
@@ -139,15 +145,7 @@ void function_usage(struct core *core, const struct command *command, struct cor
         result->code = CORE_NO_FUNCTION;
         return;
     }
-    struct usage *usage = &function->view.usage;
-    usage->invocations += delta->invocations;
-    usage->errors += delta->errors;
-    usage->timeouts += delta->timeouts;
-    usage->throttles += delta->throttles;
-    usage->cold_starts += delta->cold_starts;
-    usage->duration_us += delta->duration_us;
-    usage->billed_ms += delta->billed_ms;
-    usage->billed_mb_ms += delta->billed_mb_ms;
+    core_usage_add(&function->view.usage, delta);
 }
 
 /* ---- mappings ---- */
@@ -263,6 +261,13 @@ bool core_function_get(const struct core *core, struct slice name, struct functi
     if (function != NULL)
         *out = function->view;
     return function != NULL;
+}
+
+uint64_t core_function_id(const struct core *core, struct slice name)
+{
+    const struct queue *queue = hidden_queue(core, name);
+    return queue != NULL && names_get(&core->function_names, name) != NULL ? queue->view.queue_id
+                                                                           : 0;
 }
 
 bool core_function_next(const struct core *core, struct slice after, struct function_view *out)

@@ -2,6 +2,7 @@
 /* core_check: the invariants of core.h, each walked in full. It is the judge in the unit tests, the
  * simulation and the fuzz targets, so it takes nothing from the code that maintains them. */
 #include "broker/core/limits.h"
+#include "broker/core/place.h"
 #include "broker/core/state.h"
 
 static void check_deadline(const struct core *core, const struct message *message, uint32_t index)
@@ -260,6 +261,14 @@ static void check_catalog(const struct core *core)
     }
 }
 
+static void check_tallies(const struct core *core)
+{
+    for (size_t i = 0; i < core->tally_count; i++) {
+        ASSERT(core->tallies[i].function_id > (i > 0 ? core->tallies[i - 1].function_id : 0));
+        ASSERT(core->tallies[i].function_id <= QUEUE_ID_MAX);
+    }
+}
+
 void core_check(const struct core *core)
 {
     uint64_t hidden = 0;
@@ -278,5 +287,6 @@ void core_check(const struct core *core)
     ASSERT(heap_ordered(&core->retention));
     ASSERT(heap_ordered(&core->chores));
     check_catalog(core);
+    check_tallies(core);
     ASSERT(messages + check_blobs(core) == core->bodies_held); /* I6 */
 }

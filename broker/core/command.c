@@ -101,14 +101,14 @@ static const struct field function_delete_fields[] = {
 };
 static const struct field function_usage_fields[] = {
     FIELD(SLICE, C, function_usage.name),
-    FIELD(U64, C, function_usage.delta.invocations),
-    FIELD(U64, C, function_usage.delta.errors),
-    FIELD(U64, C, function_usage.delta.timeouts),
-    FIELD(U64, C, function_usage.delta.throttles),
-    FIELD(U64, C, function_usage.delta.cold_starts),
-    FIELD(U64, C, function_usage.delta.duration_us),
-    FIELD(U64, C, function_usage.delta.billed_ms),
-    FIELD(U64, C, function_usage.delta.billed_mb_ms),
+    FIELDS_USAGE(C, function_usage.delta),
+};
+static const struct field usage_add_fields[] = {
+    FIELD_IN(U64, C, usage_add.function_id, 1, QUEUE_ID_MAX),
+    FIELDS_USAGE(C, usage_add.delta),
+};
+static const struct field usage_drop_fields[] = {
+    FIELD_IN(U64, C, usage_drop.function_id, 1, QUEUE_ID_MAX),
 };
 static const struct field mapping_put_fields[] = {
     FIELD(BYTES16, C, mapping_put.uuid),        FIELD(U64, C, mapping_put.version),
@@ -156,6 +156,8 @@ static const struct format formats[] = {
     FORMAT(FUNCTION_PUT, function_put),
     FORMAT(FUNCTION_DELETE, function_delete),
     FORMAT(FUNCTION_USAGE, function_usage),
+    FORMAT(USAGE_ADD, usage_add),
+    FORMAT(USAGE_DROP, usage_drop),
     FORMAT(MAPPING_PUT, mapping_put),
     FORMAT(MAPPING_DELETE, mapping_delete),
     FORMAT(DOCUMENT_PUT, document_put),

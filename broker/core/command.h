@@ -133,6 +133,14 @@ struct command_function_usage {
     struct slice name;
     struct usage delta;
 };
+/* In the shard of the queue that it worked on, where the function itself is not. */
+struct command_usage_add {
+    uint64_t function_id; /* core_function_id of the catalog */
+    struct usage delta;
+};
+struct command_usage_drop {
+    uint64_t function_id;
+};
 struct command_mapping_put {
     uint8_t uuid[UUID_BYTES];
     uint64_t version; /* as in function_put */

@@ -80,6 +80,7 @@ static void catalog_free(struct core *core)
     for (size_t i = 0; i < core->document_names.count; i++)
         document_free(core->document_names.entries[i].object);
     names_deinit(&core->document_names);
+    free(core->tallies);
     HASH_CLEAR(hh, core->mappings_by_uuid);
     for (size_t i = 0; i < core->mapping_count; i++)
         mapping_free(core->mappings[i]);
@@ -211,6 +212,8 @@ APPLY(message_change_visibility)
 APPLY(function_put)
 APPLY(function_delete)
 APPLY(function_usage)
+APPLY(usage_add)
+APPLY(usage_drop)
 APPLY(mapping_put)
 APPLY(mapping_delete)
 APPLY(document_put)

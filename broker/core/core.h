@@ -41,7 +41,7 @@ enum core_code {
     CORE_EXISTS,   /* the name is taken: see result.queue_id / version; a mapping of this function
                     * and queue under another uuid; a move of this queue that still runs */
     CORE_NO_QUEUE, /* no such queue (perhaps deleted meanwhile) */
-    CORE_NO_FUNCTION,
+    CORE_NO_FUNCTION, /* no such function, or nothing is counted for it here */
     CORE_NO_MAPPING,
     CORE_NO_BLOB,       /* the code is not there or not complete */
     CORE_NO_MESSAGE,    /* deleted or expired meanwhile */
@@ -160,6 +160,21 @@ bool core_mapping_get(const struct core *core, const uint8_t uuid[UUID_BYTES],
                       struct mapping_view *out);
 
 bool core_document_get(const struct core *core, struct slice name, struct document_view *out);
+
+/* core_function_id: tells a function of the catalog from others, also from an earlier one of the
+ * same name: the id of its queue of asynchronous events, which comes and goes with it. 0: there is
+ * no such function, or it has no such queue.
+ * core_queue_gone: this shard made the queue, and it is deleted. What a shard that lags does not
+ * know yet is not gone. */
+uint64_t core_function_id(const struct core *core, struct slice name);
+bool core_queue_gone(const struct core *core, uint64_t queue_id);
+
+/* core_tally: what a function of the catalog used for queues of this shard (USAGE_ADD); false:
+ * nothing. core_tally_next: walk the function ids in order, from `after` 0; false at the end.
+ * core_usage_add: all counters. */
+bool core_tally(const struct core *core, uint64_t function_id, struct usage *out);
+bool core_tally_next(const struct core *core, uint64_t after, uint64_t *function_id);
+void core_usage_add(struct usage *total, const struct usage *delta);
 
 /* core_..._next: walk in name order (mappings: order of creation). `after` is the last name seen,
  * or an empty slice to begin; false at the end. */

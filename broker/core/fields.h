@@ -49,6 +49,13 @@ struct field {
         FIELD(BOOL, type, member.throughput_per_group), FIELD(SLICE, type, member.dead_letter),    \
         FIELD(SLICE, type, member.extras)
 
+/* FIELDS_USAGE: the fields of a struct usage that is member `member` of `type`. */
+#define FIELDS_USAGE(type, member)                                                                 \
+    FIELD(U64, type, member.invocations), FIELD(U64, type, member.errors),                         \
+        FIELD(U64, type, member.timeouts), FIELD(U64, type, member.throttles),                     \
+        FIELD(U64, type, member.cold_starts), FIELD(U64, type, member.duration_us),                \
+        FIELD(U64, type, member.billed_ms), FIELD(U64, type, member.billed_mb_ms)
+
 /* fields_encode: append `object`'s fields in table order. A value out of its range is a programmer
  * error: bytes that cannot be read back must not reach a log. */
 void fields_encode(struct buffer *out, const struct field *fields, size_t count,

@@ -11,6 +11,7 @@
  *     4     count of functions, in name order; each: function_fields
  *     4     count of mappings, in order of creation; each: mapping_fields
  *     4     count of documents, in name order; each: document_fields (not in version 2)
+ *     4     count of tallies, by function id; each: tally_fields (not before version 4)
  *     4     count of queues, in name order; each:
  *               queue_fields
  *               u32 count of groups; each: u32 length, id
@@ -86,14 +87,12 @@ static const struct field function_fields[] = {
     FIELD(U64, struct function_view, version),
     FIELD(SLICE, struct function_view, config),
     FIELD(BYTES32, struct function_view, code_sha256),
-    FIELD(U64, struct function_view, usage.invocations),
-    FIELD(U64, struct function_view, usage.errors),
-    FIELD(U64, struct function_view, usage.timeouts),
-    FIELD(U64, struct function_view, usage.throttles),
-    FIELD(U64, struct function_view, usage.cold_starts),
-    FIELD(U64, struct function_view, usage.duration_us),
-    FIELD(U64, struct function_view, usage.billed_ms),
-    FIELD(U64, struct function_view, usage.billed_mb_ms),
+    FIELDS_USAGE(struct function_view, usage),
+};
+
+static const struct field tally_fields[] = {
+    FIELD_IN(U64, struct tally, function_id, 1, QUEUE_ID_MAX),
+    FIELDS_USAGE(struct tally, usage),
 };
 
 static const struct field mapping_fields[] = {
@@ -181,6 +180,9 @@ void snapshot_encode_catalog(const struct core *core, struct buffer *out)
         const struct document *document = core->document_names.entries[i].object;
         ENCODE(out, document_fields, &document->view);
     }
+    buffer_add_u32(out, (uint32_t)core->tally_count);
+    for (size_t i = 0; i < core->tally_count; i++)
+        ENCODE(out, tally_fields, &core->tallies[i]);
     buffer_add_u32(out, (uint32_t)core->queue_names.count);
 }
 
@@ -422,6 +424,13 @@ static bool decode_document(struct core *core, struct cursor *in)
         return false;
     document_add(core, &view);
     return true;
+}
+
+static bool decode_tally(struct core *core, struct cursor *in)
+{
+    struct tally read = {0};
+    DECODE(in, tally_fields, &read);
+    return !in->bad && tally_add(core, &read);
 }
 
 /* The groups of the queue being read: their indexes, by number less one. */
@@ -734,12 +743,14 @@ enum status core_restore(struct core *core, struct slice snapshot)
     if (version > SNAPSHOT_VERSION || version < VERSION_WITHOUT_DOCUMENTS)
         return STATUS_INVALID;
     bool documents = version > VERSION_WITHOUT_DOCUMENTS;
+    bool shards = version > VERSION_WITHOUT_PLACE;
     DECODE(&in, core_fields, core);
-    if (version > VERSION_WITHOUT_PLACE)
+    if (shards)
         DECODE(&in, place_fields, core);
     bool good = !in.bad && decode_all(core, &in, decode_blob) &&
                 decode_all(core, &in, decode_function) && decode_all(core, &in, decode_mapping) &&
                 (!documents || decode_all(core, &in, decode_document)) &&
+                (!shards || decode_all(core, &in, decode_tally)) &&
                 decode_all(core, &in, decode_queue) && cursor_left(&in) == 0;
     ready_forget(core);
     /* Code that is due to go is gone: there is no backlog of that. */

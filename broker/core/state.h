@@ -95,6 +95,12 @@ struct mapping {
     UT_hash_handle hh;        /* by view.uuid */
 };
 
+/* What a function of the catalog used for queues of this shard (tally.c). */
+struct tally {
+    uint64_t function_id;
+    struct usage usage;
+};
+
 struct document {
     struct document_view view; /* its slices are owned */
 };
@@ -151,6 +157,9 @@ struct core {
     size_t mapping_count;
     size_t mapping_capacity;
     struct names document_names;
+    struct tally *tallies; /* by function id */
+    size_t tally_count;
+    size_t tally_capacity;
 
     struct core_message *received; /* of the last RECEIVE */
     uint32_t received_capacity;
@@ -322,6 +331,14 @@ void function_delete(struct core *core, const struct command *command, struct co
 void function_usage(struct core *core, const struct command *command, struct core_result *result);
 void mapping_put(struct core *core, const struct command *command, struct core_result *result);
 void mapping_delete(struct core *core, const struct command *command, struct core_result *result);
+
+/* ---- tally.c ---- */
+
+/* tally_add: false: there is one of this function. */
+bool tally_add(struct core *core, const struct tally *tally);
+
+void usage_add(struct core *core, const struct command *command, struct core_result *result);
+void usage_drop(struct core *core, const struct command *command, struct core_result *result);
 
 /* ---- document.c ---- */
 

@@ -118,7 +118,9 @@ static const char *batch_origin(const struct batch *batch, uint32_t i, struct bu
 {
     struct queue_view origin;
     uint64_t queue_id = batch->messages[i].source_queue_id;
-    if (queue_id == 0 || !core_queue_by_id(shard_core(batch->dispatch->shard), queue_id, &origin))
+    const struct shard *shard =
+        queue_id != 0 ? shards_of_queue(batch->dispatch->shards, queue_id) : NULL;
+    if (shard == NULL || !core_queue_by_id(shard_core(shard), queue_id, &origin))
         return NULL;
     const char *own = batch->source->queue_arn;
     buffer_clear(out);
@@ -269,12 +271,11 @@ static void batch_read_done(struct shard_read *read, enum status status)
 /* Recent bodies are in memory; one that is not sends all of them to the pool. */
 static void batch_read(struct batch *batch)
 {
-    struct shard *shard = batch->dispatch->shard;
     for (uint32_t i = 0; i < batch->count; i++) {
-        if (shard_read_now(shard, batch->refs[i], &batch->read.out))
+        if (shard_read_now(batch->shard, batch->refs[i], &batch->read.out))
             continue;
         buffer_clear(&batch->read.out);
-        shard_read(shard, &batch->read);
+        shard_read(batch->shard, &batch->read);
         return;
     }
     batch_send(batch);
@@ -343,8 +344,7 @@ static void batch_received(struct shard_receive *receive, enum status status,
     bool good = status == STATUS_OK && result->code == CORE_OK;
     if (good && result->message_count > 0) {
         source->running++;
-        batch_leased(batch, dispatch_now(batch->dispatch),
-                     core_now_ms(shard_core(batch->dispatch->shard)));
+        batch_leased(batch, dispatch_now(batch->dispatch), core_now_ms(shard_core(batch->shard)));
         batch_keep(batch, result);
         batch_read(batch);
         return;
@@ -359,6 +359,9 @@ static void batch_received(struct shard_receive *receive, enum status status,
 bool batch_start(struct source *source, uint64_t queue_id)
 {
     struct dispatch *dispatch = source->dispatch;
+    struct shard *shard = shards_of_queue(dispatch->shards, queue_id);
+    if (shard == NULL)
+        return false;
     struct batch *batch = memory_new(1, sizeof *batch);
     batch->assignment = assignment_reserve(dispatch, source->function, batch_ended, batch);
     if (batch->assignment == NULL) {
@@ -367,6 +370,7 @@ bool batch_start(struct source *source, uint64_t queue_id)
     }
     batch->dispatch = dispatch;
     batch->source = source;
+    batch->shard = shard;
     batch->queue_id = queue_id;
     batch->readies = source->readies;
     batch->visibility_s = source->kind == SOURCE_ASYNC
@@ -383,6 +387,6 @@ bool batch_start(struct source *source, uint64_t queue_id)
     source->refs++;
     source->leasing++;
     dispatch_operation_begin(dispatch);
-    shard_receive(dispatch->shard, &batch->receive);
+    shard_receive(shard, &batch->receive);
     return true;
 }

@@ -56,9 +56,11 @@ static struct function_entry *function_new(struct dispatch *dispatch, struct sli
     return function;
 }
 
-static void function_parse(struct function_entry *function, const struct function_view *view)
+static void function_parse(struct function_entry *function, const struct function_view *view,
+                           uint64_t id)
 {
     function->present = true;
+    function->id = id;
     if (function->revision == view->version)
         return;
     function->revision = view->version;
@@ -214,13 +216,13 @@ void catalog_refresh(struct dispatch *dispatch)
         return;
     dispatch->catalog_stale = false;
     catalog_unmark(dispatch);
-    const struct core *core = shard_core(dispatch->shard);
+    const struct core *core = shard_core(dispatch->catalog);
     struct function_view function = {0};
     for (struct slice after = {0}; core_function_next(core, after, &function);
          after = function.name) {
         struct function_entry *entry = function_find(dispatch, function.name);
         entry = entry != NULL ? entry : function_new(dispatch, function.name);
-        function_parse(entry, &function);
+        function_parse(entry, &function, core_function_id(core, function.name));
         catalog_add_async(dispatch, entry);
     }
     struct mapping_view mapping;

@@ -127,6 +127,7 @@ static void tick_fired(uv_timer_t *timer)
     if (dispatch->ready && !dispatch->closing) {
         catalog_refresh(dispatch);
         tick_throttles(dispatch);
+        usage_tick(dispatch);
         tick_sources(dispatch);
     }
     if (dispatch->closing &&
@@ -141,7 +142,8 @@ enum status dispatch_open(struct dispatch **out, const struct dispatch_options *
 {
     struct dispatch *dispatch = memory_new(1, sizeof *dispatch);
     dispatch->loop = options->loop;
-    dispatch->shard = options->shard;
+    dispatch->shards = options->shards;
+    dispatch->catalog = shards_catalog(options->shards);
     dispatch->node_id = options->node_id;
     dispatch->peers = options->peers;
     enum status status = link_listen(&dispatch->listener, options->loop, options->rpc_host,
@@ -192,7 +194,7 @@ void dispatch_set_leader(struct dispatch *dispatch, uint64_t node_id, const char
 
 void dispatch_set_ready(struct dispatch *dispatch, bool ready)
 {
-    const struct core *core = shard_core(dispatch->shard);
+    const struct core *core = shard_core(dispatch->catalog);
     if (ready)
         ASSERT(core_bootstrapped(core, dispatch->cluster_id, dispatch->secret));
     dispatch->ready = ready;
@@ -213,9 +215,12 @@ void dispatch_catalog_changed(struct dispatch *dispatch)
     dispatch_pump_soon(dispatch);
 }
 
+/* Shards tell it on every node, also where nobody runs anything. */
 void dispatch_queue_ready(struct dispatch *dispatch, uint64_t queue_id)
 {
     struct source *source;
+    if (!dispatch->ready)
+        return;
     DL_FOREACH(dispatch->sources, source)
     {
         if (source->queue_id == queue_id || source->queue_id == 0) {

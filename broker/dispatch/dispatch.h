@@ -2,25 +2,26 @@
 /* The dispatcher: brings work and workers together. It owns the RPC port and every worker's
  * session, leases batches for event source mappings, runs synchronous and asynchronous invocations,
  * scales their concurrency on backlog, and settles results (delete, give back, usage) through the
- * shard.
+ * shards: functions, mappings and asynchronous events are in the catalog, the queues of mappings in
+ * any shard.
  *
  * It holds no state that may be lost: leases, receive counts, asynchronous events and usage live in
  * the core; the rest (sessions, concurrency targets, peaks) is found again after a restart.
  * An assignment is tied to the session it was made in: when a worker's session ends, its batches
- * are made visible again at once. It works on the node that leads the shard; when another one
- * leads, workers go there and show what they run, and it is taken over. thread: loop. Callbacks
- * never run before the call that started them has returned. */
+ * are made visible again at once. It works on the node that leads the catalog, whoever leads
+ * the queues' shards; when another one leads, workers go there and show what they run, and it is
+ * taken over. thread: loop. Callbacks never run before the call that started them has returned. */
 #ifndef BROKER_DISPATCH_DISPATCH_H
 #define BROKER_DISPATCH_DISPATCH_H
 
-#include "broker/replication/shard.h"
+#include "broker/shards/shards.h"
 #include "proto/rpc/link.h"
 
 struct dispatch;
 
 struct dispatch_options {
     uv_loop_t *loop;
-    struct shard *shard;
+    struct shards *shards; /* borrowed: alive, and open, until the dispatcher is closed */
     const char *rpc_host;
     uint16_t rpc_port;       /* 0: any free one */
     struct tls_context *tls; /* of the RPC port; NULL: plain */
@@ -42,7 +43,8 @@ uint16_t dispatch_rpc_port(const struct dispatch *dispatch);
 typedef void (*dispatch_accept_fn)(void *data, struct link *link, struct slice hello);
 void dispatch_set_clients(struct dispatch *dispatch, dispatch_accept_fn accept, void *data);
 
-/* Events of the shard, passed on by the node (broker/node.c wires them). */
+/* Events of the shards, passed on by the node (broker/node.c wires them): that the catalog is led
+ * here, that it has changed, and that a queue of any shard has messages. */
 void dispatch_set_ready(struct dispatch *dispatch, bool leads);
 
 /* dispatch_set_leader: the node that leads, and where its workers connect, HOST:PORT (copied),

@@ -8,7 +8,9 @@
  *     sources.c     when a source (mapping or asynchronous queue) starts a batch
  *     batch.c       the life of one batch: lease, read, send, result
  *     running.c     batches that a worker runs for an earlier broker
- *     settle.c      what a batch's result does to its messages, and the usage it adds
+ *     doubt.c       those of which the replica here cannot say yet whether they still are ours
+ *     settle.c      what a batch's result does to its messages
+ *     usage.c       what runs cost, and where that is counted
  *     async.c       retries of asynchronous events
  *     invoke.c      synchronous invocations
  *     remote.c      those of nodes that do not lead
@@ -17,6 +19,7 @@
 #ifndef BROKER_DISPATCH_INTERNAL_H
 #define BROKER_DISPATCH_INTERNAL_H
 
+#include "broker/dispatch/claim.h"
 #include "broker/dispatch/state.h"
 
 /* ---- dispatch.c ---- */
@@ -154,6 +157,15 @@ void batches_tick(struct dispatch *dispatch);
  * cancelled. */
 void running_came(struct session *session, const Millrace__Running *running);
 
+/* claim_held: as far as this replica knows, one of its messages is leased under it. */
+bool claim_held(const struct shard *shard, const struct claim *claim);
+
+/* ---- doubt.c ---- */
+
+/* claim_doubt: the claim was taken over, and is not held as far as this replica of its queue's
+ * shard knows: when that has caught up and it still is not, stop the run. Takes the messages. */
+void claim_doubt(struct dispatch *dispatch, struct shard *shard, struct claim *claim);
+
 /* ---- settle.c ---- */
 
 /* settle_renew: keep the batch's messages for `visibility_s` from now, those that are still ours.
@@ -167,13 +179,16 @@ void settle_give_back(const struct batch *batch, uint32_t from);
  */
 void settle_batch(struct batch *batch, const Millrace__Result *result);
 
+/* settle_tick: propose again what was not done; when closing, give it up. */
+void settle_tick(struct dispatch *dispatch);
+
+/* ---- usage.c ---- */
+
 /* settle_run, settle_throttles: add the usage of one run, and of the calls refused since last time.
- */
+ * usage_tick: forget what was counted for functions that are gone. */
 void settle_run(const struct assignment *assignment, const Millrace__Result *result);
 void settle_throttles(struct dispatch *dispatch, struct function_entry *function);
-
-/* settle_tick: propose again what the shard was too busy for; when closing, give it up. */
-void settle_tick(struct dispatch *dispatch);
+void usage_tick(struct dispatch *dispatch);
 
 /* ---- invoke.c ---- */
 

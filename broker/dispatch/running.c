@@ -8,7 +8,8 @@
  * and the worker is told to stop.
  *
  *   I1  a batch is taken over only while at least one of its messages is leased under its claim;
- *       for the others deletes are exact (settle.c)
+ *       for the others deletes are exact (settle.c). A replica of a queue's shard that does not
+ *       lead may not know of the leases yet: doubt.c
  *   I2  what this process gave back itself is not taken over: that its messages are still leased
  * may only mean that giving them back is under way */
 #include "broker/dispatch/claim.h"
@@ -33,9 +34,9 @@ static struct source *claim_source(struct dispatch *dispatch, const struct claim
     return source != NULL && source->present && source->function == function ? source : NULL;
 }
 
-static bool claim_held(const struct dispatch *dispatch, const struct claim *claim)
+bool claim_held(const struct shard *shard, const struct claim *claim)
 {
-    const struct core *core = shard_core(dispatch->shard);
+    const struct core *core = shard_core(shard);
     for (uint32_t i = 0; i < claim->count; i++) {
         if (core_lease_held(core, claim->queue_id, claim->messages[i].lease))
             return true;
@@ -51,15 +52,16 @@ static bool given_back_here(const struct dispatch *dispatch, uint64_t lease_id)
 }
 
 /* The batch as it was when it was sent, but for what only sending needs. */
-static struct batch *batch_of(struct source *source, const struct claim *claim)
+static struct batch *batch_of(struct source *source, struct shard *shard, const struct claim *claim)
 {
     struct dispatch *dispatch = source->dispatch;
     struct batch *batch = memory_new(1, sizeof *batch);
-    uint64_t at_ms = shard_now_ms(dispatch->shard);
+    uint64_t at_ms = shard_now_ms(shard);
     uint64_t age_ms = at_ms > claim->leased_ms ? at_ms - claim->leased_ms : 0;
     uint64_t now_ms = dispatch_now(dispatch);
     batch->dispatch = dispatch;
     batch->source = source;
+    batch->shard = shard;
     batch->queue_id = claim->queue_id;
     batch->visibility_s = claim->visibility_s;
     batch->count = claim->count;
@@ -96,7 +98,8 @@ static void running_refuse(struct session *session, const Millrace__Running *run
 }
 
 static const char *running_judge(const struct dispatch *dispatch, const struct claim *claim,
-                                 const struct source *source, const Millrace__Running *running)
+                                 const struct source *source, const struct shard *shard,
+                                 const Millrace__Running *running)
 {
     if (claim->lease_id != running->lease_id)
         return "the claim is of another assignment";
@@ -104,11 +107,14 @@ static const char *running_judge(const struct dispatch *dispatch, const struct c
         return "its messages were given back"; /* I2 */
     if (source == NULL)
         return "the function or its trigger is gone";
-    return claim_held(dispatch, claim) ? NULL : "its leases have run out"; /* I1 */
+    if (shard == NULL)
+        return "the shard of its queue is not open here";
+    return claim_held(shard, claim) || !shard_leads(shard) ? NULL
+                                                           : "its leases have run out"; /* I1 */
 }
 
 static void running_adopt(struct session *session, const Millrace__Running *running,
-                          struct source *source, const struct claim *claim)
+                          struct source *source, struct shard *shard, struct claim *claim)
 {
     struct assignment *assignment =
         assignment_adopt(session, source->function, running, batch_ended, NULL);
@@ -116,11 +122,13 @@ static void running_adopt(struct session *session, const Millrace__Running *runn
         running_refuse(session, running, "it is known, or the worker has no room for it");
         return;
     }
-    struct batch *batch = batch_of(source, claim);
+    struct batch *batch = batch_of(source, shard, claim);
     batch->assignment = assignment;
     assignment->owner = batch;
     trace_info("dispatch", "taken_over", "worker=%s function=%s lease=%" PRIu64 " messages=%u",
                session->worker_id, source->function->name, running->lease_id, claim->count);
+    if (!claim_held(shard, claim))
+        claim_doubt(session->dispatch, shard, claim);
 }
 
 void running_came(struct session *session, const Millrace__Running *running)
@@ -137,10 +145,11 @@ void running_came(struct session *session, const Millrace__Running *running)
         return;
     }
     struct source *source = claim_source(dispatch, &claim, function);
-    const char *why = running_judge(dispatch, &claim, source, running);
+    struct shard *shard = shards_of_queue(dispatch->shards, claim.queue_id);
+    const char *why = running_judge(dispatch, &claim, source, shard, running);
     if (why != NULL)
         running_refuse(session, running, why);
     else
-        running_adopt(session, running, source, &claim);
+        running_adopt(session, running, source, shard, &claim);
     free(claim.messages);
 }

@@ -361,7 +361,7 @@ static void code_begin(struct session *session, struct code_read *read)
     DL_APPEND(session->reads, read);
     session->read_count++;
     dispatch_operation_begin(dispatch);
-    shard_read(dispatch->shard, &read->read);
+    shard_read(dispatch->catalog, &read->read);
 }
 
 static void on_code_request(struct session *session, struct slice payload)
@@ -376,7 +376,7 @@ static void on_code_request(struct session *session, struct slice payload)
         *read = (struct code_read){
             .session = session, .dispatch = session->dispatch, .offset = request->offset};
         memcpy(read->sha256, request->sha256.data, SHA256_BYTES);
-        if (code_locate(shard_core(session->dispatch->shard), read)) {
+        if (code_locate(shard_core(session->dispatch->catalog), read)) {
             code_begin(session, read);
         } else {
             code_answer(session, read, slice_of(NULL), true);

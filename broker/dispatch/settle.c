@@ -9,12 +9,13 @@
  *     error, timeout, crash     all stay until their visibility timeout    counted, as an error
  *     rejected, worker lost     visible again at once                      nothing ran that we know
  *
- * Deletes and usage of one result go into one call, hence one Raft entry: the lease makes the
- * delete exact, and the run is counted once if and only if that entry is committed.
+ * Deletes and usage of one result go into one call to the queue's shard, hence one Raft entry: the
+ * lease makes the delete exact, and the run is counted once if and only if that entry is committed
+ * (usage.c says where).
  *
- * A settlement that the shard is too busy for is kept and proposed again on the next ticks; when it
- * fails for good, the messages come back by their deadline, which is at-least-once delivery at
- * work.
+ * A settlement that was not done, because the shard is too busy or has no leader, is kept and
+ * proposed again on the next ticks; when it fails for good, or its outcome is not known, the
+ * messages that are left come back by their deadline, which is at-least-once delivery at work.
  */
 #include "broker/dispatch/settle.h"
 
@@ -31,12 +32,19 @@
 
 struct settle_call {
     struct dispatch *dispatch;
+    struct shard *shard;
     struct buffer commands;
     uint32_t count;
     uint32_t tries;
     struct shard_call call;
     struct settle_call *prev, *next; /* in dispatch->unsettled */
 };
+
+static bool settle_call_again(const struct settle_call *settle, enum status status)
+{
+    bool undone = status == STATUS_BUSY || status == STATUS_NOT_LEADER;
+    return undone && settle->tries < SETTLE_TRIES_MAX && !settle->dispatch->closing;
+}
 
 static void settle_call_free(struct settle_call *settle)
 {
@@ -52,7 +60,7 @@ static void settle_call_done(struct shard_call *call, enum status status,
     struct settle_call *settle = call->data;
     (void)results; /* gone or leased by another meanwhile: nothing is left to do */
     (void)count;
-    if (status == STATUS_BUSY && settle->tries < SETTLE_TRIES_MAX && !settle->dispatch->closing) {
+    if (settle_call_again(settle, status)) {
         DL_APPEND(settle->dispatch->unsettled, settle);
         return;
     }
@@ -68,7 +76,7 @@ static void settle_call_propose(struct settle_call *settle)
     settle->call =
         (struct shard_call){.count = settle->count, .done = settle_call_done, .data = settle};
     buffer_add_slice(&settle->call.commands, buffer_slice(&settle->commands));
-    shard_call(settle->dispatch->shard, &settle->call);
+    shard_call(settle->shard, &settle->call);
 }
 
 void settle_tick(struct dispatch *dispatch)
@@ -102,6 +110,7 @@ void settlement_add(struct settlement *settlement, const struct command *command
     if (settlement->open == NULL) {
         settlement->open = memory_new(1, sizeof *settlement->open);
         settlement->open->dispatch = settlement->dispatch;
+        settlement->open->shard = settlement->shard;
         settlement->open->tries = settlement->once ? SETTLE_TRIES_MAX : 0;
         dispatch_operation_begin(settlement->dispatch);
     }
@@ -133,9 +142,15 @@ void settlement_show(struct settlement *settlement, const struct batch *batch, u
     settlement_add(settlement, &command);
 }
 
+static struct settlement settlement_of(const struct batch *batch)
+{
+    return (struct settlement){.dispatch = batch->dispatch, .shard = batch->shard};
+}
+
 void settle_renew(const struct batch *batch, uint32_t visibility_s)
 {
-    struct settlement settlement = {.dispatch = batch->dispatch, .once = true};
+    struct settlement settlement = settlement_of(batch);
+    settlement.once = true;
     for (uint32_t i = 0; i < batch->count; i++)
         settlement_show(&settlement, batch, i, visibility_s);
     settlement_submit(&settlement);
@@ -152,50 +167,9 @@ static void settlement_keep(struct settlement *settlement, const struct batch *b
 
 void settle_give_back(const struct batch *batch, uint32_t from)
 {
-    struct settlement settlement = {.dispatch = batch->dispatch};
+    struct settlement settlement = settlement_of(batch);
     for (uint32_t i = from; i < batch->count; i++)
         settlement_show(&settlement, batch, i, 0);
-    settlement_submit(&settlement);
-}
-
-/* ---- usage ---- */
-
-/* A worker's nonsense must not become a bill: nothing runs past the guard. */
-static struct usage usage_of(const struct assignment *assignment, const Millrace__Result *result)
-{
-    uint64_t longest_ms = assignment->timeout_ms + GUARD_MS;
-    uint64_t billed_ms = result->billed_ms < longest_ms ? result->billed_ms : longest_ms;
-    uint64_t duration_us =
-        result->duration_us / 1000 < longest_ms ? result->duration_us : longest_ms * 1000;
-    return (struct usage){.invocations = 1,
-                          .errors = result->outcome != MILLRACE__OUTCOME__OUTCOME_OK,
-                          .timeouts = result->outcome == MILLRACE__OUTCOME__OUTCOME_TIMEOUT,
-                          .cold_starts = result->cold_start ? 1 : 0,
-                          .duration_us = duration_us,
-                          .billed_ms = billed_ms,
-                          .billed_mb_ms = billed_ms * (assignment->memory_bytes >> 20)};
-}
-
-static void settlement_usage(struct settlement *settlement, const char *function,
-                             struct usage usage)
-{
-    struct command command = {.type = COMMAND_FUNCTION_USAGE,
-                              .function_usage = {.name = slice_of(function), .delta = usage}};
-    settlement_add(settlement, &command);
-}
-
-void settle_run(const struct assignment *assignment, const Millrace__Result *result)
-{
-    struct settlement settlement = {.dispatch = assignment->dispatch};
-    settlement_usage(&settlement, assignment->function->name, usage_of(assignment, result));
-    settlement_submit(&settlement);
-}
-
-void settle_throttles(struct dispatch *dispatch, struct function_entry *function)
-{
-    struct settlement settlement = {.dispatch = dispatch};
-    settlement_usage(&settlement, function->name, (struct usage){.throttles = function->throttles});
-    function->throttles = 0;
     settlement_submit(&settlement);
 }
 
@@ -232,10 +206,9 @@ static void settle_items(struct settlement *settlement, const struct batch *batc
 
 void settle_batch(struct batch *batch, const Millrace__Result *result)
 {
-    struct settlement settlement = {.dispatch = batch->dispatch};
+    struct settlement settlement = settlement_of(batch);
     bool failed = result->outcome != MILLRACE__OUTCOME__OUTCOME_OK;
-    settlement_usage(&settlement, batch->source->function->name,
-                     usage_of(batch->assignment, result));
+    settlement_run(&settlement, batch->assignment, result);
     batch->source->last_result = failed ? "PROBLEM: Function call failed" : "OK";
     if (batch->source->kind == SOURCE_ASYNC)
         async_settle(&settlement, batch, failed);

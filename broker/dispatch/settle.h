@@ -9,13 +9,14 @@
 /* Built on the stack; ends in settlement_submit. */
 struct settlement {
     struct dispatch *dispatch;
-    bool once;                /* not worth trying again when the shard is busy */
+    struct shard *shard;
+    bool once;                /* not worth trying again when the shard does not take it */
     struct settle_call *open; /* private */
 };
 
 /* settlement_add: one more command. More than SETTLE_COMMANDS_MAX go out in several calls.
- * settlement_submit: propose what was added. BUSY is tried again on later ticks; when the shard
- * cannot take it at all, messages become visible again by their deadline. */
+ * settlement_submit: propose what was added. What was not done is tried again on later
+ * ticks; when the shard cannot take it at all, messages become visible again by their deadline. */
 void settlement_add(struct settlement *settlement, const struct command *command);
 void settlement_submit(struct settlement *settlement);
 
@@ -24,5 +25,9 @@ void settlement_submit(struct settlement *settlement);
 void settlement_delete(struct settlement *settlement, const struct batch *batch, uint32_t i);
 void settlement_show(struct settlement *settlement, const struct batch *batch, uint32_t i,
                      uint32_t after_s);
+
+/* settlement_run: count the run that ended so (usage.c). */
+void settlement_run(struct settlement *settlement, const struct assignment *assignment,
+                    const Millrace__Result *result);
 
 #endif

@@ -39,12 +39,13 @@ static uint64_t source_unclaimed(const struct source *source, const struct queue
 
 bool source_measure(struct source *source, struct queue_view *view)
 {
-    const struct core *core = shard_core(source->dispatch->shard);
+    struct slice name = slice_of(source->queue_name);
+    const struct shard *shard = shards_of_name(source->dispatch->shards, name);
     uint64_t seen_id = source->queue_id;
     source->target = 0;
     source->queue_id = 0;
     if (!source->enabled || !source->function->usable || !source->function->present ||
-        !core_queue_by_name(core, slice_of(source->queue_name), view))
+        shard == NULL || !core_queue_by_name(shard_core(shard), name, view))
         return false;
     source->queue_id = view->queue_id;
     source->fifo = view->settings.fifo;

@@ -55,6 +55,7 @@ struct session {
 /* A function as the catalog has it. Stays while anything refers to it, also when it was deleted. */
 struct function_entry {
     char *name, *arn;
+    uint64_t id;       /* core_function_id: another one when it was deleted and made again */
     uint64_t revision; /* 0: nothing parsed yet */
     bool usable;       /* the configuration could be read */
     bool present;      /* in the catalog */
@@ -74,6 +75,7 @@ struct assignment {
     struct dispatch *dispatch;
     struct session *session; /* NULL: lost before it was sent */
     struct function_entry *function;
+    uint64_t function_id; /* the function's when it was made */
     uint64_t revision;
     uint64_t memory_bytes;
     uint32_t timeout_ms;
@@ -121,6 +123,7 @@ struct batch {
     struct dispatch *dispatch;
     struct source *source;
     struct assignment *assignment;
+    struct shard *shard; /* of the queue */
     uint64_t queue_id;
     struct shard_receive receive;
     struct shard_read read;
@@ -141,13 +144,14 @@ struct batch {
 
 struct dispatch {
     uv_loop_t *loop;
-    struct shard *shard;
+    struct shards *shards;
+    struct shard *catalog; /* one of them */
     struct link_listener *listener;
     uint64_t node_id;
     char *endpoint, *region, *account_id, *version;
     uint8_t cluster_id[UUID_BYTES], secret[RECEIPT_SECRET_BYTES];
     bool ready, closing, pump_due, catalog_stale;
-    uint64_t drain_until_ms, ticked_ms;
+    uint64_t drain_until_ms, ticked_ms, swept_ms;
     uv_timer_t pump, tick;
     struct session *sessions;
     uint32_t session_count;

@@ -295,12 +295,13 @@ static struct buffer take_ready(struct shard *shard)
     return ready;
 }
 
-/* tell_queues: where more is visible than the receives in flight ask for, the owner may want it. */
+/* tell_queues: where more is visible than the receives in flight ask for, the owner may want it.
+ * Also on a node that does not lead, where receives work as well; it knows of none in flight. */
 static void tell_queues(struct shard *shard)
 {
     struct buffer ready = take_ready(shard);
     uint64_t previous = 0;
-    for (size_t at = 0; at < ready.length && shard->stage == STAGE_READY; at += sizeof previous) {
+    for (size_t at = 0; at < ready.length; at += sizeof previous) {
         struct queue_view view;
         uint64_t queue_id;
         memcpy(&queue_id, ready.data + at, sizeof queue_id);

@@ -59,8 +59,8 @@ struct shard_options {
     void (*leading_changed)(void *data, bool leads);
     /* catalog_changed: a function or mapping was put or deleted (only while leading). */
     void (*catalog_changed)(void *data);
-    /* queue_ready: a message of this queue is visible, and no waiting receive took it (only while
-     * leading). */
+    /* queue_ready: a message of this queue is visible, and no waiting receive took it: on every
+     * replica, as entries are applied there. A receive may still find that another has had it. */
     void (*queue_ready)(void *data, uint64_t queue_id);
     void *data;
 };

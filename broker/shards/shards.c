@@ -259,6 +259,22 @@ struct shard *shards_of_queue(const struct shards *s, uint64_t queue_id)
     return shards_at(s, shard_of_queue_id(queue_id));
 }
 
+bool shards_function_usage(const struct shards *s, struct slice name, struct usage *out)
+{
+    const struct core *catalog = shard_core(s->places[0].shard);
+    struct function_view function;
+    if (!core_function_get(catalog, name, &function))
+        return false;
+    *out = function.usage;
+    uint64_t function_id = core_function_id(catalog, name);
+    for (uint32_t id = 1; id < s->count && function_id > 0; id++) {
+        struct usage more;
+        if (core_tally(shard_core(s->places[id].shard), function_id, &more))
+            core_usage_add(out, &more);
+    }
+    return true;
+}
+
 bool shards_ready(const struct shards *s)
 {
     uint8_t cluster_id[UUID_BYTES];

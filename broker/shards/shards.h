@@ -67,6 +67,10 @@ struct shard *shards_at(const struct shards *shards, uint32_t id);
 struct shard *shards_of_name(const struct shards *shards, struct slice name);
 struct shard *shards_of_queue(const struct shards *shards, uint64_t queue_id);
 
+/* shards_function_usage: what a function of the catalog used, in all shards, as far as this node's
+ * replicas know. False: there is no such function. */
+bool shards_function_usage(const struct shards *shards, struct slice name, struct usage *out);
+
 /* shards_ready: all are open and ready (shard_ready), and belong to a cluster. */
 bool shards_ready(const struct shards *shards);
 

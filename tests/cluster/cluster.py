@@ -46,12 +46,13 @@ def wait_for(what, condition):
 
 
 class Cluster:
-    def __init__(self, nodes, workers=0, ports=None):
+    def __init__(self, nodes, workers=0, ports=None, broker_args=()):
         self.dir = tempfile.mkdtemp(prefix="millrace-cluster-")
         os.chmod(self.dir, 0o711)
         self.port = free_ports(10 * (ports or nodes))
         self.nodes = nodes
         self.workers = workers
+        self.broker_args = [word for one in broker_args for word in ("--broker-arg", one)]
         self.about = None
 
     def script(self, *arguments, check=True):
@@ -63,7 +64,7 @@ class Cluster:
 
     def up(self):
         done = self.script("up", "--nodes", str(self.nodes), "--workers", str(self.workers),
-                           "--base-port", str(self.port))
+                           "--base-port", str(self.port), *self.broker_args)
         self.about = json.loads(done.stdout)
         return self.about
 

@@ -257,6 +257,25 @@ static const char *compare_mappings(const struct core *core, const struct model 
     return position == expected ? NULL : "there are more mappings, or fewer";
 }
 
+static const char *compare_tallies(const struct core *core, const struct model *model)
+{
+    size_t expected = 0;
+    for (size_t i = 0; i < MODEL_TALLIES; i++) {
+        const struct model_tally *tally = &model->tallies[i];
+        struct usage usage = {0};
+        if (!tally->exists)
+            continue;
+        expected++;
+        if (!core_tally(core, tally->function_id, &usage))
+            return "a tally is missing";
+        SAME(memcmp(&usage, &tally->usage, sizeof usage), 0);
+    }
+    size_t seen = 0;
+    for (uint64_t id = 0; core_tally_next(core, id, &id);)
+        seen++;
+    return seen == expected ? NULL : "there are more tallies, or fewer";
+}
+
 static const char *compare_documents(const struct core *core, const struct model *model)
 {
     size_t expected = 0;
@@ -319,5 +338,6 @@ const char *compare_state(const struct core *core, const struct observed *observ
     wrong = wrong != NULL ? wrong : compare_functions(core, model);
     wrong = wrong != NULL ? wrong : compare_mappings(core, model);
     wrong = wrong != NULL ? wrong : compare_documents(core, model);
+    wrong = wrong != NULL ? wrong : compare_tallies(core, model);
     return wrong != NULL ? wrong : compare_bodies(core, observed, model);
 }

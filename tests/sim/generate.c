@@ -271,6 +271,16 @@ MAKE(function_usage)
     out->function_usage.delta = (struct usage){
         .invocations = below(generator, 9), .errors = below(generator, 3), .billed_mb_ms = 77};
 }
+MAKE(usage_add)
+{
+    out->usage_add.function_id = 1 + below(generator, MODEL_TALLIES);
+    out->usage_add.delta = (struct usage){
+        .invocations = below(generator, 9), .timeouts = below(generator, 3), .duration_us = 88};
+}
+MAKE(usage_drop)
+{
+    out->usage_drop.function_id = 1 + below(generator, MODEL_TALLIES);
+}
 MAKE(mapping_put)
 {
     fill(generator, out->mapping_put.uuid, UUID_BYTES, 8);
@@ -333,6 +343,8 @@ static const struct {
     {COMMAND_FUNCTION_PUT, 12, make_function_put},
     {COMMAND_FUNCTION_DELETE, 3, make_function_delete},
     {COMMAND_FUNCTION_USAGE, 5, make_function_usage},
+    {COMMAND_USAGE_ADD, 5, make_usage_add},
+    {COMMAND_USAGE_DROP, 2, make_usage_drop},
     {COMMAND_MAPPING_PUT, 8, make_mapping_put},
     {COMMAND_MAPPING_DELETE, 3, make_mapping_delete},
     {COMMAND_DOCUMENT_PUT, 6, make_document_put},

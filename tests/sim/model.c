@@ -617,10 +617,20 @@ HANDLER(function_usage)
         result->code = CORE_NO_FUNCTION;
         return;
     }
-    /* struct usage is eight counters. */
-    const uint64_t *delta = (const uint64_t *)&command->function_usage.delta;
-    for (size_t i = 0; i < sizeof function->usage / sizeof *delta; i++)
-        ((uint64_t *)&function->usage)[i] += delta[i];
+    model_usage_sum(&function->usage, &command->function_usage.delta);
+}
+
+HANDLER(usage_add)
+{
+    UNUSED_BODY;
+    (void)result;
+    model_usage_add(model, &command->usage_add);
+}
+
+HANDLER(usage_drop)
+{
+    UNUSED_BODY;
+    model_usage_drop(model, &command->usage_drop, result);
 }
 
 static struct model_mapping *mapping_find(struct model *model, const uint8_t *uuid)

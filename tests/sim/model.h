@@ -11,6 +11,7 @@
 #define MODEL_MAPPINGS  32
 #define MODEL_BLOBS     64
 #define MODEL_DOCUMENTS 8
+#define MODEL_TALLIES   6 /* function ids from 1 */
 #define MODEL_PIECES    8
 #define MODEL_TEXT      48
 #define MODEL_MOVES     10
@@ -127,6 +128,12 @@ struct model_document {
     uint64_t version;
 };
 
+struct model_tally {
+    bool exists;
+    uint64_t function_id;
+    struct usage usage;
+};
+
 struct model {
     uint64_t now_ms;
     uint64_t index;
@@ -139,6 +146,7 @@ struct model {
     struct model_function functions[MODEL_FUNCTIONS];
     struct model_mapping mappings[MODEL_MAPPINGS];
     struct model_document documents[MODEL_DOCUMENTS];
+    struct model_tally tallies[MODEL_TALLIES];
     struct core_message *received;
     uint32_t step; /* as core_set_step; and what is left of it in this entry */
     uint32_t retention_left;
@@ -198,6 +206,12 @@ void model_transfer(struct model_queue *from, size_t i, struct model_queue *to, 
 /* model_dedup.c: one send. */
 void model_send(struct model *model, struct model_queue *queue, const struct command_send *send,
                 struct body_ref body, struct core_result *result);
+
+/* model_tally.c */
+void model_usage_sum(struct usage *total, const struct usage *delta);
+void model_usage_add(struct model *model, const struct command_usage_add *add);
+void model_usage_drop(struct model *model, const struct command_usage_drop *drop,
+                      struct core_result *result);
 
 /* model_document.c */
 void model_document_put(struct model *model, const struct command_document_put *put,

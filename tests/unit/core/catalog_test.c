@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Functions, mappings and code: versions, references, and what goes when. */
+#include "broker/core/place.h"
 #include "tests/unit/core/fixture.h"
 
 #define HOUR_MS 3600000u
@@ -166,6 +167,62 @@ static void test_usage_adds_up_and_survives_updates(void **state)
     assert_memory_equal(&out.usage, &expected, sizeof expected);
 }
 
+static uint64_t tallied(const struct fixture *f, uint64_t function_id)
+{
+    struct usage usage = {0};
+    return core_tally(f->core, function_id, &usage) ? usage.invocations : 0;
+}
+
+/* Whatever the order in which functions come, and also of functions that this shard has not. */
+static void test_tallies_add_up_until_dropped(void **state)
+{
+    struct fixture *f = *state;
+    static const uint64_t ids[] = {7, 2, 9, 4, 2, 7, 7};
+    struct command command = {.type = COMMAND_USAGE_ADD};
+    for (size_t i = 0; i < ARRAY_COUNT(ids); i++) {
+        command.usage_add = (struct command_usage_add){ids[i], {.invocations = 1 + i}};
+        assert_int_equal(apply(f, &command).code, CORE_OK);
+    }
+    assert_int_equal(tallied(f, 2), 2 + 5);
+    assert_int_equal(tallied(f, 7), 1 + 6 + 7);
+    assert_int_equal(tallied(f, 9), 3);
+    command = (struct command){.type = COMMAND_USAGE_DROP, .usage_drop = {7}};
+    assert_int_equal(apply(f, &command).code, CORE_OK);
+    assert_int_equal(apply(f, &command).code, CORE_NO_FUNCTION);
+    uint64_t id = 0;
+    assert_true(core_tally_next(f->core, id, &id));
+    assert_int_equal(id, 2);
+    assert_true(core_tally_next(f->core, id, &id));
+    assert_int_equal(id, 4);
+    assert_true(core_tally_next(f->core, id, &id));
+    assert_int_equal(id, 9);
+    assert_false(core_tally_next(f->core, id, &id));
+    assert_int_equal(f->changed, 0);
+}
+
+/* Its queue of events tells a function from a later one of its name. */
+static void test_function_ids_are_never_given_again(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t ids[2];
+    for (size_t i = 0; i < ARRAY_COUNT(ids); i++) {
+        assert_int_equal(core_function_id(f->core, SLICE_LITERAL("a")), 0);
+        blob_simple(f, 1);
+        uint64_t version = function_put(f, "a", 0, 1).version;
+        create_default(f, "/async/a");
+        ids[i] = core_function_id(f->core, SLICE_LITERAL("a"));
+        function_put(f, "a", version, 1);
+        assert_int_equal(core_function_id(f->core, SLICE_LITERAL("a")), ids[i]);
+        assert_false(core_queue_gone(f->core, ids[i]));
+        assert_int_equal(function_delete(f, "a"), CORE_OK);
+        assert_true(core_queue_gone(f->core, ids[i]));
+    }
+    assert_true(ids[0] > 0 && ids[1] > ids[0]);
+    assert_false(core_queue_gone(f->core, 0));
+    assert_false(core_queue_gone(f->core, ids[1] + 1)); /* not made yet */
+    assert_false(core_queue_gone(f->core, queue_id_make(1, 1)));
+}
+
 static void test_mappings_in_order_of_creation(void **state)
 {
     struct fixture *f = *state;
@@ -276,6 +333,8 @@ int main(void)
         FIXTURE_TEST(test_function_versions),
         FIXTURE_TEST(test_versions_are_unique_across_kinds),
         FIXTURE_TEST(test_usage_adds_up_and_survives_updates),
+        FIXTURE_TEST(test_tallies_add_up_until_dropped),
+        FIXTURE_TEST(test_function_ids_are_never_given_again),
         FIXTURE_TEST(test_mappings_in_order_of_creation),
         FIXTURE_TEST(test_one_mapping_per_function_and_queue),
         FIXTURE_TEST(test_mapping_delete),

@@ -50,6 +50,8 @@ static size_t samples(struct command out[32])
     ADD(.type = COMMAND_DOCUMENT_PUT, .document_put = {TEXT("key/a"), 27, TEXT("content")});
     ADD(.type = COMMAND_DOCUMENT_DELETE, .document_delete = {TEXT("key/a"), 28});
     ADD(.type = COMMAND_PLACE, .place = {3, 4});
+    ADD(.type = COMMAND_USAGE_ADD, .usage_add = {5, {1, 2, 3, 4, 5, 6, 7, UINT64_MAX}});
+    ADD(.type = COMMAND_USAGE_DROP, .usage_drop = {6});
 #undef ADD
     return count;
 }

@@ -28,6 +28,8 @@ static void fill(struct fixture *f)
     mapping_put(f, 7, 0, "f");
     document_put(f, "key/b", 0, "secret");
     document_put(f, "key/a", 0, "");
+    apply(f, &(struct command){.type = COMMAND_USAGE_ADD, .usage_add = {9, {.invocations = 1}}});
+    apply(f, &(struct command){.type = COMMAND_USAGE_ADD, .usage_add = {4, {.errors = 2}}});
 }
 
 static struct fixture restored(const struct fixture *f, struct fixture *owner)
@@ -173,8 +175,8 @@ static void test_every_truncation_is_refused(void **state)
 #define PLACE_AT    (4 + 4 * 8 + 1 + 16 + 32) /* behind core_fields */
 #define PLACE_BYTES 8
 
-/* Version 3 had no place; version 2 no documents either: of an empty core their count is the last
- * but one. */
+/* Version 3 had no place and no tallies; version 2 no documents either: of an empty core the counts
+ * are the last, and the last but one, before that of queues. */
 static void test_older_versions_are_read(void **state)
 {
     struct fixture *f = *state;
@@ -185,7 +187,7 @@ static void test_older_versions_are_read(void **state)
     assert_int_equal(restore(buffer_slice(&bytes)), STATUS_INVALID);
     memmove(bytes.data + PLACE_AT, bytes.data + PLACE_AT + PLACE_BYTES,
             bytes.length - PLACE_AT - PLACE_BYTES);
-    bytes.length -= PLACE_BYTES;
+    bytes.length -= PLACE_BYTES + 4;
     assert_int_equal(restore(buffer_slice(&bytes)), STATUS_OK);
     bytes.data[0] = 2;
     assert_int_equal(restore(buffer_slice(&bytes)), STATUS_INVALID);
@@ -258,6 +260,8 @@ static void test_digest_sees_changes(void **state)
         {.type = COMMAND_DELETE, .delete = {1, {1, 1}, false}},
         {.type = COMMAND_CHANGE_VISIBILITY, .change_visibility = {1, {3, 1}, 9}},
         {.type = COMMAND_FUNCTION_USAGE, .function_usage = {SLICE_LITERAL("f"), {.errors = 1}}},
+        {.type = COMMAND_USAGE_ADD, .usage_add = {9, {.throttles = 1}}},
+        {.type = COMMAND_USAGE_DROP, .usage_drop = {4}},
         {.type = COMMAND_QUEUE_PURGE, .queue_purge = {1}},
         {.type = COMMAND_DOCUMENT_PUT, .document_put = {SLICE_LITERAL("d"), 0, {0}}},
         {.type = COMMAND_DOCUMENT_DELETE, .document_delete = {SLICE_LITERAL("d"), 0}},

@@ -866,7 +866,7 @@ static void test_closing_with_work_under_way(void **state)
     worker_leave(&worker);
     world->closed = false; /* what the teardown wants to close */
     struct dispatch_options options = {.loop = &world->loop,
-                                       .shard = world->shard,
+                                       .shards = world->shards,
                                        .rpc_host = "127.0.0.1",
                                        .endpoint = "",
                                        .region = "us-east-1",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A dispatcher with a real shard on a temporary folder, and workers that are played by the test:
+/* A dispatcher with real shards on a temporary folder, and workers that are played by the test:
  * they speak the real protocol over loopback, but their functions are lines of the test. Everything
  * runs on one loop, which turns only inside until(). */
 #ifndef TESTS_UNIT_DISPATCH_WORLD_H
@@ -22,9 +22,11 @@ struct world {
     uv_loop_t loop;
     uv_timer_t waker;
     char dir[64];
-    struct shard *shard;
+    struct shards *shards;
+    struct shard *shard; /* the catalog, which has the queues too unless there are queue shards */
     struct dispatch *dispatch;
     bool ready, closed;
+    unsigned readies; /* queue_ready of any queue */
 };
 
 struct worker {
@@ -62,11 +64,24 @@ static void world_settle(struct world *world, uint64_t ms)
         uv_run(&world->loop, UV_RUN_ONCE);
 }
 
-/* ---- the shard ---- */
+/* ---- the shards ---- */
 
-static void world_ready_changed(void *data, bool ready)
+static void world_ready_changed(void *data, struct shard *shard, bool ready)
 {
-    ((struct world *)data)->ready = ready;
+    struct world *world = data;
+    if (shard == shards_catalog(world->shards))
+        world->ready = ready;
+}
+
+static void world_begun(void *data)
+{
+    (void)data; /* no test starts twice */
+}
+
+static void world_failed(void *data)
+{
+    (void)data;
+    fail_msg("a queue shard cannot be opened");
 }
 
 static void world_catalog_changed(void *data)
@@ -79,6 +94,7 @@ static void world_catalog_changed(void *data)
 static void world_queue_ready(void *data, uint64_t queue_id)
 {
     struct world *world = data;
+    world->readies++;
     if (world->dispatch != NULL)
         dispatch_queue_ready(world->dispatch, queue_id);
 }
@@ -99,15 +115,21 @@ static void world_called(struct shard_call *call, enum status status,
         done->result = results[0];
 }
 
-static struct core_result world_call(struct world *world, const struct command *command)
+static struct core_result world_call_at(struct world *world, struct shard *shard,
+                                        const struct command *command)
 {
     struct done done = {0};
     struct shard_call call = {.done = world_called, .data = &done};
     shard_call_add(&call, command);
-    shard_call(world->shard, &call);
+    shard_call(shard, &call);
     until(world, done.yes);
     assert_int_equal(done.status, STATUS_OK);
     return done.result;
+}
+
+static struct core_result world_call(struct world *world, const struct command *command)
+{
+    return world_call_at(world, world->shard, command);
 }
 
 static inline uint64_t world_queue_make(struct world *world, const char *name, bool fifo)
@@ -118,7 +140,8 @@ static inline uint64_t world_queue_make(struct world *world, const char *name, b
     command.queue_create.settings.visibility_s = 30;
     command.queue_create.name = slice_of(name);
     command.queue_create.tags = SLICE_LITERAL("{}");
-    struct core_result result = world_call(world, &command);
+    struct core_result result =
+        world_call_at(world, shards_of_name(world->shards, slice_of(name)), &command);
     assert_int_equal(result.code, CORE_OK);
     return result.queue_id;
 }
@@ -141,7 +164,8 @@ static inline void world_send_group(struct world *world, uint64_t queue_id, cons
     struct command command = {
         .type = COMMAND_SEND,
         .send = {.queue_id = queue_id, .delay_s = CORE_DEFAULT, .record = buffer_slice(&bytes)}};
-    assert_int_equal(world_call(world, &command).code, CORE_OK);
+    struct shard *shard = shards_of_queue(world->shards, queue_id);
+    assert_int_equal(world_call_at(world, shard, &command).code, CORE_OK);
     buffer_free(&bytes);
 }
 
@@ -153,15 +177,16 @@ static inline void world_send(struct world *world, uint64_t queue_id, const char
 static inline struct queue_view world_queue(struct world *world, uint64_t queue_id)
 {
     struct queue_view view = {0};
-    assert_true(core_queue_by_id(shard_core(world->shard), queue_id, &view));
+    const struct shard *shard = shards_of_queue(world->shards, queue_id);
+    assert_true(core_queue_by_id(shard_core(shard), queue_id, &view));
     return view;
 }
 
 static struct usage world_usage(struct world *world, const char *function)
 {
-    struct function_view view = {0};
-    assert_true(core_function_get(shard_core(world->shard), slice_of(function), &view));
-    return view.usage;
+    struct usage usage = {0};
+    assert_true(shards_function_usage(world->shards, slice_of(function), &usage));
+    return usage;
 }
 
 /* Two pieces of code, the same for every function. */
@@ -336,7 +361,7 @@ static struct dispatch *world_dispatch_open(struct world *world, struct peers *p
 {
     struct dispatch *dispatch = NULL;
     struct dispatch_options options = {.loop = &world->loop,
-                                       .shard = world->shard,
+                                       .shards = world->shards,
                                        .rpc_host = "127.0.0.1",
                                        .endpoint = "http://127.0.0.1:9324",
                                        .region = "us-east-1",
@@ -348,37 +373,53 @@ static struct dispatch *world_dispatch_open(struct world *world, struct peers *p
     return dispatch;
 }
 
-static int world_setup(void **state)
+static inline void world_dir_make(struct world *world)
 {
-    struct world *world = calloc(1, sizeof *world);
     const char *base = getenv("TMPDIR");
-    char shard_dir[80];
-    const char *error = NULL;
     snprintf(world->dir, sizeof world->dir, "%s/dispatch-XXXXXX", base != NULL ? base : "/tmp");
     assert_non_null(mkdtemp(world->dir));
-    snprintf(shard_dir, sizeof shard_dir, "%s/shard-0", world->dir);
+}
+
+/* Opens the shards in world->dir, with the events of this world. `options` are completed. */
+static inline void world_shards_open(struct world *world, struct shards_options options)
+{
+    const char *error = NULL;
+    const char *folder = NULL;
+    options.data_dir = world->dir;
+    options.disk_reserve_bytes = 1;
+    options.events = (struct shards_events){.leading_changed = world_ready_changed,
+                                            .catalog_changed = world_catalog_changed,
+                                            .queue_ready = world_queue_ready,
+                                            .begun = world_begun,
+                                            .failed = world_failed,
+                                            .data = world};
+    enum status status = shards_open(&world->shards, &options, &error, &folder);
+    if (status != STATUS_OK)
+        fail_msg("shards_open: %s: %s", folder, error);
+    world->shard = shards_catalog(world->shards);
+}
+
+static inline int world_setup_shards(void **state, uint32_t queue_shards)
+{
+    struct world *world = calloc(1, sizeof *world);
+    world_dir_make(world);
     uv_loop_init(&world->loop);
     uv_timer_init(&world->loop, &world->waker);
     uv_timer_start(&world->waker, world_wake, 20, 20);
-    struct shard_options options = {.loop = &world->loop,
-                                    .dir = shard_dir,
-                                    .node_id = 1,
-                                    .address = "127.0.0.1:1",
-                                    .disk_reserve_bytes = 1,
-                                    .leading_changed = world_ready_changed,
-                                    .catalog_changed = world_catalog_changed,
-                                    .queue_ready = world_queue_ready,
-                                    .data = world};
-    enum status status = shard_open(&world->shard, &options, &error);
-    if (status != STATUS_OK)
-        fail_msg("shard_open: %s", error);
-    until(world, world->ready);
-    struct command bootstrap = {.type = COMMAND_BOOTSTRAP};
-    world_call(world, &bootstrap);
+    world_shards_open(world, (struct shards_options){.loop = &world->loop,
+                                                     .node_id = 1,
+                                                     .address = "127.0.0.1:1",
+                                                     .queue_shards = queue_shards});
+    until(world, world->ready && shards_ready(world->shards));
     world->dispatch = world_dispatch_open(world, NULL);
     dispatch_set_ready(world->dispatch, true);
     *state = world;
     return 0;
+}
+
+static inline int world_setup(void **state)
+{
+    return world_setup_shards(state, 0);
 }
 
 static void world_closed(void *data)
@@ -396,13 +437,13 @@ static int world_remove(const char *path, const struct stat *about, int flag, st
     return remove(path);
 }
 
-static int world_teardown(void **state)
+static inline int world_teardown(void **state)
 {
     struct world *world = *state;
     dispatch_close(world->dispatch, world_closed, world);
     until(world, world->closed);
     world->closed = false;
-    shard_close(world->shard, world_closed, world);
+    shards_close(world->shards, world_closed, world);
     until(world, world->closed);
     uv_close((uv_handle_t *)&world->waker, NULL);
     uv_run(&world->loop, UV_RUN_DEFAULT);
