@@ -13,7 +13,8 @@
 #include "broker/dispatch/claim.h"
 #include "broker/peer/tcp.h"
 
-#define NODES 2u
+#define NODES         2u
+#define CALL_WAITS_MS 11000u /* a call for a leader, and a little (broker/replication) */
 
 /* The first world has the loop. */
 struct nodes {
@@ -50,6 +51,23 @@ static void lead(struct nodes *nodes, unsigned node, uint32_t id)
     }
 }
 
+static void shards_begin(struct nodes *nodes, unsigned node)
+{
+    world_shards_open(nodes->world[node], (struct shards_options){.loop = &nodes->world[0]->loop,
+                                                                  .node_id = node + 1,
+                                                                  .address = nodes->addresses[node],
+                                                                  .peers = nodes->peers[node],
+                                                                  .members = nodes->members,
+                                                                  .member_count = NODES,
+                                                                  .queue_shards = 1});
+}
+
+static void shards_end(struct nodes *nodes, unsigned node)
+{
+    nodes->world[node]->closed = false;
+    shards_close(nodes->world[node]->shards, world_closed, nodes->world[node]);
+}
+
 static void nodes_open(struct nodes *nodes)
 {
     for (unsigned i = 0; i < NODES; i++) {
@@ -63,13 +81,7 @@ static void nodes_open(struct nodes *nodes)
     peers_set_address(nodes->peers[0], 2, nodes->addresses[1]);
     peers_set_address(nodes->peers[1], 1, nodes->addresses[0]);
     for (unsigned i = 0; i < NODES; i++)
-        world_shards_open(nodes->world[i], (struct shards_options){.loop = &nodes->world[0]->loop,
-                                                                   .node_id = i + 1,
-                                                                   .address = nodes->addresses[i],
-                                                                   .peers = nodes->peers[i],
-                                                                   .members = nodes->members,
-                                                                   .member_count = NODES,
-                                                                   .queue_shards = 1});
+        shards_begin(nodes, i);
 }
 
 static int setup(void **state)
@@ -105,10 +117,8 @@ static int teardown(void **state)
     struct world *world = nodes->world[0];
     dispatch_close(world->dispatch, world_closed, world);
     until(world, world->closed);
-    for (unsigned i = 0; i < NODES; i++) {
-        nodes->world[i]->closed = false;
-        shards_close(nodes->world[i]->shards, world_closed, nodes->world[i]);
-    }
+    for (unsigned i = 0; i < NODES; i++)
+        shards_end(nodes, i);
     until(world, world->closed && nodes->world[1]->closed);
     for (unsigned i = 0; i < NODES; i++) {
         nodes->closed = false;
@@ -126,17 +136,32 @@ static int teardown(void **state)
     return 0;
 }
 
+static uint64_t mapping_put(struct world *world, uint64_t version, bool enabled)
+{
+    const uint8_t uuid[UUID_BYTES] = {1, 2, 3};
+    struct mapping_config config = {.enabled = enabled, .batch_size = 10};
+    return world_mapping_put(world, uuid, "f", "orders", version, config);
+}
+
 /* A queue in the shard that the other node leads, with a mapping to "f". */
 static uint64_t mapped_queue(struct world *world, bool enabled)
 {
-    struct mapping_config config = {.enabled = enabled, .batch_size = 10};
-    const uint8_t uuid[UUID_BYTES] = {1, 2, 3};
     uint64_t queue = world_queue_new(world, "orders");
     assert_int_equal(shard_of_queue_id(queue), 1);
     world_function_new(world, "f");
     world_queue_new(world, "/async/f");
-    world_mapping_put(world, uuid, "f", "orders", 0, config);
+    mapping_put(world, 0, enabled);
     return queue;
+}
+
+/* Let time pass for a worker that lives. */
+static void live(struct world *world, struct worker *worker, unsigned ms)
+{
+    Millrace__Heartbeat beat = MILLRACE__HEARTBEAT__INIT;
+    for (unsigned i = 0; i < ms / 500; i++) {
+        worker_say(worker, MILLRACE__TYPE__TYPE_HEARTBEAT, &beat.base);
+        world_settle(world, 500);
+    }
 }
 
 static void test_a_queue_whose_shard_is_led_elsewhere(void **state)
@@ -178,6 +203,32 @@ static void test_its_leader_changes_under_a_batch(void **state)
     }
     assert_int_equal(world_usage(world, "f").invocations, 4);
     assert_int_equal(world_queue(world, queue).received_total, 4);
+    worker_leave(&worker);
+}
+
+/* What a result means is not forgotten while the shard has no leader, for longer than a call waits.
+ */
+static void test_a_result_outlives_a_time_without_a_leader(void **state)
+{
+    struct nodes *nodes = *state;
+    struct world *world = nodes->world[0];
+    struct worker worker;
+    uint64_t queue = mapped_queue(world, false);
+    struct mapping_view mapping;
+    size_t position = 0;
+    assert_true(core_mapping_next(shard_core(world->shard), &position, &mapping));
+    uint64_t version = mapping_put(world, mapping.version, true);
+    worker_join(world, &worker, "w", 4);
+    world_send(world, queue, "one");
+    until(world, worker.assigned_count == 1);
+    mapping_put(world, version, false); /* or it would be run again, for its lease runs out */
+    shards_end(nodes, 1);
+    until(world, nodes->world[1]->closed);
+    worker_answer(&worker, 0, MILLRACE__OUTCOME__OUTCOME_OK, "null");
+    live(world, &worker, CALL_WAITS_MS);
+    shards_begin(nodes, 1);
+    until(world, world_queue(world, queue).deleted_total == 1);
+    assert_int_equal(world_usage(world, "f").invocations, 1);
     worker_leave(&worker);
 }
 
@@ -279,6 +330,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_a_queue_whose_shard_is_led_elsewhere),
         TEST(test_its_leader_changes_under_a_batch),
+        TEST(test_a_result_outlives_a_time_without_a_leader),
         TEST(test_a_claim_that_turns_out_wrong),
         TEST(test_a_claim_that_turns_out_right),
     };
