@@ -346,11 +346,13 @@ static void write_functions(struct writer *w, function_value_fn value)
     for (unsigned shown = 0;
          shown < METRICS_FUNCTIONS_MAX && core_function_next(core, after, &function); shown++) {
         struct dispatch_function_view now = {0};
+        struct usage usage = {0};
+        (void)shards_function_usage(api_shards(w->api), function.name, &usage);
         if (api_dispatch(w->api) != NULL)
             dispatch_function(api_dispatch(w->api), function.name, &now);
         buffer_add_text(w->out, w->name);
         write_label(w->out, "{", "function", function.name);
-        buffer_printf(w->out, "} %.15g\n", value(&function.usage, &now));
+        buffer_printf(w->out, "} %.15g\n", value(&usage, &now));
         after = function.name;
     }
 }

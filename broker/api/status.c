@@ -134,7 +134,9 @@ static void write_functions(struct api *api, struct buffer *out)
         struct dispatch_function_view now = {0};
         if (api_dispatch(api) != NULL)
             dispatch_function(api_dispatch(api), function.name, &now);
-        const struct usage *u = &function.usage;
+        struct usage usage = {0};
+        (void)shards_function_usage(api_shards(api), function.name, &usage);
+        const struct usage *u = &usage;
         buffer_add_text(out, shown > 0 ? ",{" : "{");
         write_member(out, "name", function.name);
         buffer_printf(out, ",\"running\":%u,\"running_peak\":%u,\"waiting\":%u", now.running,
