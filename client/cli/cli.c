@@ -330,22 +330,6 @@ static int check_arguments(struct cli *cli)
                       command->usage[0] != 0 ? " " : "", command->usage);
 }
 
-static enum status set_tls(struct cli *cli)
-{
-    const struct cli_options *options = &cli->options;
-    const char *dir = options->tls_dir;
-    const char *ca_file = options->ca_file;
-    const char *from_aws = getenv("AWS_CA_BUNDLE");
-    if (ca_file == NULL && dir != NULL)
-        ca_file = arena_printf(&cli->arena, "%s/" TLS_DIR_CA, dir);
-    if (ca_file == NULL && from_aws != NULL && from_aws[0] != 0)
-        ca_file = from_aws;
-    return mr_client_tls(cli->client, ca_file,
-                         dir != NULL ? arena_printf(&cli->arena, "%s/" TLS_DIR_CERTIFICATE, dir)
-                                     : NULL,
-                         dir != NULL ? arena_printf(&cli->arena, "%s/" TLS_DIR_KEY, dir) : NULL);
-}
-
 static const char *from_environment(const char *given, const char *name)
 {
     const char *value = given != NULL ? given : getenv(name);
@@ -353,19 +337,37 @@ static const char *from_environment(const char *given, const char *name)
 }
 
 /* Both halves of the key, or neither: half a key is a mistake that would show as a denied call. */
-static int take_key(struct cli *cli)
+static int take_key(struct cli *cli, struct cli_access *out)
 {
-    const char *id = from_environment(cli->options.access_key_id, "AWS_ACCESS_KEY_ID");
-    const char *secret = from_environment(cli->options.secret_access_key, "AWS_SECRET_ACCESS_KEY");
     const char *region = from_environment(getenv("AWS_REGION"), "AWS_DEFAULT_REGION");
-    if ((id == NULL) != (secret == NULL))
+    out->access_key_id = from_environment(cli->options.access_key_id, "AWS_ACCESS_KEY_ID");
+    out->secret_access_key =
+        from_environment(cli->options.secret_access_key, "AWS_SECRET_ACCESS_KEY");
+    out->region = region != NULL ? region : "us-east-1";
+    if ((out->access_key_id == NULL) != (out->secret_access_key == NULL))
         return cli_misuse(cli, "an access key needs both its id and its secret; the %s is missing",
-                          id == NULL ? "id" : "secret");
-    if (id == NULL)
-        return 0;
-    enum status status =
-        mr_client_set_key(cli->client, id, secret, region != NULL ? region : "us-east-1");
-    return status == STATUS_OK ? 0 : cli_error(cli, "%s", status_text(status));
+                          out->access_key_id == NULL ? "id" : "secret");
+    return 0;
+}
+
+static void take_tls(struct cli *cli, struct cli_access *out)
+{
+    const char *dir = cli->options.tls_dir;
+    out->ca_file = cli->options.ca_file;
+    if (out->ca_file == NULL && dir != NULL)
+        out->ca_file = arena_printf(&cli->arena, "%s/" TLS_DIR_CA, dir);
+    out->ca_file = from_environment(out->ca_file, "AWS_CA_BUNDLE");
+    if (dir == NULL)
+        return;
+    out->certificate_file = arena_printf(&cli->arena, "%s/" TLS_DIR_CERTIFICATE, dir);
+    out->key_file = arena_printf(&cli->arena, "%s/" TLS_DIR_KEY, dir);
+}
+
+int cli_access(struct cli *cli, struct cli_access *out)
+{
+    *out = (struct cli_access){0};
+    take_tls(cli, out);
+    return take_key(cli, out);
 }
 
 int cli_connect(struct cli *cli, const char *endpoint)
@@ -373,12 +375,20 @@ int cli_connect(struct cli *cli, const char *endpoint)
     if (cli->client != NULL)
         mr_client_free(cli->client);
     cli->client = NULL;
+    struct cli_access access;
+    int exit_status = cli_access(cli, &access);
+    if (exit_status != 0)
+        return exit_status;
     enum status status = mr_client_new(&cli->client, endpoint);
     if (status == STATUS_INVALID)
         return cli_misuse(cli, "the endpoint '%s' is not an http:// or https:// URL", endpoint);
     if (status == STATUS_OK)
-        status = set_tls(cli);
-    return status == STATUS_OK ? take_key(cli) : cli_error(cli, "%s", status_text(status));
+        status =
+            mr_client_tls(cli->client, access.ca_file, access.certificate_file, access.key_file);
+    if (status == STATUS_OK && access.access_key_id != NULL)
+        status = mr_client_set_key(cli->client, access.access_key_id, access.secret_access_key,
+                                   access.region);
+    return status == STATUS_OK ? 0 : cli_error(cli, "%s", status_text(status));
 }
 
 static int open_client(struct cli *cli)

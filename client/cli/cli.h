@@ -104,6 +104,14 @@ int cli_run(int argc, char *const argv[], struct buffer *out, struct buffer *err
  * Returns an exit status. */
 int cli_connect(struct cli *cli, const char *endpoint);
 
+/* cli_access: the key to sign with and the files for TLS, from options and environment, in the
+ * command's arena; all NULL where there is none. An exit status. */
+struct cli_access {
+    const char *access_key_id, *secret_access_key, *region;
+    const char *ca_file, *certificate_file, *key_file;
+};
+int cli_access(struct cli *cli, struct cli_access *out);
+
 /* cli_fail: "millrace: cannot WHAT: why", from the client's last error; CLI_EXIT_FAILED. */
 int cli_fail(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

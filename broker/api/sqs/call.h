@@ -30,6 +30,9 @@ struct sqs_carrier {
     /* base_url: "http://host:port" as this client can dial it; alive until the call ends. */
     const char *(*base_url)(struct sqs_call *call);
     bool no_md5; /* of bodies: its frames have checksums */
+    /* caller: fill in call->caller, in memory that lives as long as the call. False, and why it
+     * cannot be. NULL: the HTTP request says who. */
+    bool (*caller)(struct sqs_call *call, struct auth_failure *failure);
 };
 
 typedef void (*sqs_results_fn)(struct sqs_call *call, const struct core_result *results,
