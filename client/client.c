@@ -108,6 +108,7 @@ void mr_client_free(struct mr_client *client)
     curl_easy_cleanup(client->curl);
     forget_tls(client);
     client_forget_key(client);
+    (void)!mr_client_set_token(client, NULL);
     free(client->endpoint);
     free(client->queue_name);
     free(client->queue_url);

@@ -58,6 +58,10 @@ MUST_CHECK enum status mr_client_tls(struct mr_client *client, const char *ca_fi
 MUST_CHECK enum status mr_client_set_key(struct mr_client *client, const char *access_key_id,
                                          const char *secret_access_key, const char *region);
 
+/* mr_client_set_token: what to show for /status where it is not everybody's (the broker's
+ * --metrics-token-file), instead of signing; NULL: nothing. Copied.  errors: NO_MEMORY */
+MUST_CHECK enum status mr_client_set_token(struct mr_client *client, const char *token);
+
 /* mr_client_endpoint: as given, without a slash at its end. Valid as long as the client. */
 const char *mr_client_endpoint(const struct mr_client *client);
 

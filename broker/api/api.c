@@ -17,6 +17,7 @@
 
 #include "broker/api/fresh.h"
 #include "broker/api/internal.h"
+#include "broker/api/page_guard.h"
 #include "broker/peer/tcp.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
@@ -32,6 +33,7 @@ struct api {
     struct shard *shard;
     struct auth *auth;
     struct peers *peers;
+    struct page_guard *page_guard;
     struct dispatch *dispatch;
     struct http_server *server;
     struct api_tls tls;
@@ -159,6 +161,7 @@ static void api_free(struct api *api)
     }
     free(api->family_states);
     queue_counters_free(api->queues);
+    page_guard_free(api->page_guard);
     free(api);
 }
 
@@ -171,6 +174,7 @@ enum status api_open(struct api **out, const struct api_options *options)
     api->tls = options->tls;
     api->auth = options->auth;
     api->peers = options->peers;
+    api->page_guard = options->page_guard;
     api->families = options->families;
     api->family_count = options->family_count;
     api->started_ms = clock_now_ms();
@@ -273,6 +277,11 @@ uint16_t api_port(const struct api *api)
 struct shard *api_shard(struct api *api)
 {
     return api->shard;
+}
+
+struct page_guard *api_page_guard(const struct api *api)
+{
+    return api->page_guard;
 }
 
 struct peers *api_peers(struct api *api)

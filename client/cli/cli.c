@@ -13,6 +13,7 @@
 #include "proto/base/assert.h"
 #include "proto/tls/tls.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -20,8 +21,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define ROWS_MAX  24
-#define WORDS_MAX 2
+#define ROWS_MAX        24
+#define WORDS_MAX       2
+
+#define TOKEN_BYTES_MAX 2048
 
 static const struct option_row common_rows[] = {
     CLI_ROW("endpoint", TEXT, "URL", endpoint,
@@ -370,6 +373,22 @@ int cli_access(struct cli *cli, struct cli_access *out)
     return take_key(cli, out);
 }
 
+/* The token for /status, where a command takes one. */
+static enum status set_token(struct cli *cli)
+{
+    const char *file = cli->options.metrics_token_file;
+    struct buffer token = {0};
+    if (file == NULL)
+        return STATUS_OK;
+    enum status status = cli_read_input(file, TOKEN_BYTES_MAX, &token);
+    while (token.length > 0 && isspace(token.data[token.length - 1]))
+        token.length--;
+    if (status == STATUS_OK)
+        status = mr_client_set_token(cli->client, buffer_c_string(&token));
+    buffer_free(&token);
+    return status;
+}
+
 int cli_connect(struct cli *cli, const char *endpoint)
 {
     if (cli->client != NULL)
@@ -388,7 +407,12 @@ int cli_connect(struct cli *cli, const char *endpoint)
     if (status == STATUS_OK && access.access_key_id != NULL)
         status = mr_client_set_key(cli->client, access.access_key_id, access.secret_access_key,
                                    access.region);
-    return status == STATUS_OK ? 0 : cli_error(cli, "%s", status_text(status));
+    if (status != STATUS_OK)
+        return cli_error(cli, "%s", status_text(status));
+    status = set_token(cli);
+    return status == STATUS_OK ? 0
+                               : cli_error(cli, "cannot read --metrics-token-file %s: %s",
+                                           cli->options.metrics_token_file, status_text(status));
 }
 
 static int open_client(struct cli *cli)

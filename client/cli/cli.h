@@ -32,6 +32,7 @@ struct cli_options {
     const char *policy;
     /* local */
     const char *data_dir, *http, *rpc, *peer, *region, *account_id, *auth;
+    const char *metrics_auth, *metrics_token_file;
     uint64_t memory_bytes, concurrency;
     /* bench */
     const char *mode, *protocol, *brokers, *server_pids;
