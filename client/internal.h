@@ -11,6 +11,7 @@ struct mr_client {
     CURL *curl;
     char *endpoint;
     char *ca_file, *certificate_file, *key_file; /* NULL: none */
+    bool any_name;                               /* of the other end's certificate */
     char *key_id;                                /* NULL: requests are not signed */
     char *key_secret;
     char *region;

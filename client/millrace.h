@@ -53,6 +53,10 @@ void mr_client_free(struct mr_client *client);
  * the next call.  errors: NO_MEMORY */
 MUST_CHECK enum status mr_client_tls(struct mr_client *client, const char *ca_file,
                                      const char *certificate_file, const char *key_file);
+/* mr_client_pin: for https endpoints of one's own: trust who has the key of the first certificate
+ * in this file, whatever its name, and nobody else. The other two are as above. */
+MUST_CHECK enum status mr_client_pin(struct mr_client *client, const char *peer_certificate_file,
+                                     const char *certificate_file, const char *key_file);
 /* mr_client_set_key: sign all requests from now on (AWS Signature Version 4). Copied.
  *   errors: NO_MEMORY; the key used before stays. */
 MUST_CHECK enum status mr_client_set_key(struct mr_client *client, const char *access_key_id,

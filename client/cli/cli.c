@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define ROWS_MAX        24
+#define ROWS_MAX        32
 #define WORDS_MAX       2
 
 #define TOKEN_BYTES_MAX 2048
@@ -373,20 +373,21 @@ int cli_access(struct cli *cli, struct cli_access *out)
     return take_key(cli, out);
 }
 
-/* The token for /status, where a command takes one. */
-static enum status set_token(struct cli *cli)
+int cli_take_token(struct cli *cli)
 {
     const char *file = cli->options.metrics_token_file;
     struct buffer token = {0};
     if (file == NULL)
-        return STATUS_OK;
+        return 0;
     enum status status = cli_read_input(file, TOKEN_BYTES_MAX, &token);
     while (token.length > 0 && isspace(token.data[token.length - 1]))
         token.length--;
     if (status == STATUS_OK)
         status = mr_client_set_token(cli->client, buffer_c_string(&token));
     buffer_free(&token);
-    return status;
+    return status == STATUS_OK ? 0
+                               : cli_error(cli, "cannot read --metrics-token-file %s: %s", file,
+                                           status_text(status));
 }
 
 int cli_connect(struct cli *cli, const char *endpoint)
@@ -409,10 +410,7 @@ int cli_connect(struct cli *cli, const char *endpoint)
                                    access.region);
     if (status != STATUS_OK)
         return cli_error(cli, "%s", status_text(status));
-    status = set_token(cli);
-    return status == STATUS_OK ? 0
-                               : cli_error(cli, "cannot read --metrics-token-file %s: %s",
-                                           cli->options.metrics_token_file, status_text(status));
+    return cli_take_token(cli);
 }
 
 static int open_client(struct cli *cli)
@@ -453,6 +451,8 @@ static const struct cli_options nothing_given = {
     .concurrency = CLI_NOT_GIVEN,
     .days = CLI_NOT_GIVEN,
     .node_id = CLI_NOT_GIVEN,
+    .keepalive_timeout_s = CLI_NOT_GIVEN,
+    .keepalive_requests = CLI_NOT_GIVEN,
 };
 
 int cli_run(int argc, char *const argv[], struct buffer *out, struct buffer *err)

@@ -33,6 +33,9 @@ struct cli_options {
     /* local */
     const char *data_dir, *http, *rpc, *peer, *region, *account_id, *auth;
     const char *metrics_auth, *metrics_token_file;
+    const char *tls_cert, *tls_key, *tls_client_ca, *worker_tls_dir;
+    const char *root_access_key_id, *root_secret_access_key;
+    uint64_t keepalive_timeout_s, keepalive_requests;
     uint64_t memory_bytes, concurrency;
     /* bench */
     const char *mode, *protocol, *brokers, *server_pids;
@@ -112,6 +115,10 @@ struct cli_access {
     const char *ca_file, *certificate_file, *key_file;
 };
 int cli_access(struct cli *cli, struct cli_access *out);
+
+/* cli_take_token: give the client what --metrics-token-file has, if it was given; an exit status.
+ */
+int cli_take_token(struct cli *cli);
 
 /* cli_fail: "millrace: cannot WHAT: why", from the client's last error; CLI_EXIT_FAILED. */
 int cli_fail(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
