@@ -21,6 +21,7 @@
 #include "broker/cluster.h"
 #include "broker/dispatch/dispatch.h"
 #include "broker/log/log.h"
+#include "broker/page_options.h"
 #include "broker/shards/shards.h"
 #include "broker/signatures.h"
 #include "broker/tls.h"
@@ -114,6 +115,8 @@ static bool url_valid(const char *url)
 const char *node_options_check(const struct node_options *options)
 {
     const char *wrong = signatures_check(options);
+    if (wrong == NULL)
+        wrong = page_options_check(options);
     if (wrong != NULL)
         return wrong;
     if (!text_of(options->account_id, "0123456789", 12, 12))
@@ -431,6 +434,9 @@ static int open_api(struct node *node, const char *host, uint16_t port)
                    .metrics_queues_max = options->metrics_queues_max},
         .families = families,
         .family_count = ARRAY_COUNT(families)};
+    int code = page_options_open(options, node->auth, &api.page_guard);
+    if (code != EX_OK)
+        return code;
     enum status status = api_open(&node->api, &api);
     return status == STATUS_OK ? EX_OK : cannot_listen("--http", options->http, status);
 }

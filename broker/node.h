@@ -31,6 +31,8 @@ struct node_options {
     uint64_t http_keepalive_timeout_s;
     uint64_t http_keepalive_requests; /* 0: no limit */
     uint64_t metrics_queues_max;
+    const char *metrics_auth;       /* "required", "off" or "auto" */
+    const char *metrics_token_file; /* NULL: none */
     const char *log_level;
     const char *log_format;
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From options to contexts. The port for workers and the one for brokers show the same certificate
  * but want different roles of the other end: a worker's certificate opens no connection between
- * brokers. */
+ * brokers. Native clients come to the workers' port; what a client's certificate is good for there
+ * is seen when it greets (broker/dispatch/sessions.c). */
 #include "broker/tls.h"
 
 #include "proto/base/trace.h"
@@ -28,7 +29,7 @@ static int open_one(struct tls_context **out, uv_loop_t *loop, const struct tls_
 }
 
 static int open_mutual(struct tls_context **out, uv_loop_t *loop, const char *dir,
-                       const char *peer_role, struct arena *arena)
+                       const char *peer_role, const char *peer_role_too, struct arena *arena)
 {
     struct tls_settings settings = {.use = TLS_MUTUAL,
                                     .certificate_file =
@@ -36,6 +37,7 @@ static int open_mutual(struct tls_context **out, uv_loop_t *loop, const char *di
                                     .key_file = arena_printf(arena, "%s/" TLS_DIR_KEY, dir),
                                     .ca_file = arena_printf(arena, "%s/" TLS_DIR_CA, dir),
                                     .peer_role = peer_role,
+                                    .peer_role_too = peer_role_too,
                                     .poll_ms = TLS_POLL_MS};
     return open_one(out, loop, &settings);
 }
@@ -54,9 +56,10 @@ int node_tls_open(struct node_tls *tls, uv_loop_t *loop, const struct node_optio
         code = open_one(&tls->http, loop, &settings);
     }
     if (code == EX_OK && options->tls_dir != NULL)
-        code = open_mutual(&tls->rpc, loop, options->tls_dir, TLS_ROLE_WORKER, arena);
+        code =
+            open_mutual(&tls->rpc, loop, options->tls_dir, TLS_ROLE_WORKER, TLS_ROLE_CLIENT, arena);
     if (code == EX_OK && options->tls_dir != NULL)
-        code = open_mutual(&tls->peer, loop, options->tls_dir, TLS_ROLE_BROKER, arena);
+        code = open_mutual(&tls->peer, loop, options->tls_dir, TLS_ROLE_BROKER, NULL, arena);
     return code;
 }
 

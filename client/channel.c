@@ -2,6 +2,7 @@
 /* A channel: one link (proto/rpc) on a loop of its own, and a table of the calls under way.
  *
  *     idle ──> connecting ──> greeting ──Welcome──> ready ──link ends──> idle (after RETRY_MS)
+ *                  │             └─Challenge: Proof─┘ only with a key
  *                  └── failed, refused ──> idle, next broker
  *
  * The id of a call is its slot in the table and, above, a number that grows each time a slot is
@@ -13,16 +14,21 @@
 #include "client/channel.h"
 
 #include "proto/base/assert.h"
+#include "proto/base/clock.h"
 #include "proto/base/options.h"
 #include "proto/rpc/link.h"
+#include "proto/sigv4/proof.h"
 #include "proto/sqs/native.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define SLOT_BITS        14
 #define SLOT_COUNT       (1u << SLOT_BITS)
 #define RETRY_MS         50u
+#define REFUSED_RETRY_MS 1000u
+#define REGION_DEFAULT   "us-east-1"
 #define CLIENT_NAME      "libmillrace"
 #define ANSWER_BYTES_MAX FRAME_BYTES_MAX
 
@@ -49,6 +55,12 @@ struct mr_channel {
     uint32_t timeout_ms;
     enum channel_state state;
     enum status why; /* the last connection ended */
+    char why_text[MR_WHY_BYTES];
+    const char *access_key_id; /* NULL: none */
+    char *secret;              /* wiped at the end */
+    const char *region;
+    uint8_t nonce[PROOF_NONCE_BYTES]; /* of this greeting */
+    struct tls_context *tls;          /* NULL: plain */
     struct link *link;
     uint64_t retry_at_ms;
     struct call_slot *slots;
@@ -178,28 +190,82 @@ static void on_answer(struct mr_channel *channel, struct slice payload)
 static void lost(struct mr_channel *channel, enum status why)
 {
     channel->link = NULL;
-    channel->why = why;
+    if (channel->why == STATUS_OK) /* else the broker has said why */
+        channel->why = why;
+    bool refused = channel->why == STATUS_PERMISSION;
+    if (channel->why_text[0] == '\0')
+        snprintf(channel->why_text, sizeof channel->why_text, "%s", status_text(why));
     channel->state = CHANNEL_IDLE;
     channel->broker = (channel->broker + 1) % channel->broker_count;
-    channel->retry_at_ms = uv_now(&channel->loop) + RETRY_MS;
+    channel->retry_at_ms = uv_now(&channel->loop) + (refused ? REFUSED_RETRY_MS : RETRY_MS);
     end_all_sent(channel);
+}
+
+static void on_refused(struct mr_channel *channel, struct slice payload)
+{
+    Millrace__Refused *refused = millrace__refused__unpack(NULL, payload.length, payload.data);
+    if (refused != NULL) {
+        bool by_key = refused->code[0] != '\0';
+        if (by_key)
+            channel->why = STATUS_PERMISSION;
+        snprintf(channel->why_text, sizeof channel->why_text, "%s%s%s", refused->code,
+                 by_key ? ": " : "", refused->reason);
+        millrace__refused__free_unpacked(refused, NULL);
+    }
+    link_close(channel->link);
+}
+
+/* Show that we have the key, without showing it. */
+static void on_challenge(struct mr_channel *channel, struct slice payload)
+{
+    uint8_t bytes[PROOF_BYTES];
+    struct proof_terms terms = {.access_key_id = slice_of(channel->access_key_id),
+                                .region = slice_of(channel->region)};
+    Millrace__ClientProof proof = MILLRACE__CLIENT_PROOF__INIT;
+    Millrace__ClientChallenge *challenge =
+        millrace__client_challenge__unpack(NULL, payload.length, payload.data);
+    bool good = challenge != NULL && channel->access_key_id != NULL &&
+                challenge->nonce.len == PROOF_NONCE_BYTES;
+    if (good) {
+        terms.time = slice_of(challenge->time);
+        memcpy(terms.broker_nonce, challenge->nonce.data, PROOF_NONCE_BYTES);
+        memcpy(terms.client_nonce, channel->nonce, PROOF_NONCE_BYTES);
+        good = proof_terms_valid(&terms);
+    }
+    if (good) {
+        proof_make(slice_of(channel->secret), &terms, bytes);
+        proof.proof = (ProtobufCBinaryData){PROOF_BYTES, bytes};
+        good =
+            link_send(channel->link, MILLRACE__TYPE__TYPE_CLIENT_PROOF, &proof.base) == STATUS_OK;
+    }
+    if (!good)
+        link_close(channel->link);
+    if (challenge != NULL)
+        millrace__client_challenge__free_unpacked(challenge, NULL);
 }
 
 static void on_frame(struct link *link, void *data, uint16_t type, struct slice payload)
 {
     struct mr_channel *channel = data;
+    (void)link;
     if (channel->state == CHANNEL_READY && type == MILLRACE__TYPE__TYPE_ANSWER)
         on_answer(channel, payload);
     else if (channel->state == CHANNEL_GREETING && type == MILLRACE__TYPE__TYPE_CLIENT_WELCOME)
         channel->state = CHANNEL_READY;
+    else if (channel->state == CHANNEL_GREETING && type == MILLRACE__TYPE__TYPE_CLIENT_CHALLENGE)
+        on_challenge(channel, payload);
     else if (type == MILLRACE__TYPE__TYPE_REFUSED)
-        link_close(link);
+        on_refused(channel, payload);
 }
 
 static void on_closed(struct link *link, void *data, enum status why)
 {
+    struct mr_channel *channel = data;
     (void)link;
-    lost(data, why == STATUS_OK ? STATUS_UNAVAILABLE : why);
+    if (why == STATUS_PERMISSION)
+        snprintf(channel->why_text, sizeof channel->why_text, "%s",
+                 "a certificate was refused: this client's, or the broker's");
+    lost(channel, why == STATUS_OK ? STATUS_UNAVAILABLE : why);
 }
 
 static const struct link_handler handler = {on_frame, on_closed};
@@ -211,6 +277,12 @@ static void connected(struct link *link, void *data)
     hello.protocol = NATIVE_PROTOCOL;
     hello.version = (char *)(uintptr_t)MILLRACE_VERSION;
     hello.name = (char *)(uintptr_t)CLIENT_NAME;
+    if (channel->access_key_id != NULL) {
+        clock_random(channel->nonce, sizeof channel->nonce);
+        hello.access_key_id = (char *)(uintptr_t)channel->access_key_id;
+        hello.region = (char *)(uintptr_t)channel->region;
+        hello.nonce = (ProtobufCBinaryData){sizeof channel->nonce, channel->nonce};
+    }
     channel->link = link;
     channel->state = CHANNEL_GREETING;
     link_frame_max(link, ANSWER_BYTES_MAX);
@@ -231,7 +303,9 @@ static void connect_next(struct mr_channel *channel)
     bool good = address_split(channel->brokers[channel->broker], &arena, &host, &port);
     ASSERT(good); /* checked when it was opened */
     channel->state = CHANNEL_CONNECTING;
-    link_connect(&channel->loop, host, port, channel->timeout_ms, NULL, &handler, channel,
+    channel->why = STATUS_OK;
+    channel->why_text[0] = '\0';
+    link_connect(&channel->loop, host, port, channel->timeout_ms, channel->tls, &handler, channel,
                  connected, failed);
     arena_free(&arena);
 }
@@ -317,21 +391,64 @@ static enum status connect_first(struct mr_channel *channel)
     return channel->why;
 }
 
-enum status mr_channel_open(struct mr_channel **out, const char *brokers, uint32_t timeout_ms)
+static void take_key(struct mr_channel *channel, const struct mr_channel_options *options)
+{
+    if (options->access_key_id == NULL || options->secret_access_key == NULL)
+        return;
+    const char *region = options->region != NULL ? options->region : REGION_DEFAULT;
+    channel->access_key_id = arena_text(&channel->arena, slice_of(options->access_key_id));
+    channel->region = arena_text(&channel->arena, slice_of(region));
+    channel->secret = strdup(options->secret_access_key);
+    ASSERT(channel->secret != NULL);
+}
+
+static enum status take_tls(struct mr_channel *channel, const struct mr_channel_options *options)
+{
+    struct tls_error error;
+    if (options->certificate_file == NULL || options->key_file == NULL || options->ca_file == NULL)
+        return STATUS_OK;
+    struct tls_settings settings = {.use = TLS_MUTUAL,
+                                    .certificate_file = options->certificate_file,
+                                    .key_file = options->key_file,
+                                    .ca_file = options->ca_file,
+                                    .peer_role = TLS_ROLE_BROKER};
+    enum status status = tls_context_open(&channel->tls, &channel->loop, &settings, &error);
+    if (status != STATUS_OK)
+        snprintf(channel->why_text, sizeof channel->why_text, "%s", error.text);
+    return status;
+}
+
+static enum status take_options(struct mr_channel *channel,
+                                const struct mr_channel_options *options)
+{
+    channel->timeout_ms = options->timeout_ms;
+    take_key(channel, options);
+    if (take_brokers(channel, options->brokers))
+        return take_tls(channel, options);
+    snprintf(channel->why_text, sizeof channel->why_text, "brokers are HOST:PORT,HOST:PORT");
+    return STATUS_INVALID;
+}
+
+enum status mr_channel_open(struct mr_channel **out, const struct mr_channel_options *options,
+                            char why[MR_WHY_BYTES])
 {
     *out = NULL;
     struct mr_channel *channel = calloc(1, sizeof *channel);
     ASSERT(channel != NULL);
-    channel->timeout_ms = timeout_ms;
     int rc = uv_loop_init(&channel->loop);
     ASSERT(rc == 0);
     uv_timer_init(&channel->loop, &channel->timer);
     slots_init(channel);
-    enum status status = take_brokers(channel, brokers) ? connect_first(channel) : STATUS_INVALID;
-    if (status != STATUS_OK)
+    enum status status = take_options(channel, options);
+    if (status == STATUS_OK)
+        status = connect_first(channel);
+    if (status != STATUS_OK) {
+        if (why != NULL)
+            memcpy(why, channel->why_text, MR_WHY_BYTES);
         mr_channel_close(channel);
-    else
+    } else {
         *out = channel;
+    }
     return status;
 }
 
@@ -343,11 +460,16 @@ void mr_channel_close(struct mr_channel *channel)
     if (channel->link != NULL)
         link_close(channel->link);
     uv_close((uv_handle_t *)&channel->timer, NULL);
+    if (channel->tls != NULL)
+        tls_context_close(channel->tls, NULL, NULL);
     uv_run(&channel->loop, UV_RUN_DEFAULT);
     end_all_sent(channel);
     end_unsent(channel);
     int rc = uv_loop_close(&channel->loop);
     ASSERT(rc == 0);
+    if (channel->secret != NULL)
+        hash_wipe(channel->secret, strlen(channel->secret));
+    free(channel->secret);
     free(channel->slots);
     arena_free(&channel->arena);
     free(channel);
@@ -366,6 +488,11 @@ uint32_t mr_channel_calls(const struct mr_channel *channel)
 bool mr_channel_connected(const struct mr_channel *channel)
 {
     return channel->state == CHANNEL_READY;
+}
+
+const char *mr_channel_why(const struct mr_channel *channel)
+{
+    return channel->why_text;
 }
 
 const char *mr_channel_broker(const struct mr_channel *channel)

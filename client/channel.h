@@ -5,7 +5,8 @@
  * or simply by its name.
  *
  *     struct mr_channel *channel;
- *     if (mr_channel_open(&channel, "127.0.0.1:9325", 5000) != STATUS_OK) ...
+ *     struct mr_channel_options options = {.brokers = "127.0.0.1:9325", .timeout_ms = 5000};
+ *     if (mr_channel_open(&channel, &options, why) != STATUS_OK) ...
  *     struct sqs_send_message_input input = {.queue_url = SLICE_LITERAL("orders"),
  *                                            .body = SLICE_LITERAL("hi")};
  *     mr_channel_call(channel, SQS_ACTION_SendMessage, &input, on_sent, NULL);
@@ -25,7 +26,8 @@
  * When the broker goes away every call under way ends with CLOSED: it may have been carried out or
  * not, and only the caller knows whether to repeat it. The channel then connects to the next broker
  * of its list by itself, round and round, while it is run; calls made meanwhile end with
- * UNAVAILABLE, and were not sent. */
+ * UNAVAILABLE, and were not sent. A key that is disabled while a channel is open has its calls
+ * refused by the API, and is refused itself when the channel connects again. */
 #ifndef CLIENT_CHANNEL_H
 #define CLIENT_CHANNEL_H
 
@@ -52,11 +54,26 @@ struct mr_answer {
 };
 typedef void (*mr_answer_fn)(void *data, const struct mr_answer *answer);
 
-/* mr_channel_open: connect to the first of `brokers` ("host:port,host:port", RPC addresses) that
- * answers, trying each once, `timeout_ms` for each. errors: INVALID (no such list); UNAVAILABLE and
- * others: why the last one could not be reached; out is NULL then. */
-MUST_CHECK enum status mr_channel_open(struct mr_channel **out, const char *brokers,
-                                       uint32_t timeout_ms);
+struct mr_channel_options {
+    const char *brokers; /* "host:port,host:port", RPC addresses */
+    uint32_t timeout_ms; /* for a connection to be made */
+    /* Whose calls they are: an access key, which is proven to each broker without its secret being
+     * sent (proto/sigv4/proof.h), and the region that it asks for. NULL: nobody's, and
+     * us-east-1. */
+    const char *access_key_id, *secret_access_key, *region;
+    /* PEM files, to speak TLS as the brokers' --tls-dir wants it; all three, or NULL. */
+    const char *ca_file, *certificate_file, *key_file;
+};
+
+#define MR_WHY_BYTES 512
+
+/* mr_channel_open: connect to the first of the brokers that answers, trying each once. Options are
+ * copied. errors, with a sentence in `why` (may be NULL) of the last one: INVALID (no such list, or
+ * files of no use); PERMISSION (the key or the certificate was refused); UNAVAILABLE and others.
+ * out is NULL then. */
+MUST_CHECK enum status mr_channel_open(struct mr_channel **out,
+                                       const struct mr_channel_options *options,
+                                       char why[MR_WHY_BYTES]);
 
 /* mr_channel_close: end calls under way with CLOSED (calling back now), then free. Those callbacks
  * make no calls. */
@@ -76,9 +93,12 @@ uint32_t mr_channel_run(struct mr_channel *channel, uint32_t timeout_ms);
 int mr_channel_fd(const struct mr_channel *channel);
 
 /* mr_channel_calls: under way. mr_channel_connected: calls made now would be sent.
- * mr_channel_broker: the address of the broker that it is connected, or last was, to. */
+ * mr_channel_broker: the address of the broker that it is connected, or last was, to.
+ * mr_channel_why: why the last connection ended or could not be made, for a person; "" if none
+ * has. */
 uint32_t mr_channel_calls(const struct mr_channel *channel);
 bool mr_channel_connected(const struct mr_channel *channel);
 const char *mr_channel_broker(const struct mr_channel *channel);
+const char *mr_channel_why(const struct mr_channel *channel);
 
 #endif

@@ -11,9 +11,11 @@ struct mr_client {
     CURL *curl;
     char *endpoint;
     char *ca_file, *certificate_file, *key_file; /* NULL: none */
+    bool any_name;                               /* of the other end's certificate */
     char *key_id;                                /* NULL: requests are not signed */
     char *key_secret;
     char *region;
+    char *token; /* for /status; NULL: none */
     struct mr_error error;
     char curl_error[CURL_ERROR_SIZE];
     /* The queue used last and its URL, so that many sends in a row ask for it once. */
@@ -24,8 +26,8 @@ struct mr_client {
 /* client_fail: note an error of this side (no answer), and return `status`. */
 enum status client_fail(struct mr_client *client, enum status status, const char *message);
 
-/* client_sign: append what a signed request has more; nothing without a key. client_forget_key:
- * free it. */
+/* client_sign: append what a signed request has more, or the token; nothing without a key.
+ * client_forget_key: free it. */
 struct curl_slist *client_sign(struct mr_client *client, const struct mr_request *request,
                                struct curl_slist *list);
 void client_forget_key(struct mr_client *client);

@@ -53,10 +53,18 @@ void mr_client_free(struct mr_client *client);
  * the next call.  errors: NO_MEMORY */
 MUST_CHECK enum status mr_client_tls(struct mr_client *client, const char *ca_file,
                                      const char *certificate_file, const char *key_file);
+/* mr_client_pin: for https endpoints of one's own: trust who has the key of the first certificate
+ * in this file, whatever its name, and nobody else. The other two are as above. */
+MUST_CHECK enum status mr_client_pin(struct mr_client *client, const char *peer_certificate_file,
+                                     const char *certificate_file, const char *key_file);
 /* mr_client_set_key: sign all requests from now on (AWS Signature Version 4). Copied.
  *   errors: NO_MEMORY; the key used before stays. */
 MUST_CHECK enum status mr_client_set_key(struct mr_client *client, const char *access_key_id,
                                          const char *secret_access_key, const char *region);
+
+/* mr_client_set_token: what to show for /status where it is not everybody's (the broker's
+ * --metrics-token-file), instead of signing; NULL: nothing. Copied.  errors: NO_MEMORY */
+MUST_CHECK enum status mr_client_set_token(struct mr_client *client, const char *token);
 
 /* mr_client_endpoint: as given, without a slash at its end. Valid as long as the client. */
 const char *mr_client_endpoint(const struct mr_client *client);

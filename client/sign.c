@@ -40,10 +40,30 @@ void client_forget_key(struct mr_client *client)
     client->key_id = client->key_secret = client->region = NULL;
 }
 
-/* The service is told by the path: /admin/..., a date of the Lambda API, or SQS. */
+enum status mr_client_set_token(struct mr_client *client, const char *token)
+{
+    char *copy = token != NULL ? strdup(token) : NULL;
+    if (token != NULL && copy == NULL)
+        return STATUS_NO_MEMORY;
+    if (client->token != NULL)
+        hash_wipe(client->token, strlen(client->token));
+    free(client->token);
+    client->token = copy;
+    return STATUS_OK;
+}
+
+static struct curl_slist *add_token(const struct mr_client *client, struct curl_slist *list)
+{
+    struct arena arena = {0};
+    list = curl_slist_append(list, arena_printf(&arena, "Authorization: Bearer %s", client->token));
+    arena_free(&arena);
+    return list;
+}
+
+/* The service is told by the path: /admin/... and /status, a date of the Lambda API, or SQS. */
 static struct slice service_of(const char *path)
 {
-    if (strncmp(path, "/admin/", 7) == 0)
+    if (strncmp(path, "/admin/", 7) == 0 || strcmp(path, "/status") == 0)
         return SLICE_LITERAL("millrace");
     if (strlen(path) > 11 && path[1] == '2' && path[5] == '-' && path[8] == '-')
         return SLICE_LITERAL("lambda");
@@ -77,6 +97,8 @@ static struct sigv4_header split_header(const char *line)
 struct curl_slist *client_sign(struct mr_client *client, const struct mr_request *request,
                                struct curl_slist *list)
 {
+    if (client->token != NULL && strcmp(request->path, "/status") == 0)
+        return add_token(client, list);
     if (client->key_id == NULL)
         return list;
     struct arena arena = {0};

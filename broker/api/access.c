@@ -8,7 +8,7 @@
 
 /* "192.0.2.7:1234" and "[2001:db8::1]:1234" to the address. Of a proxy in front it is the proxy's:
  * a header that says otherwise could be anybody's. */
-static struct slice address_of(const char *peer)
+struct slice access_address(const char *peer)
 {
     const char *colon = strrchr(peer, ':');
     if (colon == NULL)
@@ -37,7 +37,7 @@ bool access_authenticate(struct api *api, const struct http_request *request, co
         .service = service,
         .body = request->body,
         .body_sha256 = body_sha256,
-        .source_ip = address_of(request->peer),
+        .source_ip = access_address(request->peer),
         .user_agent = http_header(request, "User-Agent"),
         .secure = api_tls(api)->http != NULL,
         .unsigned_payload = strcmp(service, "lambda") == 0,

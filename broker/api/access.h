@@ -13,6 +13,9 @@ bool access_authenticate(struct api *api, const struct http_request *request, co
                          const char *body_sha256, struct arena *arena, struct auth_caller *out,
                          struct auth_failure *failure);
 
+/* access_address: the address in "address:port"; absent if there is none. */
+struct slice access_address(const char *peer);
+
 /* access_hash_wanted: will a body hash be compared? Then a large body may be hashed elsewhere
  * first. */
 bool access_hash_wanted(struct api *api, const struct http_request *request);

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The family of pages about the broker itself: is it alive, can it serve, what does it do. They
  * work while the shard does not lead, which is when they are needed most. "Live" means that the
- * loop answers; "ready" that requests would be served. */
+ * loop answers; "ready" that requests would be served. Who may read those that tell more is for
+ * page_guard.c to say. */
 #include "broker/api/internal.h"
+#include "broker/api/page_guard.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
+
+#include <jansson.h>
+#include <stdlib.h>
 
 #define ADMIN_BODY_BYTES_MAX 65536
 
@@ -12,6 +17,7 @@ struct page {
     const char *path;
     const char *action;
     const char *content_type;
+    const char *permit; /* what a key must be allowed where there is a guard; NULL: everybody may */
     int (*write)(struct api *api, struct buffer *out); /* returns the HTTP status */
 };
 
@@ -42,10 +48,11 @@ static int write_status(struct api *api, struct buffer *out)
 }
 
 static const struct page pages[] = {
-    {"/health/live", "HealthLive", "application/json", write_live},
-    {"/health/ready", "HealthReady", "application/json", write_ready},
-    {"/metrics", "Metrics", "text/plain; version=0.0.4; charset=utf-8", write_metrics},
-    {"/status", "Status", "application/json", write_status},
+    {"/health/live", "HealthLive", "application/json", NULL, write_live},
+    {"/health/ready", "HealthReady", "application/json", NULL, write_ready},
+    {"/metrics", "Metrics", "text/plain; version=0.0.4; charset=utf-8", "millrace:GetMetrics",
+     write_metrics},
+    {"/status", "Status", "application/json", "millrace:GetStatus", write_status},
 };
 
 static const struct page *page_of(const struct http_request *request)
@@ -62,11 +69,51 @@ static bool admin_matches(const struct http_request *request)
     return page_of(request) != NULL;
 }
 
+/* 401, so that a client that has credentials sends them; 403 for those that will not do. */
+static void refuse(struct http_request *request, const struct page *page, uint64_t started_ns,
+                   struct api *api, const struct auth_failure *failure)
+{
+    bool missing = failure->code == AUTH_MISSING_TOKEN;
+    const char *code = auth_failure_exception(failure->code);
+    const struct http_header headers[] = {
+        {SLICE_LITERAL("Content-Type"), SLICE_LITERAL("application/json")},
+        {SLICE_LITERAL("Cache-Control"), SLICE_LITERAL("no-store")},
+        {SLICE_LITERAL("x-amzn-ErrorType"), slice_of(code)},
+        {SLICE_LITERAL("WWW-Authenticate"), SLICE_LITERAL("Bearer realm=\"millrace\"")}};
+    json_t *said = json_pack("{s:s, s:s}", "Type", "User", "Message", failure->message);
+    char *text = said != NULL ? json_dumps(said, JSON_COMPACT) : NULL;
+    struct buffer body = {0};
+    buffer_add_text(&body, text != NULL ? text : "{}");
+    free(text);
+    json_decref(said);
+    api_count(api, "admin", page->action, code, started_ns);
+    http_respond(request, missing ? 401 : auth_failure_status(failure->code), headers,
+                 missing ? 4 : 3, &body);
+    buffer_free(&body);
+}
+
+/* False: it was answered. */
+static bool let_in(struct api *api, struct http_request *request, const struct page *page,
+                   uint64_t started_ns)
+{
+    struct page_guard *guard = api_page_guard(api);
+    struct arena arena = {0};
+    struct auth_failure failure;
+    bool lets = guard == NULL || page->permit == NULL ||
+                page_guard_lets(guard, api, request, page->permit, &arena, &failure);
+    if (!lets)
+        refuse(request, page, started_ns, api, &failure);
+    arena_free(&arena);
+    return lets;
+}
+
 static void admin_handle(struct api *api, struct http_request *request)
 {
     const struct page *page = page_of(request);
     ASSERT(page != NULL);
     uint64_t started_ns = clock_monotonic_ns();
+    if (!let_in(api, request, page, started_ns))
+        return;
     bool reads = slice_is(request->method, "GET") || slice_is(request->method, "HEAD");
     struct buffer body = {0};
     int status = 405;

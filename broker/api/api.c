@@ -18,6 +18,7 @@
 
 #include "broker/api/fresh.h"
 #include "broker/api/internal.h"
+#include "broker/api/page_guard.h"
 #include "broker/peer/tcp.h"
 #include "broker/shards/queues.h"
 #include "proto/base/assert.h"
@@ -34,6 +35,7 @@ struct api {
     struct shards *shards;
     struct auth *auth;
     struct peers *peers;
+    struct page_guard *page_guard;
     struct dispatch *dispatch;
     struct http_server *server;
     struct api_tls tls;
@@ -177,6 +179,7 @@ static void api_free(struct api *api)
     }
     free(api->family_states);
     queue_counters_free(api->queues);
+    page_guard_free(api->page_guard);
     free(api);
 }
 
@@ -189,6 +192,7 @@ enum status api_open(struct api **out, const struct api_options *options)
     api->tls = options->tls;
     api->auth = options->auth;
     api->peers = options->peers;
+    api->page_guard = options->page_guard;
     api->families = options->families;
     api->family_count = options->family_count;
     api->started_ms = clock_now_ms();
@@ -296,6 +300,11 @@ struct shards *api_shards(const struct api *api)
 struct shard *api_catalog(const struct api *api)
 {
     return shards_catalog(api->shards);
+}
+
+struct page_guard *api_page_guard(const struct api *api)
+{
+    return api->page_guard;
 }
 
 struct peers *api_peers(struct api *api)

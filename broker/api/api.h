@@ -12,6 +12,7 @@
 
 struct api;
 struct auth;
+struct page_guard;
 
 struct api_config {
     const char *region;     /* "us-east-1" */
@@ -62,6 +63,8 @@ struct api_options {
     struct shards *shards;
     struct auth *auth;   /* broker/auth: who calls, and what they may do */
     struct peers *peers; /* of broker/peer/tcp.h, to tell of other nodes; NULL: there are none */
+    struct page_guard *page_guard; /* moved, in any case; NULL: /metrics and /status are everybody's
+                                    */
     const char *host;
     uint16_t port;
     struct http_limits limits; /* of the public port */

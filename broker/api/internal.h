@@ -26,6 +26,7 @@ struct api_counters {
 void api_counters_add(struct api_counters *counters, const char *family, const char *action,
                       const char *code, uint64_t elapsed_ns);
 
+struct page_guard *api_page_guard(const struct api *api);
 const struct api_counters *api_counters(const struct api *api);
 uint64_t api_started_ms(const struct api *api);
 /* api_ready: requests of every kind would be served (shards_ready). */

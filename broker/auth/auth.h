@@ -11,6 +11,7 @@
 
 #include "broker/auth/key_record.h"
 #include "broker/replication/shard.h"
+#include "proto/sigv4/proof.h"
 #include "proto/sigv4/sigv4.h"
 
 #define AUTH_SKEW_S 900u /* a signature's time may differ so much from ours */
@@ -91,6 +92,20 @@ struct auth_input {
 /* auth_authenticate: true, and `out` says who; or false and `failure` why not. */
 bool auth_authenticate(struct auth *auth, const struct auth_input *input, struct arena *arena,
                        struct auth_caller *out, struct auth_failure *failure);
+
+/* What a connection has said, and shown, of who it is; the texts are its owner's. */
+struct auth_proof {
+    struct proof_terms terms; /* valid */
+    uint8_t proof[PROOF_BYTES];
+    uint64_t version; /* of the key that it was last compared with; 0: none yet */
+};
+
+/* auth_prove: as auth_authenticate, for a connection; `out` has who, in the arena, and not from
+ * where or when. auth_proof_holds: does it still, after the key may have changed? For each call on
+ * the connection; it costs a look-up. Only where auth_required. */
+bool auth_prove(struct auth *auth, struct auth_proof *proof, struct arena *arena,
+                struct auth_caller *out, struct auth_failure *failure);
+bool auth_proof_holds(struct auth *auth, struct auth_proof *proof, struct auth_failure *failure);
 
 /* auth_presign: a query string that lets whoever has it make this GET request in the caller's name
  * for `expires_s`; the request's own query when signatures are not checked. In the arena. */

@@ -44,7 +44,7 @@ int auth_failure_status(enum auth_failure_code code)
     return failures[code].status;
 }
 
-static bool fail_plain(struct auth_failure *failure, enum auth_failure_code code)
+bool auth_fail(struct auth_failure *failure, enum auth_failure_code code)
 {
     return fail(failure, code, failures[code].text);
 }
@@ -73,7 +73,7 @@ static bool time_good(const struct sigv4_claim *claim, uint64_t now_s, struct ar
         (!claim->presigned && claim->time_s + AUTH_SKEW_S < now_s))
         return fail(failure, AUTH_BAD_SIGNATURE, skew_message(claim, now_s, arena));
     if (claim->presigned && claim->time_s + claim->expires_s < now_s)
-        return fail_plain(failure, AUTH_EXPIRED);
+        return auth_fail(failure, AUTH_EXPIRED);
     return true;
 }
 
@@ -126,7 +126,7 @@ static bool signature_good(struct auth *auth, struct key *key, const struct auth
     sigv4_signature(signing, claim, buffer_slice(&auth->scratch), signature);
     ASSERT(claim->signature.length == SIGV4_HEX_LENGTH);
     if (!hash_equal(signature, claim->signature.data, SIGV4_HEX_LENGTH))
-        return fail_plain(failure, AUTH_BAD_SIGNATURE);
+        return auth_fail(failure, AUTH_BAD_SIGNATURE);
     return true;
 }
 
@@ -142,7 +142,7 @@ static bool claim_good(struct auth *auth, struct key *key, const struct auth_inp
            signature_good(auth, key, input, claim, failure);
 }
 
-static void describe(const struct key *key, struct arena *arena, struct auth_caller *out)
+void auth_describe(const struct key *key, struct arena *arena, struct auth_caller *out)
 {
     const struct key_record *record = &key->record;
     out->kind = AUTH_KEY;
@@ -175,10 +175,10 @@ bool auth_authenticate(struct auth *auth, const struct auth_input *input, struct
         return fail(failure, AUTH_UNKNOWN_KEY, SESSION_TOKEN);
     struct key *key = keys_find(auth, claim.access_key_id);
     if (key == NULL || key->record.disabled)
-        return fail_plain(failure, AUTH_UNKNOWN_KEY);
+        return auth_fail(failure, AUTH_UNKNOWN_KEY);
     if (!claim_good(auth, key, input, &claim, arena, failure))
         return false;
-    describe(key, arena, out);
+    auth_describe(key, arena, out);
     out->region = arena_copy(arena, claim.region);
     return true;
 }

@@ -52,6 +52,13 @@ struct auth {
     void *closed_data;
 };
 
+/* ---- authenticate.c ---- */
+
+/* auth_fail: with the failure's own sentence; false. auth_describe: who has this key, in the arena.
+ */
+bool auth_fail(struct auth_failure *failure, enum auth_failure_code code);
+void auth_describe(const struct key *key, struct arena *arena, struct auth_caller *out);
+
 /* ---- keys.c ---- */
 
 /* keys_find: the key as it is now in the catalog; NULL if there is none, or it cannot be read.

@@ -64,7 +64,8 @@ static void event_add_system_text(struct buffer *out, const char *name, struct s
 
 static void event_add_system_attributes(struct buffer *out, const struct event_source *source,
                                         const struct core_message *message,
-                                        const struct record *record, const char *origin_arn)
+                                        const struct record *record, const char *id,
+                                        const char *origin_arn)
 {
     buffer_printf(out,
                   "\"attributes\":{\"ApproximateReceiveCount\":\"%" PRIu64
@@ -74,7 +75,9 @@ static void event_add_system_attributes(struct buffer *out, const struct event_s
         buffer_printf(out, ",\"SequenceNumber\":\"%020" PRIu64 "\"", message->seq);
     event_add_system_text(out, "MessageGroupId", record->group_id);
     event_add_system_text(out, "SenderId", record->sender_id);
-    event_add_system_text(out, "MessageDeduplicationId", record->dedup_id);
+    bool redriven = source->fifo && message->source_queue_id != 0; /* as a receive shows it */
+    event_add_system_text(out, "MessageDeduplicationId",
+                          redriven ? slice_of(id) : record->dedup_id);
     buffer_printf(out, ",\"ApproximateFirstReceiveTimestamp\":\"%" PRIu64 "\"",
                   message->first_receive_ms);
     event_add_system_text(out, "AWSTraceHeader", record->trace_header);
@@ -130,7 +133,7 @@ bool event_add(struct buffer *out, const struct event_source *source,
     buffer_add_text(out, "\",\"body\":");
     json_text(out, record->body);
     buffer_add_byte(out, ',');
-    event_add_system_attributes(out, source, message, record, origin_arn);
+    event_add_system_attributes(out, source, message, record, id, origin_arn);
     event_add_attributes(out, record);
     uint8_t md5[MD5_BYTES];
     record_body_md5(record, md5);

@@ -232,6 +232,8 @@ static void on_hello(struct session *session, struct slice payload)
     Millrace__Hello *hello = millrace__hello__unpack(NULL, payload.length, payload.data);
     if (hello == NULL || session->greeted) {
         session_end(session, "malformed or repeated greeting");
+    } else if (!link_peer_has_role(session->link, TLS_ROLE_WORKER)) {
+        session_refuse(session, "its certificate is not a worker's (role " TLS_ROLE_WORKER ")");
     } else if (hello_refusal(hello) != NULL) {
         session_refuse(session, hello_refusal(hello));
     } else {

@@ -318,11 +318,13 @@ static bool open_port(struct bench *b)
     bool native = is_native(plan);
     /* A call that waits at the broker keeps an HTTP connection; deletes must not wait behind it. */
     uint32_t connections = (uint32_t)(plan->inflight / plan->batch + 2 * plan->receivers + 1);
-    enum status status = native ? port_native(&b->port, plan->brokers)
-                                : port_http(&b->port, plan->endpoint, connections);
+    char why[PORT_WHY_BYTES];
+    enum status status = native
+                             ? port_native(&b->port, plan->brokers, &plan->access, why)
+                             : port_http(&b->port, plan->endpoint, connections, &plan->access, why);
     if (status != STATUS_OK)
-        snprintf(b->why, 256, "cannot reach %s: %s", native ? plan->brokers : plan->endpoint,
-                 status_text(status));
+        snprintf(b->why, 256, "cannot use %.100s: %.140s", native ? plan->brokers : plan->endpoint,
+                 why);
     return status == STATUS_OK;
 }
 

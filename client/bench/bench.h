@@ -14,8 +14,9 @@ struct bench_plan {
     const char *brokers;     /* native: RPC addresses, separated by commas */
     const char *endpoint;    /* http: URLs, separated by commas */
     const char *server_pids; /* NULL, or "PID,PID" */
-    uint64_t messages;       /* 0: as long as `seconds` */
-    uint64_t seconds;        /* 0: as many as `messages` */
+    struct port_access access;
+    uint64_t messages; /* 0: as long as `seconds` */
+    uint64_t seconds;  /* 0: as many as `messages` */
     uint64_t size, inflight, batch, queues, groups, receivers;
     uint64_t rate;     /* per second; 0: as fast as it goes */
     uint64_t kill_pid; /* failover: killed half way through; 0 = nobody */

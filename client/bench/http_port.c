@@ -12,7 +12,10 @@
 
 #include "proto/base/assert.h"
 #include "proto/base/buffer.h"
+#include "proto/base/clock.h"
 #include "proto/base/options.h"
+#include "proto/sigv4/moment.h"
+#include "proto/sigv4/sigv4.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -37,6 +40,7 @@ struct connection {
     uint32_t endpoint; /* to use now */
     uint64_t retry_at_ms;
     struct port_call *call;
+    struct buffer body; /* of the request */
     struct buffer out;
     struct buffer in;
     bool writing; /* `out` is the kernel's, or libuv's, for now */
@@ -53,6 +57,7 @@ struct http_port {
         struct sockaddr_storage address;
     } endpoints[ENDPOINTS_MAX];
     uint32_t endpoint_count;
+    const struct port_access *access;
     struct connection *connections;
     uint32_t connection_count;
     struct connection *idle;
@@ -116,23 +121,43 @@ static void write_json(struct buffer *out, const struct port_call *call)
     buffer_add_text(out, items && call->count > 1 ? "]}" : "}");
 }
 
-/* The length goes before the body and is known after it: a field of fixed width is filled in. */
+static void write_signature(struct buffer *out, const struct port_access *access,
+                            const char *authority, const char *target, struct slice body)
+{
+    struct arena arena = {0};
+    char time[MOMENT_LENGTH + 1];
+    struct sigv4_signer signer = {slice_of(access->access_key_id),
+                                  slice_of(access->secret_access_key), slice_of(access->region),
+                                  SLICE_LITERAL("sqs"), clock_now_ms() / 1000};
+    moment_format(signer.now_s, time);
+    const struct sigv4_header headers[] = {{SLICE_LITERAL("Host"), slice_of(authority)},
+                                           {SLICE_LITERAL("X-Amz-Date"), slice_of(time)},
+                                           {SLICE_LITERAL("X-Amz-Target"), slice_of(target)}};
+    struct sigv4_request request = {
+        SLICE_LITERAL("POST"), SLICE_LITERAL("/"), {0}, headers, ARRAY_COUNT(headers)};
+    buffer_printf(out, "X-Amz-Date: %s\r\nAuthorization: %s\r\n", time,
+                  sigv4_sign(&request, &signer, body, &arena));
+    arena_free(&arena);
+}
+
 static void write_request(struct connection *c)
 {
-    static const char width[] = "0000000000";
     const struct port_call *call = c->call;
+    const struct port_access *access = c->port->access;
+    const char *authority = c->port->endpoints[c->endpoint].authority;
+    char target[64];
+    snprintf(target, sizeof target, "AmazonSQS.%s", actions[call->kind][call->count > 1]);
+    buffer_clear(&c->body);
+    write_json(&c->body, call);
     buffer_clear(&c->out);
     buffer_printf(&c->out,
                   "POST / HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-amz-json-1.0\r\n"
-                  "X-Amz-Target: AmazonSQS.%s\r\nContent-Length: ",
-                  c->port->endpoints[c->endpoint].authority, actions[call->kind][call->count > 1]);
-    size_t at = c->out.length;
-    buffer_printf(&c->out, "%s\r\n\r\n", width);
-    size_t begun = c->out.length;
-    write_json(&c->out, call);
-    char digits[sizeof width];
-    snprintf(digits, sizeof digits, "%010zu", c->out.length - begun);
-    memcpy(c->out.data + at, digits, sizeof width - 1);
+                  "X-Amz-Target: %s\r\nContent-Length: %zu\r\n",
+                  authority, target, c->body.length);
+    if (access->access_key_id != NULL)
+        write_signature(&c->out, access, authority, target, buffer_slice(&c->body));
+    buffer_add_text(&c->out, "\r\n");
+    buffer_add_slice(&c->out, buffer_slice(&c->body));
 }
 
 /* ---- answers ---- */
@@ -460,6 +485,7 @@ static void http_close(struct port *base)
     for (uint32_t i = 0; i < port->connection_count; i++) {
         buffer_free(&port->connections[i].in);
         buffer_free(&port->connections[i].out);
+        buffer_free(&port->connections[i].body);
     }
     int rc = uv_loop_close(&port->loop);
     ASSERT(rc == 0);
@@ -513,10 +539,12 @@ static enum status connect_one(struct http_port *port)
     return port->idle != NULL ? STATUS_OK : STATUS_UNAVAILABLE;
 }
 
-enum status port_http(struct port **out, const char *endpoints, uint32_t connections)
+enum status port_http(struct port **out, const char *endpoints, uint32_t connections,
+                      const struct port_access *access, char why[PORT_WHY_BYTES])
 {
     struct http_port *port = calloc(1, sizeof *port);
     ASSERT(port != NULL);
+    port->access = access;
     port->port.ops = &ops;
     uv_loop_init(&port->loop);
     uv_timer_init(&port->loop, &port->timer);
@@ -532,6 +560,7 @@ enum status port_http(struct port **out, const char *endpoints, uint32_t connect
     if (status == STATUS_OK)
         status = connect_one(port);
     *out = status == STATUS_OK ? &port->port : NULL;
+    snprintf(why, PORT_WHY_BYTES, "%s", status_text(status));
     if (status != STATUS_OK)
         http_close(&port->port);
     return status;

@@ -211,13 +211,24 @@ static void native_close(struct port *port)
 
 static const struct port_ops ops = {native_call, native_run, native_fd, native_close};
 
-enum status port_native(struct port **out, const char *brokers)
+_Static_assert(PORT_WHY_BYTES == MR_WHY_BYTES, "a channel's reason is a port's");
+
+enum status port_native(struct port **out, const char *brokers, const struct port_access *access,
+                        char why[PORT_WHY_BYTES])
 {
+    struct mr_channel_options options = {.brokers = brokers,
+                                         .timeout_ms = CONNECT_MS,
+                                         .access_key_id = access->access_key_id,
+                                         .secret_access_key = access->secret_access_key,
+                                         .region = access->region,
+                                         .ca_file = access->ca_file,
+                                         .certificate_file = access->certificate_file,
+                                         .key_file = access->key_file};
     struct native_port *native = calloc(1, sizeof *native);
     ASSERT(native != NULL);
     native->port.ops = &ops;
     *out = NULL;
-    enum status status = mr_channel_open(&native->channel, brokers, CONNECT_MS);
+    enum status status = mr_channel_open(&native->channel, &options, why);
     if (status != STATUS_OK) {
         free(native);
         return status;

@@ -9,6 +9,7 @@
 
 #define PORT_BATCH_MAX    10
 #define PORT_HANDLE_BYTES 256
+#define PORT_WHY_BYTES    512
 
 enum port_kind { PORT_CREATE, PORT_DESTROY, PORT_COUNT, PORT_SEND, PORT_RECEIVE, PORT_DELETE };
 
@@ -54,11 +55,20 @@ struct port {
     const struct port_ops *ops;
 };
 
+/* Whose calls they are, and how brokers are to be trusted; as in client/channel.h. HTTP is signed
+ * and not encrypted. */
+struct port_access {
+    const char *access_key_id, *secret_access_key, *region;
+    const char *ca_file, *certificate_file, *key_file;
+};
+
 /* port_native: `brokers` are RPC addresses. port_http: `endpoints` are http:// URLs, both separated
- * by commas; HTTP uses `connections`, with one call at a time on each. errors: INVALID (no such
- * list), else why it cannot be reached */
-MUST_CHECK enum status port_native(struct port **out, const char *brokers);
-MUST_CHECK enum status port_http(struct port **out, const char *endpoints, uint32_t connections);
+ * by commas; HTTP uses `connections`, with one call at a time on each. `access` is borrowed.
+ * errors: INVALID (no such list), else why it cannot be reached, in words in `why` */
+MUST_CHECK enum status port_native(struct port **out, const char *brokers,
+                                   const struct port_access *access, char why[PORT_WHY_BYTES]);
+MUST_CHECK enum status port_http(struct port **out, const char *endpoints, uint32_t connections,
+                                 const struct port_access *access, char why[PORT_WHY_BYTES]);
 
 /* port_wait: run with a finer clock: return after a callback or `timeout_us`. */
 void port_wait(struct port *port, uint64_t timeout_us);

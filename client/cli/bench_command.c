@@ -17,6 +17,9 @@ static const struct option_row rows[] = {
             .help = "RPC addresses, for native; the next is tried when one goes away."),
     CLI_ROW("endpoint", TEXT, "URL,...", endpoint,
             .help = "The same for http; without it AWS_ENDPOINT_URL, then http://127.0.0.1:9324."),
+    CLI_ROW("tls-dir", TEXT, "DIR", tls_dir,
+            .help = "With native: speak TLS, with the ca.pem, cert.pem and key.pem of this folder "
+                    "of millrace tls init."),
     CLI_ROW("messages", NUMBER, "N", messages, .default_text = "0", .max = UINT32_MAX,
             .help = "How many to send; 0: for --seconds."),
     CLI_ROW("seconds", NUMBER, "S", seconds, .default_text = "0", .max = 86400,
@@ -108,13 +111,20 @@ static int run_bench(struct cli *cli)
         .kill_pid = o->kill_pid,
         .fifo = o->fifo,
     };
+    struct cli_access access;
+    int exit_status = cli_access(cli, &access);
+    if (exit_status != 0)
+        return exit_status;
+    plan.access =
+        (struct port_access){access.access_key_id, access.secret_access_key, access.region,
+                             access.ca_file,       access.certificate_file,  access.key_file};
     const char *wrong = bench_plan_check(&plan);
     if (wrong != NULL)
         return cli_misuse(cli, "%s", wrong);
     json_t *result = bench_run(&plan, NULL, why);
     if (result == NULL)
         return cli_error(cli, "%s", why);
-    int exit_status = is_sound(result) ? 0 : CLI_EXIT_FAILED;
+    exit_status = is_sound(result) ? 0 : CLI_EXIT_FAILED;
     if (exit_status != 0)
         (void)cli_error(cli, "messages were lost, damaged or out of order: see the result");
     if (!o->json) {

@@ -13,6 +13,7 @@
 #include "proto/base/assert.h"
 #include "proto/tls/tls.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -20,8 +21,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define ROWS_MAX  24
-#define WORDS_MAX 2
+#define ROWS_MAX        32
+#define WORDS_MAX       2
+
+#define TOKEN_BYTES_MAX 2048
 
 static const struct option_row common_rows[] = {
     CLI_ROW("endpoint", TEXT, "URL", endpoint,
@@ -330,22 +333,6 @@ static int check_arguments(struct cli *cli)
                       command->usage[0] != 0 ? " " : "", command->usage);
 }
 
-static enum status set_tls(struct cli *cli)
-{
-    const struct cli_options *options = &cli->options;
-    const char *dir = options->tls_dir;
-    const char *ca_file = options->ca_file;
-    const char *from_aws = getenv("AWS_CA_BUNDLE");
-    if (ca_file == NULL && dir != NULL)
-        ca_file = arena_printf(&cli->arena, "%s/" TLS_DIR_CA, dir);
-    if (ca_file == NULL && from_aws != NULL && from_aws[0] != 0)
-        ca_file = from_aws;
-    return mr_client_tls(cli->client, ca_file,
-                         dir != NULL ? arena_printf(&cli->arena, "%s/" TLS_DIR_CERTIFICATE, dir)
-                                     : NULL,
-                         dir != NULL ? arena_printf(&cli->arena, "%s/" TLS_DIR_KEY, dir) : NULL);
-}
-
 static const char *from_environment(const char *given, const char *name)
 {
     const char *value = given != NULL ? given : getenv(name);
@@ -353,19 +340,54 @@ static const char *from_environment(const char *given, const char *name)
 }
 
 /* Both halves of the key, or neither: half a key is a mistake that would show as a denied call. */
-static int take_key(struct cli *cli)
+static int take_key(struct cli *cli, struct cli_access *out)
 {
-    const char *id = from_environment(cli->options.access_key_id, "AWS_ACCESS_KEY_ID");
-    const char *secret = from_environment(cli->options.secret_access_key, "AWS_SECRET_ACCESS_KEY");
     const char *region = from_environment(getenv("AWS_REGION"), "AWS_DEFAULT_REGION");
-    if ((id == NULL) != (secret == NULL))
+    out->access_key_id = from_environment(cli->options.access_key_id, "AWS_ACCESS_KEY_ID");
+    out->secret_access_key =
+        from_environment(cli->options.secret_access_key, "AWS_SECRET_ACCESS_KEY");
+    out->region = region != NULL ? region : "us-east-1";
+    if ((out->access_key_id == NULL) != (out->secret_access_key == NULL))
         return cli_misuse(cli, "an access key needs both its id and its secret; the %s is missing",
-                          id == NULL ? "id" : "secret");
-    if (id == NULL)
+                          out->access_key_id == NULL ? "id" : "secret");
+    return 0;
+}
+
+static void take_tls(struct cli *cli, struct cli_access *out)
+{
+    const char *dir = cli->options.tls_dir;
+    out->ca_file = cli->options.ca_file;
+    if (out->ca_file == NULL && dir != NULL)
+        out->ca_file = arena_printf(&cli->arena, "%s/" TLS_DIR_CA, dir);
+    out->ca_file = from_environment(out->ca_file, "AWS_CA_BUNDLE");
+    if (dir == NULL)
+        return;
+    out->certificate_file = arena_printf(&cli->arena, "%s/" TLS_DIR_CERTIFICATE, dir);
+    out->key_file = arena_printf(&cli->arena, "%s/" TLS_DIR_KEY, dir);
+}
+
+int cli_access(struct cli *cli, struct cli_access *out)
+{
+    *out = (struct cli_access){0};
+    take_tls(cli, out);
+    return take_key(cli, out);
+}
+
+int cli_take_token(struct cli *cli)
+{
+    const char *file = cli->options.metrics_token_file;
+    struct buffer token = {0};
+    if (file == NULL)
         return 0;
-    enum status status =
-        mr_client_set_key(cli->client, id, secret, region != NULL ? region : "us-east-1");
-    return status == STATUS_OK ? 0 : cli_error(cli, "%s", status_text(status));
+    enum status status = cli_read_input(file, TOKEN_BYTES_MAX, &token);
+    while (token.length > 0 && isspace(token.data[token.length - 1]))
+        token.length--;
+    if (status == STATUS_OK)
+        status = mr_client_set_token(cli->client, buffer_c_string(&token));
+    buffer_free(&token);
+    return status == STATUS_OK ? 0
+                               : cli_error(cli, "cannot read --metrics-token-file %s: %s", file,
+                                           status_text(status));
 }
 
 int cli_connect(struct cli *cli, const char *endpoint)
@@ -373,12 +395,22 @@ int cli_connect(struct cli *cli, const char *endpoint)
     if (cli->client != NULL)
         mr_client_free(cli->client);
     cli->client = NULL;
+    struct cli_access access;
+    int exit_status = cli_access(cli, &access);
+    if (exit_status != 0)
+        return exit_status;
     enum status status = mr_client_new(&cli->client, endpoint);
     if (status == STATUS_INVALID)
         return cli_misuse(cli, "the endpoint '%s' is not an http:// or https:// URL", endpoint);
     if (status == STATUS_OK)
-        status = set_tls(cli);
-    return status == STATUS_OK ? take_key(cli) : cli_error(cli, "%s", status_text(status));
+        status =
+            mr_client_tls(cli->client, access.ca_file, access.certificate_file, access.key_file);
+    if (status == STATUS_OK && access.access_key_id != NULL)
+        status = mr_client_set_key(cli->client, access.access_key_id, access.secret_access_key,
+                                   access.region);
+    if (status != STATUS_OK)
+        return cli_error(cli, "%s", status_text(status));
+    return cli_take_token(cli);
 }
 
 static int open_client(struct cli *cli)
@@ -419,6 +451,8 @@ static const struct cli_options nothing_given = {
     .concurrency = CLI_NOT_GIVEN,
     .days = CLI_NOT_GIVEN,
     .node_id = CLI_NOT_GIVEN,
+    .keepalive_timeout_s = CLI_NOT_GIVEN,
+    .keepalive_requests = CLI_NOT_GIVEN,
 };
 
 int cli_run(int argc, char *const argv[], struct buffer *out, struct buffer *err)

@@ -32,6 +32,10 @@ struct cli_options {
     const char *policy;
     /* local */
     const char *data_dir, *http, *rpc, *peer, *region, *account_id, *auth;
+    const char *metrics_auth, *metrics_token_file;
+    const char *tls_cert, *tls_key, *tls_client_ca, *worker_tls_dir;
+    const char *root_access_key_id, *root_secret_access_key;
+    uint64_t keepalive_timeout_s, keepalive_requests;
     uint64_t memory_bytes, concurrency;
     /* bench */
     const char *mode, *protocol, *brokers, *server_pids;
@@ -103,6 +107,18 @@ int cli_run(int argc, char *const argv[], struct buffer *out, struct buffer *err
 /* cli_connect: from now on the client is one of this broker, with the same key and authorities.
  * Returns an exit status. */
 int cli_connect(struct cli *cli, const char *endpoint);
+
+/* cli_access: the key to sign with and the files for TLS, from options and environment, in the
+ * command's arena; all NULL where there is none. An exit status. */
+struct cli_access {
+    const char *access_key_id, *secret_access_key, *region;
+    const char *ca_file, *certificate_file, *key_file;
+};
+int cli_access(struct cli *cli, struct cli_access *out);
+
+/* cli_take_token: give the client what --metrics-token-file has, if it was given; an exit status.
+ */
+int cli_take_token(struct cli *cli);
 
 /* cli_fail: "millrace: cannot WHAT: why", from the client's last error; CLI_EXIT_FAILED. */
 int cli_fail(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));

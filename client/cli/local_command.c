@@ -19,6 +19,7 @@
  *     says that another start is of no use (misuse, configuration) is not started again. */
 #include "client/cli/child.h"
 #include "client/cli/cli.h"
+#include "client/cli/local_client.h"
 #include "client/cli/ports.h"
 
 #include "proto/base/assert.h"
@@ -44,7 +45,7 @@
 #define BROKER_STOP_MS  10000
 #define FAILURES_MAX    10
 #define PORT_TRIES      3
-#define ARGS_MAX        24
+#define ARGS_MAX        48
 #define STILL_MS        10000
 
 struct address {
@@ -170,7 +171,8 @@ static int prepare_http(struct local *l)
         shown = arena_printf(&l->cli->arena, "127.0.0.1:%u", found);
     else if (strcmp(http->host, "::") == 0)
         shown = arena_printf(&l->cli->arena, "[::1]:%u", found);
-    l->endpoint = arena_printf(&l->cli->arena, "http://%s", shown);
+    const char *scheme = l->cli->options.tls_cert != NULL ? "https" : "http";
+    l->endpoint = arena_printf(&l->cli->arena, "%s://%s", scheme, shown);
     return 0;
 }
 
@@ -221,15 +223,15 @@ static int find_program(struct local *l, const char *name, const char **path)
     return 0;
 }
 
-static void set_args(const char *argv[ARGS_MAX], const char *const *args, size_t count)
+static void set_args(const char *argv[ARGS_MAX], const char *const (*args)[2], size_t count)
 {
     size_t used = 0;
-    for (size_t i = 0; i + 1 < count; i += 2) {
-        if (args[i + 1] == NULL)
+    for (size_t i = 0; i < count; i++) {
+        if (args[i][1] == NULL)
             continue; /* an option that was not given */
         ASSERT(used + 3 < ARGS_MAX);
-        argv[used + 1] = args[i];
-        argv[used + 2] = args[i + 1];
+        argv[used + 1] = args[i][0];
+        argv[used + 2] = args[i][1];
         used += 2;
     }
     argv[used + 1] = NULL;
@@ -244,19 +246,33 @@ static const char *number_or_null(struct cli *cli, uint64_t value)
 static void set_programs(struct local *l)
 {
     struct cli *cli = l->cli;
-    const char *broker[] = {"--node-id",       "1",
-                            "--data-dir",      arena_printf(&cli->arena, "%s/broker", l->data_dir),
-                            "--http",          l->http.text,
-                            "--rpc",           l->rpc.text,
-                            "--peer",          l->peer.text,
-                            "--aws-cooldowns", "off",
-                            "--auth",          cli->options.auth,
-                            "--region",        cli->options.region,
-                            "--account-id",    cli->options.account_id};
-    const char *worker[] = {"--brokers",     l->rpc.text,
-                            "--data-dir",    arena_printf(&cli->arena, "%s/worker", l->data_dir),
-                            "--memory",      number_or_null(cli, cli->options.memory_bytes),
-                            "--concurrency", number_or_null(cli, cli->options.concurrency)};
+    const struct cli_options *o = &cli->options;
+    const char *const broker[][2] = {
+        {"--node-id", "1"},
+        {"--data-dir", arena_printf(&cli->arena, "%s/broker", l->data_dir)},
+        {"--http", l->http.text},
+        {"--rpc", l->rpc.text},
+        {"--peer", l->peer.text},
+        {"--aws-cooldowns", "off"},
+        {"--auth", o->auth},
+        {"--region", o->region},
+        {"--account-id", o->account_id},
+        {"--tls-cert", o->tls_cert},
+        {"--tls-key", o->tls_key},
+        {"--tls-client-ca", o->tls_client_ca},
+        {"--tls-dir", o->tls_dir},
+        {"--http-keepalive-timeout", number_or_null(cli, o->keepalive_timeout_s)},
+        {"--http-keepalive-requests", number_or_null(cli, o->keepalive_requests)},
+        {"--metrics-auth", o->metrics_auth},
+        {"--metrics-token-file", o->metrics_token_file},
+    };
+    const char *const worker[][2] = {
+        {"--brokers", l->rpc.text},
+        {"--data-dir", arena_printf(&cli->arena, "%s/worker", l->data_dir)},
+        {"--memory", number_or_null(cli, o->memory_bytes)},
+        {"--concurrency", number_or_null(cli, o->concurrency)},
+        {"--tls-dir", o->worker_tls_dir},
+    };
     set_args(l->broker_argv, broker, ARRAY_COUNT(broker));
     set_args(l->worker_argv, worker, ARRAY_COUNT(worker));
 }
@@ -402,6 +418,21 @@ static int start_worker(struct local *l)
     return 0;
 }
 
+/* What a client has to know besides the endpoint. */
+static void announce_access(const struct local *l)
+{
+    const struct cli_options *o = &l->cli->options;
+    bool checked = strcmp(o->auth, "off") != 0;
+    if (checked)
+        printf("  export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...   (a key of this "
+               "broker)\n");
+    else
+        printf("  export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any\n");
+    if (o->tls_cert != NULL)
+        printf("  export AWS_CA_BUNDLE=...   (who has signed %s)\n", o->tls_cert);
+    printf("  export AWS_DEFAULT_REGION=%s AWS_ENDPOINT_URL=%s\n", o->region, l->endpoint);
+}
+
 static void announce(struct local *l)
 {
     if (l->cli->options.json) {
@@ -414,15 +445,14 @@ static void announce(struct local *l)
         json_decref(told);
     } else {
         printf("Millrace runs at %s (data in %s). Ctrl-C stops it.\n\n"
-               "In another terminal:\n"
-               "  export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any AWS_DEFAULT_REGION=%s\n"
-               "  export AWS_ENDPOINT_URL=%s\n"
-               "  aws --endpoint-url $AWS_ENDPOINT_URL sqs create-queue --queue-name hello\n"
+               "In another terminal:\n",
+               l->endpoint, l->data_dir);
+        announce_access(l);
+        printf("  aws --endpoint-url $AWS_ENDPOINT_URL sqs create-queue --queue-name hello\n"
                "  aws --endpoint-url $AWS_ENDPOINT_URL sqs list-queues\n"
                "  millrace queue send hello 'first message'\n"
                "  millrace queue receive hello --delete\n"
-               "  millrace status\n",
-               l->endpoint, l->data_dir, l->cli->options.region, l->endpoint);
+               "  millrace status\n");
     }
     fflush(stdout);
 }
@@ -465,9 +495,21 @@ static void block_signals(struct local *l)
     sigprocmask(SIG_BLOCK, &l->signals, NULL);
 }
 
+/* Not in the command line, which others can see. */
+static void pass_root_key(const struct cli_options *o)
+{
+    if (o->root_access_key_id == NULL)
+        return;
+    ASSERT(setenv("MILLRACE_ROOT_ACCESS_KEY_ID", o->root_access_key_id, 1) == 0);
+    ASSERT(setenv("MILLRACE_ROOT_SECRET_ACCESS_KEY", o->root_secret_access_key, 1) == 0);
+}
+
 static int local_run(struct cli *cli)
 {
     struct local l = {.cli = cli, .lock_fd = -1};
+    if (local_client_check(cli) != 0)
+        return CLI_EXIT_MISUSE;
+    pass_root_key(&cli->options);
     if (!split(&l, cli->options.http, &l.http) || !split(&l, cli->options.rpc, &l.rpc) ||
         !split(&l, cli->options.peer, &l.peer))
         return cli_misuse(cli, "an address is HOST:PORT");
@@ -476,8 +518,8 @@ static int local_run(struct cli *cli)
         exit_status = prepare_http(&l);
     if (exit_status == 0)
         exit_status = prepare_programs(&l);
-    if (exit_status == 0 && mr_client_new(&cli->client, l.endpoint) != STATUS_OK)
-        exit_status = cli_error(cli, "out of memory");
+    if (exit_status == 0)
+        exit_status = local_client_open(cli, l.endpoint);
     if (exit_status == 0) {
         block_signals(&l);
         exit_status = run_all(&l);
@@ -508,8 +550,29 @@ static const struct option_row local_rows[] = {
     CLI_ROW("auth", TEXT, "MODE", auth, .default_text = "off",
             .help =
                 "Check signatures: off, required, or auto (required unless --http is a loopback "
-                "address). The first key is MILLRACE_ROOT_ACCESS_KEY_ID with "
-                "MILLRACE_ROOT_SECRET_ACCESS_KEY."),
+                "address). The first key is --root-access-key-id with its secret."),
+    CLI_ROW("root-access-key-id", TEXT, "ID", root_access_key_id,
+            .help = "An access key that may do everything; it is kept from then on."),
+    CLI_ROW("root-secret-access-key", TEXT, "SECRET", root_secret_access_key,
+            .help = "Its secret, better given by the environment or --config."),
+    CLI_ROW("tls-cert", TEXT, "FILE", tls_cert,
+            .help = "Speak HTTPS on the --http port, with this certificate and its chain (PEM)."),
+    CLI_ROW("tls-key", TEXT, "FILE", tls_key, .help = "The private key of --tls-cert (PEM)."),
+    CLI_ROW("tls-client-ca", TEXT, "FILE", tls_client_ca,
+            .help = "Serve only clients with a certificate of these authorities; needs a --tls-dir "
+                    "of theirs."),
+    CLI_ROW("tls-dir", TEXT, "DIR", tls_dir,
+            .help = "Speak TLS on the other ports: the broker's folder of millrace tls init."),
+    CLI_ROW("worker-tls-dir", TEXT, "DIR", worker_tls_dir,
+            .help = "And the worker's; the broker's certificate must be for the host of --rpc."),
+    CLI_ROW("http-keepalive-timeout", NUMBER, "SECONDS", keepalive_timeout_s, .min = 1,
+            .max = 86400, .help = "How long a client's connection may be idle; 75 if not given."),
+    CLI_ROW("http-keepalive-requests", NUMBER, "N", keepalive_requests, .max = UINT32_MAX,
+            .help = "Requests that one connection may have; no limit if not given, or 0."),
+    CLI_ROW("metrics-auth", TEXT, "MODE", metrics_auth,
+            .help = "Who may read /metrics and /status: required, off or auto, as the broker's."),
+    CLI_ROW("metrics-token-file", TEXT, "FILE", metrics_token_file,
+            .help = "The token for /metrics and /status."),
 };
 
 const struct cli_command cli_local_commands[] = {

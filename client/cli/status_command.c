@@ -185,12 +185,19 @@ static int status_run(struct cli *cli)
     return 0;
 }
 
+static const struct option_row rows[] = {
+    CLI_ROW("metrics-token-file", TEXT, "FILE", metrics_token_file,
+            .help = "The token to show a broker that has one; without it the key is used."),
+};
+
 const struct cli_command cli_status_commands[] = {
     {.words = "status",
      .usage = "",
      .summary = "Show the broker, its shards, workers, queues, functions and triggers.",
      .examples = "  millrace status\n"
                  "  millrace status --json | jq .functions\n",
+     .rows = rows,
+     .row_count = ARRAY_COUNT(rows),
      .run = status_run},
 };
 const size_t cli_status_command_count = ARRAY_COUNT(cli_status_commands);

@@ -356,6 +356,16 @@ void link_frame_max(struct link *link, uint32_t bytes)
     link->frame_bytes_max = bytes;
 }
 
+bool link_secure(const struct link *link)
+{
+    return link->tls != NULL;
+}
+
+bool link_peer_has_role(struct link *link, const char *role)
+{
+    return link->tls == NULL || tls_stream_peer_has_role(link->tls, role);
+}
+
 void link_set_data(struct link *link, void *data)
 {
     link->data = data;

@@ -80,6 +80,11 @@ void link_close(struct link *link);
  * header is here, so that a stranger cannot make this end hold much. FRAME_BYTES_MAX until set. */
 void link_frame_max(struct link *link, uint32_t bytes);
 
+/* link_secure: it speaks TLS. link_peer_has_role: the other end's certificate is for this role, or
+ * there is no TLS and so no certificate. */
+bool link_secure(const struct link *link);
+bool link_peer_has_role(struct link *link, const char *role);
+
 void link_set_data(struct link *link, void *data);
 const char *link_peer(const struct link *link);
 

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The native protocol: the SQS API in binary, for calls that are many and must be cheap. The same
  * actions, shapes, rules and errors as over HTTP; only the bytes differ. A connection to the RPC
- * port greets with ClientHello, is answered ClientWelcome, and then carries (proto/rpc/link.h):
+ * port greets with ClientHello, is answered ClientWelcome (where it names an access key that has to
+ * be proven, after ClientChallenge and ClientProof, see proto/sigv4/proof.h), and then carries
+ * (proto/rpc/link.h):
  *
  *     frame CALL     OFFSET SIZE  MEANING                    frame ANSWER   OFFSET SIZE  MEANING
  *                    0      4     id, the caller's choice                   0      4     id of the

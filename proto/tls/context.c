@@ -44,7 +44,7 @@ struct marks {
 struct tls_context {
     struct tls_settings settings;
     char *names[FILES]; /* certificate, key, authorities; NULL: none */
-    char *peer_role;
+    char *peer_roles[2];
     SSL_CTX *library;
     struct tls_context_stats stats;
     struct marks loaded;
@@ -215,7 +215,8 @@ static void context_free(struct tls_context *context)
     SSL_CTX_free(context->library);
     for (unsigned i = 0; i < FILES; i++)
         free(context->names[i]);
-    free(context->peer_role);
+    free(context->peer_roles[0]);
+    free(context->peer_roles[1]);
     free(context);
 }
 
@@ -240,9 +241,9 @@ void tls_context_count(struct tls_context *context, bool established)
         context->stats.failures++;
 }
 
-const char *tls_context_peer_role(const struct tls_context *context)
+const char *tls_context_peer_role(const struct tls_context *context, unsigned index)
 {
-    return context->peer_role;
+    return context->peer_roles[index];
 }
 
 struct tls_context_stats tls_context_stats(const struct tls_context *context)
@@ -269,7 +270,8 @@ enum status tls_context_open(struct tls_context **out, uv_loop_t *loop,
     context->names[0] = copy_of(settings->certificate_file);
     context->names[1] = copy_of(settings->key_file);
     context->names[2] = copy_of(settings->ca_file);
-    context->peer_role = copy_of(settings->peer_role);
+    context->peer_roles[0] = copy_of(settings->peer_role);
+    context->peer_roles[1] = copy_of(settings->peer_role_too);
     context->loaded = context->seen = look(context); /* before reading: no change is missed */
     if (load(context, error) != STATUS_OK) {
         context_free(context);

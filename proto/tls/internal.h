@@ -15,7 +15,8 @@ void tls_context_unref(struct tls_context *context);
 /* tls_context_count: a stream has completed its handshake, or has failed. */
 void tls_context_count(struct tls_context *context, bool established);
 
-const char *tls_context_peer_role(const struct tls_context *context);
+/* tls_context_peer_role: the first or the second (`index`) that the other end may have, or NULL. */
+const char *tls_context_peer_role(const struct tls_context *context, unsigned index);
 
 /* tls_stream_verify: the library's question, for each certificate of the other end's chain, whether
  * its own verdict `good` stands. */

@@ -119,10 +119,13 @@ int tls_stream_verify(int good, X509_STORE_CTX *store)
 {
     SSL *library = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
     struct tls_stream *stream = SSL_get_app_data(library);
-    const char *role = tls_context_peer_role(stream->context);
+    const char *role = tls_context_peer_role(stream->context, 0);
+    const char *other = tls_context_peer_role(stream->context, 1);
+    const X509 *certificate = X509_STORE_CTX_get_current_cert(store);
     if (!good || role == NULL || X509_STORE_CTX_get_error_depth(store) != 0)
         return good;
-    if (tls_certificate_has_uri(X509_STORE_CTX_get_current_cert(store), role))
+    if (tls_certificate_has_uri(certificate, role) ||
+        (other != NULL && tls_certificate_has_uri(certificate, other)))
         return 1;
     stream->wrong_role = true;
     X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REJECTED); /* alert: bad certificate */
@@ -196,7 +199,7 @@ static enum status fail(struct tls_stream *stream)
     size_t size = sizeof stream->error;
     if (stream->wrong_role)
         snprintf(error, size, "the peer's certificate is not for the role %s",
-                 tls_context_peer_role(stream->context));
+                 tls_context_peer_role(stream->context, 0));
     else if (verdict != X509_V_OK)
         snprintf(error, size, "the peer's certificate: %s", X509_verify_cert_error_string(verdict));
     else

@@ -52,6 +52,7 @@ struct tls_settings {
     const char *key_file;         /* PEM, not encrypted */
     const char *ca_file;          /* PEM: who signs the other end's certificates */
     const char *peer_role;        /* TLS_MUTUAL: TLS_ROLE_...; else NULL: any */
+    const char *peer_role_too;    /* another that will do; NULL: none */
     uint32_t poll_ms;             /* TLS_POLL_MS, or 0: never look again */
 };
 

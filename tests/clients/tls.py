@@ -276,7 +276,7 @@ class Workers(unittest.TestCase):
 
     def test_who_is_not_let_in(self):
         self.refused()  # without TLS
-        self.assertIn("bad certificate", self.refused("--tls-dir", file("ours/client")))
+        self.assertIn("its certificate is not a worker's", self.refused("--tls-dir", file("ours/client")))
         self.assertIn("bad certificate", self.refused("--tls-dir", file("ours/node")))
         self.assertIn("local issuer", self.refused("--tls-dir", file("theirs/worker")))
 

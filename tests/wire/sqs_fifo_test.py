@@ -275,6 +275,7 @@ class Fifo(sqs_raw.Calls):
         self.assertEqual(message["Body"], "poison")
         self.assertEqual(message["Attributes"]["MessageGroupId"], "g")
         self.assertEqual(message["Attributes"]["DeadLetterQueueSourceArn"], arn_of(url))
+        self.assertEqual(message["Attributes"]["MessageDeduplicationId"], message["MessageId"])
 
     # ---- standard queues ----
 

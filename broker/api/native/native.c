@@ -3,10 +3,13 @@
  * goes to the same handlers: rules, errors and counters are those of broker/api/sqs, and nothing is
  * decided here but how many calls may be under way.
  *
- *     accepted (ClientHello, Welcome) ── calls and answers ──> link ends, or native_close
+ *     ClientHello ─ names no key ────────────────────────> open ── calls and answers ──> link ends,
+ *         └─ Challenge ─> proving ─ Proof ─> Welcome ───────┘ or native_close
+ *                            └─ wrong, or not in time ─> Refused
  *
- * Whoever connects is nobody in particular: where signatures are required, only what a queue's
- * policy allows everyone is allowed (sqs_permit_caller).
+ * Who greets without a key is nobody in particular: where signatures are required, only what a
+ * queue's policy allows everyone is allowed. With a key all calls of the connection are that key's,
+ * as long as it is there and has the secret that was proven (identity.c).
  *
  * A call outlives its frame, so the frame's bytes are copied once, and everything decoded borrows
  * from the copy. Answers go out as they come about: the id says which call each belongs to.
@@ -17,6 +20,7 @@
  *     refused as throttled and nothing of it is kept */
 #include "broker/api/native/native.h"
 
+#include "broker/api/native/identity.h"
 #include "broker/api/sqs/call.h"
 #include "proto/base/assert.h"
 #include "proto/base/trace.h"
@@ -29,11 +33,14 @@
 #define SESSION_BYTES_MAX (64u << 20)  /* of inputs, of one connection */
 #define ALL_BYTES_MAX     (256u << 20) /* of all connections */
 #define CLOSE_STEP_MS     10u
+#define PROVE_MS          5000u /* for the answer to a challenge */
+#define PROVE_STEP_MS     1000u
 
 struct session;
 
 struct native_call {
     struct session *session; /* NULL: the link has ended */
+    struct identity *identity;
     struct sqs_call *call;
     uint32_t id;
     size_t bytes;
@@ -43,6 +50,8 @@ struct native_call {
 struct session {
     struct native *native;
     struct link *link;
+    struct identity *identity;
+    uint64_t prove_until_ms;   /* 0: it is not to prove anything any more */
     struct native_call *calls; /* I1 */
     uint32_t call_count;
     size_t bytes;
@@ -55,8 +64,8 @@ struct native {
     unsigned session_count;
     uint32_t call_count;
     size_t bytes;
-    /* closing */
-    uv_timer_t timer;
+    unsigned proving; /* sessions that have been challenged */
+    uv_timer_t timer; /* ends those that are late; closing */
     bool closing;
     uint64_t close_until_ms;
     void (*closed)(void *data);
@@ -106,7 +115,18 @@ static void forget(struct native_call *nc)
 
 static void freed(struct sqs_call *call)
 {
-    forget(call->carried);
+    struct native_call *nc = call->carried;
+    forget(nc);
+    identity_release(nc->identity);
+}
+
+static bool caller(struct sqs_call *call, struct auth_failure *failure)
+{
+    const struct native_call *nc = call->carried;
+    if (!identity_caller(nc->identity, &call->caller, failure))
+        return false;
+    call->region = call->caller.region;
+    return true;
 }
 
 static const char *base_url(struct sqs_call *call)
@@ -121,14 +141,19 @@ static const struct sqs_carrier carrier = {.reply = reply,
                                            .freed = freed,
                                            .base_url = base_url,
                                            .no_md5 = true,
-                                           .may_lag = true};
+                                           .may_lag = true,
+                                           .caller = caller};
 
 /* ---- calls ---- */
 
 static void remember(struct session *session, struct sqs_call *call, uint32_t id, size_t bytes)
 {
     struct native_call *nc = arena_alloc(&call->arena, sizeof *nc);
-    *nc = (struct native_call){.session = session, .call = call, .id = id, .bytes = bytes};
+    *nc = (struct native_call){.session = session,
+                               .identity = identity_hold(session->identity),
+                               .call = call,
+                               .id = id,
+                               .bytes = bytes};
     DL_APPEND(session->calls, nc);
     session->call_count++;
     session->bytes += bytes;
@@ -173,11 +198,113 @@ static void on_call(struct session *session, struct slice payload)
     sqs_call_run(call, good ? NULL : &unreadable);
 }
 
+/* ---- greetings ---- */
+
+static void welcome(struct session *session)
+{
+    struct native *native = session->native;
+    Millrace__ClientWelcome welcome = MILLRACE__CLIENT_WELCOME__INIT;
+    welcome.protocol = NATIVE_PROTOCOL;
+    welcome.version = (char *)(uintptr_t)api_config(native->api)->version;
+    welcome.node_id = api_config(native->api)->node_id;
+    welcome.calls_max = CALLS_MAX;
+    link_frame_max(session->link, NATIVE_CALL_BYTES_MAX + NATIVE_HEADER_BYTES);
+    if (link_send(session->link, MILLRACE__TYPE__TYPE_CLIENT_WELCOME, &welcome.base) != STATUS_OK)
+        link_close(session->link);
+}
+
+/* `code`: of the API's error, or "". */
+static void refuse(struct session *session, const char *code, const char *reason)
+{
+    struct link *link = session->link;
+    trace_warn("native", "client_refused", "peer=%s code=\"%s\" reason=\"%s\"", link_peer(link),
+               code, reason);
+    Millrace__Refused refused = MILLRACE__REFUSED__INIT;
+    refused.code = (char *)(uintptr_t)code;
+    refused.reason = (char *)(uintptr_t)reason;
+    (void)!link_send(link, MILLRACE__TYPE__TYPE_REFUSED, &refused.base); /* it ends anyway */
+    link_close(link);
+}
+
+static void refuse_failed(struct session *session, const struct auth_failure *failure)
+{
+    refuse(session, auth_failure_exception(failure->code), failure->message);
+}
+
+static void proving_ended(struct session *session)
+{
+    if (session->prove_until_ms == 0)
+        return;
+    session->prove_until_ms = 0;
+    session->native->proving--;
+}
+
+static void on_tick(uv_timer_t *timer);
+
+/* Keys are of the catalog, so a node that does not know it yet cannot tell. */
+static bool knows_keys(const struct native *native)
+{
+    uint8_t cluster_id[UUID_BYTES];
+    uint8_t secret[RECEIPT_SECRET_BYTES];
+    struct shard *shard = api_catalog(native->api);
+    return shard_ready(shard) && core_bootstrapped(shard_core(shard), cluster_id, secret);
+}
+
+static void challenge(struct session *session, uint8_t nonce[PROOF_NONCE_BYTES], const char *time)
+{
+    struct native *native = session->native;
+    Millrace__ClientChallenge challenge = MILLRACE__CLIENT_CHALLENGE__INIT;
+    challenge.nonce = (ProtobufCBinaryData){PROOF_NONCE_BYTES, nonce};
+    challenge.time = (char *)(uintptr_t)time;
+    session->prove_until_ms = uv_now(native->timer.loop) + PROVE_MS;
+    if (native->proving++ == 0)
+        uv_timer_start(&native->timer, on_tick, PROVE_STEP_MS, PROVE_STEP_MS);
+    if (link_send(session->link, MILLRACE__TYPE__TYPE_CLIENT_CHALLENGE, &challenge.base) !=
+        STATUS_OK)
+        link_close(session->link);
+}
+
+static void on_hello(struct session *session, const Millrace__ClientHello *hello)
+{
+    uint8_t nonce[PROOF_NONCE_BYTES];
+    const char *time;
+    const char *wrong;
+    if (!identity_challenge(session->identity, hello, nonce, &time, &wrong))
+        welcome(session);
+    else if (wrong != NULL)
+        refuse(session, "", wrong);
+    else if (!knows_keys(session->native))
+        refuse(session, "", "this broker does not serve requests at the moment; try again");
+    else
+        challenge(session, nonce, time);
+}
+
+static void on_proof(struct session *session, struct slice payload)
+{
+    struct auth_failure failure = {0};
+    Millrace__ClientProof *proof =
+        millrace__client_proof__unpack(NULL, payload.length, payload.data);
+    proving_ended(session);
+    if (proof == NULL)
+        refuse(session, "", "malformed proof");
+    else if (identity_prove(session->identity, slice_make(proof->proof.data, proof->proof.len),
+                            &failure))
+        welcome(session);
+    else
+        refuse_failed(session, &failure);
+    if (proof != NULL)
+        millrace__client_proof__free_unpacked(proof, NULL);
+}
+
 static void on_frame(struct link *link, void *data, uint16_t type, struct slice payload)
 {
     struct session *session = data;
     (void)link;
-    if (type == MILLRACE__TYPE__TYPE_CALL)
+    if (session->prove_until_ms > 0 && type == MILLRACE__TYPE__TYPE_CLIENT_PROOF)
+        on_proof(session, payload);
+    else if (session->prove_until_ms > 0)
+        refuse(session, "", "a call before the proof of its key");
+    else if (type == MILLRACE__TYPE__TYPE_CALL)
         on_call(session, payload);
 }
 
@@ -197,30 +324,12 @@ static void on_closed(struct link *link, void *data, enum status why)
     }
     DL_DELETE(native->sessions, session);
     native->session_count--;
+    proving_ended(session);
+    identity_release(session->identity);
     free(session);
 }
 
 static const struct link_handler handler = {on_frame, on_closed};
-
-static void welcome(struct native *native, struct link *link)
-{
-    Millrace__ClientWelcome welcome = MILLRACE__CLIENT_WELCOME__INIT;
-    welcome.protocol = NATIVE_PROTOCOL;
-    welcome.version = (char *)(uintptr_t)api_config(native->api)->version;
-    welcome.node_id = api_config(native->api)->node_id;
-    welcome.calls_max = CALLS_MAX;
-    if (link_send(link, MILLRACE__TYPE__TYPE_CLIENT_WELCOME, &welcome.base) != STATUS_OK)
-        link_close(link);
-}
-
-static void refuse(struct link *link, const char *reason)
-{
-    trace_warn("native", "client_refused", "peer=%s reason=\"%s\"", link_peer(link), reason);
-    Millrace__Refused refused = MILLRACE__REFUSED__INIT;
-    refused.reason = (char *)(uintptr_t)reason;
-    (void)!link_send(link, MILLRACE__TYPE__TYPE_REFUSED, &refused.base); /* it ends anyway */
-    link_close(link);
-}
 
 void native_accept(void *data, struct link *link, struct slice payload)
 {
@@ -229,18 +338,18 @@ void native_accept(void *data, struct link *link, struct slice payload)
     ASSERT(session != NULL);
     session->native = native;
     session->link = link;
+    session->identity = identity_new(native->api, link);
     DL_APPEND(native->sessions, session);
     native->session_count++;
     link_hand_over(link, &handler, session);
-    link_frame_max(link, NATIVE_CALL_BYTES_MAX + NATIVE_HEADER_BYTES);
     Millrace__ClientHello *hello =
         millrace__client_hello__unpack(NULL, payload.length, payload.data);
     if (native->closing)
-        refuse(link, "the broker is shutting down");
+        refuse(session, "", "the broker is shutting down");
     else if (hello == NULL || hello->protocol != NATIVE_PROTOCOL)
-        refuse(link, "this broker speaks protocol 1 only; use a client of the same release");
+        refuse(session, "", "this broker speaks protocol 1 only; use a client of the same release");
     else
-        welcome(native, link);
+        on_hello(session, hello);
     if (hello != NULL)
         millrace__client_hello__free_unpacked(hello, NULL);
 }
@@ -271,6 +380,22 @@ static void timer_closed(uv_handle_t *handle)
     closed(data);
 }
 
+/* Those who do not answer their challenge are told, and go. */
+static void end_late(struct native *native)
+{
+    struct session *session;
+    uint64_t now_ms = uv_now(native->timer.loop);
+    DL_FOREACH(native->sessions, session)
+    {
+        if (session->prove_until_ms == 0 || session->prove_until_ms > now_ms)
+            continue;
+        proving_ended(session);
+        refuse(session, "", "its proof did not come in time");
+    }
+    if (native->proving == 0)
+        uv_timer_stop(&native->timer);
+}
+
 static void close_step(uv_timer_t *timer)
 {
     struct native *native = timer->data;
@@ -288,6 +413,15 @@ static void close_step(uv_timer_t *timer)
     }
 }
 
+static void on_tick(uv_timer_t *timer)
+{
+    struct native *native = timer->data;
+    if (native->closing)
+        close_step(timer);
+    else
+        end_late(native);
+}
+
 void native_close(struct native *native, uint32_t grace_ms, void (*closed)(void *data), void *data)
 {
     ASSERT(!native->closing);
@@ -296,5 +430,5 @@ void native_close(struct native *native, uint32_t grace_ms, void (*closed)(void 
     native->closed_data = data;
     native->close_until_ms = uv_now(native->timer.loop) + grace_ms;
     sqs_end_waiting(native->api);
-    uv_timer_start(&native->timer, close_step, 0, CLOSE_STEP_MS);
+    uv_timer_start(&native->timer, on_tick, 0, CLOSE_STEP_MS);
 }

@@ -35,6 +35,9 @@ struct sqs_carrier {
     /* Calls about messages of a queue that is known here need not wait until this node is up to
      * date: their command is judged when it is applied. */
     bool may_lag;
+    /* caller: fill in call->caller, in memory that lives as long as the call. False, and why it
+     * cannot be. NULL: the HTTP request says who. */
+    bool (*caller)(struct sqs_call *call, struct auth_failure *failure);
 };
 
 typedef void (*sqs_results_fn)(struct sqs_call *call, const struct core_result *results,

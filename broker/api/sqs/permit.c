@@ -13,7 +13,6 @@
 #include "broker/api/sqs/region.h"
 #include "broker/api/sqs/subject.h"
 #include "proto/base/assert.h"
-#include "proto/base/clock.h"
 
 #include <ctype.h>
 
@@ -40,12 +39,11 @@ static bool fail(struct sqs_call *call, const struct auth_failure *failure)
 bool sqs_permit_caller(struct sqs_call *call)
 {
     struct auth_failure failure = {0};
-    if (call->request == NULL) /* native: its connections do not say yet who they are */
-        call->caller = (struct auth_caller){
-            .kind = auth_required(api_auth(call->api)) ? AUTH_ANONYMOUS : AUTH_UNCHECKED,
-            .now_s = clock_now_ms() / 1000};
-    else if (!access_authenticate(call->api, call->request, "sqs", NULL, &call->arena,
-                                  &call->caller, &failure))
+    bool known = call->carrier->caller != NULL
+                     ? call->carrier->caller(call, &failure)
+                     : access_authenticate(call->api, call->request, "sqs", NULL, &call->arena,
+                                           &call->caller, &failure);
+    if (!known)
         return fail(call, &failure);
     if (call->caller.kind == AUTH_KEY)
         call->sender_id = call->caller.key_id;

@@ -186,6 +186,20 @@ static void add_source(struct sqs_call *call, const struct receiving *receiving,
                    out);
 }
 
+/* In a dead-letter queue it is the message's id, so that two messages whose ids for deduplication
+ * were the same stay two (Developer Guide, "Configure a dead-letter queue redrive"). */
+static void add_deduplication_id(struct sqs_call *call, const struct receiving *receiving,
+                                 const struct core_message *message, const struct record *record,
+                                 struct sqs_list *out)
+{
+    char id[UUID_TEXT_LENGTH + 1];
+    bool redriven = receiving->fifo && message->source_queue_id != 0;
+    if (redriven)
+        uuid_text(record->message_id, id);
+    add_system(call, receiving, SYSTEM_DEDUPLICATION_ID, redriven ? slice_of(id) : record->dedup_id,
+               out);
+}
+
 static void describe_system(struct sqs_call *call, const struct receiving *receiving,
                             const struct core_message *message, const struct record *record,
                             struct sqs_list *out)
@@ -199,7 +213,7 @@ static void describe_system(struct sqs_call *call, const struct receiving *recei
     add_system_number(call, receiving, SYSTEM_FIRST_RECEIVE, message->first_receive_ms, out);
     add_system(call, receiving, SYSTEM_TRACE_HEADER, record->trace_header, out);
     add_system(call, receiving, SYSTEM_GROUP_ID, record->group_id, out);
-    add_system(call, receiving, SYSTEM_DEDUPLICATION_ID, record->dedup_id, out);
+    add_deduplication_id(call, receiving, message, record, out);
     if (receiving->fifo)
         add_system(call, receiving, SYSTEM_SEQUENCE_NUMBER,
                    slice_of(arena_printf(&call->arena, "%020" PRIu64, message->seq)), out);

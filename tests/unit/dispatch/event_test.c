@@ -72,14 +72,17 @@ static void test_golden_fifo(void **state)
     struct record record = record_of("x");
     record.group_id = SLICE_LITERAL("group \"1\"");
     record.dedup_id = SLICE_LITERAL("once");
+    struct core_message redriven = message;
+    redriven.source_queue_id = 8;
     struct buffer event = {0};
     event_begin(&event);
-    assert_true(event_add(&event, &fifo, &message, &record, "arn:aws:sqs:us-east-1:0:o.fifo"));
+    assert_true(event_add(&event, &fifo, &redriven, &record, "arn:aws:sqs:us-east-1:0:o.fifo"));
     event_end(&event);
     const char *attributes =
         "\"attributes\":{\"ApproximateReceiveCount\":\"3\",\"SentTimestamp\":\"1545082649183\","
         "\"SequenceNumber\":\"00000000000000000003\",\"MessageGroupId\":\"group \\\"1\\\"\","
-        "\"SenderId\":\"AIDAIENQZJOLO23YVJ4VO\",\"MessageDeduplicationId\":\"once\","
+        "\"SenderId\":\"AIDAIENQZJOLO23YVJ4VO\","
+        "\"MessageDeduplicationId\":\"059f36b4-87a3-44ab-83d2-661975830a7d\","
         "\"ApproximateFirstReceiveTimestamp\":\"1545082649185\","
         "\"DeadLetterQueueSourceArn\":\"arn:aws:sqs:us-east-1:0:o.fifo\"},";
     if (strstr(buffer_c_string(&event), attributes) == NULL)

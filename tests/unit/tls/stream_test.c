@@ -118,10 +118,13 @@ static void test_refuses_another_host(void **state)
     }
 }
 
-/* Try to come in with the certificate `name`, where `role` is wanted. */
-static enum status come_in(struct world *w, const char *name, const char *role)
+/* Try to come in with the certificate `name`, where `role` is wanted, or `other_role`. */
+static enum status come_in_for(struct world *w, const char *name, const char *role,
+                               const char *other_role)
 {
-    struct tls_context *broker = open_context(w, mutual(w, "node", role));
+    struct tls_settings settings = mutual(w, "node", role);
+    settings.peer_role_too = other_role;
+    struct tls_context *broker = open_context(w, settings);
     struct tls_context *other = open_context(w, mutual(w, name, TLS_ROLE_BROKER));
     struct end client = end_new(other, TLS_CLIENT, "node.example");
     struct end server = end_new(broker, TLS_SERVER, NULL);
@@ -139,6 +142,11 @@ static enum status come_in(struct world *w, const char *name, const char *role)
     return status;
 }
 
+static enum status come_in(struct world *w, const char *name, const char *role)
+{
+    return come_in_for(w, name, role, NULL);
+}
+
 static void test_lets_in_by_role(void **state)
 {
     struct world *w = *state;
@@ -146,6 +154,9 @@ static void test_lets_in_by_role(void **state)
     assert_int_equal(come_in(w, "node", TLS_ROLE_BROKER), STATUS_OK);
     assert_int_equal(come_in(w, "worker", TLS_ROLE_BROKER), STATUS_PERMISSION);
     assert_int_equal(come_in(w, "node", TLS_ROLE_WORKER), STATUS_PERMISSION);
+    assert_int_equal(come_in_for(w, "worker", TLS_ROLE_WORKER, TLS_ROLE_CLIENT), STATUS_OK);
+    assert_int_equal(come_in_for(w, "worker", TLS_ROLE_CLIENT, TLS_ROLE_WORKER), STATUS_OK);
+    assert_int_equal(come_in_for(w, "node", TLS_ROLE_WORKER, TLS_ROLE_CLIENT), STATUS_PERMISSION);
 }
 
 static void test_refuses_other_authorities_and_old_certificates(void **state)
