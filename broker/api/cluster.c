@@ -5,7 +5,10 @@
  *     GET    /admin/cluster              GetCluster: what this node knows; lags are on the leader
  *     POST   /admin/cluster/members      AddClusterMember: {"NodeId": 4, "Address": "host:port"}
  *     PUT    /admin/cluster/members/ID   PromoteClusterMember: it has caught up, let it vote
- *     DELETE /admin/cluster/members/ID   RemoveClusterMember: for good
+ *     DELETE /admin/cluster/members/ID   RemoveClusterMember: for good; 202: queue shards still
+ *                                        have it, and let it go one by one: ask again
+ *     PUT    /admin/cluster/drained/ID   DrainClusterMember: it is to lead nothing
+ *     DELETE /admin/cluster/drained/ID   UndrainClusterMember
  *     POST   /admin/cluster/transfer     TransferLeadership: {"NodeId": 2}, or 0: whoever is fit
  *
  * Only the leader changes anything: another node answers 409 with the leader's id and endpoint. */
@@ -127,6 +130,9 @@ static json_t *render_member(struct cluster_call *call, const struct shard_membe
         json_object_set_new(
             json, "Lag", json_integer((json_int_t)(last_index > match ? last_index - match : 0)));
     }
+    json_object_set_new(
+        json, "Duty",
+        json_string(node_duty_name(node_duty(shard_core(api_catalog(call->api)), member->id))));
     if (!known)
         return json;
     json_object_set_new(json, "FeatureLevel", json_integer(about.feature_level));
@@ -137,7 +143,18 @@ static json_t *render_member(struct cluster_call *call, const struct shard_membe
     return json;
 }
 
-/* Who leads each shard, as far as this node knows. */
+static json_t *render_shard_members(const struct shard *shard)
+{
+    struct shard_member_view members[SHARD_MEMBERS_MAX];
+    size_t count = shard_members(shard, members);
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(list, json_pack("{s:I, s:s}", "NodeId", (json_int_t)members[i].id,
+                                              "Role", role_names[members[i].role]));
+    return list;
+}
+
+/* Who leads each shard and has a replica, as far as this node knows. */
 static json_t *render_shards(const struct cluster_call *call)
 {
     const struct shards *shards = api_shards(call->api);
@@ -146,11 +163,13 @@ static json_t *render_shards(const struct cluster_call *call)
         const struct shard *shard = shards_at(shards, id);
         struct shard_stats stats;
         shard_stats(shard, &stats);
-        json_array_append_new(
-            list, json_pack("{s:I, s:I, s:b, s:I, s:I, s:I}", "ShardId", (json_int_t)id, "Leader",
-                            (json_int_t)shard_leader(shard), "Ready", shard_ready(shard), "Term",
-                            (json_int_t)stats.term, "LastIndex", (json_int_t)stats.last_index,
-                            "AppliedIndex", (json_int_t)stats.applied_index));
+        json_array_append_new(list,
+                              json_pack("{s:I, s:I, s:b, s:I, s:I, s:I, s:o}", "ShardId",
+                                        (json_int_t)id, "Leader", (json_int_t)shard_leader(shard),
+                                        "Ready", shard_ready(shard), "Term", (json_int_t)stats.term,
+                                        "LastIndex", (json_int_t)stats.last_index, "AppliedIndex",
+                                        (json_int_t)stats.applied_index, "Members",
+                                        render_shard_members(shard)));
     }
     return list;
 }
@@ -210,7 +229,8 @@ static void on_changed(struct shard_change *change, enum status status)
              "Another change of the members is under way. Try again after it.");
         break;
     case STATUS_INVALID:
-        fail(call, 400, "ValidationException", "This cannot be done with this node.");
+        fail(call, 400, "ValidationException",
+             "This cannot be done with this node, or no other could lead then.");
         break;
     default:
         fail(call, 503, "ServiceException",
@@ -233,9 +253,29 @@ static void run_promote(struct cluster_call *call)
     shard_member_promote(api_catalog(call->api), &call->change, call->node_id);
 }
 
+static void on_removed(struct shard_change *change, enum status status)
+{
+    struct cluster_call *call = change->data;
+    if (status == STATUS_TIMEOUT)
+        respond(call, 202, NULL, render(call));
+    else
+        on_changed(change, status);
+}
+
 static void run_remove(struct cluster_call *call)
 {
-    shard_member_remove(api_catalog(call->api), &call->change, call->node_id);
+    call->change.done = on_removed;
+    shards_node_remove(api_shards(call->api), &call->change, call->node_id);
+}
+
+static void run_drain(struct cluster_call *call)
+{
+    shards_node_duty(api_shards(call->api), &call->change, call->node_id, NODE_DRAINED);
+}
+
+static void run_undrain(struct cluster_call *call)
+{
+    shards_node_duty(api_shards(call->api), &call->change, call->node_id, NODE_ACTIVE);
 }
 
 static void run_transfer(struct cluster_call *call)
@@ -250,6 +290,8 @@ static const struct cluster_action actions[] = {
     {"POST", "/members", "millrace:AddClusterMember", true, run_add},
     {"PUT", "/members/#", "millrace:PromoteClusterMember", true, run_promote},
     {"DELETE", "/members/#", "millrace:RemoveClusterMember", true, run_remove},
+    {"PUT", "/drained/#", "millrace:DrainClusterMember", true, run_drain},
+    {"DELETE", "/drained/#", "millrace:UndrainClusterMember", true, run_undrain},
     {"POST", "/transfer", "millrace:TransferLeadership", true, run_transfer},
 };
 

@@ -8,8 +8,10 @@
 
 #include "proto/base/assert.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CLUSTER_PATH "/admin/cluster"
 
@@ -51,6 +53,7 @@ static void print_member(struct table *table, const json_t *member)
         table_number(table, cli_integer(member, "FeatureLevel"));
     else
         table_cell(table, NULL);
+    table_cell(table, cli_text(member, "Duty", NULL));
 }
 
 /* An older broker has one and does not name it. */
@@ -80,8 +83,8 @@ static void print_shards(struct cli *cli, const json_t *shards)
 
 static void print_cluster(struct cli *cli, const json_t *cluster)
 {
-    static const char *const titles[] = {">NODE",     "ADDRESS", "ROLE",     "LEADER",
-                                         "CONNECTED", ">LAG",    ">FEATURES"};
+    static const char *const titles[] = {">NODE",     "ADDRESS", "ROLE",      "LEADER",
+                                         "CONNECTED", ">LAG",    ">FEATURES", "DUTY"};
     const json_t *members = json_object_get(cluster, "Members");
     const char *id = cli_text(cluster, "ClusterId", "");
     struct table table = {.titles = titles, .columns = ARRAY_COUNT(titles)};
@@ -143,7 +146,93 @@ static const char *member_path(struct cli *cli, long long id)
     return arena_printf(&cli->arena, CLUSTER_PATH "/members/%lld", id);
 }
 
-/* As a learner first, which gets the data, and then, when it has caught up, as a voter. */
+/* ---- waiting for the queue shards ---- */
+
+#define WAIT_TRIES     1200
+#define WAIT_US        250000u
+#define SAY_EVERY      20 /* tries */
+#define TRIES_IN_DOUBT 40
+
+static const char *role_in(const json_t *shard, long long id)
+{
+    const json_t *members = json_object_get(shard, "Members");
+    for (size_t i = 0; i < json_array_size(members); i++) {
+        const json_t *member = json_array_get(members, i);
+        if (cli_integer(member, "NodeId") == id)
+            return cli_text(member, "Role", "");
+    }
+    return "";
+}
+
+static bool is_voter(const json_t *shard, long long id)
+{
+    return strcmp(role_in(shard, id), "voter") == 0;
+}
+
+static bool is_member(const json_t *shard, long long id)
+{
+    return role_in(shard, id)[0] != 0;
+}
+
+static bool is_led(const json_t *shard, long long id)
+{
+    return cli_integer(shard, "Leader") == id;
+}
+
+static unsigned count_shards(const json_t *cluster, long long id,
+                             bool (*counts)(const json_t *shard, long long id))
+{
+    const json_t *shards = json_object_get(cluster, "Shards");
+    unsigned count = 0;
+    for (size_t i = 0; i < json_array_size(shards); i++)
+        count += counts(json_array_get(shards, i), id);
+    return count;
+}
+
+/* Until `counts` is true of all shards, or of none; a line of progress every few seconds. The
+ * brokers go on by themselves, whether this waits or not. */
+static int await_shards(struct cli *cli, long long id, bool all,
+                        bool (*counts)(const json_t *shard, long long id), const char *what,
+                        json_t **cluster)
+{
+    for (unsigned tries = 0; tries < WAIT_TRIES; tries++) {
+        unsigned shards = (unsigned)json_array_size(json_object_get(*cluster, "Shards"));
+        unsigned count = count_shards(*cluster, id, counts);
+        if (count == (all ? shards : 0))
+            return 0;
+        if (tries % SAY_EVERY == SAY_EVERY - 1)
+            fprintf(stderr, "millrace: node %lld %s %u of %u shards\n", id, what, count, shards);
+        usleep(WAIT_US);
+        json_decref(*cluster);
+        *cluster = NULL;
+        if (view_of_leader(cli, cluster) != STATUS_OK)
+            return cli_fail(cli, "read the state of the cluster");
+    }
+    return cli_error(cli,
+                     "node %lld still %s some shards; it goes on in the background: see "
+                     "`millrace cluster status`",
+                     id, what);
+}
+
+/* A change at the leader, wherever that is by now. */
+static int change_at_leader(struct cli *cli, const char *method, const char *path, const char *what,
+                            long long id, json_t **cluster)
+{
+    for (unsigned tries = 0; tries < TRIES_IN_DOUBT; tries++) {
+        int exit_status = find_leader(cli);
+        if (exit_status != 0)
+            return exit_status;
+        if (mr_rest_call(cli->client, method, path, NULL, cluster) == STATUS_OK)
+            return 0;
+        if (strcmp(mr_client_error(cli->client)->code, "NotLeaderException") != 0)
+            break;
+        usleep(WAIT_US);
+    }
+    return cli_fail(cli, "%s node %lld", what, id);
+}
+
+/* As a learner first, which gets the data, and then, when it has caught up, as a voter; the queue
+ * shards follow. */
 static int add_run(struct cli *cli)
 {
     long long id;
@@ -162,7 +251,11 @@ static int add_run(struct cli *cli)
                         "let node %lld vote (it is a learner now; when it runs and has caught up, "
                         "use `millrace cluster promote %lld`)",
                         id, id);
-    return show(cli, cluster);
+    exit_status = await_shards(cli, id, true, is_voter, "votes in", &cluster);
+    if (exit_status == 0)
+        return show(cli, cluster);
+    json_decref(cluster);
+    return exit_status;
 }
 
 static int change_run(struct cli *cli, const char *method, const char *what)
@@ -184,9 +277,57 @@ static int promote_run(struct cli *cli)
     return change_run(cli, "PUT", "promote");
 }
 
+/* The broker answers every two seconds, with who still has it, until nobody has. */
 static int remove_run(struct cli *cli)
 {
-    return change_run(cli, "DELETE", "remove");
+    long long id;
+    json_t *cluster = NULL;
+    if (!read_id(cli->arguments[0], &id))
+        return cli_misuse(cli, "'%s' is not a node's id", cli->arguments[0]);
+    for (unsigned tries = 0; tries < WAIT_TRIES; tries++) {
+        int exit_status =
+            change_at_leader(cli, "DELETE", member_path(cli, id), "remove", id, &cluster);
+        if (exit_status != 0)
+            return exit_status;
+        unsigned left = count_shards(cluster, id, is_member);
+        if (left == 0 && !is_member(cluster, id))
+            return show(cli, cluster);
+        fprintf(stderr, "millrace: node %lld is a member of %u shards yet\n", id, left);
+        json_decref(cluster);
+    }
+    return cli_error(cli, "node %lld could not be removed yet; try again", id);
+}
+
+static const char *drained_path(struct cli *cli, long long id)
+{
+    return arena_printf(&cli->arena, CLUSTER_PATH "/drained/%lld", id);
+}
+
+static int drain_run(struct cli *cli)
+{
+    long long id;
+    json_t *cluster = NULL;
+    if (!read_id(cli->arguments[0], &id))
+        return cli_misuse(cli, "'%s' is not a node's id", cli->arguments[0]);
+    int exit_status = change_at_leader(cli, "PUT", drained_path(cli, id), "drain", id, &cluster);
+    if (exit_status != 0)
+        return exit_status;
+    exit_status = await_shards(cli, id, false, is_led, "leads", &cluster);
+    if (exit_status == 0)
+        return show(cli, cluster);
+    json_decref(cluster);
+    return exit_status;
+}
+
+static int undrain_run(struct cli *cli)
+{
+    long long id;
+    json_t *cluster = NULL;
+    if (!read_id(cli->arguments[0], &id))
+        return cli_misuse(cli, "'%s' is not a node's id", cli->arguments[0]);
+    int exit_status =
+        change_at_leader(cli, "DELETE", drained_path(cli, id), "undrain", id, &cluster);
+    return exit_status == 0 ? show(cli, cluster) : exit_status;
 }
 
 static int transfer_run(struct cli *cli)
@@ -233,9 +374,24 @@ const struct cli_command cli_cluster_commands[] = {
      .arguments_min = 1,
      .arguments_max = 1,
      .run = remove_run},
+    {.words = "cluster drain",
+     .usage = "ID",
+     .summary = "Let a node lead nothing, such as before work on its machine. It keeps its data.",
+     .examples = "  millrace cluster drain 2\n"
+                 "  millrace cluster undrain 2\n",
+     .arguments_min = 1,
+     .arguments_max = 1,
+     .run = drain_run},
+    {.words = "cluster undrain",
+     .usage = "ID",
+     .summary = "Let a drained node lead again.",
+     .examples = "  millrace cluster undrain 2\n",
+     .arguments_min = 1,
+     .arguments_max = 1,
+     .run = undrain_run},
     {.words = "cluster transfer",
      .usage = "[ID]",
-     .summary = "Let another node lead, such as before the leader is stopped.",
+     .summary = "Let another node lead the catalog, where functions are run from.",
      .examples = "  millrace cluster transfer\n"
                  "  millrace cluster transfer 2\n",
      .arguments_max = 1,
