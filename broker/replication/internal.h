@@ -219,6 +219,7 @@ struct shard {
     } snapshots;
     uint64_t proposed_ms; /* when an entry was proposed last */
     bool told_leading;
+    bool spare_answer; /* the append that is being received wants none, if it is good */
     bool catalog_changed;
     struct buffer ready_queues; /* u64 ids, from the core's events */
 

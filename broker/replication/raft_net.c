@@ -114,6 +114,8 @@ static void note_sent(struct shard *shard, struct link *link,
     link->next_index = n < append->n_entries ? link->sent_index + 1 : 0;
 }
 
+/* send_append: without a request it is no message of the library's, and the answer to it would only
+ * tell what others have told. */
 static int send_append(struct shard *shard, struct link *link,
                        const struct raft_append_entries *append, struct raft_io_send *request,
                        raft_io_send_cb cb)
@@ -130,6 +132,7 @@ static int send_append(struct shard *shard, struct link *link,
     uint64_t commit = append->leader_commit;
     commit = commit < first - 1 + n ? commit : first - 1 + n;
     struct wire wire = {.type = WIRE_APPEND, .count = n, .term = append->term};
+    wire.flags = request == NULL ? WIRE_TELLS : 0;
     wire.a = append->prev_log_index;
     wire.b = append->prev_log_term;
     wire.c = append->leader_commit;
@@ -263,7 +266,9 @@ static int on_send(void *data, struct raft_io_send *request, const struct raft_m
         shard->guard.vote_again = true;
         return dropped(request, cb);
     }
-    if (!up || !encode(shard, message, &wire))
+    bool spared = shard->spare_answer && message->type == RAFT_IO_APPEND_ENTRIES_RESULT &&
+                  message->append_entries_result.rejected == 0;
+    if (!up || spared || !encode(shard, message, &wire))
         return dropped(request, cb);
     wire_encode(&bytes, &wire);
     if (message->type == RAFT_IO_INSTALL_SNAPSHOT)
@@ -348,7 +353,10 @@ static void receive_append(struct shard *shard, const struct wire *wire,
         if (wire->c > shard->forward.known_commit)
             shard->forward.known_commit = wire->c; /* R7: also what it lacks yet */
     }
-    if (guard_receive(shard, message) || message->append_entries.entries == NULL)
+    shard->spare_answer = (wire->flags & WIRE_TELLS) != 0;
+    bool taken = guard_receive(shard, message);
+    shard->spare_answer = false;
+    if (taken || message->append_entries.entries == NULL)
         return;
     raft_free(message->append_entries.entries[0].batch);
     raft_free(message->append_entries.entries);
