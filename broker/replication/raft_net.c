@@ -78,14 +78,25 @@ static void fetch(struct outgoing *out, uint64_t first_index, const struct raft_
     out->fetching = true;
 }
 
-/* add_entry_heads: checksums of what is fetched are filled in when it has been. */
-static void add_entry_heads(struct buffer *head, const struct raft_entry *entries, unsigned n,
-                            unsigned fetched)
+/* sum_of: made once, for all followers. */
+static uint32_t sum_of(struct shard *shard, uint64_t index, const struct raft_entry *entry)
 {
+    struct entry_sum *sum = &shard->links.sums[index % SUMS_KEPT];
+    if (sum->index != index || sum->term != entry->term)
+        *sum = (struct entry_sum){index, entry->term,
+                                  crc32c(0, slice_make(entry->buf.base, entry->buf.len))};
+    return sum->crc32c;
+}
+
+/* add_entry_heads: checksums of what is fetched are filled in when it has been. */
+static void add_entry_heads(struct shard *shard, struct buffer *head, uint64_t first,
+                            const struct raft_entry *entries, unsigned n, unsigned fetched)
+{
+    buffer_reserve(head, (size_t)n * WIRE_ENTRY_BYTES);
     for (unsigned i = 0; i < n; i++) {
-        struct slice payload = slice_make(entries[i].buf.base, entries[i].buf.len);
-        struct wire_entry entry = {entries[i].term, (uint32_t)payload.length,
-                                   i < fetched ? 0 : crc32c(0, payload), entries[i].type};
+        uint32_t sum = i < fetched ? 0 : sum_of(shard, first + i, &entries[i]);
+        struct wire_entry entry = {entries[i].term, (uint32_t)entries[i].buf.len, sum,
+                                   entries[i].type};
         wire_entry_encode(head, &entry);
     }
 }
@@ -139,11 +150,12 @@ static int send_append(struct shard *shard, struct link *link,
     wire.d = time_now_ms(shard);
     struct buffer head = {0};
     wire_encode(&head, &wire);
-    add_entry_heads(&head, append->entries, n, cold);
+    add_entry_heads(shard, &head, first, append->entries, n, cold);
     struct outgoing *out = outgoing_new(shard, &head, n + 1);
     out->request = request;
     out->cb = cb;
-    out->first_index = n > cold ? first + cold : 0;
+    /* The library holds on to all that it wanted sent, also to what was clipped. */
+    out->first_index = request != NULL && append->n_entries > 0 ? first + cold : 0;
     if (cold > 0)
         fetch(out, first, append->entries, cold);
     for (unsigned i = cold; i < n; i++)
@@ -282,21 +294,60 @@ static int on_send(void *data, struct raft_io_send *request, const struct raft_m
 
 /* ---- from the network ---- */
 
-/* take_entries: copies, as the library wants them: one batch for all payloads. */
+/* The library copies what it takes of an append before raft_io's recv returns, and frees the batch
+ * that the payloads came in: so that may as well be the network's memory. */
+static _Thread_local const void *lent;
+
+static void *heap_malloc(void *data, size_t bytes)
+{
+    (void)data;
+    return malloc(bytes);
+}
+
+static void *heap_calloc(void *data, size_t count, size_t bytes)
+{
+    (void)data;
+    return calloc(count, bytes);
+}
+
+static void *heap_realloc(void *data, void *at, size_t bytes)
+{
+    (void)data;
+    return realloc(at, bytes);
+}
+
+static void *heap_aligned_alloc(void *data, size_t alignment, size_t bytes)
+{
+    (void)data;
+    return aligned_alloc(alignment, bytes);
+}
+
+static void heap_free(void *data, void *at)
+{
+    (void)data;
+    if (at != lent)
+        free(at);
+}
+
+static void heap_aligned_free(void *data, size_t alignment, void *at)
+{
+    (void)data;
+    (void)alignment;
+    free(at);
+}
+
+/* take_entries: as the library wants them: one batch for all payloads. It is lent. */
 static struct raft_entry *take_entries(const struct wire *wire)
 {
     struct cursor heads = cursor_of(wire->items);
     struct cursor payloads = heads;
     (void)cursor_take(&payloads, (size_t)wire->count * WIRE_ENTRY_BYTES);
-    size_t bytes = cursor_left(&payloads);
     if (wire->count == 0)
         return NULL;
     struct raft_entry *entries = raft_calloc(wire->count, sizeof *entries);
-    uint8_t *batch = raft_malloc(bytes + 1);
     ASSERT(entries != NULL);
-    ASSERT(batch != NULL);
-    if (bytes > 0)
-        memcpy(batch, payloads.at, bytes);
+    uint8_t *batch = (uint8_t *)(uintptr_t)payloads.at;
+    lent = batch;
     size_t at = 0;
     for (uint32_t i = 0; i < wire->count; i++) {
         struct wire_entry entry;
@@ -324,7 +375,6 @@ static void skip_known(const struct raft *raft, struct raft_append_entries *appe
         memmove(append->entries, append->entries + skipped,
                 append->n_entries * sizeof *append->entries);
     } else if (append->entries != NULL) {
-        raft_free(append->entries[0].batch);
         raft_free(append->entries);
         append->entries = NULL;
     }
@@ -356,10 +406,9 @@ static void receive_append(struct shard *shard, const struct wire *wire,
     shard->spare_answer = (wire->flags & WIRE_TELLS) != 0;
     bool taken = guard_receive(shard, message);
     shard->spare_answer = false;
-    if (taken || message->append_entries.entries == NULL)
-        return;
-    raft_free(message->append_entries.entries[0].batch);
-    raft_free(message->append_entries.entries);
+    if (!taken && message->append_entries.entries != NULL)
+        raft_free(message->append_entries.entries);
+    lent = NULL;
 }
 
 static void receive_vote(const struct wire *wire, struct raft_message *message)
@@ -411,5 +460,8 @@ void raft_net_receive(struct shard *shard, struct link *link, const struct wire 
 
 void raft_net_init(struct shard *shard)
 {
+    static struct raft_heap heap = {NULL,         heap_malloc,        heap_free,        heap_calloc,
+                                    heap_realloc, heap_aligned_alloc, heap_aligned_free};
+    raft_heap_set(&heap);
     shard->disk.send = on_send;
 }
