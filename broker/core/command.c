@@ -17,6 +17,7 @@
 #include "proto/base/assert.h"
 
 #define ENTRY_VERSION 2
+#define FIXED_BYTES   64 /* of fields before the slice that command_close fills in, about */
 
 #define C             struct command
 static const struct field bootstrap_fields[] = {
@@ -195,6 +196,25 @@ void command_encode(struct buffer *out, const struct command *command)
     size_t payload_bytes = out->length - start - COMMAND_HEADER_BYTES;
     ASSERT(payload_bytes <= COMMAND_BYTES_MAX);
     bytes_put_u32(out->data + start, (uint32_t)payload_bytes);
+}
+
+struct command_open command_open(struct buffer *out, const struct command *command, size_t bytes)
+{
+    struct command_open open = {.start = out->length};
+    buffer_reserve(out, COMMAND_HEADER_BYTES + FIXED_BYTES + bytes);
+    command_encode(out, command);
+    open.bytes_at = out->length;
+    return open;
+}
+
+void command_close(struct buffer *out, struct command_open open)
+{
+    size_t bytes = out->length - open.bytes_at;
+    size_t payload_bytes = out->length - open.start - COMMAND_HEADER_BYTES;
+    ASSERT(payload_bytes <= COMMAND_BYTES_MAX);
+    ASSERT(bytes_get_u32(out->data + open.bytes_at - sizeof(uint32_t)) == 0);
+    bytes_put_u32(out->data + open.bytes_at - sizeof(uint32_t), (uint32_t)bytes);
+    bytes_put_u32(out->data + open.start, (uint32_t)payload_bytes);
 }
 
 enum status command_decode(struct cursor *in, struct command *out)

@@ -174,6 +174,15 @@ struct command {
  * checks are asserted here: an entry that no replica can read must not reach the log. */
 void command_encode(struct buffer *out, const struct command *command);
 
+/* command_open, command_close: the same for a command whose last field is a slice, empty in
+ * `command`, of `bytes` bytes or so, which are appended to `out` between the two. */
+struct command_open {
+    size_t start; /* in `out`: of the command, and of the slice's bytes */
+    size_t bytes_at;
+};
+struct command_open command_open(struct buffer *out, const struct command *command, size_t bytes);
+void command_close(struct buffer *out, struct command_open open);
+
 /* command_decode: read one command and move the cursor past it. INVALID for anything malformed:
  * unknown number, short or long payload, out-of-range value. */
 MUST_CHECK enum status command_decode(struct cursor *in, struct command *out);

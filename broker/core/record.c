@@ -16,6 +16,7 @@
 #define FLAG_ATTRIBUTES 1
 #define FLAG_NO_MD5     2
 #define HEADER_BYTES    76
+#define ATTRIBUTE_BYTES 9 /* and its name, type and value */
 
 static int name_compare(const void *a, const void *b)
 {
@@ -82,6 +83,16 @@ static void fill_digests(struct record *record)
         return;
     qsort(record->attributes, record->attribute_count, sizeof record->attributes[0], name_compare);
     record_attributes_md5(record->attributes, record->attribute_count, record->md5_attributes);
+}
+
+size_t record_bytes(const struct record *record)
+{
+    size_t bytes = HEADER_BYTES + record->sender_id.length + record->trace_header.length +
+                   record->group_id.length + record->dedup_id.length + record->body.length;
+    for (uint32_t i = 0; i < record->attribute_count; i++)
+        bytes += record->attributes[i].name.length + record->attributes[i].type.length +
+                 record->attributes[i].value.length + ATTRIBUTE_BYTES;
+    return record->attribute_count > 0 ? bytes + sizeof(uint16_t) : bytes;
 }
 
 void record_encode(struct buffer *out, struct record *record)

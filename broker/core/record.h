@@ -57,6 +57,9 @@ struct record_ids {
     struct slice dedup_id;
 };
 
+/* record_bytes: how long record_encode makes it. */
+size_t record_bytes(const struct record *record);
+
 /* record_encode: append the bytes. Sorts record->attributes by name, and fills in both MD5s, but
  * for the body's if no_md5. */
 void record_encode(struct buffer *out, struct record *record);

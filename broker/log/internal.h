@@ -130,6 +130,7 @@ struct log {
     uint64_t spare_number;  /* for names */
     uint32_t preparing;
     uint64_t no_spare_index; /* first of the segment during which making one failed */
+    uint64_t opened_syncs;   /* `syncs` when the last segment was begun */
 
     uint64_t snapshots[SNAPSHOTS_READ_MAX]; /* indexes, ascending */
     size_t snapshot_count;

@@ -33,6 +33,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#define SPARE_SYNCS_MIN 128u /* of a segment, before another file is written for its sake */
+
 /* ---- opening and closing ---- */
 
 static void free_log(struct log *log)
@@ -288,6 +290,7 @@ static void open_next(struct log *log, uint64_t need)
     struct op op = {.type = OP_OPEN, .segment = segment};
     if (log->spare_count > 0)
         memcpy(op.spare, log->spares[--log->spare_count], NAME_BYTES);
+    log->opened_syncs = log->syncs;
     segments_add(log, segment);
     writer_add(log, op);
 }
@@ -321,6 +324,15 @@ static struct segment *room_for(struct log *log, uint32_t bytes)
     return segments_last(log);
 }
 
+/* wants_spare: syncs are what a spare makes cheaper, and it costs as much as the bytes of a
+ * segment: where a segment takes few of them, it only takes time from the disk. */
+static bool wants_spare(const struct log *log, const struct segment *segment)
+{
+    return segment->end > segment->size / 2 && log->spare_count + log->spares_coming == 0 &&
+           log->closed == NULL && log->no_spare_index != segment->head.first_index &&
+           log->syncs - log->opened_syncs >= SPARE_SYNCS_MIN;
+}
+
 static void append_one(struct log *log, const struct log_entry *entry, struct log_append *append)
 {
     ASSERT(entry->index == log->next_index);
@@ -333,9 +345,7 @@ static void append_one(struct log *log, const struct log_entry *entry, struct lo
     segment_add_frame(segment, length);
     log->next_index++;
     writer_add(log, op);
-    bool half = segment->end > segment->size / 2;
-    if (half && log->spare_count + log->spares_coming == 0 && log->closed == NULL &&
-        log->no_spare_index != segment->head.first_index)
+    if (wants_spare(log, segment))
         writer_prepare_spare(log);
 }
 

@@ -128,16 +128,28 @@ static void refuse(struct peer_connection *c, enum refusal why, uint64_t node_id
 
 /* ---- sending ---- */
 
+/* write_batch: the next write; true: it is done, and there may be another. */
+static bool write_batch(struct peer_connection *c)
+{
+    bool done;
+    size_t count = peer_outgoing_batch(&c->out);
+    enum status status = peer_stream_write(&c->stream, c->out.parts, count, &done);
+    if (status != STATUS_OK) {
+        peer_outgoing_written(&c->out, STATUS_CLOSED);
+        peer_connection_end(c, status);
+    } else if (done) {
+        peer_outgoing_written(&c->out, STATUS_OK);
+    }
+    return status == STATUS_OK && done;
+}
+
 void peer_connection_flush(struct peer_connection *c)
 {
-    if (c->out.in_flight || c->state == CONNECTION_CLOSING || !peer_outgoing_pending(&c->out))
-        return;
-    size_t count = peer_outgoing_batch(&c->out);
-    enum status status = peer_stream_write(&c->stream, c->out.parts, count);
-    if (status == STATUS_OK)
-        return;
-    peer_outgoing_written(&c->out, STATUS_CLOSED);
-    peer_connection_end(c, status);
+    bool more = !c->out.in_flight;
+    while (more && c->state != CONNECTION_CLOSING && peer_outgoing_pending(&c->out))
+        more = write_batch(c);
+    if (more && c->state == CONNECTION_ENDING)
+        peer_stream_finish(&c->stream);
 }
 
 static void written(void *data, enum status status)
@@ -149,10 +161,8 @@ static void written(void *data, enum status status)
         return;
     if (status != STATUS_OK)
         peer_connection_end(c, status);
-    else if (peer_outgoing_pending(&c->out))
+    else
         peer_connection_flush(c);
-    else if (c->state == CONNECTION_ENDING)
-        peer_stream_finish(&c->stream);
 }
 
 static void send_control(struct peer_connection *c, uint8_t kind, struct slice payload)

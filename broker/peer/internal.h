@@ -101,6 +101,7 @@ struct tcp_peers {
     uv_timer_t tick;
     uv_timer_t soon;    /* runs what may not run within a caller's call */
     uv_prepare_t flush; /* active while `dirty` is not empty: one write for a turn's messages */
+    uv_idle_t awake;    /* likewise: where this turn's flush was over, the loop must not sleep */
     unsigned parts;     /* handles, connections and dials that are not gone yet */
     uint64_t ticked_ms;
     bool closing;

@@ -50,9 +50,10 @@ void peer_stream_init(struct peer_stream *stream, uv_loop_t *loop,
 MUST_CHECK enum status peer_stream_start(struct peer_stream *stream, struct tls_stream *tls);
 
 /* peer_stream_write: all parts in order, without copying but by TLS; one write at a time. The array
- * itself is not kept. If it fails at once nothing was taken and `written` does not run. */
-MUST_CHECK enum status peer_stream_write(struct peer_stream *stream, const struct iovec *parts,
-                                         size_t count);
+ * itself is not kept, but changed. `done`: the socket has taken everything already, and `written`
+ * does not run. If it fails at once nothing was taken and `written` does not run either. */
+MUST_CHECK enum status peer_stream_write(struct peer_stream *stream, struct iovec *parts,
+                                         size_t count, bool *done);
 
 /* peer_stream_finish: no more writes; tell the other side that this was all. */
 void peer_stream_finish(struct peer_stream *stream);

@@ -107,6 +107,11 @@ void tcp_send_failed(struct tcp_peers *tcp, struct peer_send *send, enum status 
     tcp_soon(tcp);
 }
 
+static void do_nothing(uv_idle_t *idle)
+{
+    (void)idle;
+}
+
 static void do_flush(uv_prepare_t *prepare)
 {
     struct tcp_peers *tcp = prepare->data;
@@ -126,6 +131,7 @@ void tcp_mark_dirty(struct peer_connection *c)
     c->next_dirty = tcp->dirty;
     tcp->dirty = c;
     (void)uv_prepare_start(&tcp->flush, do_flush);
+    (void)uv_idle_start(&tcp->awake, do_nothing);
 }
 
 void tcp_unmark_dirty(struct peer_connection *c)
@@ -138,8 +144,10 @@ void tcp_unmark_dirty(struct peer_connection *c)
         at = &(*at)->next_dirty;
     *at = c->next_dirty;
     c->dirty = false;
-    if (tcp->dirty == NULL)
-        (void)uv_prepare_stop(&tcp->flush);
+    if (tcp->dirty != NULL)
+        return;
+    (void)uv_prepare_stop(&tcp->flush);
+    (void)uv_idle_stop(&tcp->awake);
 }
 
 /* ---- handlers ---- */
@@ -376,8 +384,10 @@ static void parts_begin(struct tcp_peers *tcp)
     uv_timer_init(tcp->loop, &tcp->tick);
     uv_timer_init(tcp->loop, &tcp->soon);
     uv_prepare_init(tcp->loop, &tcp->flush);
-    tcp->listener.data = tcp->tick.data = tcp->soon.data = tcp->flush.data = tcp;
-    tcp->parts = 4;
+    uv_idle_init(tcp->loop, &tcp->awake);
+    tcp->listener.data = tcp->tick.data = tcp->soon.data = tcp;
+    tcp->flush.data = tcp->awake.data = tcp;
+    tcp->parts = 5;
 }
 
 static void parts_end(struct tcp_peers *tcp)
@@ -386,6 +396,7 @@ static void parts_end(struct tcp_peers *tcp)
     uv_close((uv_handle_t *)&tcp->tick, handle_closed);
     uv_close((uv_handle_t *)&tcp->soon, handle_closed);
     uv_close((uv_handle_t *)&tcp->flush, handle_closed);
+    uv_close((uv_handle_t *)&tcp->awake, handle_closed);
 }
 
 enum status peers_tcp_open(struct peers **out, const struct peers_tcp_options *options)
@@ -443,6 +454,7 @@ void peers_tcp_close(struct peers *peers, void (*closed)(void *data), void *data
     tcp->closed_data = data;
     (void)uv_timer_stop(&tcp->tick);
     (void)uv_prepare_stop(&tcp->flush);
+    (void)uv_idle_stop(&tcp->awake);
     int rc = uv_timer_start(&tcp->soon, do_close, 0, 0);
     ASSERT(rc == 0);
 }

@@ -3,10 +3,11 @@
  *
  * Calls queue up during a turn of the loop. On the leader they become one entry at its end, if none
  * is in flight; while one is, they wait for it, so a batch grows as large as the disk is slow, and
- * an idle shard adds no delay. A second entry goes into flight only when a full one has gathered:
- * it lets the log begin the next write without waiting for a turn of the loop, and small ones would
- * only cost syncs. When snapshots do not keep up, entries are spaced (snapshot.c). On other nodes
- * they go to the leader (forward.c).
+ * an idle shard adds no delay. A second entry goes into flight when a full one has gathered, or
+ * half of all that is under way: callers who wait for their answers before they send more would
+ * fill no larger one by waiting, and the log begins the next write while answers to the first go
+ * out. When snapshots do not keep up, entries are spaced (snapshot.c). On other nodes they go to
+ * the leader (forward.c).
  *
  * Every entry begins with an ORIGIN that says who built it. When one is applied, its commands are
  * applied call by call, and each call of this node is answered at once, since a result's messages
@@ -20,17 +21,29 @@
  * (Raft, 5.4.3). I3  Commands are decoded before they are proposed: what is in the log must never
  * fail to decode, since that stops a node for good. I4  A RECEIVE that this node asked for and has
  * no taker any more gives its messages back. */
+#include "broker/core/record.h"
 #include "broker/replication/internal.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 
 #include <stdlib.h>
 
+#define ORIGIN_BYTES_MAX 64u
+
 /* ---- calls ---- */
 
 void shard_call_add(struct shard_call *call, const struct command *command)
 {
     command_encode(&call->commands, command);
+    call->count++;
+}
+
+void shard_call_send(struct shard_call *call, const struct command *send, struct record *record)
+{
+    ASSERT(send->type == COMMAND_SEND);
+    struct command_open open = command_open(&call->commands, send, record_bytes(record));
+    record_encode(&call->commands, record);
+    command_close(&call->commands, open);
     call->count++;
 }
 
@@ -345,31 +358,37 @@ static void add_origin(struct shard *shard, const struct entry *entry, struct bu
     command_encode(out, &command);
 }
 
-/* build: the payload of the entry, from the allocator of the library, which keeps it. Where the
- * fate of an entry may be learnt by another leader's word, calls keep their commands, to try again.
- */
+/* room_for: memory of the library's for the payload of this entry. */
+static struct buffer room_for(const struct entry *entry)
+{
+    struct buffer room = {.capacity = ENTRY_HEADER_BYTES + ORIGIN_BYTES_MAX};
+    for (const struct shard_call *call = entry->calls.first; call != NULL; call = call->next)
+        room.capacity += call->commands.length;
+    room.data = raft_malloc(room.capacity);
+    ASSERT(room.data != NULL);
+    return room;
+}
+
+/* build: the payload of the entry, where the library keeps it. Where the fate of an entry may be
+ * learnt by another leader's word, calls keep their commands, to try again. */
 static struct raft_buffer build(struct shard *shard, struct entry *entry)
 {
-    struct batch *b = &shard->batch;
     uint32_t count = 1;
-    buffer_clear(&b->scratch);
-    entry_begin(&b->scratch);
-    add_origin(shard, entry, &b->scratch);
+    struct buffer out = room_for(entry);
+    size_t capacity = out.capacity;
+    entry_begin(&out);
+    add_origin(shard, entry, &out);
     for (struct shard_call *call = entry->calls.first; call != NULL; call = call->next) {
-        buffer_add_slice(&b->scratch, buffer_slice(&call->commands));
+        buffer_add_slice(&out, buffer_slice(&call->commands));
         count += call->count;
         if (!shard_in_company(shard) || call->of_other)
             buffer_free(&call->commands);
     }
-    entry_finish(&b->scratch, count, time_now_ms(shard));
-    struct raft_buffer out = {raft_malloc(b->scratch.length), b->scratch.length};
-    ASSERT(out.base != NULL);
-    memcpy(out.base, b->scratch.data, out.len);
-    if (b->scratch.capacity > 4 * (size_t)ENTRY_BYTES_GOOD)
-        buffer_free(&b->scratch);
+    entry_finish(&out, count, time_now_ms(shard));
+    ASSERT(out.capacity == capacity); /* it has not moved: realloc knows nothing of the library's */
     shard->entries++;
     shard->commands += count - 1;
-    return out;
+    return (struct raft_buffer){out.data, out.length};
 }
 
 static void add_entry(struct batch *b, struct entry *entry)
@@ -418,14 +437,18 @@ static bool paced(struct shard *shard)
     return delay_ms > 0;
 }
 
+/* may_follow: what waits is worth an entry beside those that are in flight. */
+static bool may_follow(const struct batch *b)
+{
+    bool much = b->pending_bytes >= ENTRY_BYTES_GOOD || 2 * b->pending_bytes >= b->flight_bytes;
+    return b->in_flight == 0 || (b->in_flight < ENTRIES_IN_FLIGHT && much);
+}
+
 void batch_propose(struct shard *shard)
 {
     struct batch *b = &shard->batch;
     while (b->pending.first != NULL && raft_state(&shard->raft) == RAFT_LEADER &&
-           !members_hands_over(shard) &&
-           (b->in_flight == 0 ||
-            (b->in_flight < ENTRIES_IN_FLIGHT && b->pending_bytes >= ENTRY_BYTES_GOOD)) &&
-           !paced(shard))
+           !members_hands_over(shard) && may_follow(b) && !paced(shard))
         propose_one(shard);
 }
 
@@ -593,7 +616,6 @@ void batch_free(struct shard *shard)
 {
     ASSERT(shard->batch.first == NULL);
     ASSERT(shard->batch.flight_calls == 0);
-    buffer_free(&shard->batch.scratch);
     buffer_free(&shard->batch.results);
     buffer_free(&shard->batch.messages);
 }

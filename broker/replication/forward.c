@@ -163,6 +163,9 @@ void forward_overtaken(struct shard *shard, uint64_t term)
 {
     struct sent_call *sent;
     struct sent_call *next;
+    if (term == shard->forward.settled_term)
+        return; /* nothing is sent in a term before the latest that was applied */
+    shard->forward.settled_term = term;
     HASH_ITER(hh, shard->forward.calls, sent, next)
     {
         struct shard_call *call = sent->call;

@@ -104,6 +104,11 @@ const struct raft_entry *guard_entry(const struct raft *raft, uint64_t index)
     return &log->entries[(log->front + (size_t)(index - log->offset - 1)) % log->size];
 }
 
+struct raft_entry *guard_entry_of(struct raft *raft, uint64_t index)
+{
+    return (struct raft_entry *)(uintptr_t)guard_entry(raft, index);
+}
+
 uint64_t guard_last_index(const struct raft *raft)
 {
     return raft_last_index((struct raft *)(uintptr_t)raft);

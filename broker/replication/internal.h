@@ -76,7 +76,6 @@ struct batch {
     uint32_t in_flight;  /* that the library has */
     size_t flight_bytes; /* of all calls not yet answered */
     uint32_t flight_calls;
-    struct buffer scratch;  /* the entry being built */
     struct buffer results;  /* struct core_result of the call being answered */
     struct buffer messages; /* their messages, where there are several results */
 };
@@ -130,7 +129,16 @@ struct link {
     uint64_t sync_term;  /* in which it was asked */
 };
 
+/* The checksum of an entry's payload, for the next follower that is sent it. */
+#define SUMS_KEPT 8u
+struct entry_sum {
+    uint64_t index;
+    uint64_t term;
+    uint32_t crc32c;
+};
+
 struct links {
+    struct entry_sum sums[SUMS_KEPT]; /* by index */
     struct link *list[SHARD_MEMBERS_MAX];
     size_t count;
     uint64_t configuration_index; /* that the addresses are from; and whether it is committed */
@@ -166,6 +174,7 @@ struct forward {
     struct shard_sync *syncs;
     uint64_t sync_number;
     uint64_t applied_term; /* of the latest entry that was applied */
+    uint64_t settled_term; /* what was sent before this term has been looked after */
     uint64_t known_commit; /* that the leader told of */
     uint64_t swept_ms;
 };
@@ -211,7 +220,7 @@ struct shard {
         struct unstored covered; /* of those, by the snapshot being made */
         struct unstored failed;  /* what was held when one failed */
         uint64_t bodies;         /* that the core refers to */
-        uint64_t given_back;     /* payloads up to here may read as zeros */
+        uint64_t given_back;     /* payloads up to here are not in memory */
         uint64_t hot_bytes;      /* of applied payloads behind that */
         bool making;
         bool wanted; /* by a member that lags */
@@ -219,6 +228,7 @@ struct shard {
     } snapshots;
     uint64_t proposed_ms; /* when an entry was proposed last */
     bool told_leading;
+    bool spare_answer; /* the append that is being received wants none, if it is good */
     bool catalog_changed;
     struct buffer ready_queues; /* u64 ids, from the core's events */
 
@@ -266,11 +276,12 @@ struct core *shard_core_new(struct shard *shard);
 /* snapshots_init: the library's calls and the log's; before raft_init. */
 void snapshots_init(struct shard *shard);
 void snapshots_free(struct shard *shard);
-/* snapshots_note_entry: an entry was applied, and the library keeps it. Payloads that are no longer
- * hot are given back: they must not be read again (snapshots_hot). snapshots_note_replayed: one
- * that the library has not. */
+/* snapshots_note_entry: an entry was applied, and the library keeps it. snapshots_note_replayed:
+ * one that the library has not. snapshots_cool: free payloads that are no longer hot
+ * (snapshots_hot); at the end of a turn of the loop. */
 void snapshots_note_entry(struct shard *shard, const struct raft_buffer *payload);
 void snapshots_note_replayed(struct shard *shard, size_t length);
+void snapshots_cool(struct shard *shard);
 /* snapshots_installed: the state is another one now: that of a received snapshot. */
 void snapshots_installed(struct shard *shard, uint64_t index, uint64_t bodies);
 /* snapshots_make: the one that a member that lags wants, if it is possible now. */
@@ -360,6 +371,7 @@ void raft_net_tell_commit(struct shard *shard);
 /* ---- guard.c ---- */
 /* guard_entry: as the library has it in memory; NULL = not there. guard_term: 0 = not known. */
 const struct raft_entry *guard_entry(const struct raft *raft, uint64_t index);
+struct raft_entry *guard_entry_of(struct raft *raft, uint64_t index);
 uint64_t guard_term(const struct raft *raft, uint64_t index);
 uint64_t guard_last_index(const struct raft *raft);
 /* guard_started: the library has loaded the log. */

@@ -31,6 +31,7 @@ struct outgoing *outgoing_new(struct shard *shard, struct buffer *head, uint32_t
     return out;
 }
 
+/* end: the library changes nothing when a message has left, so nobody is woken for that. */
 static void end(struct outgoing *out, enum status status)
 {
     struct shard *shard = out->shard;
@@ -41,7 +42,8 @@ static void end(struct outgoing *out, enum status status)
     free(out->refs);
     free(out->parts);
     free(out);
-    shard_settle(shard);
+    if (status != STATUS_OK)
+        shard_settle(shard);
     if (shard->stage == STAGE_CLOSING)
         raft_disk_idle(&shard->disk);
 }

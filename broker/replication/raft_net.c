@@ -78,14 +78,25 @@ static void fetch(struct outgoing *out, uint64_t first_index, const struct raft_
     out->fetching = true;
 }
 
-/* add_entry_heads: checksums of what is fetched are filled in when it has been. */
-static void add_entry_heads(struct buffer *head, const struct raft_entry *entries, unsigned n,
-                            unsigned fetched)
+/* sum_of: made once, for all followers. */
+static uint32_t sum_of(struct shard *shard, uint64_t index, const struct raft_entry *entry)
 {
+    struct entry_sum *sum = &shard->links.sums[index % SUMS_KEPT];
+    if (sum->index != index || sum->term != entry->term)
+        *sum = (struct entry_sum){index, entry->term,
+                                  crc32c(0, slice_make(entry->buf.base, entry->buf.len))};
+    return sum->crc32c;
+}
+
+/* add_entry_heads: checksums of what is fetched are filled in when it has been. */
+static void add_entry_heads(struct shard *shard, struct buffer *head, uint64_t first,
+                            const struct raft_entry *entries, unsigned n, unsigned fetched)
+{
+    buffer_reserve(head, (size_t)n * WIRE_ENTRY_BYTES);
     for (unsigned i = 0; i < n; i++) {
-        struct slice payload = slice_make(entries[i].buf.base, entries[i].buf.len);
-        struct wire_entry entry = {entries[i].term, (uint32_t)payload.length,
-                                   i < fetched ? 0 : crc32c(0, payload), entries[i].type};
+        uint32_t sum = i < fetched ? 0 : sum_of(shard, first + i, &entries[i]);
+        struct wire_entry entry = {entries[i].term, (uint32_t)entries[i].buf.len, sum,
+                                   entries[i].type};
         wire_entry_encode(head, &entry);
     }
 }
@@ -114,6 +125,8 @@ static void note_sent(struct shard *shard, struct link *link,
     link->next_index = n < append->n_entries ? link->sent_index + 1 : 0;
 }
 
+/* send_append: without a request it is no message of the library's, and the answer to it would only
+ * tell what others have told. */
 static int send_append(struct shard *shard, struct link *link,
                        const struct raft_append_entries *append, struct raft_io_send *request,
                        raft_io_send_cb cb)
@@ -130,17 +143,19 @@ static int send_append(struct shard *shard, struct link *link,
     uint64_t commit = append->leader_commit;
     commit = commit < first - 1 + n ? commit : first - 1 + n;
     struct wire wire = {.type = WIRE_APPEND, .count = n, .term = append->term};
+    wire.flags = request == NULL ? WIRE_TELLS : 0;
     wire.a = append->prev_log_index;
     wire.b = append->prev_log_term;
     wire.c = append->leader_commit;
     wire.d = time_now_ms(shard);
     struct buffer head = {0};
     wire_encode(&head, &wire);
-    add_entry_heads(&head, append->entries, n, cold);
+    add_entry_heads(shard, &head, first, append->entries, n, cold);
     struct outgoing *out = outgoing_new(shard, &head, n + 1);
     out->request = request;
     out->cb = cb;
-    out->first_index = n > cold ? first + cold : 0;
+    /* The library holds on to all that it wanted sent, also to what was clipped. */
+    out->first_index = request != NULL && append->n_entries > 0 ? first + cold : 0;
     if (cold > 0)
         fetch(out, first, append->entries, cold);
     for (unsigned i = cold; i < n; i++)
@@ -263,7 +278,9 @@ static int on_send(void *data, struct raft_io_send *request, const struct raft_m
         shard->guard.vote_again = true;
         return dropped(request, cb);
     }
-    if (!up || !encode(shard, message, &wire))
+    bool spared = shard->spare_answer && message->type == RAFT_IO_APPEND_ENTRIES_RESULT &&
+                  message->append_entries_result.rejected == 0;
+    if (!up || spared || !encode(shard, message, &wire))
         return dropped(request, cb);
     wire_encode(&bytes, &wire);
     if (message->type == RAFT_IO_INSTALL_SNAPSHOT)
@@ -277,21 +294,60 @@ static int on_send(void *data, struct raft_io_send *request, const struct raft_m
 
 /* ---- from the network ---- */
 
-/* take_entries: copies, as the library wants them: one batch for all payloads. */
+/* The library copies what it takes of an append before raft_io's recv returns, and frees the batch
+ * that the payloads came in: so that may as well be the network's memory. */
+static _Thread_local const void *lent;
+
+static void *heap_malloc(void *data, size_t bytes)
+{
+    (void)data;
+    return malloc(bytes);
+}
+
+static void *heap_calloc(void *data, size_t count, size_t bytes)
+{
+    (void)data;
+    return calloc(count, bytes);
+}
+
+static void *heap_realloc(void *data, void *at, size_t bytes)
+{
+    (void)data;
+    return realloc(at, bytes);
+}
+
+static void *heap_aligned_alloc(void *data, size_t alignment, size_t bytes)
+{
+    (void)data;
+    return aligned_alloc(alignment, bytes);
+}
+
+static void heap_free(void *data, void *at)
+{
+    (void)data;
+    if (at != lent)
+        free(at);
+}
+
+static void heap_aligned_free(void *data, size_t alignment, void *at)
+{
+    (void)data;
+    (void)alignment;
+    free(at);
+}
+
+/* take_entries: as the library wants them: one batch for all payloads. It is lent. */
 static struct raft_entry *take_entries(const struct wire *wire)
 {
     struct cursor heads = cursor_of(wire->items);
     struct cursor payloads = heads;
     (void)cursor_take(&payloads, (size_t)wire->count * WIRE_ENTRY_BYTES);
-    size_t bytes = cursor_left(&payloads);
     if (wire->count == 0)
         return NULL;
     struct raft_entry *entries = raft_calloc(wire->count, sizeof *entries);
-    uint8_t *batch = raft_malloc(bytes + 1);
     ASSERT(entries != NULL);
-    ASSERT(batch != NULL);
-    if (bytes > 0)
-        memcpy(batch, payloads.at, bytes);
+    uint8_t *batch = (uint8_t *)(uintptr_t)payloads.at;
+    lent = batch;
     size_t at = 0;
     for (uint32_t i = 0; i < wire->count; i++) {
         struct wire_entry entry;
@@ -319,7 +375,6 @@ static void skip_known(const struct raft *raft, struct raft_append_entries *appe
         memmove(append->entries, append->entries + skipped,
                 append->n_entries * sizeof *append->entries);
     } else if (append->entries != NULL) {
-        raft_free(append->entries[0].batch);
         raft_free(append->entries);
         append->entries = NULL;
     }
@@ -348,10 +403,12 @@ static void receive_append(struct shard *shard, const struct wire *wire,
         if (wire->c > shard->forward.known_commit)
             shard->forward.known_commit = wire->c; /* R7: also what it lacks yet */
     }
-    if (guard_receive(shard, message) || message->append_entries.entries == NULL)
-        return;
-    raft_free(message->append_entries.entries[0].batch);
-    raft_free(message->append_entries.entries);
+    shard->spare_answer = (wire->flags & WIRE_TELLS) != 0;
+    bool taken = guard_receive(shard, message);
+    shard->spare_answer = false;
+    if (!taken && message->append_entries.entries != NULL)
+        raft_free(message->append_entries.entries);
+    lent = NULL;
 }
 
 static void receive_vote(const struct wire *wire, struct raft_message *message)
@@ -403,5 +460,8 @@ void raft_net_receive(struct shard *shard, struct link *link, const struct wire 
 
 void raft_net_init(struct shard *shard)
 {
+    static struct raft_heap heap = {NULL,         heap_malloc,        heap_free,        heap_calloc,
+                                    heap_realloc, heap_aligned_alloc, heap_aligned_free};
+    raft_heap_set(&heap);
     shard->disk.send = on_send;
 }

@@ -407,6 +407,7 @@ static void flush(struct shard *shard)
     watch(shard);
     if (shard_in_company(shard))
         look_around(shard);
+    snapshots_cool(shard);
     wait_pump(shard);
     tell_queues(shard);
     wait_pump(shard); /* for the receives that the owner has begun just now */

@@ -120,6 +120,9 @@ void shard_call(struct shard *shard, struct shard_call *call);
 
 /* shard_call_add: encode one more command into a call that is being built. */
 void shard_call_add(struct shard_call *call, const struct command *command);
+struct record;
+/* shard_call_send: the same for a SEND without a record, and this one, which gets its digests. */
+void shard_call_send(struct shard_call *call, const struct command *send, struct record *record);
 
 /* ---- receiving ---- */
 

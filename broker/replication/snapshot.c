@@ -14,10 +14,12 @@
  * The library keeps every entry since the last stored snapshot in memory, bodies and all. Those of
  * the latest HOT_BYTES stay there: messages are mostly received soon after they were sent, and are
  * read from there without a system call (shard_read_now); and followers are sent them. Behind that,
- * the pages that lie inside a payload are given back to the system (they read as zeros from then
- * on) once it is applied, on this disk, and not on its way to anyone; whoever needs it reads the
- * log. What stays is the edges and small payloads: those are counted, and bring a snapshot by
- * themselves: an eighth of the state's bytes, 32 MiB to 128 MiB.
+ * payloads are freed, and the library's entries have a length and no payload from then on, once
+ * they are applied, on this disk, and not on their way to anyone; whoever needs one reads the log.
+ * The memory is used again for the next entries, and its pages with it. What stays is an entry's
+ * overhead: it is counted, and brings a snapshot by itself: an eighth of the state's bytes, 32 MiB
+ * to 128 MiB. At the end of a turn of the loop nothing of the library is on the stack that has such
+ * a payload in its hands.
  *
  * While a snapshot is written log goes on gathering. From 6 GiB of log, or 384 MiB of memory, that
  * no stored snapshot covers, entries are spaced, which slows callers down without stopping anybody;
@@ -30,13 +32,9 @@
 #include "proto/base/assert.h"
 #include "proto/base/trace.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #define TOKEN_BYTES   1u
 #define MESSAGE_BYTES 52u /* of a message in the state, about; the rest of it is little */
 #define RETRY_SHARE   4u
-#define PAGE_BYTES    4096u /* of a payload that was given back, about */
 
 /* ---- when ---- */
 
@@ -73,42 +71,33 @@ static void consider(struct shard *shard)
         raft_set_snapshot_threshold(&shard->raft, 1);
 }
 
-/* give_back: the pages inside a payload; the bytes left. */
-static size_t give_back(const struct raft_buffer *payload)
-{
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    uintptr_t begin = ((uintptr_t)payload->base + page - 1) / page * page;
-    uintptr_t end = ((uintptr_t)payload->base + payload->len) / page * page;
-    if (begin >= end || madvise((void *)begin, end - begin, MADV_DONTNEED) != 0)
-        return payload->len;
-    return payload->len - (end - begin);
-}
-
-/* next_cold: the payload behind those that were given back, if it may follow them. */
-static const struct raft_entry *next_cold(const struct shard *shard)
+/* next_cold: the entry behind those whose payload is gone, if its own may follow. */
+static struct raft_entry *next_cold(struct shard *shard)
 {
     const struct snapshots *s = &shard->snapshots;
     uint64_t index = s->given_back + 1;
     bool needed = index > shard->raft.last_applied || index >= links_pinned(shard) ||
                   index > log_durable_index(shard->log);
-    return needed ? NULL : guard_entry(&shard->raft, index);
+    return needed ? NULL : guard_entry_of(&shard->raft, index);
 }
 
-/* cool_down: give back what is no longer hot. */
-static void cool_down(struct shard *shard)
+void snapshots_cool(struct shard *shard)
 {
     struct snapshots *s = &shard->snapshots;
     if (s->given_back < shard->raft.log.offset)
         s->given_back = shard->raft.log.offset; /* gone with a snapshot */
     while (s->hot_bytes > HOT_BYTES) {
-        const struct raft_entry *entry = next_cold(shard);
+        struct raft_entry *entry = next_cold(shard);
         if (entry == NULL)
             return;
         s->given_back++;
         if (entry->type != RAFT_COMMAND)
             continue;
+        ASSERT(entry->batch == NULL);
+        raft_free(entry->buf.base);
+        entry->buf.base = NULL;
         s->hot_bytes -= entry->buf.len < s->hot_bytes ? entry->buf.len : s->hot_bytes;
-        s->held.memory_bytes -= entry->buf.len - give_back(&entry->buf);
+        s->held.memory_bytes -= entry->buf.len;
     }
 }
 
@@ -116,7 +105,6 @@ void snapshots_note_entry(struct shard *shard, const struct raft_buffer *payload
 {
     shard->snapshots.hot_bytes += payload->len;
     shard->snapshots.held.memory_bytes += payload->len + ENTRY_OVERHEAD;
-    cool_down(shard);
     snapshots_note_replayed(shard, payload->len);
 }
 
@@ -201,8 +189,7 @@ static void recount(struct shard *shard)
         size_t length = entry != NULL ? entry->buf.len : 0;
         bool hot = i > s->given_back;
         s->hot_bytes += hot ? length : 0;
-        s->held.memory_bytes += ENTRY_OVERHEAD;
-        s->held.memory_bytes += hot || length < PAGE_BYTES ? length : PAGE_BYTES;
+        s->held.memory_bytes += ENTRY_OVERHEAD + (hot ? length : 0);
     }
 }
 

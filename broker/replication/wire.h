@@ -26,7 +26,8 @@
 
 enum wire_type {
     /* Raft's own; numbers: a, b, c, d */
-    WIRE_APPEND = 1,  /* prev index, prev term, commit index, leader's time; items: entries */
+    WIRE_APPEND = 1,  /* prev index, prev term, commit index, leader's time; items: entries;
+                         flags: WIRE_TELLS */
     WIRE_APPENDED,    /* rejected index or 0, last index; flags: WIRE_DISK_LOW */
     WIRE_VOTE,        /* candidate, last index, last term; flags: WIRE_PRE_VOTE, WIRE_DISRUPT */
     WIRE_VOTED,       /* -, -, wall clock, cluster time or 0; flags: WIRE_GRANTED, WIRE_PRE_VOTE */
@@ -52,6 +53,7 @@ enum wire_type {
 #define WIRE_DISRUPT  2u
 #define WIRE_GRANTED  4u
 #define WIRE_DISK_LOW 8u
+#define WIRE_TELLS    16u /* only tells of a commit: an answer is due if it is rejected */
 
 struct wire {
     enum wire_type type;

@@ -2,13 +2,14 @@
 #include "proto/base/arena.h"
 
 #include "proto/base/assert.h"
+#include "proto/base/blocks.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define BLOCK_BYTES 4096
-#define ALIGNMENT   16
+#define ALIGNMENT     16
+#define PRINTED_BYTES 128u /* mostly; more is printed once more */
 
 struct arena_block {
     struct arena_block *next;
@@ -19,8 +20,10 @@ struct arena_block {
 
 static struct arena_block *block_new(struct arena *arena, size_t bytes)
 {
-    size_t capacity = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES;
-    struct arena_block *block = malloc(sizeof *block + capacity);
+    size_t usual = BLOCK_BYTES_MAX - sizeof(struct arena_block);
+    size_t capacity = bytes > usual ? bytes : usual;
+    struct arena_block *block =
+        capacity == usual ? block_take(BLOCK_BYTES_MAX) : malloc(sizeof *block + capacity);
     ASSERT(block != NULL);
     *block = (struct arena_block){.next = arena->blocks, .capacity = capacity};
     arena->blocks = block;
@@ -64,13 +67,17 @@ const char *arena_printf(struct arena *arena, const char *format, ...)
 {
     va_list args;
     va_list again;
+    char few[PRINTED_BYTES];
     va_start(args, format);
     va_copy(again, args);
-    int length = vsnprintf(NULL, 0, format, args);
+    int length = vsnprintf(few, sizeof few, format, args);
     va_end(args);
     ASSERT(length >= 0);
-    char *text = arena_alloc(arena, (size_t)length + 1);
-    vsnprintf(text, (size_t)length + 1, format, again);
+    char *text = take(arena, (size_t)length + 1);
+    if ((size_t)length < sizeof few)
+        memcpy(text, few, (size_t)length + 1);
+    else
+        vsnprintf(text, (size_t)length + 1, format, again);
     va_end(again);
     return text;
 }
@@ -79,7 +86,10 @@ void arena_free(struct arena *arena)
 {
     while (arena->blocks != NULL) {
         struct arena_block *next = arena->blocks->next;
-        free(arena->blocks);
+        if (block_is(sizeof *next + arena->blocks->capacity))
+            block_give(arena->blocks, BLOCK_BYTES_MAX);
+        else
+            free(arena->blocks);
         arena->blocks = next;
     }
 }

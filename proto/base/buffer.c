@@ -2,17 +2,30 @@
 #include "proto/base/buffer.h"
 
 #include "proto/base/assert.h"
+#include "proto/base/blocks.h"
 #include "proto/base/bytes.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#define CAPACITY_MIN 64
+#define CAPACITY_MIN  64
+#define PRINTED_BYTES 128u /* mostly; more takes a second try */
+
+/* begin: the first memory of a buffer that begins with so much. */
+static void begin(struct buffer *b, size_t needed)
+{
+    if (needed <= BLOCK_BYTES_MIN / 2 || needed > BLOCK_BYTES_MAX)
+        return;
+    b->capacity = needed <= BLOCK_BYTES_MIN ? BLOCK_BYTES_MIN : BLOCK_BYTES_MAX;
+    b->data = block_take(b->capacity);
+}
 
 uint8_t *buffer_reserve(struct buffer *b, size_t extra)
 {
     size_t needed;
     ASSERT(!__builtin_add_overflow(b->length, extra, &needed));
+    if (b->data == NULL)
+        begin(b, needed);
     if (needed > b->capacity) {
         size_t capacity = b->capacity < CAPACITY_MIN ? CAPACITY_MIN : b->capacity;
         while (capacity < needed)
@@ -52,12 +65,16 @@ void buffer_printf(struct buffer *b, const char *format, ...)
 {
     va_list args;
     va_list again;
+    size_t room = PRINTED_BYTES;
     va_start(args, format);
     va_copy(again, args);
-    int length = vsnprintf(NULL, 0, format, args);
+    int length = vsnprintf((char *)buffer_reserve(b, room), room, format, args);
     va_end(args);
     ASSERT(length >= 0);
-    vsnprintf((char *)buffer_reserve(b, (size_t)length + 1), (size_t)length + 1, format, again);
+    if ((size_t)length >= room) {
+        room = (size_t)length + 1;
+        vsnprintf((char *)buffer_reserve(b, room), room, format, again);
+    }
     va_end(again);
     b->length += (size_t)length;
 }
@@ -82,7 +99,10 @@ void buffer_add_u64(struct buffer *b, uint64_t value)
 
 void buffer_free(struct buffer *b)
 {
-    free(b->data);
+    if (block_is(b->capacity))
+        block_give(b->data, b->capacity);
+    else
+        free(b->data);
     *b = (struct buffer){0};
 }
 

@@ -14,7 +14,9 @@ enum link_state {
 
 struct link {
     uv_tcp_t tcp;
-    uv_timer_t timer; /* bounds the flush */
+    uv_timer_t timer;    /* bounds the flush */
+    uv_prepare_t turn;   /* active while something is queued that no write is under way for */
+    uv_idle_t sleepless; /* likewise: the loop must not sleep before that */
     unsigned handles_open;
     enum link_state state;
     enum status why; /* what on_closed will be told; meaningful from LINK_FLUSHING on */

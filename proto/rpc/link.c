@@ -6,8 +6,9 @@
  *                          +--- peer ends, error, -------+
  *                               broken frame
  *
- * Sending: at most one write is in flight. Frames that are sent meanwhile gather in `queued` and go
- * out as the next write, so a busy link makes few large writes and an idle one sends at once.
+ * Sending: frames gather in `queued` until the turn of the loop ends, or GATHER_BYTES are there,
+ * and leave in one write: a busy link makes few large ones. What the socket does not take at once
+ * becomes the one write in flight, and what is sent meanwhile the next.
  *
  * Flushing: after the last write the sending side is shut, and what the peer still sends is dropped
  * until it closes too. Closing at once would reset the connection if bytes are unread, and the
@@ -33,6 +34,7 @@
 #define UNSENT_BYTES_MAX (64u << 20)
 #define READ_BYTES       65536
 #define KEPT_BYTES       (1u << 20) /* capacity that an empty buffer keeps */
+#define GATHER_BYTES     (256u << 10)
 #define FLUSH_MS         1000
 #define KEEPALIVE_S      30
 
@@ -43,9 +45,10 @@ struct link *link_new(uv_loop_t *loop)
     int rc = uv_tcp_init(loop, &link->tcp);
     ASSERT(rc == 0);
     uv_timer_init(loop, &link->timer);
-    link->tcp.data = link;
-    link->timer.data = link;
-    link->handles_open = 2;
+    uv_prepare_init(loop, &link->turn);
+    uv_idle_init(loop, &link->sleepless);
+    link->tcp.data = link->timer.data = link->turn.data = link->sleepless.data = link;
+    link->handles_open = 4;
     link->frame_bytes_max = FRAME_BYTES_MAX;
     return link;
 }
@@ -80,6 +83,8 @@ static void link_end(struct link *link, enum status why)
     link->state = LINK_ENDED;
     uv_close((uv_handle_t *)&link->tcp, handle_closed);
     uv_close((uv_handle_t *)&link->timer, handle_closed);
+    uv_close((uv_handle_t *)&link->turn, handle_closed);
+    uv_close((uv_handle_t *)&link->sleepless, handle_closed);
 }
 
 void link_discard(struct link *link)
@@ -140,6 +145,24 @@ static bool all_written(const struct link *link)
     return link->queued.length == 0 || (link->tls != NULL && link->why != STATUS_OK);
 }
 
+/* write_out: what is in `writing`, as far as the socket takes it now; the rest is in flight. */
+static int write_out(struct link *link)
+{
+    uv_buf_t out = uv_buf_init((char *)link->writing.data, (unsigned)link->writing.length);
+    int taken = uv_try_write((uv_stream_t *)&link->tcp, &out, 1);
+    if (taken < 0 && taken != UV_EAGAIN)
+        return taken;
+    size_t done = taken > 0 ? (size_t)taken : 0;
+    if (done == link->writing.length) {
+        buffer_empty(&link->writing);
+        return 0;
+    }
+    out = uv_buf_init((char *)link->writing.data + done, (unsigned)(link->writing.length - done));
+    int rc = uv_write(&link->write, (uv_stream_t *)&link->tcp, &out, 1, written);
+    link->write_in_flight = rc == 0;
+    return rc;
+}
+
 static void send_queued(struct link *link)
 {
     if (link->write_in_flight || link->state == LINK_ENDED)
@@ -152,16 +175,41 @@ static void send_queued(struct link *link)
         struct buffer empty = link->writing;
         link->writing = *next;
         *next = empty;
-        link->write_in_flight = true;
-        uv_buf_t out = uv_buf_init((char *)link->writing.data, (unsigned)link->writing.length);
-        rc = uv_write(&link->write, (uv_stream_t *)&link->tcp, &out, 1, written);
-        link->write_in_flight = rc == 0;
-    } else if (link->state == LINK_FLUSHING && !link->shut && all_written(link)) {
+        rc = write_out(link);
+    }
+    if (rc == 0 && !link->write_in_flight && link->state == LINK_FLUSHING && !link->shut &&
+        all_written(link)) {
         link->shut = true;
         rc = uv_shutdown(&link->shutdown, (uv_stream_t *)&link->tcp, shut);
     }
     if (rc != 0)
         link_end(link, status_from_errno(rc));
+}
+
+static void turn_ends(uv_prepare_t *prepare)
+{
+    struct link *link = prepare->data;
+    uv_prepare_stop(&link->turn);
+    uv_idle_stop(&link->sleepless);
+    send_queued(link);
+}
+
+static void nothing(uv_idle_t *idle)
+{
+    (void)idle; /* only keeps the loop from sleeping, where this turn's `turn` has run already */
+}
+
+/* send_soon: with whatever else is sent in this turn of the loop. */
+static void send_soon(struct link *link)
+{
+    if (link->write_in_flight)
+        return;
+    if (link->queued.length >= GATHER_BYTES) {
+        send_queued(link);
+        return;
+    }
+    uv_prepare_start(&link->turn, turn_ends);
+    uv_idle_start(&link->sleepless, nothing);
 }
 
 enum status link_send(struct link *link, uint16_t type, const ProtobufCMessage *message)
@@ -175,7 +223,7 @@ enum status link_send(struct link *link, uint16_t type, const ProtobufCMessage *
     if (unsent + FRAME_HEADER_BYTES + length > UNSENT_BYTES_MAX) /* I1 */
         return STATUS_BUSY;
     frame_encode(&link->queued, type, message);
-    send_queued(link);
+    send_soon(link);
     return STATUS_OK;
 }
 
@@ -205,7 +253,7 @@ enum status link_frame_end(struct link *link, uint16_t type)
         return STATUS_TOO_LARGE;
     }
     frame_seal(link->queued.data + link->frame_at, type, payload);
-    send_queued(link);
+    send_soon(link);
     return STATUS_OK;
 }
 

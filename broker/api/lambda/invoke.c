@@ -237,14 +237,10 @@ static void run_event(struct lambda_call *call)
     struct record record = {.sender_id = slice_of(call->place.account), .body = call->body};
     bool parsed = uuid_parse(slice_of(call->request_id), record.message_id);
     ASSERT(parsed); /* it was made here */
-    struct buffer bytes = {0};
-    record_encode(&bytes, &record);
     struct command command = {.type = COMMAND_SEND};
     command.send.queue_id = queue.queue_id;
     command.send.delay_s = CORE_DEFAULT;
-    command.send.record = buffer_slice(&bytes);
-    shard_call_add(&call->commit, &command);
-    buffer_free(&bytes);
+    shard_call_send(&call->commit, &command, &record);
     call_commit(call, true, on_accepted);
 }
 

@@ -63,14 +63,25 @@ void batch_single(struct batch *batch)
     *batch = (struct batch){.count = 1, .single = true};
 }
 
-void batch_add_command(struct sqs_call *call, struct batch *batch, uint32_t i,
-                       const struct command *command)
+static void claim_next(const struct sqs_call *call, struct batch *batch, uint32_t i)
 {
     ASSERT(i < batch->count);
     ASSERT(batch->entries[i].error.code == SQS_OK);
     batch->entries[i].command = call->proposal.count;
+}
+
+void batch_add_send(struct sqs_call *call, struct batch *batch, uint32_t i,
+                    const struct command *send, struct record *record)
+{
+    claim_next(call, batch, i);
+    shard_call_send(&call->proposal, send, record);
+}
+
+void batch_add_command(struct sqs_call *call, struct batch *batch, uint32_t i,
+                       const struct command *command)
+{
+    claim_next(call, batch, i);
     shard_call_add(&call->proposal, command);
-    ASSERT(call->proposal.count == batch->entries[i].command + 1);
 }
 
 void batch_failed(struct sqs_call *call, const struct batch *batch, struct sqs_list *out)

@@ -5,6 +5,7 @@
 #define BROKER_API_SQS_BATCH_H
 
 #include "broker/api/sqs/call.h"
+#include "broker/core/record.h"
 
 struct batch_entry {
     struct slice id;
@@ -30,6 +31,10 @@ void batch_single(struct batch *batch);
 /* batch_add_command: the command of entry `i`. */
 void batch_add_command(struct sqs_call *call, struct batch *batch, uint32_t i,
                        const struct command *command);
+
+/* batch_add_send: likewise, a SEND and its record (shard_call_send). */
+void batch_add_send(struct sqs_call *call, struct batch *batch, uint32_t i,
+                    const struct command *send, struct record *record);
 
 /* batch_failed: the entries with an error, as a result's list of struct sqs_failed_entry. */
 void batch_failed(struct sqs_call *call, const struct batch *batch, struct sqs_list *out);

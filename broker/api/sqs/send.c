@@ -58,16 +58,12 @@ static void add_message(struct sqs_call *call, const struct queue_view *queue,
         return;
     uuid_random(record.message_id);
     record.no_md5 = call->carrier->no_md5;
-    struct buffer bytes = {0};
-    record_encode(&bytes, &record);
     struct command command = {.type = COMMAND_SEND,
                               .send = {.queue_id = queue->queue_id,
                                        .delay_s = out->delay_s.given && !sending->fifo
                                                       ? (uint32_t)out->delay_s.value
-                                                      : CORE_DEFAULT,
-                                       .record = buffer_slice(&bytes)}};
-    batch_add_command(call, &sending->batch, i, &command);
-    buffer_free(&bytes);
+                                                      : CORE_DEFAULT}};
+    batch_add_send(call, &sending->batch, i, &command, &record);
     describe(call, &record, &sending->results[i]);
     sending->results[i].id = entry->id;
     sending->queue_id = queue->queue_id;

@@ -331,6 +331,22 @@ static void test_crc32c_portable(void **state)
     }
 }
 
+/* Long enough for all the runs that are taken at once, and just not. */
+static void test_crc32c_long(void **state)
+{
+    (void)state;
+    static uint8_t bytes[20000];
+    uint32_t seed = 7;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)((seed = seed * 1664525 + 1013904223) >> 24);
+    for (size_t length = 1000; length < 9000; length += 1 + length % 7) {
+        struct slice in = slice_make(bytes + length % 13, length);
+        assert_int_equal(crc32c(seed, in), crc32c_portable(seed, in));
+    }
+    struct slice all = slice_make(bytes, sizeof bytes);
+    assert_int_equal(crc32c(0, all), crc32c_portable(0, all));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -347,6 +363,7 @@ int main(void)
         cmocka_unit_test(test_utf8_all),
         cmocka_unit_test(test_crc32c),
         cmocka_unit_test(test_crc32c_portable),
+        cmocka_unit_test(test_crc32c_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
