@@ -117,6 +117,7 @@ struct log {
     uint32_t open_files;
     uint64_t missing;
     uint64_t missing_index;
+    uint64_t owed_index;
     bool reclaim;
 
     struct op_list queue;

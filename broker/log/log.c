@@ -20,6 +20,7 @@
  * I3  The unbroken run at the end (log_first_index) has no rewritten segment in it. */
 #include "broker/core/types.h"
 #include "broker/log/internal.h"
+#include "broker/log/owed.h"
 #include "broker/log/staging.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
@@ -67,6 +68,7 @@ static enum status open_folders(struct log *log, const char **error)
     int code = disk_make_dir(log->disk, log->dir_fd, "segments", &log->segments_fd);
     if (code != 0)
         return refuse_errno(log, "/segments", code, error);
+    log->owed_index = owed_load(log->dir_fd);
     code = disk_make_dir(log->disk, log->dir_fd, "snapshots", &log->snapshots_fd);
     return code == 0 ? STATUS_OK : refuse_errno(log, "/snapshots", code, error);
 }
@@ -442,6 +444,11 @@ uint64_t log_missing(const struct log *log, uint64_t *index)
 {
     *index = log->missing_index;
     return log->missing;
+}
+
+uint64_t log_owed_index(const struct log *log)
+{
+    return log->owed_index;
 }
 
 void log_reclaim_begin(struct log *log)

@@ -681,12 +681,14 @@ static enum status from_raft(int rv)
 
 /* check_recovered: what raft_start could not know. Where entries on the disk are not known to be
  * committed yet, the state is older than it was when the process before this one ended: what it
- * lacks may be what they delete. */
+ * lacks may be what they delete. So may what a snapshot that was taken over lacked from the
+ * beginning. */
 static enum status check_recovered(struct shard *shard, const char **error)
 {
     uint64_t index;
     uint64_t missing = log_missing(shard->log, &index);
-    bool complete = raft_last_applied(&shard->raft) == log_last_index(shard->log);
+    bool complete = raft_last_applied(&shard->raft) == log_last_index(shard->log) &&
+                    log_last_index(shard->log) >= log_owed_index(shard->log);
     if (missing > 0 && complete) {
         *error = refusal("%s/segments: %" PRIu64 " messages are in segments that are missing (one "
                          "is in entry %" PRIu64 "). Restore the files from a copy, or replace "

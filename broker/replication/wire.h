@@ -43,8 +43,10 @@ enum wire_type {
     /* catching up; each answer repeats the request's number; flags: an enum status */
     WIRE_FETCH,        /* number, snapshot index, offset, length */
     WIRE_PIECE,        /* number, offset, size of the file; then bytes of it */
-    WIRE_FETCH_BODIES, /* number, from, limit; items: u64 index, u32 offset, u32 length */
-    WIRE_BODIES,       /* number, covered, next from; then what log_export_bodies made */
+    WIRE_FETCH_BODIES, /* number, from, limit, snapshot index; items: u64 index, u32 offset, u32
+                          length */
+    WIRE_BODIES,       /* number, covered, next from, 0 or what releases those that are gone comes
+                          no later than this index; then what log_export_bodies made */
     WIRE_TYPE_COUNT
 };
 
