@@ -176,6 +176,10 @@ struct cluster_time {
     uint64_t term;        /* whose leader's clock it is */
     int64_t offset_ms;    /* cluster time less steady time */
     uint64_t moved_at_ms; /* steady */
+    uint64_t led_term;    /* in which it was this node's clock last */
+    bool saved;           /* what the file says */
+    uint64_t saved_term;
+    int64_t saved_offset_ms;
 };
 
 struct shard {
@@ -440,12 +444,14 @@ void give_close(struct shard *shard);
 void backup_close(struct shard *shard);
 
 /* ---- time.c ---- */
-/* time_heard: the clock of this term's leader showed this. time_told: another node's idea of it, 0
- * = none. time_known_ms: this node's. time_lead: this node's counts from now on. */
+/* time_heard: the clock of this term's leader showed this. time_told: another node's idea of the
+ * clock of that term's leader, 0 = none. time_known_ms: this node's. time_load, time_save: for the
+ * next process. */
+void time_load(struct shard *shard);
+void time_save(struct shard *shard);
 void time_heard(struct shard *shard, uint64_t term, uint64_t now_ms);
-void time_told(struct shard *shard, uint64_t now_ms);
+void time_told(struct shard *shard, uint64_t term, uint64_t now_ms);
 uint64_t time_known_ms(const struct shard *shard);
-void time_lead(struct shard *shard);
 uint64_t time_now_ms(struct shard *shard);
 
 /* ---- members.c ---- */

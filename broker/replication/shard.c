@@ -119,6 +119,7 @@ static void check_disk(struct shard *shard)
 
 static void on_disk_timer(uv_timer_t *timer)
 {
+    time_save(timer->data);
     check_disk(timer->data);
 }
 
@@ -233,7 +234,6 @@ static void begin_leading(struct shard *shard)
     catch_up_abort(shard);
     shard->stage = STAGE_BARRIER;
     shard->leading_term = shard->raft.current_term;
-    time_lead(shard);
     struct first_call *first = first_begin(shard, on_barrier);
     shard_call_add(&first->call, &command);
     batch_add_first(shard, &first->call);
@@ -739,6 +739,7 @@ enum status shard_open(struct shard **out, const struct shard_options *options, 
         free(shard);
         return status;
     }
+    time_load(shard);
     init_handles(shard);
     status = recover(shard, error);
     if (status != STATUS_OK) {
