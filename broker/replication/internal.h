@@ -126,8 +126,11 @@ struct link {
     struct taken *taken;       /* calls */
     struct buffer refused;     /* verdicts to be sent at the end of the turn */
     struct buffer waits_ended; /* likewise */
-    uint64_t sync_asked; /* the last question for the commit index without an answer; 0 = none */
+    /* sync.c */
+    uint64_t sync_asked; /* the last question for the commit index that is in no round; 0 = none */
     uint64_t sync_term;  /* in which it was asked */
+    uint64_t sync_in_round; /* the one that the round under way answers; 0 = none */
+    uint64_t confirmed;     /* the last round in which it said that it is in the leader's term */
 };
 
 struct links {
@@ -163,11 +166,21 @@ struct forward {
     uint64_t leader;               /* to whom all of that was sent, and in which term */
     uint64_t term;
     uint64_t hold_until_ms; /* it refused: send nothing before */
-    struct shard_sync *syncs;
-    uint64_t sync_number;
-    uint64_t applied_term; /* of the latest entry that was applied */
-    uint64_t known_commit; /* that the leader told of */
+    uint64_t applied_term;  /* of the latest entry that was applied */
+    uint64_t known_commit;  /* that the leader told of */
     uint64_t swept_ms;
+};
+
+/* sync.c: who wants to know the commit index. */
+struct syncs {
+    struct shard_sync *list;
+    uint64_t asked; /* numbers of questions to the leader */
+    /* As leader: the latest round. */
+    uint64_t round;
+    uint64_t round_term;
+    uint64_t round_index; /* the commit index when it began */
+    uint64_t asked_ms;
+    bool under_way;
 };
 
 /* time.c */
@@ -195,6 +208,7 @@ struct shard {
     struct links links;
     struct guard guard;
     struct forward forward;
+    struct syncs sync;
     struct cluster_time time;
     struct catch_up *catch_up;     /* this node takes over a snapshot: catch_up.c */
     struct giver *givers;          /* of what other nodes take over: give.c */
@@ -398,12 +412,20 @@ void forward_give_up(struct shard *shard);
 void forward_expire(struct shard *shard, uint64_t now_ms);
 /* forward_resend: the connection to the leader is new. */
 void forward_resend(struct shard *shard);
-void forward_finish_syncs(struct shard *shard, enum status status);
-void forward_check_syncs(struct shard *shard);
 void forward_close(struct shard *shard);
 /* forward_encode_origin: what stands before commands that another node waits for. */
 void forward_encode_origin(struct buffer *out, const struct shard_origin *origin, uint64_t term,
                            uint32_t count);
+
+/* ---- sync.c ---- */
+void sync_receive(struct shard *shard, struct link *link, const struct wire *wire);
+/* sync_pump: at the end of the turn. sync_tick: now and then. */
+void sync_pump(struct shard *shard);
+void sync_tick(struct shard *shard, uint64_t now_ms);
+/* sync_ask: what the leader was not asked yet. sync_unask: it may not know of any. */
+void sync_ask(struct shard *shard, struct link *leader);
+void sync_unask(struct shard *shard);
+void sync_finish_all(struct shard *shard, enum status status);
 
 /* ---- forward_wait.c ---- */
 void forward_wait_add(struct shard *shard, struct shard_receive *receive);

@@ -390,7 +390,6 @@ static void look_around(struct shard *shard)
     batch_overtaken(shard, shard->forward.applied_term);
     forward_overtaken(shard, shard->forward.applied_term);
     members_settle(shard);
-    forward_check_syncs(shard);
     snapshots_make(shard);
 }
 
@@ -411,6 +410,7 @@ static void flush(struct shard *shard)
     wait_pump(shard); /* for the receives that the owner has begun just now */
     batch_propose(shard);
     forward_pump(shard);
+    sync_pump(shard);
     raft_net_tell_commit(shard);
     tell_leading(shard);
     tell_catalog(shard);
@@ -437,6 +437,7 @@ static void on_sweep(uv_timer_t *timer)
     give_tick(shard, now_ms);
     batch_expire(shard, now_ms);
     forward_expire(shard, now_ms);
+    sync_tick(shard, now_ms);
     forward_wait_expire(shard, now_ms);
     shard_wake(shard); /* also for what was held back a little */
 }
@@ -507,6 +508,7 @@ static void begin_close(struct shard *shard)
 {
     wait_finish_all(shard, STATUS_CLOSED);
     forward_close(shard);
+    sync_finish_all(shard, STATUS_CLOSED);
     batch_refuse_pending(shard, STATUS_CLOSED, true);
     members_abort(shard, STATUS_CLOSED);
     shard->stage = STAGE_CLOSING;

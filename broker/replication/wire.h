@@ -48,6 +48,9 @@ enum wire_type {
                           length */
     WIRE_BODIES,       /* number, covered, next from, 0 or what releases those that are gone comes
                           no later than this index; then what log_export_bodies made */
+    /* is it still the leader? */
+    WIRE_CONFIRM,   /* number of the round. The term: the leader's */
+    WIRE_CONFIRMED, /* that number. The term: the same, the receiver is in it */
     WIRE_TYPE_COUNT
 };
 
