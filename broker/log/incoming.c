@@ -3,6 +3,7 @@
  * pool over the staging folder (staging.c); the last one decides (install.c). From then on it
  * happens, whatever comes: the loop drops the entries behind keep_index from its picture of the
  * log, adds the staged segments, and the writer does the same on disk, in its queue. */
+#include "broker/log/owed.h"
 #include "broker/log/staging.h"
 #include "proto/base/assert.h"
 
@@ -30,7 +31,8 @@ struct log_incoming {
     struct slice bytes;
     struct log_snapshot *snapshot;
     enum status status;
-    bool waits;   /* a commit: for the writer to be idle, and for a snapshot put to end */
+    bool waits;          /* a commit: for the writer to be idle, and for a snapshot put to end */
+    uint64_t owed_index; /* 0: nothing is */
     bool decided; /* out: the log will be the new one; `status` says if that is known to last */
 };
 
@@ -210,6 +212,12 @@ void incoming_close(struct log *log)
         log_incoming_abort(log->incoming);
 }
 
+void log_incoming_owes(struct log_incoming *incoming, uint64_t index)
+{
+    uint64_t owed_index = incoming->log->owed_index;
+    incoming->owed_index = index > owed_index ? index : owed_index;
+}
+
 void log_incoming_stats(const struct log_incoming *incoming, struct log_incoming_stats *out)
 {
     *out = incoming->stats;
@@ -221,6 +229,8 @@ static enum status run_commit(struct log_incoming *incoming)
 {
     struct staging *s = &incoming->staging;
     int error = staging_end(s);
+    if (error == 0 && incoming->owed_index > 0)
+        error = owed_store(incoming->log->disk, incoming->log->dir_fd, incoming->owed_index);
     if (error == 0)
         error = install_decide(incoming->log, s->name, &incoming->decided);
     return error == 0 ? STATUS_OK : status_from_errno(error);
@@ -273,6 +283,8 @@ static void install(struct log_incoming *incoming)
     segments_hold_nothing(log);
     log_cut(log, s->offer.keep_index + 1);
     add_staged(log, s);
+    if (incoming->owed_index > log->owed_index)
+        log->owed_index = incoming->owed_index;
     log->next_index = s->offer.index + 1;
     log->done_index = s->offer.index;
     writer_add(log, (struct op){.type = OP_INSTALL, .incoming = incoming});

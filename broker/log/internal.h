@@ -70,6 +70,7 @@ struct op {
     struct log_incoming *incoming; /* INSTALL */
     char spare[NAME_BYTES];        /* OPEN: file to use; REMOVE: name to keep it under; or "" */
     bool unlinked;                 /* REMOVE, out: it is gone, and no spare */
+    bool replaced;                 /* REMOVE: the OPEN behind it takes the name */
 };
 
 struct op_list {
@@ -117,6 +118,7 @@ struct log {
     uint32_t open_files;
     uint64_t missing;
     uint64_t missing_index;
+    uint64_t owed_index;
     bool reclaim;
 
     struct op_list queue;

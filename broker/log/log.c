@@ -20,6 +20,7 @@
  * I3  The unbroken run at the end (log_first_index) has no rewritten segment in it. */
 #include "broker/core/types.h"
 #include "broker/log/internal.h"
+#include "broker/log/owed.h"
 #include "broker/log/staging.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
@@ -69,6 +70,7 @@ static enum status open_folders(struct log *log, const char **error)
     int code = disk_make_dir(log->disk, log->dir_fd, "segments", &log->segments_fd);
     if (code != 0)
         return refuse_errno(log, "/segments", code, error);
+    log->owed_index = owed_load(log->dir_fd);
     code = disk_make_dir(log->disk, log->dir_fd, "snapshots", &log->snapshots_fd);
     return code == 0 ? STATUS_OK : refuse_errno(log, "/snapshots", code, error);
 }
@@ -368,20 +370,28 @@ enum status log_append_now(struct log *log, const struct log_entry *entries, siz
 }
 
 /* drop_tail: remove whole segments that begin at `index` or later. */
-static void drop_tail(struct log *log, uint64_t index)
+static void drop_tail(struct log *log, uint64_t index, bool replace)
 {
     for (struct segment *last; (last = segments_last(log)) != NULL;) {
         if (last->head.first_index < index)
             break;
         ASSERT(last->holds == 0);
         segments_remove(log, last);
-        writer_add(log, (struct op){.type = OP_REMOVE, .segment = last});
+        struct op op = {.type = OP_REMOVE, .segment = last};
+        op.replaced = replace && last->head.first_index == index;
+        writer_add(log, op);
+        if (op.replaced) {
+            log->next_index = index;
+            open_next(log, 0);
+        }
+        if (op.replaced)
+            break;
     }
 }
 
-void log_cut(struct log *log, uint64_t index)
+static void cut(struct log *log, uint64_t index, bool replace)
 {
-    drop_tail(log, index);
+    drop_tail(log, index, replace);
     struct segment *last = segments_last(log);
     struct op op = {.type = OP_CUT, .entry = {.index = index}};
     if (last != NULL && index <= segment_last(last)) {
@@ -398,9 +408,14 @@ void log_cut(struct log *log, uint64_t index)
     log->cut_floor = index < log->cut_floor ? index : log->cut_floor;
     if (log->durable_index >= index)
         log->durable_index = index - 1;
-    if (last != NULL && !last->sealed)
+    if (last != NULL && !last->sealed && last->count > 0)
         seal(log, last);
     log->next_index = index;
+}
+
+void log_cut(struct log *log, uint64_t index)
+{
+    cut(log, index, false);
 }
 
 void log_truncate(struct log *log, uint64_t index)
@@ -409,7 +424,10 @@ void log_truncate(struct log *log, uint64_t index)
     ASSERT(log->incoming == NULL);
     if (index >= log->next_index)
         return;
-    log_cut(log, index);
+    /* A segment that is dropped whole gives its name to the next one, in one step: what stands
+     * before it may be a snapshot that was taken over, and then it alone says where the log ends.
+     */
+    cut(log, index, true);
     if (log->segment_count == 0) /* I1 */
         open_next(log, 0);
     writer_kick(log);
@@ -452,6 +470,11 @@ uint64_t log_missing(const struct log *log, uint64_t *index)
 {
     *index = log->missing_index;
     return log->missing;
+}
+
+uint64_t log_owed_index(const struct log *log)
+{
+    return log->owed_index;
 }
 
 void log_reclaim_begin(struct log *log)

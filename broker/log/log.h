@@ -111,6 +111,9 @@ void log_prefix_done(struct log *log, uint64_t index);
 void log_hold(struct log *log, struct body_ref ref);
 void log_release(struct log *log, struct body_ref ref);
 uint64_t log_missing(const struct log *log, uint64_t *index);
+/* log_owed_index: until entries up to here are applied, something may be missing for a reason: they
+ * release what a snapshot that was taken over refers to. */
+uint64_t log_owed_index(const struct log *log);
 
 /* log_reclaim_begin: recovery is over, and all holds are counted: from now on segments may go, and
  * those in which little is held are rewritten. */

@@ -140,6 +140,10 @@ void log_incoming_commit(struct log_incoming *incoming, log_incoming_cb done, vo
  * with CANCELLED. `incoming` is gone; another may begin at once. log_close does this too. */
 void log_incoming_abort(struct log_incoming *incoming);
 
+/* log_incoming_owes: before the commit: some bodies were gone, and entries up to `index` release
+ * them (log_owed_index). */
+void log_incoming_owes(struct log_incoming *incoming, uint64_t index);
+
 struct log_incoming_stats {
     uint64_t snapshot_bytes; /* so far */
     uint64_t body_bytes;     /* written so far, with headers */

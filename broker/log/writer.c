@@ -195,7 +195,7 @@ static int run_remove(struct job *job, struct op *op)
     if (job->dirty == op->segment)
         job->dirty = NULL;
     int error = run_sync(job); /* I5 */
-    if (error != 0)
+    if (error != 0 || op->replaced)
         return error;
     job->doing = "removing a segment";
     segment_name(op->segment->head.first_index, name);

@@ -8,7 +8,8 @@
  * is exchanged, the library is told, the leader gets its acknowledgement
  *
  * One request is under way at a time, to the node that made the offer; it is asked again when it
- * does not answer, and given up when that does not help: the leader offers again. Until the commit
+ * does not answer, and given up when that does not help: the leader offers again. Bodies that are
+ * damaged there are asked for one by one, and then of the other members in turn. Until the commit
  * nothing of the shard changes, and a crash leaves it as it was.
  *
  * I1  While this goes on the log takes no entries and no snapshots of its own (guard.c,
@@ -37,7 +38,7 @@ enum catch_step { CATCH_SNAPSHOT, CATCH_RESTORING, CATCH_BODIES, CATCH_COMMITTIN
 struct catch_up {
     enum catch_step step;
     struct log_incoming *incoming;
-    uint64_t node_id; /* whom to ask */
+    uint64_t node_id; /* whom to ask: who made the offer; for bodies, in the end, another member */
     uint64_t index;
     uint64_t term;
     uint64_t keep_index;
@@ -61,6 +62,9 @@ struct catch_up {
     size_t needed; /* the first that this node lacks */
     size_t next;   /* to be asked for */
     uint32_t from;
+    size_t most;         /* refs in one request */
+    size_t others;       /* members that were asked in place of node_id for what comes next */
+    uint64_t owed_index; /* what releases those that are gone comes no later */
     uint64_t body_bytes;
 };
 
@@ -179,8 +183,14 @@ static void tell_library(struct shard *shard, const struct log_snapshot *stored,
     raft_free(token->bufs);
     raft_free(token);
     guard_verified(shard, raft->current_term, stored->index); /* as committed, in every log */
+    /* It would not take a snapshot below the term of what it has there, though that was never
+     * committed (G15). */
+    uint64_t term_here = guard_term(raft, stored->index);
+    if (term_here >= stored->term)
+        message.install_snapshot.last_term = term_here + 1;
     shard->disk.recv(&shard->disk.io, &message);
     ASSERT(raft->last_applied == stored->index);
+    raft->log.snapshot.last_term = stored->term;
     raft->configuration_uncommitted_index = 0; /* G12 */
 }
 
@@ -215,7 +225,7 @@ static void commit(struct shard *shard)
     struct catch_up *c = shard->catch_up;
     struct raft *raft = &shard->raft;
     if (raft->state == RAFT_LEADER || raft->last_applied >= c->index ||
-        guard_term(raft, c->index) != 0) {
+        guard_term(raft, c->index) == c->term) {
         give_up(shard, "it is not needed any more");
         return;
     }
@@ -224,6 +234,8 @@ static void commit(struct shard *shard)
     c->step = CATCH_COMMITTING;
     c->storing = true;
     shard->guard.frozen = true;
+    if (c->owed_index > 0)
+        log_incoming_owes(c->incoming, c->owed_index);
     log_incoming_commit(c->incoming, on_committed, shard);
 }
 
@@ -292,14 +304,46 @@ static void count_rate(struct shard *shard, size_t bytes)
     c->paid_ms += bytes * 1000 / shard->options.move_rate;
 }
 
+/* ask_another: what is damaged at one node is whole at most others. False: all were asked. */
+static bool ask_another(struct shard *shard)
+{
+    struct catch_up *c = shard->catch_up;
+    size_t count = shard->links.count;
+    while (c->others < count) {
+        const struct link *link = shard->links.list[c->others++];
+        if (!link->up || link->address[0] == '\0' || link->node_id == c->node_id)
+            continue;
+        c->node_id = link->node_id;
+        ask(shard);
+        return true;
+    }
+    return false;
+}
+
+/* not_given: a part of what was asked for is not to be had there. */
+static void not_given(struct shard *shard, enum status status)
+{
+    struct catch_up *c = shard->catch_up;
+    bool damaged = status == STATUS_CORRUPT;
+    if (damaged && c->most > 1) {
+        c->most = c->most / 16 + 1;
+        ask(shard);
+    } else if ((!damaged && status != STATUS_UNAVAILABLE) || !ask_another(shard)) {
+        give_up(shard, "no node that can be reached could read the bodies");
+    }
+}
+
 static void take_bodies(struct shard *shard, const struct wire *wire)
 {
     struct catch_up *c = shard->catch_up;
     if (wire->flags != STATUS_OK || wire->b > c->ref_count - c->next) {
-        give_up(shard, "the other node could not read bodies");
+        not_given(shard, (enum status)wire->flags);
         return;
     }
     c->next += wire->b;
+    c->others = 0;
+    c->most = c->most * 2 < REFS_MAX ? c->most * 2 : REFS_MAX;
+    c->owed_index = wire->d > c->owed_index ? wire->d : c->owed_index;
     c->from = (uint32_t)wire->c;
     c->body_bytes += wire->items.length;
     count_rate(shard, wire->items.length);
@@ -391,13 +435,14 @@ static void ask_bodies(struct shard *shard, struct buffer *out)
 {
     struct catch_up *c = shard->catch_up;
     size_t count = c->ref_count - c->next;
-    count = count < REFS_MAX ? count : REFS_MAX;
+    count = count < c->most ? count : c->most;
     struct wire wire = {.type = WIRE_FETCH_BODIES,
                         .count = (uint32_t)count,
                         .term = shard->raft.current_term,
                         .a = c->number,
                         .b = c->from,
-                        .c = PIECE_BYTES};
+                        .c = PIECE_BYTES,
+                        .d = c->index};
     wire_encode(out, &wire);
     for (size_t i = 0; i < count; i++) {
         buffer_add_u64(out, c->refs[c->next + i].index);
@@ -497,6 +542,7 @@ void catch_up_offered(struct shard *shard, struct link *link, const struct wire 
     c->node_id = link->node_id;
     c->index = wire->a;
     c->term = wire->b;
+    c->most = REFS_MAX;
     c->moved_ms = uv_now(shard->options.loop);
     shard->catch_up = c;
     say(shard, "catch-up-begins");

@@ -14,8 +14,7 @@
  *     connection: the last TAKEN_WINDOW numbers of each process are remembered.
  * R3  Also when it refused it: the origin may have told its caller so by then. (Should that word be
  *     lost with the connection, the call ends at its deadline.)
- *
- * Questions for the commit index (shard_sync) travel the same way and are simply asked again. */
+ */
 #include "broker/replication/internal.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
@@ -114,8 +113,7 @@ void forward_resend(struct shard *shard)
     struct buffer out = {0};
     uint32_t count = 0;
     forward_wait_unsend(shard);
-    for (struct shard_sync *sync = shard->forward.syncs; sync != NULL; sync = sync->next)
-        sync->number = sync->index > 0 ? sync->number : 0;
+    sync_unask(shard);
     if (leader == NULL || !leader->up || HASH_COUNT(shard->forward.calls) == 0)
         return;
     begin(shard, WIRE_CALLS, &out);
@@ -195,12 +193,9 @@ void forward_give_up(struct shard *shard)
     end_sent(shard, UINT64_MAX);
 }
 
-static void expire_syncs(struct shard *shard, uint64_t now_ms);
-
 void forward_expire(struct shard *shard, uint64_t now_ms)
 {
     end_sent(shard, now_ms);
-    expire_syncs(shard, now_ms);
 }
 
 /* ---- at the leader ---- */
@@ -317,119 +312,6 @@ static void flush_verdicts(struct shard *shard, struct link *link, struct buffer
     buffer_free(verdicts);
 }
 
-/* ---- questions for the commit index ---- */
-
-/* answer_sync: a new leader does not know the commit index before an entry of its own term is
- * committed. Until then the question waits; one of another term is asked again. */
-static void answer_sync(struct shard *shard, struct link *link)
-{
-    struct buffer out = {0};
-    struct wire reply = {.type = WIRE_SYNCED, .term = shard->raft.current_term};
-    if (link->sync_asked == 0 || shard->stage != STAGE_READY || !link->up)
-        return;
-    reply.a = link->sync_asked;
-    reply.b = shard->raft.commit_index;
-    link->sync_asked = 0;
-    if (link->sync_term != shard->raft.current_term)
-        return;
-    wire_encode(&out, &reply);
-    links_send(shard, link, &out);
-}
-
-static void on_sync(struct shard *shard, struct link *link, const struct wire *wire)
-{
-    if (wire->term != link->sync_term || wire->a > link->sync_asked) {
-        link->sync_term = wire->term;
-        link->sync_asked = wire->a;
-    }
-    answer_sync(shard, link);
-}
-
-/* An answer is as good for questions that were asked before. */
-static void on_synced(struct shard *shard, const struct wire *wire)
-{
-    for (struct shard_sync *sync = shard->forward.syncs; sync != NULL; sync = sync->next) {
-        if (sync->number > 0 && sync->number <= wire->a && sync->index == 0)
-            sync->index = wire->b;
-    }
-}
-
-static void ask(struct shard *shard, struct link *leader)
-{
-    struct buffer out = {0};
-    uint64_t number = 0;
-    for (struct shard_sync *sync = shard->forward.syncs; sync != NULL; sync = sync->next) {
-        if (sync->number > 0 && sync->index == 0 && sync->term != shard->raft.current_term)
-            sync->number = 0;
-        if (sync->number > 0 || sync->index > 0)
-            continue;
-        number = number > 0 ? number : ++shard->forward.sync_number;
-        sync->number = number;
-        sync->term = shard->raft.current_term;
-    }
-    if (number == 0)
-        return;
-    struct wire wire = {.type = WIRE_SYNC, .term = shard->raft.current_term, .a = number};
-    wire_encode(&out, &wire);
-    links_send(shard, leader, &out);
-}
-
-/* end_syncs: those that are due; their callbacks may begin new ones. */
-static void end_syncs(struct shard *shard, enum status status, uint64_t applied_index,
-                      uint64_t until_ms)
-{
-    struct shard_sync *list = shard->forward.syncs;
-    struct shard_sync *ended = NULL;
-    struct shard_sync **last = &ended;
-    shard->forward.syncs = NULL;
-    struct shard_sync **kept = &shard->forward.syncs;
-    while (list != NULL) {
-        struct shard_sync *sync = list;
-        list = list->next;
-        sync->next = NULL;
-        bool done =
-            (sync->index > 0 && sync->index <= applied_index) || sync->deadline_ms <= until_ms;
-        struct shard_sync ***to = done ? &last : &kept;
-        **to = sync;
-        *to = &sync->next;
-    }
-    while (ended != NULL) {
-        struct shard_sync *sync = ended;
-        ended = ended->next;
-        sync->done(sync, sync->index > 0 && sync->index <= applied_index ? STATUS_OK : status);
-    }
-}
-
-static void expire_syncs(struct shard *shard, uint64_t now_ms)
-{
-    end_syncs(shard, STATUS_NOT_LEADER, 0, now_ms);
-}
-
-void forward_check_syncs(struct shard *shard)
-{
-    if (shard->forward.syncs == NULL)
-        return;
-    if (shard->stage == STAGE_READY) {
-        for (struct shard_sync *sync = shard->forward.syncs; sync != NULL; sync = sync->next)
-            sync->index = sync->index > 0 ? sync->index : 1; /* what was answered is applied here */
-    }
-    end_syncs(shard, STATUS_OK, raft_last_applied(&shard->raft), 0);
-}
-
-void forward_finish_syncs(struct shard *shard, enum status status)
-{
-    end_syncs(shard, status, 0, UINT64_MAX);
-}
-
-void shard_sync(struct shard *shard, struct shard_sync *sync)
-{
-    sync->number = sync->index = sync->term = 0;
-    sync->deadline_ms = uv_now(shard->options.loop) + CALL_DEADLINE_MS;
-    sync->next = shard->forward.syncs;
-    shard->forward.syncs = sync;
-    shard_wake(shard);
-}
-
 /* ---- both ---- */
 
 void forward_receive(struct shard *shard, struct link *link, const struct wire *wire)
@@ -440,12 +322,6 @@ void forward_receive(struct shard *shard, struct link *link, const struct wire *
         break;
     case WIRE_REFUSED:
         on_refused(shard, wire);
-        break;
-    case WIRE_SYNC:
-        on_sync(shard, link, wire);
-        break;
-    case WIRE_SYNCED:
-        on_synced(shard, wire);
         break;
     default:
         forward_wait_receive(shard, link, wire);
@@ -472,7 +348,6 @@ void forward_pump(struct shard *shard)
     for (size_t i = 0; i < shard->links.count; i++) {
         flush_verdicts(shard, shard->links.list[i], &shard->links.list[i]->refused);
         flush_verdicts(shard, shard->links.list[i], &shard->links.list[i]->waits_ended);
-        answer_sync(shard, shard->links.list[i]);
     }
     if (!shard_in_company(shard) || shard->stage != STAGE_FOLLOWING)
         return;
@@ -480,7 +355,7 @@ void forward_pump(struct shard *shard)
     if (leader == NULL)
         return;
     forward_wait_send(shard, leader);
-    ask(shard, leader);
+    sync_ask(shard, leader);
     while (shard->batch.pending.first != NULL && links_room(leader, UNSENT_MAX) &&
            uv_now(shard->options.loop) >= shard->forward.hold_until_ms)
         send_pending(shard, leader);
@@ -489,7 +364,6 @@ void forward_pump(struct shard *shard)
 void forward_close(struct shard *shard)
 {
     forward_give_up(shard);
-    forward_finish_syncs(shard, STATUS_CLOSED);
     forward_wait_finish_all(shard, STATUS_CLOSED);
     for (size_t i = 0; i < shard->links.count; i++) {
         buffer_free(&shard->links.list[i]->refused);

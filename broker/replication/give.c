@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The other side of catch_up.c: pieces of a stored snapshot, and bodies, for nodes that lack them.
+ * Any node gives what it has, whether it leads or not.
  *
  * Each node that takes one has a giver here, which keeps the snapshot's file readable although
  * newer ones are stored. It goes when the node is gone or has been silent for IDLE_MS. One request
@@ -143,10 +144,21 @@ static void on_bodies(struct log_export_bodies *bodies, enum status status)
     bodies->out = (struct buffer){0};
     free(giver->refs);
     giver->refs = NULL;
-    if (status == STATUS_OK && bodies->damaged > 0)
+    uint64_t missing_index;
+    bool lacks = bodies->gone > 0 && log_missing(giver->shard->log, &missing_index) > 0;
+    if (status == STATUS_OK && (bodies->damaged > 0 || lacks))
         status = STATUS_CORRUPT; /* another node has them whole */
+    if (bodies->gone > 0)
+        wire.d = giver->shard->raft.last_applied;
     reply(giver, &wire, status, buffer_slice(&bytes));
     buffer_free(&bytes);
+}
+
+/* has_bodies: of all that the state at `index` refers to, but for what was released since. */
+static bool has_bodies(const struct shard *shard, uint64_t index)
+{
+    return shard->catch_up == NULL && shard->raft.last_applied >= index &&
+           log_durable_index(shard->log) >= index;
 }
 
 static void give_bodies(struct giver *giver, const struct wire *wire)
@@ -155,6 +167,11 @@ static void give_bodies(struct giver *giver, const struct wire *wire)
     if (wire->count == 0 || wire->count > LOG_EXPORT_REFS_MAX || wire->c > PIECE_MAX ||
         wire->items.length != (size_t)wire->count * REF_BYTES)
         return;
+    if (!has_bodies(giver->shard, wire->d)) {
+        struct wire refusal = {.type = WIRE_BODIES};
+        reply(giver, &refusal, STATUS_UNAVAILABLE, slice_make(NULL, 0));
+        return;
+    }
     giver->refs = calloc(wire->count, sizeof *giver->refs);
     ASSERT(giver->refs != NULL);
     for (uint32_t i = 0; i < wire->count; i++) {

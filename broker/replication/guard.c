@@ -76,7 +76,11 @@
  *   G14 After a start the library takes the last change of members in the log for committed, and
  *       would not take it back when a leader overwrites it: guard_started makes it uncommitted, if
  *       it is not known to be more. (restoreEntries)
- *       a_change_that_a_start_found_is_taken_back */
+ *       a_change_that_a_start_found_is_taken_back
+ *
+ *   G15 It takes no snapshot that ends where it has an entry of a later term, although that entry
+ *       is not committed: it would be left behind for good. catch_up.c tells it of a later term
+ *       for that moment. (recvInstallSnapshot; tests/sim/cluster, mutant "left-behind") */
 #include "broker/replication/configuration.h"
 #include "broker/replication/internal.h"
 #include "proto/base/assert.h"

@@ -125,8 +125,11 @@ struct link {
     struct taken *taken;       /* calls */
     struct buffer refused;     /* verdicts to be sent at the end of the turn */
     struct buffer waits_ended; /* likewise */
-    uint64_t sync_asked; /* the last question for the commit index without an answer; 0 = none */
+    /* sync.c */
+    uint64_t sync_asked; /* the last question for the commit index that is in no round; 0 = none */
     uint64_t sync_term;  /* in which it was asked */
+    uint64_t sync_in_round; /* the one that the round under way answers; 0 = none */
+    uint64_t confirmed;     /* the last round in which it said that it is in the leader's term */
 };
 
 /* The checksum of an entry's payload, for the next follower that is sent it. */
@@ -171,12 +174,22 @@ struct forward {
     uint64_t leader;               /* to whom all of that was sent, and in which term */
     uint64_t term;
     uint64_t hold_until_ms; /* it refused: send nothing before */
-    struct shard_sync *syncs;
-    uint64_t sync_number;
     uint64_t applied_term; /* of the latest entry that was applied */
     uint64_t settled_term; /* what was sent before this term has been looked after */
     uint64_t known_commit; /* that the leader told of */
     uint64_t swept_ms;
+};
+
+/* sync.c: who wants to know the commit index. */
+struct syncs {
+    struct shard_sync *list;
+    uint64_t asked; /* numbers of questions to the leader */
+    /* As leader: the latest round. */
+    uint64_t round;
+    uint64_t round_term;
+    uint64_t round_index; /* the commit index when it began */
+    uint64_t asked_ms;
+    bool under_way;
 };
 
 /* time.c */
@@ -185,6 +198,10 @@ struct cluster_time {
     uint64_t term;        /* whose leader's clock it is */
     int64_t offset_ms;    /* cluster time less steady time */
     uint64_t moved_at_ms; /* steady */
+    uint64_t led_term;    /* in which it was this node's clock last */
+    bool saved;           /* what the file says */
+    uint64_t saved_term;
+    int64_t saved_offset_ms;
 };
 
 struct shard {
@@ -200,6 +217,7 @@ struct shard {
     struct links links;
     struct guard guard;
     struct forward forward;
+    struct syncs sync;
     struct cluster_time time;
     struct catch_up *catch_up;     /* this node takes over a snapshot: catch_up.c */
     struct giver *givers;          /* of what other nodes take over: give.c */
@@ -406,12 +424,20 @@ void forward_give_up(struct shard *shard);
 void forward_expire(struct shard *shard, uint64_t now_ms);
 /* forward_resend: the connection to the leader is new. */
 void forward_resend(struct shard *shard);
-void forward_finish_syncs(struct shard *shard, enum status status);
-void forward_check_syncs(struct shard *shard);
 void forward_close(struct shard *shard);
 /* forward_encode_origin: what stands before commands that another node waits for. */
 void forward_encode_origin(struct buffer *out, const struct shard_origin *origin, uint64_t term,
                            uint32_t count);
+
+/* ---- sync.c ---- */
+void sync_receive(struct shard *shard, struct link *link, const struct wire *wire);
+/* sync_pump: at the end of the turn. sync_tick: now and then. */
+void sync_pump(struct shard *shard);
+void sync_tick(struct shard *shard, uint64_t now_ms);
+/* sync_ask: what the leader was not asked yet. sync_unask: it may not know of any. */
+void sync_ask(struct shard *shard, struct link *leader);
+void sync_unask(struct shard *shard);
+void sync_finish_all(struct shard *shard, enum status status);
 
 /* ---- forward_wait.c ---- */
 void forward_wait_add(struct shard *shard, struct shard_receive *receive);
@@ -452,12 +478,14 @@ void give_close(struct shard *shard);
 void backup_close(struct shard *shard);
 
 /* ---- time.c ---- */
-/* time_heard: the clock of this term's leader showed this. time_told: another node's idea of it, 0
- * = none. time_known_ms: this node's. time_lead: this node's counts from now on. */
+/* time_heard: the clock of this term's leader showed this. time_told: another node's idea of the
+ * clock of that term's leader, 0 = none. time_known_ms: this node's. time_load, time_save: for the
+ * next process. */
+void time_load(struct shard *shard);
+void time_save(struct shard *shard);
 void time_heard(struct shard *shard, uint64_t term, uint64_t now_ms);
-void time_told(struct shard *shard, uint64_t now_ms);
+void time_told(struct shard *shard, uint64_t term, uint64_t now_ms);
 uint64_t time_known_ms(const struct shard *shard);
-void time_lead(struct shard *shard);
 uint64_t time_now_ms(struct shard *shard);
 
 /* ---- members.c ---- */

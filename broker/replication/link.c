@@ -224,7 +224,10 @@ static void take_in(struct shard *shard, struct link *link, const struct wire *w
         catch_up_offered(shard, link, wire);
     else if (wire->type <= WIRE_TIMEOUT_NOW)
         raft_net_receive(shard, link, wire);
-    else if (wire->type <= WIRE_SYNCED)
+    else if (wire->type == WIRE_SYNC || wire->type == WIRE_SYNCED || wire->type == WIRE_CONFIRM ||
+             wire->type == WIRE_CONFIRMED)
+        sync_receive(shard, link, wire);
+    else if (wire->type <= WIRE_WAITS_ENDED)
         forward_receive(shard, link, wire);
     else if (wire->type == WIRE_FETCH || wire->type == WIRE_FETCH_BODIES)
         give_receive(shard, link, wire);
@@ -256,8 +259,8 @@ static void on_connection(void *data, uint64_t node_id, bool up)
     if (link == NULL || shard->stage == STAGE_CLOSING)
         return;
     link->up = up;
-    link->sent_index = 0; /* whatever was on its way may be lost */
-    link->sync_asked = 0; /* and is asked again */
+    link->sent_index = 0;                       /* whatever was on its way may be lost */
+    link->sync_asked = link->sync_in_round = 0; /* and is asked again */
     if (up && node_id == shard_leader(shard))
         forward_resend(shard);
     if (!up && node_id == shard_leader(shard))

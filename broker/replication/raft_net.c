@@ -212,6 +212,7 @@ static void voted_encode(const struct shard *shard, struct wire *wire,
     unsigned flags = (voted->vote_granted ? WIRE_GRANTED : 0) |
                      (voted->pre_vote == raft_tribool_true ? WIRE_PRE_VOTE : 0);
     *wire = (struct wire){.type = WIRE_VOTED, .flags = (uint16_t)flags, .term = voted->term};
+    wire->a = shard->time.term;
     wire->c = clock_now_ms();
     wire->d = time_known_ms(shard);
 }
@@ -440,7 +441,7 @@ void raft_net_receive(struct shard *shard, struct link *link, const struct wire 
         receive_vote(wire, &message);
         break;
     case WIRE_VOTED:
-        time_told(shard, wire->d);
+        time_told(shard, wire->a, wire->d);
         link->wall_known = true;
         link->wall_offset_ms = (int64_t)(wire->c - clock_steady_ms());
         message.type = RAFT_IO_REQUEST_VOTE_RESULT;

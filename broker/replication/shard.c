@@ -119,6 +119,7 @@ static void check_disk(struct shard *shard)
 
 static void on_disk_timer(uv_timer_t *timer)
 {
+    time_save(timer->data);
     check_disk(timer->data);
 }
 
@@ -233,7 +234,6 @@ static void begin_leading(struct shard *shard)
     catch_up_abort(shard);
     shard->stage = STAGE_BARRIER;
     shard->leading_term = shard->raft.current_term;
-    time_lead(shard);
     struct first_call *first = first_begin(shard, on_barrier);
     shard_call_add(&first->call, &command);
     batch_add_first(shard, &first->call);
@@ -391,7 +391,6 @@ static void look_around(struct shard *shard)
     batch_overtaken(shard, shard->forward.applied_term);
     forward_overtaken(shard, shard->forward.applied_term);
     members_settle(shard);
-    forward_check_syncs(shard);
     snapshots_make(shard);
 }
 
@@ -413,6 +412,7 @@ static void flush(struct shard *shard)
     wait_pump(shard); /* for the receives that the owner has begun just now */
     batch_propose(shard);
     forward_pump(shard);
+    sync_pump(shard);
     raft_net_tell_commit(shard);
     tell_leading(shard);
     tell_catalog(shard);
@@ -439,6 +439,7 @@ static void on_sweep(uv_timer_t *timer)
     give_tick(shard, now_ms);
     batch_expire(shard, now_ms);
     forward_expire(shard, now_ms);
+    sync_tick(shard, now_ms);
     forward_wait_expire(shard, now_ms);
     shard_wake(shard); /* also for what was held back a little */
 }
@@ -509,6 +510,7 @@ static void begin_close(struct shard *shard)
 {
     wait_finish_all(shard, STATUS_CLOSED);
     forward_close(shard);
+    sync_finish_all(shard, STATUS_CLOSED);
     batch_refuse_pending(shard, STATUS_CLOSED, true);
     members_abort(shard, STATUS_CLOSED);
     shard->stage = STAGE_CLOSING;
@@ -683,12 +685,14 @@ static enum status from_raft(int rv)
 
 /* check_recovered: what raft_start could not know. Where entries on the disk are not known to be
  * committed yet, the state is older than it was when the process before this one ended: what it
- * lacks may be what they delete. */
+ * lacks may be what they delete. So may what a snapshot that was taken over lacked from the
+ * beginning. */
 static enum status check_recovered(struct shard *shard, const char **error)
 {
     uint64_t index;
     uint64_t missing = log_missing(shard->log, &index);
-    bool complete = raft_last_applied(&shard->raft) == log_last_index(shard->log);
+    bool complete = raft_last_applied(&shard->raft) == log_last_index(shard->log) &&
+                    log_last_index(shard->log) >= log_owed_index(shard->log);
     if (missing > 0 && complete) {
         *error = refusal("%s/segments: %" PRIu64 " messages are in segments that are missing (one "
                          "is in entry %" PRIu64 "). Restore the files from a copy, or replace "
@@ -739,6 +743,7 @@ enum status shard_open(struct shard **out, const struct shard_options *options, 
         free(shard);
         return status;
     }
+    time_load(shard);
     init_handles(shard);
     status = recover(shard, error);
     if (status != STATUS_OK) {

@@ -30,7 +30,8 @@ enum wire_type {
                          flags: WIRE_TELLS */
     WIRE_APPENDED,    /* rejected index or 0, last index; flags: WIRE_DISK_LOW */
     WIRE_VOTE,        /* candidate, last index, last term; flags: WIRE_PRE_VOTE, WIRE_DISRUPT */
-    WIRE_VOTED,       /* -, -, wall clock, cluster time or 0; flags: WIRE_GRANTED, WIRE_PRE_VOTE */
+    WIRE_VOTED,       /* term of the clock, -, wall clock, cluster time or 0; flags: WIRE_GRANTED,
+                         WIRE_PRE_VOTE */
     WIRE_OFFER,       /* a snapshot: last index, last term, members' index; one item: members */
     WIRE_TIMEOUT_NOW, /* last index, last term */
     /* ours */
@@ -44,8 +45,13 @@ enum wire_type {
     /* catching up; each answer repeats the request's number; flags: an enum status */
     WIRE_FETCH,        /* number, snapshot index, offset, length */
     WIRE_PIECE,        /* number, offset, size of the file; then bytes of it */
-    WIRE_FETCH_BODIES, /* number, from, limit; items: u64 index, u32 offset, u32 length */
-    WIRE_BODIES,       /* number, covered, next from; then what log_export_bodies made */
+    WIRE_FETCH_BODIES, /* number, from, limit, snapshot index; items: u64 index, u32 offset, u32
+                          length */
+    WIRE_BODIES,       /* number, covered, next from, 0 or what releases those that are gone comes
+                          no later than this index; then what log_export_bodies made */
+    /* is it still the leader? */
+    WIRE_CONFIRM,   /* number of the round. The term: the leader's */
+    WIRE_CONFIRMED, /* that number. The term: the same, the receiver is in it */
     WIRE_TYPE_COUNT
 };
 

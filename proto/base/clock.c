@@ -3,8 +3,10 @@
 
 #include "proto/base/assert.h"
 
+#include <fcntl.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 uint64_t clock_now_ms(void)
 {
@@ -25,6 +27,16 @@ uint64_t clock_steady_ms(void)
     struct timespec now;
     ASSERT(clock_gettime(CLOCK_BOOTTIME, &now) == 0);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+bool clock_boot_id(char out[BOOT_ID_BYTES])
+{
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t got = read(fd, out, BOOT_ID_BYTES);
+    close(fd);
+    return got == BOOT_ID_BYTES;
 }
 
 void clock_random(void *out, size_t length)

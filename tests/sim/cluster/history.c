@@ -23,12 +23,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define QUEUES_MAX  8
-#define WINDOW_NS   (299 * SECOND) /* of 300: clocks drift */
-#define DRIFT_PPM   100u
-#define SLEW_PPM    800u  /* of cluster time, and the drift of two clocks */
-#define HANDOVER_MS 1000u /* a new leader may have heard later stamps than the one before it */
-#define SLACK_MS    2u    /* both are whole milliseconds */
+#define QUEUES_MAX 8
+#define WINDOW_NS  (299 * SECOND) /* of 300: clocks drift */
+#define DRIFT_PPM  100u
+#define SLEW_PPM   800u /* of cluster time, and the drift of two clocks */
+#define HANDOVER_MS                                                                                \
+    60u             /* what a node saved of cluster time may be off by that, docs/replication.md */
+#define SLACK_MS 2u /* both are whole milliseconds */
 
 static struct queue_promise queues[QUEUES_MAX];
 static struct sent *sents;

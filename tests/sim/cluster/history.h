@@ -52,7 +52,7 @@ struct delivery {
     uint64_t answered_ns;
     uint32_t receive; /* number of the receive */
     uint32_t place;   /* in its result */
-    uint32_t epoch;   /* how often all nodes had been down when it was answered */
+    uint32_t epoch;   /* world.epoch when it was answered */
 };
 
 enum settle_kind { SETTLE_DELETE, SETTLE_VISIBILITY, SETTLE_PURGE };

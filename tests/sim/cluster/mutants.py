@@ -15,6 +15,10 @@ ONE = "--nodes 1 --seeds 1..3000"
 # that reason.
 THREE = "--nodes 3 --seeds 1..2000 --no wall --no damage --no drift"
 
+# All kinds of faults.
+MANY = "--nodes 3 --seeds 1..4000"
+FIVE = "--nodes 5 --seeds 1..2000"
+
 # name: (file, what stands there, what is put in its place, how the simulation is run)
 MUTANTS = {
     # The entries of a write are not synced before they are answered for.
@@ -108,6 +112,18 @@ MUTANTS = {
     "taken-again": (
         "broker/replication/forward.c",
         "    bool fresh = (*word & mask) == 0;", "    bool fresh = true;", THREE),
+    # G15: an entry that was never committed keeps a node from taking over a snapshot.
+    "left-behind": (
+        "broker/replication/catch_up.c",
+        "guard_term(raft, c->index) == c->term", "guard_term(raft, c->index) != 0", MANY),
+    # Bodies that are damaged at the leader are not asked for elsewhere.
+    "damaged-giver": (
+        "broker/replication/catch_up.c",
+        "!ask_another(shard)", "ask_another != NULL", MANY),
+    # What a snapshot lacked for a reason counts as lost at the next start.
+    "owed-forgotten": (
+        "broker/log/owed.c",
+        "    *index = bytes_get_u64(in.data + 8);", "    *index = 0;", MANY),
     # A call that was refused is carried out all the same.
     "refused-and-done": (
         "broker/replication/batch.c",

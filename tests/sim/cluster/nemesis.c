@@ -50,7 +50,7 @@ void nemesis_down(struct node *node)
         delay_ms = 10;
     world_after(chance_between(&world.chance, 1, delay_ms) * MS, start_again, node);
     if (world.faults[FAULT_POWER] && !world.healing && chance_in(&world.chance, 4))
-        vdisk_end(node->disk, VDISK_END_POWER); /* the machine goes down after its process */
+        node_disk_end(node, VDISK_END_POWER); /* the machine goes down after its process */
 }
 
 void nemesis_refused(struct node *node, int status, const char *sentence)

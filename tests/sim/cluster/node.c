@@ -40,13 +40,32 @@ void sim_end_node(enum vdisk_end end)
     longjmp(escape, 1);
 }
 
+/* note_epoch: where so many machines do not know the time that they can elect a leader without the
+ * others, time may begin anew. */
 static void note_epoch(void)
 {
-    for (unsigned i = 1; i <= world.node_count; i++) {
-        if (world.nodes[i].up)
-            return;
-    }
-    world.epoch++;
+    unsigned know = 0;
+    for (unsigned i = 1; i <= world.node_count; i++)
+        know += world.nodes[i].knows_time;
+    if (know <= world.node_count / 2)
+        world.epoch++;
+}
+
+/* machine_down: its steady clock will begin elsewhere, and its wall clock goes on. */
+static void machine_down(struct node *node)
+{
+    node->boot++;
+    node->monotonic_base_ns += chance_between(&node->chance, 1, 1000) * SECOND;
+    node->knows_time = false;
+    note_epoch();
+}
+
+void node_disk_end(struct node *node, enum vdisk_end end)
+{
+    bool machine = end == VDISK_END_POWER || vdisk_broken(node->disk);
+    vdisk_end(node->disk, end);
+    if (machine)
+        machine_down(node);
 }
 
 static void went_down(struct node *node, enum vdisk_end end)
@@ -56,9 +75,8 @@ static void went_down(struct node *node, enum vdisk_end end)
     node->closing = false;
     node->life++;
     node->shard = NULL;
-    note_epoch();
     network_leave(node);
-    vdisk_end(node->disk, end);
+    node_disk_end(node, end);
     clients_node_ended(node);
     nemesis_down(node);
 }
@@ -187,7 +205,7 @@ void node_start(struct node *node)
         node->life++;
         node->shard = NULL;
         network_leave(node);
-        vdisk_end(node->disk, VDISK_END_KILL);
+        node_disk_end(node, VDISK_END_KILL);
         nemesis_refused(node, opening.status, opening.error);
         return;
     }
@@ -200,7 +218,7 @@ void node_end(struct node *node, enum vdisk_end end)
     if (node->up)
         went_down(node, end);
     else
-        vdisk_end(node->disk, end);
+        node_disk_end(node, end);
 }
 
 static void closed(void *data)
@@ -252,8 +270,10 @@ void node_turn(struct node *node)
     if (!node_enter(node, turn, node, &spent_ns))
         return;
     node->busy_until_ns = world.now_ns + spent_ns;
-    if (node->shard != NULL)
-        digests_see(node);
+    if (node->shard == NULL)
+        return;
+    node->knows_time |= shard_leader(node->shard) != 0;
+    digests_see(node);
 }
 
 uint64_t node_next_ns(const struct node *node)

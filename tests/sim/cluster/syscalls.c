@@ -47,6 +47,7 @@ WRAPPED(uint64_t, clock_now_ms, void)
 WRAPPED(uint64_t, clock_monotonic_ns, void)
 WRAPPED(uint64_t, clock_steady_ms, void)
 WRAPPED(void, clock_random, void *out, size_t length)
+WRAPPED(bool, clock_boot_id, char out[BOOT_ID_BYTES])
 __attribute__((noreturn)) void __wrap__exit(int code);
 __attribute__((noreturn)) void __wrap_assert_failed(const char *file, int line, const char *text);
 __attribute__((format(printf, 4, 5))) void __wrap_trace_event(enum trace_level level,
@@ -258,6 +259,16 @@ uint64_t __wrap_clock_monotonic_ns(void)
 uint64_t __wrap_clock_steady_ms(void)
 {
     return __wrap_clock_monotonic_ns() / MS;
+}
+
+bool __wrap_clock_boot_id(char out[BOOT_ID_BYTES])
+{
+    ASSERT(current != NULL);
+    memset(out, '-', BOOT_ID_BYTES);
+    out[0] = (char)('0' + current->number);
+    for (int i = 1; i <= 8; i++)
+        out[i] = (char)('0' + (current->boot >> (4 * (8 - i)) & 15));
+    return true;
 }
 
 void __wrap_clock_random(void *out, size_t length)

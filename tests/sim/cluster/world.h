@@ -67,7 +67,9 @@ struct node {
     struct shard *shard;
     struct network_end *network;
     int64_t drift_ppm;
-    uint64_t monotonic_base_ns; /* since its boot */
+    uint32_t boot;              /* of the machine */
+    uint64_t monotonic_base_ns; /* its steady clock, less the world's: another one in each boot */
+    bool knows_time;            /* since its boot a process has known cluster time */
     int64_t wall_offset_ms;
     uint64_t busy_until_ns;
     struct chance chance;
@@ -84,7 +86,7 @@ struct world {
     unsigned node_count;
     bool faults[FAULT_COUNT];
     bool healing;   /* no more faults */
-    uint32_t epoch; /* how often no node was up */
+    uint32_t epoch; /* how often a majority did not know what time it is */
     uint32_t steps_done;
     uint64_t snapshot_bytes; /* of log, between snapshots */
 };
@@ -124,6 +126,8 @@ bool node_enter(struct node *node, void (*fn)(void *data), void *data, uint64_t 
 void node_start(struct node *node);
 /* node_end: from outside. */
 void node_end(struct node *node, enum vdisk_end end);
+/* node_disk_end: its process has ended already; now its machine may. */
+void node_disk_end(struct node *node, enum vdisk_end end);
 void node_stop(struct node *node);
 /* node_turn: one turn of its loop. */
 void node_turn(struct node *node);

@@ -95,5 +95,13 @@ mutant(r6_goes_on time_test time_goes_on_when_another_leads time.c
         t->offset_ms = (int64_t)((wall_ms" "t->offset_ms = (int64_t)((wall_ms")
 mutant(r6_slew time_test a_leader_slews time.c
        "wanted > step_max ? step_max : wanted < -step_max ? -step_max : wanted" "wanted")
+mutant(r6_file time_test time_outlives_the_process time.c "time_record_save(shard->options.dir, &record);" "")
+mutant(r6_latest time_test the_clock_of_the_latest_leader_counts time.c
+       "bool better = !t->known || term > t->term ||" "bool better = !t->known ||")
+mutant(sync_unconfirmed sync_test a_deposed_leader_answers_no_question sync.c
+       "if (wire->term == shard->raft.current_term && wire->a == shard->sync.round)
+        link->confirmed = wire->a;" "link->confirmed = shard->sync.round;")
+mutant(sync_early sync_test a_question_is_not_answered_by_the_round_before_it sync.c
+       "if (!s->under_way && begin_round(shard)" "if (begin_round(shard)")
 mutant(r7_lag guard_flow_test a_node_that_lags_is_not_ready raft_net.c
        "shard->forward.known_commit = wire->c;" "shard->forward.known_commit = wire->c < last ? wire->c : last;")

@@ -92,6 +92,10 @@ static inline void on_scripted(void *data, uint64_t from, struct slice message)
     s->last = heard;
     if (heard->wire.type == WIRE_APPEND && p->follows)
         follow(p, &heard->wire);
+    if (heard->wire.type == WIRE_CONFIRM && p->follows) {
+        struct wire wire = {.type = WIRE_CONFIRMED, .term = heard->wire.term, .a = heard->wire.a};
+        say(s, p->id, &wire, (struct slice){0});
+    }
     if (heard->wire.type == WIRE_VOTE && p->votes) {
         struct wire wire = {.type = WIRE_VOTED, .term = heard->wire.term, .flags = WIRE_GRANTED};
         wire.flags |= heard->wire.flags & WIRE_PRE_VOTE;
