@@ -98,7 +98,7 @@ static void what_makes_no_sense_is_refused(void **state)
     }
     assert_int_equal(decode(GOOD, &arena, &manifest), STATUS_CORRUPT); /* no checksum */
     assert_int_equal(decode("", &arena, &manifest), STATUS_CORRUPT);
-    assert_int_equal(decode("{\"Format\":2}", &arena, &manifest), STATUS_UNSUPPORTED);
+    assert_int_equal(decode("{\"Format\":3}", &arena, &manifest), STATUS_UNSUPPORTED);
     arena_free(&arena);
 }
 
