@@ -17,10 +17,8 @@ struct body_frame {
 
 static void add_one(struct bodies *bodies, const struct segment_file *file, uint32_t slot)
 {
-    uint32_t next = slot + 1 < file->count ? file->offsets[slot + 1] : file->end;
-    struct body_frame row = {segment_file_index(file, slot),
-                             frame_blocks_in(next - file->offsets[slot]), NO_MAP};
-    struct slice at = slice_sub(buffer_slice(&file->bytes), file->offsets[slot]);
+    struct body_frame row = {segment_file_index(file, slot), file->places[slot].blocks, NO_MAP};
+    struct slice at = slice_sub(buffer_slice(&file->bytes), file->places[slot].offset);
     struct frame frame;
     if (file->numbers != NULL && frame_head_decode(at, file->head.id, &frame)) {
         row.blocks = frame_block_count(frame.length);

@@ -21,8 +21,9 @@ void problem(struct problems *problems, const char *file, uint64_t offset, const
 struct segment_file {
     char name[64];
     struct buffer bytes;
+    struct buffer payload; /* of the packed frame looked at last */
     struct segment_head head;
-    uint32_t *offsets;
+    struct frame_place *places;
     uint32_t *numbers; /* index less the first; NULL: 0, 1, 2 */
     uint32_t count;
     uint32_t end;
@@ -43,10 +44,9 @@ uint64_t segment_file_last(const struct segment_file *file);
 uint64_t segment_file_index(const struct segment_file *file, uint32_t slot);
 
 /* segment_file_frame: the frame with its checksums verified; false: damaged, and noted.
- *   payload  absent (data NULL) for a sparse frame; borrowed from the file */
-MUST_CHECK bool segment_file_frame(const struct segment_file *file, uint32_t slot,
-                                   struct frame *frame, struct slice *payload,
-                                   struct problems *problems);
+ *   payload  absent (data NULL) for a sparse frame; borrowed until the next call */
+MUST_CHECK bool segment_file_frame(struct segment_file *file, uint32_t slot, struct frame *frame,
+                                   struct slice *payload, struct problems *problems);
 
 /* ---- bodies.c: which blocks of which entries are there ---- */
 struct bodies {

@@ -3,6 +3,7 @@
  * is changed and everything that is wrong is named, not only the first. */
 #include "broker/inspect/internal.h"
 #include "broker/log/disk.h"
+#include "broker/log/unit.h"
 #include "proto/base/assert.h"
 
 #include <inttypes.h>
@@ -17,11 +18,6 @@ uint64_t segment_file_name(const char *name)
     return strcmp(name, expected) == 0 ? first_index : 0;
 }
 
-static bool take_whole(struct segment_file *file, struct slice footer)
-{
-    return segment_footer_decode(footer, &file->head, file->count, file->end, file->offsets);
-}
-
 static bool take_sparse(struct segment_file *file, struct slice footer)
 {
     struct kept_frame *frames = calloc(file->count, sizeof *frames);
@@ -30,7 +26,8 @@ static bool take_sparse(struct segment_file *file, struct slice footer)
     ASSERT(file->numbers != NULL);
     bool good = sparse_footer_decode(footer, &file->head, file->count, file->end, frames);
     for (uint32_t i = 0; good && i < file->count; i++) {
-        file->offsets[i] = frames[i].offset;
+        file->places[i] =
+            (struct frame_place){frames[i].offset, frame_block_count(frames[i].length)};
         file->numbers[i] = frames[i].number;
     }
     free(frames);
@@ -40,27 +37,31 @@ static bool take_sparse(struct segment_file *file, struct slice footer)
 static bool take_footer(struct segment_file *file)
 {
     struct slice all = buffer_slice(&file->bytes);
+    struct segment_trailer trailer;
     bool sparse = file->head.last_index > 0;
     if (all.length < SEGMENT_HEAD_BYTES + SEGMENT_TRAILER_BYTES)
         return false;
-    struct slice trailer = slice_sub(all, all.length - SEGMENT_TRAILER_BYTES);
-    if (!(sparse ? sparse_trailer_decode : segment_trailer_decode)(trailer, all.length,
-                                                                   &file->count, &file->end))
+    struct slice end = slice_sub(all, all.length - SEGMENT_TRAILER_BYTES);
+    if (!(sparse ? sparse_trailer_decode : segment_trailer_decode)(end, all.length, &trailer))
         return false;
-    file->offsets = calloc(file->count, sizeof *file->offsets);
-    ASSERT(file->offsets != NULL);
-    file->sealed = (sparse ? take_sparse : take_whole)(file, slice_sub(all, file->end));
+    file->count = trailer.count;
+    file->end = trailer.end;
+    file->places = calloc(file->count, sizeof *file->places);
+    ASSERT(file->places != NULL);
+    struct slice footer = slice_sub(all, file->end);
+    file->sealed = sparse ? take_sparse(file, footer)
+                          : segment_footer_decode(footer, &file->head, &trailer, file->places);
     return file->sealed;
 }
 
 static bool scan(struct segment_file *file, struct problems *problems)
 {
-    struct buffer offsets = {0};
+    struct buffer places = {0};
     enum status status =
-        segment_scan(buffer_slice(&file->bytes), &file->head, &offsets, &file->end, &file->torn);
-    free(file->offsets);
-    file->offsets = (uint32_t *)(void *)offsets.data;
-    file->count = (uint32_t)(offsets.length / sizeof *file->offsets);
+        segment_scan(buffer_slice(&file->bytes), &file->head, &places, &file->end, &file->torn);
+    free(file->places);
+    file->places = (struct frame_place *)(void *)places.data;
+    file->count = (uint32_t)(places.length / sizeof *file->places);
     if (status != STATUS_OK)
         problem(problems, file->name, file->end,
                 "entry %" PRIu64 " was on disk once, and later ones still are, but it is damaged",
@@ -97,7 +98,8 @@ bool segment_file_read(int dir_fd, const char *folder, const char *name, bool la
 void segment_file_free(struct segment_file *file)
 {
     buffer_free(&file->bytes);
-    free(file->offsets);
+    buffer_free(&file->payload);
+    free(file->places);
     free(file->numbers);
     *file = (struct segment_file){0};
 }
@@ -113,41 +115,25 @@ uint64_t segment_file_last(const struct segment_file *file)
                                      : file->head.first_index + file->count - 1;
 }
 
-/* blocks_good: of a sparse frame, the blocks that are there. */
-static bool blocks_good(struct slice at, const struct frame *frame)
-{
-    uint32_t blocks = frame_block_count(frame->length);
-    if (at.length < frame_block_at(at.data, frame, blocks))
-        return false;
-    for (uint32_t i = 0; i < blocks; i++) {
-        if (!frame_block_there(at.data, frame, i))
-            continue;
-        uint32_t left = frame->length - i * FRAME_BLOCK_BYTES;
-        struct slice block = {at.data + frame_block_at(at.data, frame, i),
-                              left < FRAME_BLOCK_BYTES ? left : FRAME_BLOCK_BYTES};
-        if (!frame_blocks_match(at.data, frame->length, i, block))
-            return false;
-    }
-    return true;
-}
-
-bool segment_file_frame(const struct segment_file *file, uint32_t slot, struct frame *frame,
+bool segment_file_frame(struct segment_file *file, uint32_t slot, struct frame *frame,
                         struct slice *payload, struct problems *problems)
 {
-    struct slice at = slice_sub(buffer_slice(&file->bytes), file->offsets[slot]);
+    uint32_t offset = file->places[slot].offset;
+    struct slice at = slice_sub(buffer_slice(&file->bytes), offset);
     uint64_t index = segment_file_index(file, slot);
     *payload = (struct slice){0};
     if (!frame_head_decode(at, file->head.id, frame) || frame->index != index) {
-        problem(problems, file->name, file->offsets[slot],
+        problem(problems, file->name, offset,
                 "the header of entry %" PRIu64 " does not match its checksum", index);
         return false;
     }
-    if (!blocks_good(at, frame)) {
-        problem(problems, file->name, file->offsets[slot],
-                "entry %" PRIu64 " does not match its checksum", index);
+    if (frame_block_count(frame->length) != file->places[slot].blocks) {
+        problem(problems, file->name, offset,
+                "entry %" PRIu64 " has another length than the footer says", index);
         return false;
     }
-    if (!frame->sparse)
-        *payload = slice_make(at.data + frame_head_bytes(frame->length), frame->length);
-    return true;
+    if (frame_payload(at, frame, &file->payload, payload))
+        return true;
+    problem(problems, file->name, offset, "entry %" PRIu64 " does not match its checksum", index);
+    return false;
 }

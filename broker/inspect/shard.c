@@ -85,11 +85,12 @@ static void inspect_meta(struct shard *shard)
     else if (meta.sequence == 0)
         problem(&shard->problems, "meta-1", 0, "meta-1 and meta-2 are missing");
     else
-        json_object_set_new(
-            shard->report, "meta",
-            json_pack("{s:I, s:I, s:I, s:I, s:I}", "node_id", (json_int_t)meta.node_id, "shard_id",
-                      (json_int_t)meta.shard_id, "term", (json_int_t)meta.term, "vote",
-                      (json_int_t)meta.vote, "sequence", (json_int_t)meta.sequence));
+        json_object_set_new(shard->report, "meta",
+                            json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "format",
+                                      (json_int_t)meta.format, "node_id", (json_int_t)meta.node_id,
+                                      "shard_id", (json_int_t)meta.shard_id, "term",
+                                      (json_int_t)meta.term, "vote", (json_int_t)meta.vote,
+                                      "sequence", (json_int_t)meta.sequence));
     json_object_set_new(shard->report, "meta_files", files);
 }
 
@@ -144,26 +145,29 @@ static json_t *inspect_snapshot(struct shard *shard, struct place in, const char
 
 /* ---- segments ---- */
 
-static void check_frames(struct shard *shard, const struct segment_file *file, json_t *row)
+static void check_frames(struct shard *shard, struct segment_file *file, json_t *row)
 {
     uint64_t term = 0;
     uint64_t payload_bytes = 0;
     uint64_t sparse = 0;
+    uint64_t packed = 0;
     for (uint32_t slot = 0; slot < file->count; slot++) {
         struct frame frame;
         struct slice payload;
         if (!segment_file_frame(file, slot, &frame, &payload, &shard->problems))
             continue;
         if (frame.term < term)
-            problem(&shard->problems, file->name, file->offsets[slot],
+            problem(&shard->problems, file->name, file->places[slot].offset,
                     "the term of entry %" PRIu64 " is lower than that of the one before",
                     frame.index);
         term = frame.term;
         payload_bytes += frame.length;
         sparse += frame.sparse ? 1 : 0;
+        packed += frame.packed ? 1 : 0;
     }
     json_object_set_new(row, "payload_bytes", json_integer((json_int_t)payload_bytes));
     json_object_set_new(row, "sparse_frames", json_integer((json_int_t)sparse));
+    json_object_set_new(row, "packed_frames", json_integer((json_int_t)packed));
 }
 
 static json_t *describe_segment(const struct segment_file *file)
@@ -362,7 +366,7 @@ static bool replay_segment(struct shard *shard, struct core *core, const struct 
             continue;
         good = core_apply_entry(core, frame.index, payload) == STATUS_OK;
         if (!good)
-            problem(&shard->problems, file.name, file.offsets[slot],
+            problem(&shard->problems, file.name, file.places[slot].offset,
                     "entry %" PRIu64 " does not decode", frame.index);
     }
     segment_file_free(&file);
@@ -427,7 +431,7 @@ static void list_segment(struct shard *shard, const struct core *core, const str
         json_t *row = whole ? state_entry(&frame, payload, core)
                             : json_pack("{s:I, s:b}", "index", (json_int_t)index, "damaged", 1);
         json_object_set_new(row, "file", json_string(file.name));
-        json_object_set_new(row, "offset", json_integer((json_int_t)file.offsets[slot]));
+        json_object_set_new(row, "offset", json_integer((json_int_t)file.places[slot].offset));
         json_array_append_new(list, row);
     }
     segment_file_free(&file);

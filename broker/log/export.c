@@ -3,13 +3,15 @@
  *
  * A snapshot file that is open can be read to its end even when its name is gone, so newer ones
  * need not wait for a transfer. Blocks are read from where the bodies stand, each verified before
- * it is sent; on the way they carry the same checksums (piece.c). What was released here in the
- * meantime and is gone is left out: the node that lags will apply the entry that released it.
+ * it is sent; on the way they carry the same checksums (piece.c), and they are not packed. What was
+ * released here in the meantime and is gone is left out: the node that lags will apply the entry
+ * that released it.
  *
  * The refs come from another node: nothing about them is believed. */
 #include "broker/log/internal.h"
 #include "broker/log/piece.h"
 #include "broker/log/transfer.h"
+#include "broker/log/unit.h"
 #include "proto/base/assert.h"
 #include "proto/base/trace.h"
 
@@ -191,9 +193,12 @@ struct taking {
     struct buffer head;
     struct buffer map;    /* of what is in `blocks` */
     struct buffer blocks; /* taken so far */
-    uint32_t begin;       /* blocks before it were sent by an earlier request */
-    uint32_t next;        /* blocks before it were looked at */
-    bool full;            /* it does not fit as a whole */
+    struct buffer stored; /* of a packed frame: the unit unpacked last, as it is in the file, */
+    struct buffer unit;   /* and unpacked; empty: none */
+    uint32_t unit_number;
+    uint32_t begin; /* blocks before it were sent by an earlier request */
+    uint32_t next;  /* blocks before it were looked at */
+    bool full;      /* it does not fit as a whole */
 };
 
 static enum status read_into(int fd, struct buffer *out, size_t length, uint64_t offset)
@@ -222,6 +227,7 @@ static enum status load_head(struct taking *t)
     uint32_t map_bytes = sparse_map_bytes(frame_block_count(t->frame.length)) + 1;
     buffer_clear(&t->map);
     buffer_clear(&t->blocks);
+    buffer_clear(&t->unit);
     memset(buffer_reserve(&t->map, map_bytes), 0, map_bytes);
     buffer_added(&t->map, map_bytes);
     t->next = t->begin = t->step->first == 0 ? t->b->from / FRAME_BLOCK_BYTES : 0;
@@ -235,18 +241,53 @@ static bool is_full(const struct taking *t)
     return progress && t->b->out.length + more > t->b->limit;
 }
 
+/* unpack: the unit in which a block is to t->unit. */
+static enum status unpack(struct taking *t, uint32_t block)
+{
+    uint32_t unit = block / UNIT_BLOCKS;
+    if (t->unit.length > 0 && t->unit_number == unit)
+        return STATUS_OK;
+    uint32_t stored = unit_stored(t->head.data, &t->frame, unit);
+    uint32_t length = unit_bytes(t->frame.length, unit);
+    uint64_t at = (uint64_t)t->step->read.frame_at + unit_at(t->head.data, &t->frame, unit);
+    enum status status = read_into(t->step->read.fd, &t->stored, stored, at);
+    buffer_clear(&t->unit);
+    if (status != STATUS_OK)
+        return status;
+    if (t->stored.length < stored ||
+        !unit_unpack(&t->frame, unit, buffer_slice(&t->stored), buffer_reserve(&t->unit, length)))
+        return STATUS_CORRUPT;
+    buffer_added(&t->unit, length);
+    t->unit_number = unit;
+    return STATUS_OK;
+}
+
+/* fetch_block: its bytes, not yet verified, to `to`. */
+static enum status fetch_block(struct taking *t, uint32_t block, uint8_t *to, size_t length)
+{
+    if (t->frame.packed) {
+        enum status status = unpack(t, block);
+        if (status == STATUS_OK)
+            memcpy(to, t->unit.data + (size_t)(block % UNIT_BLOCKS) * FRAME_BLOCK_BYTES, length);
+        return status;
+    }
+    uint64_t at = (uint64_t)t->step->read.frame_at + frame_block_at(t->head.data, &t->frame, block);
+    size_t got;
+    if (disk_read(t->step->read.fd, to, length, at, false, &got) != 0)
+        return STATUS_IO_ERROR;
+    return got < length ? STATUS_CORRUPT : STATUS_OK;
+}
+
 /* take_block: STATUS_CORRUPT: its checksum does not match. */
 static enum status take_block(struct taking *t, uint32_t block)
 {
     uint32_t left = t->frame.length - block * FRAME_BLOCK_BYTES;
     size_t length = left < FRAME_BLOCK_BYTES ? left : FRAME_BLOCK_BYTES;
-    uint64_t at = (uint64_t)t->step->read.frame_at + frame_block_at(t->head.data, &t->frame, block);
     uint8_t *to = buffer_reserve(&t->blocks, length);
-    size_t got;
-    if (disk_read(t->step->read.fd, to, length, at, false, &got) != 0)
-        return STATUS_IO_ERROR;
-    if (got < length ||
-        !frame_blocks_match(t->head.data, t->frame.length, block, slice_make(to, length)))
+    enum status status = fetch_block(t, block, to, length);
+    if (status != STATUS_OK)
+        return status;
+    if (!frame_blocks_match(t->head.data, t->frame.length, block, slice_make(to, length)))
         return STATUS_CORRUPT;
     buffer_added(&t->blocks, length);
     t->map.data[block / 8] |= (uint8_t)(1u << block % 8);
@@ -322,6 +363,8 @@ static void run_bodies(uv_work_t *work)
     buffer_free(&t.head);
     buffer_free(&t.map);
     buffer_free(&t.blocks);
+    buffer_free(&t.stored);
+    buffer_free(&t.unit);
 }
 
 void log_export_bodies(struct log *log, struct log_export_bodies *b)

@@ -12,15 +12,14 @@
  *     32  28 zero
  *     60  4  CRC-32C of bytes 0..59         24  8  synced index
  *                                           32  2  type
- *     TRAILER (40 bytes, last in the file)  34  2  flags: 1 = sparse (sparse.c)
- *     0   4  magic "MRFT"                   36  4  CRC-32C
- *     4   4  count of frames                40  4n CRC-32C of each 4096-byte block of the payload
- *     8   8  index of the first frame       ... to a multiple of 8, then the payload, to a multiple
- *     16  8  where the frames end               of 8
- *     24  8  zero
- *     32  4  CRC-32C of table and trailer
- *     36  4  zero
- * Between the frames and the trailer stands the table: u32 file offset of each frame, padded to 8.
+ *     TRAILER (40 bytes, last in the file)  34  2  flags: 1 = sparse (sparse.c), 2 = packed
+ * (unit.c) 0   4  magic "MRFT"                   36  4  CRC-32C 4   4  count of frames 40  4n
+ * CRC-32C of each 4096-byte block of the payload 8   8  index of the first frame       ... to a
+ * multiple of 8, then the payload, to a multiple 16  8  where the frames end               of 8 24
+ * 4  rows of the table: 0 or 1 28  4  zero 32  4  CRC-32C of table and trailer 36  4  zero Between
+ * the frames and the trailer stands the table, padded to 8: for each frame u32 file offset and u32
+ * count of blocks (rows 1); in format 1 the offset only (rows 0), since the size of a frame that is
+ * not packed tells its blocks.
  *
  * I1  Every checksum of frames and footer starts from the segment id, so what an earlier use of a
  *     recycled file left behind is never valid: a new use has a new id.
@@ -33,6 +32,7 @@
  * What cannot be told apart: damage to frames of the very last write looks like a torn write. */
 #include "broker/log/frame.h"
 #include "broker/log/sparse.h"
+#include "broker/log/unit.h"
 
 #include "proto/base/assert.h"
 #include "proto/base/bytes.h"
@@ -80,10 +80,19 @@ uint32_t frame_block_count(uint32_t length)
     return (length + FRAME_BLOCK_BYTES - 1) / FRAME_BLOCK_BYTES;
 }
 
+uint32_t frame_head_size(const struct frame *frame)
+{
+    uint32_t blocks = frame_block_count(frame->length);
+    uint32_t units = frame->packed ? 2 * unit_count(frame->length) : 0;
+    ASSERT(frame->length <= FRAME_PAYLOAD_MAX);
+    return align8(FRAME_HEAD_BYTES + 4 * blocks + units +
+                  (frame->sparse ? sparse_map_bytes(blocks) : 0));
+}
+
 uint32_t frame_head_bytes(uint32_t length)
 {
-    ASSERT(length <= FRAME_PAYLOAD_MAX);
-    return align8(FRAME_HEAD_BYTES + 4 * frame_block_count(length));
+    const struct frame frame = {.length = length};
+    return frame_head_size(&frame);
 }
 
 uint32_t frame_bytes(uint32_t length)
@@ -115,9 +124,11 @@ static uint32_t block_length(uint32_t length, uint32_t block)
 }
 
 void frame_head_encode(const struct frame *frame, uint64_t segment_id, const uint8_t *payload,
-                       uint8_t *out)
+                       const uint16_t *units, uint8_t *out)
 {
-    uint32_t head_bytes = frame_head_bytes(frame->length);
+    uint32_t head_bytes = frame_head_size(frame);
+    uint32_t blocks = frame_block_count(frame->length);
+    ASSERT(frame->packed == (units != NULL) && !frame->sparse);
     memset(out, 0, head_bytes);
     bytes_put_u32(out, FRAME_MAGIC);
     bytes_put_u32(out + 4, frame->length);
@@ -125,39 +136,50 @@ void frame_head_encode(const struct frame *frame, uint64_t segment_id, const uin
     bytes_put_u64(out + 16, frame->term);
     bytes_put_u64(out + 24, frame->synced_index);
     bytes_put_u16(out + 32, frame->type);
-    for (uint32_t i = 0; i < frame_block_count(frame->length); i++) {
+    bytes_put_u16(out + 34, frame->packed ? FRAME_FLAG_PACKED : 0);
+    for (uint32_t i = 0; i < blocks; i++) {
         struct slice block = {payload + (size_t)i * FRAME_BLOCK_BYTES,
                               block_length(frame->length, i)};
         bytes_put_u32(out + FRAME_HEAD_BYTES + 4 * i, crc32c(0, block));
     }
+    for (uint32_t i = 0; frame->packed && i < unit_count(frame->length); i++)
+        bytes_put_u16(out + FRAME_HEAD_BYTES + 4 * blocks + 2 * i, units[i]);
     frame_seal_head(out, head_bytes, segment_id);
+}
+
+/* peek: the fields that say how long the header is; false: it is none. */
+static bool peek(struct slice in, struct frame *out)
+{
+    if (in.length < FRAME_HEAD_BYTES || bytes_get_u32(in.data) != FRAME_MAGIC)
+        return false;
+    uint16_t flags = bytes_get_u16(in.data + 34);
+    out->length = bytes_get_u32(in.data + 4);
+    out->sparse = (flags & FRAME_FLAG_SPARSE) != 0;
+    out->packed = (flags & FRAME_FLAG_PACKED) != 0;
+    /* Flags of a later version are not understood. */
+    return out->length <= FRAME_PAYLOAD_MAX &&
+           (flags & ~(FRAME_FLAG_SPARSE | FRAME_FLAG_PACKED)) == 0;
 }
 
 uint32_t frame_peek_bytes(struct slice in)
 {
-    if (in.length < FRAME_HEAD_BYTES || bytes_get_u32(in.data) != FRAME_MAGIC)
-        return 0;
-    uint32_t length = bytes_get_u32(in.data + 4);
-    bool sparse = bytes_get_u16(in.data + 34) == FRAME_FLAG_SPARSE;
-    if (length > FRAME_PAYLOAD_MAX)
-        return 0;
-    return sparse ? sparse_head_bytes(length) : frame_head_bytes(length);
+    struct frame frame;
+    return peek(in, &frame) ? frame_head_size(&frame) : 0;
 }
 
 bool frame_head_decode(struct slice in, uint64_t segment_id, struct frame *out)
 {
-    uint32_t head_bytes = frame_peek_bytes(in);
-    if (head_bytes == 0 || in.length < head_bytes ||
+    if (!peek(in, out))
+        return false;
+    uint32_t head_bytes = frame_head_size(out);
+    if (in.length < head_bytes ||
         bytes_get_u32(in.data + 36) != frame_head_crc(in.data, head_bytes, segment_id))
         return false;
-    out->length = bytes_get_u32(in.data + 4);
     out->index = bytes_get_u64(in.data + 8);
     out->term = bytes_get_u64(in.data + 16);
     out->synced_index = bytes_get_u64(in.data + 24);
     out->type = bytes_get_u16(in.data + 32);
-    uint16_t flags = bytes_get_u16(in.data + 34);
-    out->sparse = flags == FRAME_FLAG_SPARSE;
-    return flags == 0 || out->sparse; /* flags of a later version are not understood */
+    return !out->packed || units_are_possible(in.data, out);
 }
 
 void frame_seal_head(uint8_t *head, uint32_t head_bytes, uint64_t segment_id)
@@ -187,80 +209,107 @@ uint32_t footer_crc(const struct segment_head *head, struct slice table, const u
 }
 
 void footer_trailer_encode(uint8_t *trailer, const struct segment_head *head, struct slice table,
-                           uint32_t count, uint32_t end)
+                           const struct segment_trailer *what)
 {
     bytes_put_u32(trailer, FOOTER_MAGIC);
-    bytes_put_u32(trailer + 4, count);
+    bytes_put_u32(trailer + 4, what->count);
     bytes_put_u64(trailer + 8, head->first_index);
-    bytes_put_u64(trailer + 16, end);
+    bytes_put_u64(trailer + 16, what->end);
+    bytes_put_u32(trailer + 24, what->rows);
     bytes_put_u32(trailer + 32, footer_crc(head, table, trailer));
 }
 
-void segment_footer_encode(struct buffer *out, const struct segment_head *head,
-                           const uint32_t *offsets, uint32_t count, uint32_t end)
+static uint32_t row_bytes(uint32_t rows)
 {
-    size_t start = out->length;
-    uint32_t table_bytes = align8(4 * count);
-    uint8_t *table = buffer_reserve(out, table_bytes + SEGMENT_TRAILER_BYTES);
-    memset(table, 0, table_bytes + SEGMENT_TRAILER_BYTES);
-    for (uint32_t i = 0; i < count; i++)
-        bytes_put_u32(table + 4 * (size_t)i, offsets[i]);
-    footer_trailer_encode(table + table_bytes, head, slice_make(table, table_bytes), count, end);
-    buffer_added(out, table_bytes + SEGMENT_TRAILER_BYTES);
-    ASSERT(out->length - start == table_bytes + SEGMENT_TRAILER_BYTES);
+    return rows == FOOTER_ROWS_PLACES ? 8 : 4;
 }
 
-bool segment_trailer_decode(struct slice in, uint64_t file_bytes, uint32_t *count, uint32_t *end)
+void segment_footer_encode(struct buffer *out, const struct segment_head *head,
+                           const struct frame_place *places, uint32_t count, uint32_t end)
+{
+    const struct segment_trailer trailer = {count, end, FOOTER_ROWS_PLACES};
+    uint32_t table_bytes = 8 * count;
+    uint8_t *table = buffer_reserve(out, table_bytes + SEGMENT_TRAILER_BYTES);
+    memset(table, 0, table_bytes + SEGMENT_TRAILER_BYTES);
+    for (uint32_t i = 0; i < count; i++) {
+        bytes_put_u32(table + 8 * (size_t)i, places[i].offset);
+        bytes_put_u32(table + 8 * (size_t)i + 4, places[i].blocks);
+    }
+    footer_trailer_encode(table + table_bytes, head, slice_make(table, table_bytes), &trailer);
+    buffer_added(out, table_bytes + SEGMENT_TRAILER_BYTES);
+}
+
+bool segment_trailer_decode(struct slice in, uint64_t file_bytes, struct segment_trailer *out)
 {
     if (in.length != SEGMENT_TRAILER_BYTES || bytes_get_u32(in.data) != FOOTER_MAGIC)
         return false;
     uint64_t frames = bytes_get_u32(in.data + 4);
     uint64_t frames_end = bytes_get_u64(in.data + 16);
+    uint32_t rows = bytes_get_u32(in.data + 24);
     if (frames == 0 || frames_end > UINT32_MAX || frames_end < SEGMENT_HEAD_BYTES ||
-        frames > (frames_end - SEGMENT_HEAD_BYTES) / FRAME_HEAD_BYTES)
+        frames > (frames_end - SEGMENT_HEAD_BYTES) / FRAME_HEAD_BYTES || rows > FOOTER_ROWS_PLACES)
         return false;
-    if (frames_end + align8((uint32_t)(4 * frames)) + SEGMENT_TRAILER_BYTES != file_bytes)
+    if (frames_end + align8((uint32_t)(row_bytes(rows) * frames)) + SEGMENT_TRAILER_BYTES !=
+        file_bytes)
         return false;
-    *count = (uint32_t)frames;
-    *end = (uint32_t)frames_end;
+    *out = (struct segment_trailer){(uint32_t)frames, (uint32_t)frames_end, rows};
     return true;
 }
 
-bool segment_footer_decode(struct slice in, const struct segment_head *head, uint32_t count,
-                           uint32_t end, uint32_t *offsets)
+/* count_blocks: of a table with offsets only; the frames are not packed then. */
+static void count_blocks(struct frame_place *places, uint32_t count, uint32_t end)
 {
-    uint32_t table_bytes = align8(4 * count);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t next = i + 1 < count ? places[i + 1].offset : end;
+        places[i].blocks = frame_blocks_in(next - places[i].offset);
+    }
+}
+
+/* places_are_possible: the frames follow each other, and have room for their checksums. */
+static bool places_are_possible(const struct frame_place *places, uint32_t count, uint32_t end)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t next = i + 1 < count ? places[i + 1].offset : end;
+        uint64_t least = FRAME_HEAD_BYTES + UINT64_C(4) * places[i].blocks;
+        if (places[i].blocks > FRAME_PAYLOAD_MAX / FRAME_BLOCK_BYTES ||
+            places[i].offset + least > next)
+            return false;
+    }
+    return places[0].offset == SEGMENT_HEAD_BYTES;
+}
+
+bool segment_footer_decode(struct slice in, const struct segment_head *head,
+                           const struct segment_trailer *what, struct frame_place *places)
+{
+    uint32_t width = row_bytes(what->rows);
+    uint32_t table_bytes = align8(width * what->count);
     if (in.length != (size_t)table_bytes + SEGMENT_TRAILER_BYTES)
         return false;
     const uint8_t *trailer = in.data + table_bytes;
     if (bytes_get_u64(trailer + 8) != head->first_index ||
         bytes_get_u32(trailer + 32) != footer_crc(head, slice_make(in.data, table_bytes), trailer))
         return false;
-    uint32_t previous = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        offsets[i] = bytes_get_u32(in.data + 4 * (size_t)i);
-        bool in_order = i == 0 ? offsets[i] == SEGMENT_HEAD_BYTES
-                               : offsets[i] >= (uint64_t)previous + FRAME_HEAD_BYTES;
-        if (!in_order || offsets[i] >= end)
-            return false;
-        previous = offsets[i];
+    for (uint32_t i = 0; i < what->count; i++) {
+        const uint8_t *row = in.data + width * (size_t)i;
+        places[i].offset = bytes_get_u32(row);
+        places[i].blocks = what->rows == FOOTER_ROWS_PLACES ? bytes_get_u32(row + 4) : 0;
     }
+    if (!places_are_possible(places, what->count, what->end))
+        return false;
+    if (what->rows == FOOTER_ROWS_OFFSETS)
+        count_blocks(places, what->count, what->end);
     return true;
 }
 
 /* ---- finding the end of an unsealed segment ---- */
 
 static bool whole_frame_at(struct slice file, uint32_t at, uint64_t segment_id, uint64_t index,
-                           struct frame *out)
+                           struct frame *out, struct buffer *scratch)
 {
     struct slice rest = slice_sub(file, at);
-    if (!frame_head_decode(rest, segment_id, out) || out->index != index || out->sparse)
-        return false;
-    uint32_t head_bytes = frame_head_bytes(out->length);
-    if (rest.length - head_bytes < out->length)
-        return false;
-    struct slice payload = {rest.data + head_bytes, out->length};
-    return frame_blocks_match(rest.data, out->length, 0, payload);
+    struct slice payload;
+    return frame_head_decode(rest, segment_id, out) && out->index == index && !out->sparse &&
+           frame_payload(rest, out, scratch, &payload);
 }
 
 /* proves_damage: some header behind `at` says that frame `index` had been synced (I3). */
@@ -283,19 +332,22 @@ static bool is_blank(struct slice rest)
            (rest.data[0] == 0 && memcmp(rest.data, rest.data + 1, rest.length - 1) == 0);
 }
 
-enum status segment_scan(struct slice file, const struct segment_head *head, struct buffer *offsets,
+enum status segment_scan(struct slice file, const struct segment_head *head, struct buffer *places,
                          uint32_t *end, bool *torn)
 {
     uint32_t at = SEGMENT_HEAD_BYTES;
     uint64_t index = head->first_index;
     struct frame frame;
+    struct buffer scratch = {0};
     while (at < file.length && file.length <= UINT32_MAX &&
-           whole_frame_at(file, at, head->id, index, &frame)) {
-        buffer_add(offsets, &at, sizeof at);
-        uint64_t next = (uint64_t)at + frame_bytes(frame.length);
+           whole_frame_at(file, at, head->id, index, &frame, &scratch)) {
+        struct frame_place place = {at, frame_block_count(frame.length)};
+        buffer_add(places, &place, sizeof place);
+        uint64_t next = (uint64_t)at + align8(frame_payload_end(file.data + at, &frame));
         at = (uint32_t)(next <= file.length ? next : file.length);
         index++;
     }
+    buffer_free(&scratch);
     *end = at;
     *torn = at < file.length && !is_blank(slice_sub(file, at));
     if (file.length > UINT32_MAX || (*torn && proves_damage(file, at, head->id, index)))

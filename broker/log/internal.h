@@ -6,6 +6,7 @@
 #include "broker/log/frame.h"
 #include "broker/log/log.h"
 #include "broker/log/meta.h"
+#include "broker/log/packer.h"
 #include "broker/log/sparse.h"
 #include "broker/log/transfer.h"
 
@@ -18,19 +19,25 @@
 #define BACKUP_NAME        "backup" /* the folder of log_backup_begin */
 
 /* One segment file. Everything but `fd` is the loop's; `fd` is the writer's until the operation
- * that opens the segment has completed. */
+ * that opens the segment has completed.
+ *
+ * Where a frame stands is known when it has been written, since only then it is packed or not. So
+ * the first `placed` frames have an offset; for the others there is `reserved` room behind `end`,
+ * as much as they take unpacked. */
 struct segment {
     struct segment_head head;
-    uint32_t *offsets;   /* of each frame */
+    uint32_t *offsets;   /* of each placed frame */
     uint32_t *blocks_at; /* which of `live` is the frame's first */
     uint32_t *numbers;   /* rewritten: index less first_index, of each frame; else NULL */
     uint16_t *live;      /* bodies in each block of each payload; or BLOCK_GONE, BLOCK_STUCK */
     uint32_t count;
     uint32_t capacity;
+    uint32_t placed;
     uint32_t block_count;
     uint32_t block_capacity;
-    uint32_t end;  /* where the next frame goes */
-    uint32_t size; /* frames end before this */
+    uint32_t end;      /* of the placed frames: where the next one goes */
+    uint32_t reserved; /* for those that are not placed yet */
+    uint32_t size;     /* frames end before this */
     uint64_t file_bytes;
     uint64_t holds;      /* bodies */
     uint64_t live_bytes; /* in the file, of blocks with a body; about */
@@ -63,7 +70,9 @@ struct op {
     struct op *next;
     struct segment *segment;
     struct segment *fresh;         /* SWITCH: what takes the segment's place */
-    uint32_t offset;               /* WRITE, SEAL: where; CUT: the new end */
+    uint32_t offset;               /* SEAL: where; CUT: the new end. WRITE: where, for the first
+                                      one of a job in its segment; out: for each */
+    uint32_t bytes;                /* WRITE, out: of the frame */
     struct log_entry entry;        /* WRITE; CUT: only the index, the first that goes */
     struct log_append *append;     /* WRITE: of the last entry of a request */
     struct buffer footer;          /* SEAL */
@@ -83,7 +92,10 @@ struct job {
     struct log *log;
     struct op_list ops;
     uint64_t synced_index; /* what was durable when the job began */
+    struct segment *into;  /* what WRITE wrote to last, and where its frames end now */
+    uint32_t into_at;
     uint64_t bytes;        /* out: written */
+    uint64_t saved;        /* out: by packing */
     uint64_t syncs;        /* out */
     int error;             /* out: 0 or an errno */
     const char *doing;     /* out: what failed */
@@ -122,7 +134,10 @@ struct log {
     bool reclaim;
 
     struct op_list queue;
-    bool writing; /* a job is in the pool */
+    struct packer packer;  /* the job's */
+    struct buffer packed;  /* the job's: payloads on their way to the disk */
+    struct window *window; /* what log_read_now read last (reader.c) */
+    bool writing;          /* a job is in the pool */
     bool in_callbacks;
     bool failed;
 
@@ -153,6 +168,7 @@ struct log {
     uint32_t exports; /* open; a backup counts as one */
     bool backing_up;
     uint64_t bytes_written;
+    uint64_t bytes_saved;
     uint64_t syncs;
     uint64_t rewrites;
     uint64_t bytes_rewritten;
@@ -167,14 +183,24 @@ void segment_free(struct segment *segment);
 void segment_name(uint64_t first_index, char out[NAME_BYTES]);
 uint64_t segment_name_parse(const char *name);        /* 0: another name */
 uint64_t segment_last(const struct segment *segment); /* first_index - 1 when it is empty */
+/* segment_add_frame: it is to be written. segment_place_frame: it was, in so many bytes. */
 void segment_add_frame(struct segment *segment, uint32_t length);
+void segment_place_frame(struct segment *segment, uint64_t index, uint32_t length, uint32_t offset,
+                         uint32_t bytes);
+/* segment_cut: only `count` frames are left. */
+void segment_cut(struct segment *segment, uint32_t count);
+/* segment_footer: append that of an ordinary segment, all placed. */
+void segment_footer(const struct segment *segment, struct buffer *out);
 /* segment_slot: which frame has this index; false: none. */
 MUST_CHECK bool segment_slot(const struct segment *segment, uint64_t index, uint32_t *slot);
 /* segment_slot_bytes, segment_slot_blocks: of the frame in the file; of its payload. */
 uint32_t segment_slot_bytes(const struct segment *segment, uint32_t slot);
 uint32_t segment_slot_blocks(const struct segment *segment, uint32_t slot);
-/* segment_count_blocks: fill in blocks_at and live from the offsets of a recovered segment. */
-void segment_count_blocks(struct segment *segment);
+/* segment_block_cost: about what a block of the frame takes in the file. */
+uint32_t segment_block_cost(const struct segment *segment, uint32_t slot);
+/* segment_take_places: the frames of a recovered segment. */
+void segment_take_places(struct segment *segment, const struct frame_place *places, uint32_t count,
+                         uint32_t end);
 /* segment_add_blocks: the next frame's, nothing held; blocks_at must have the room. */
 void segment_add_blocks(struct segment *segment, uint32_t slot, uint32_t blocks);
 /* segment_hold, segment_release: false, and nothing is counted, if the body is not there. */
@@ -194,6 +220,7 @@ void segment_close_later(struct log *log, struct segment *segment);
 void segment_consider(struct log *log, struct segment *segment);
 
 /* ---- reader.c ---- */
+void window_drop(struct window *window); /* NULL is fine */
 /* One frame of a segment that is in use from read_step_begin to read_step_end, both on the loop. */
 struct read_step {
     struct segment *segment; /* NULL: the entry is not there */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The log as its owner sees it: opening, appending, truncating, holding.
  *
- * The loop lays out frames the moment they are appended (which segment, at what offset); the writer
- * carries that out in the same order. So the state in memory always describes the log as it will be
- * when the queue is empty, and log_durable_index says how much of it is on disk.
+ * The loop decides the moment they are appended which entries stand in which segment; the writer
+ * carries that out in the same order, and says where in it each has come to stand, which depends on
+ * how far it could be packed. So the state in memory always describes the log as it will be when
+ * the queue is empty, but for the offsets of what is still to be written, and log_durable_index
+ * says how much of it is on disk.
  *
  *     DIR/meta-1, meta-2      term and vote (meta.c)
  *     DIR/segments/N.seg      entries from N on (frame.c, writer.c, recover.c)
@@ -22,6 +24,7 @@
 #include "broker/log/internal.h"
 #include "broker/log/owed.h"
 #include "broker/log/staging.h"
+#include "broker/log/unit.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 
@@ -43,6 +46,9 @@ static void free_log(struct log *log)
     for (size_t i = 0; i < log->segment_count; i++)
         segment_free(log->segments[i]);
     free(log->segments);
+    packer_free(&log->packer);
+    buffer_free(&log->packed);
+    window_drop(log->window);
     if (log->snapshots_fd >= 0)
         close(log->snapshots_fd);
     if (log->segments_fd >= 0)
@@ -102,8 +108,15 @@ static enum status open_meta(struct log *log, const char **error)
         *error = refusal("%s: neither meta-1 nor meta-2 is readable and whole, so this node's term "
                          "and vote are unknown. Restore one from a copy, or replace this node",
                          log->dir);
+    if (status == STATUS_OK && log->meta.sequence > 0)
+        status = check_owner(log, error);
+    if (status == STATUS_OK && log->meta.sequence > 0 && log->meta.format < META_FORMAT) {
+        /* Before anything is written that an older program would take for a torn write. */
+        int code = meta_store(log->disk, log->dir_fd, &log->meta);
+        return code == 0 ? STATUS_OK : refuse_errno(log, "/meta-1", code, error);
+    }
     if (status != STATUS_OK || log->meta.sequence > 0)
-        return status != STATUS_OK ? status : check_owner(log, error);
+        return status;
     if (log->segment_count > 0 || log->snapshot_count > 0) {
         *error = refusal("%s has entries, but meta-1 and meta-2 are missing, so this node's term "
                          "and vote are unknown. Restore one from a copy, or replace this node",
@@ -301,18 +314,15 @@ static void seal(struct log *log, struct segment *segment)
 {
     ASSERT(!segment->sealed);
     ASSERT(segment->count > 0);
-    struct op op = {.type = OP_SEAL, .segment = segment, .offset = segment->end};
-    segment_footer_encode(&op.footer, &segment->head, segment->offsets, segment->count,
-                          segment->end);
     segment->sealed = true;
-    writer_add(log, op);
+    writer_add(log, (struct op){.type = OP_SEAL, .segment = segment});
 }
 
 /* room_for: the segment that takes the next frame. */
 static struct segment *room_for(struct log *log, uint32_t bytes)
 {
     struct segment *last = segments_last(log);
-    if (last != NULL && !last->sealed && (uint64_t)last->end + bytes <= last->size)
+    if (last != NULL && !last->sealed && (uint64_t)last->end + last->reserved + bytes <= last->size)
         return last;
     /* An empty one that is too small grows: there may not be two with the same first index. */
     if (last != NULL && last->count == 0) {
@@ -330,7 +340,8 @@ static struct segment *room_for(struct log *log, uint32_t bytes)
  * segment: where a segment takes few of them, it only takes time from the disk. */
 static bool wants_spare(const struct log *log, const struct segment *segment)
 {
-    return segment->end > segment->size / 2 && log->spare_count + log->spares_coming == 0 &&
+    bool half = (uint64_t)segment->end + segment->reserved > segment->size / 2;
+    return half && log->spare_count + log->spares_coming == 0 &&
            log->closed == NULL && log->no_spare_index != segment->head.first_index &&
            log->syncs - log->opened_syncs >= SPARE_SYNCS_MIN;
 }
@@ -341,9 +352,7 @@ static void append_one(struct log *log, const struct log_entry *entry, struct lo
     ASSERT(entry->payload.length <= FRAME_PAYLOAD_MAX);
     uint32_t length = (uint32_t)entry->payload.length;
     struct segment *segment = room_for(log, frame_bytes(length));
-    struct op op = {.type = OP_WRITE, .segment = segment, .offset = segment->end};
-    op.entry = *entry;
-    op.append = append;
+    struct op op = {.type = OP_WRITE, .segment = segment, .entry = *entry, .append = append};
     segment_add_frame(segment, length);
     log->next_index++;
     writer_add(log, op);
@@ -395,13 +404,9 @@ static void cut(struct log *log, uint64_t index, bool replace)
     struct segment *last = segments_last(log);
     struct op op = {.type = OP_CUT, .entry = {.index = index}};
     if (last != NULL && index <= segment_last(last)) {
-        ASSERT(last->numbers == NULL); /* done with, so not to be truncated */
-        last->count = (uint32_t)(index - last->head.first_index);
-        last->end = last->offsets[last->count];
-        last->block_count = last->blocks_at[last->count];
+        segment_cut(last, (uint32_t)(index - last->head.first_index));
         last->sealed = false;
         op.segment = last;
-        op.offset = last->end;
     }
     writer_add(log, op);
     log->cuts++;
@@ -493,22 +498,19 @@ struct loading {
     void (*visit)(void *data, const struct log_entry *entry);
     void *data;
     struct buffer bytes;
+    struct buffer scratch;
 };
 
 static bool visit_frame(struct loading *l, const struct segment *segment, uint32_t n, uint32_t base)
 {
     struct slice at = slice_sub(buffer_slice(&l->bytes), segment->offsets[n] - base);
+    struct slice payload;
     struct frame frame;
     if (!frame_head_decode(at, segment->head.id, &frame) || frame.sparse ||
-        frame.index != segment->head.first_index + n)
+        frame.index != segment->head.first_index + n ||
+        !frame_payload(at, &frame, &l->scratch, &payload))
         return false;
-    uint32_t head_bytes = frame_head_bytes(frame.length);
-    if (at.length - head_bytes < frame.length)
-        return false;
-    struct log_entry entry = {frame.index, frame.term, frame.type,
-                              slice_make(at.data + head_bytes, frame.length)};
-    if (!frame_blocks_match(at.data, frame.length, 0, entry.payload))
-        return false;
+    struct log_entry entry = {frame.index, frame.term, frame.type, payload};
     l->visit(l->data, &entry);
     return true;
 }
@@ -557,6 +559,7 @@ enum status log_load(struct log *log, uint64_t from,
             status = load_segment(&l, segment, from, error);
     }
     buffer_free(&l.bytes);
+    buffer_free(&l.scratch);
     return status;
 }
 
@@ -566,6 +569,7 @@ void log_stats(const struct log *log, struct log_stats *out)
 {
     *out =
         (struct log_stats){.bytes_written = log->bytes_written,
+                           .bytes_saved = log->bytes_saved,
                            .syncs = log->syncs,
                            .segments = log->segment_count,
                            .rewrites = log->rewrites,
@@ -578,6 +582,7 @@ void log_stats(const struct log *log, struct log_stats *out)
     for (size_t i = 0; i < log->segment_count; i++) {
         out->bytes_on_disk += log->segments[i]->file_bytes;
         out->holds += log->segments[i]->holds;
+        out->live_bytes += log->segments[i]->live_bytes;
     }
 }
 

@@ -31,6 +31,7 @@ struct log_options {
     uint64_t shard_id;
     uint32_t segment_bytes;      /* 0: the default */
     uint64_t rewrite_rate;       /* bytes per second, read and written; 0: the default */
+    bool unpacked;               /* store payloads as they are; else compressed where that pays */
     const struct log_disk *disk; /* NULL: the real one; alive as long as the log */
     /* fatal: does not return in production (NULL: trace the sentence, then _exit). When it does, in
      * a test, every later request fails with IO_ERROR. */
@@ -189,10 +190,12 @@ uint64_t log_snapshot_older(const struct log *log);
 
 struct log_stats {
     uint64_t bytes_written; /* since open, with headers */
+    uint64_t bytes_saved;   /* since open: how many more it would have been without packing */
     uint64_t syncs;         /* since open */
     uint64_t segments;
     uint64_t bytes_on_disk; /* of segments and spares */
     uint64_t holds;
+    uint64_t live_bytes;             /* on disk, about: of blocks in which something is held */
     uint64_t rewrites;               /* since open */
     uint64_t bytes_rewritten;        /* since open; not in bytes_written */
     uint64_t snapshots;              /* stored since open */

@@ -5,7 +5,7 @@
  *
  *     OFFSET SIZE  MEANING (little-endian; files meta-1 and meta-2, 64 bytes each)
  *     0      8     magic "MRMETA01"
- *     8      4     format version of the whole folder, 1
+ *     8      4     format version of the whole folder, 1 or 2
  *     12     4     zero
  *     16     8     node id
  *     24     8     shard id
@@ -23,8 +23,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#define FORMAT_VERSION 1u
-
 static const char magic[8] = {'M', 'R', 'M', 'E', 'T', 'A', '0', '1'};
 static const char *const names[2] = {"meta-1", "meta-2"};
 
@@ -32,7 +30,7 @@ void meta_encode(const struct log_meta *meta, uint8_t out[META_BYTES])
 {
     memset(out, 0, META_BYTES);
     memcpy(out, magic, sizeof magic);
-    bytes_put_u32(out + 8, FORMAT_VERSION);
+    bytes_put_u32(out + 8, META_FORMAT);
     bytes_put_u64(out + 16, meta->node_id);
     bytes_put_u64(out + 24, meta->shard_id);
     bytes_put_u64(out + 32, meta->term);
@@ -49,13 +47,17 @@ static bool is_whole(struct slice in)
 
 bool meta_decode(struct slice in, struct log_meta *out)
 {
-    if (!is_whole(in) || bytes_get_u32(in.data + 8) != FORMAT_VERSION)
+    if (!is_whole(in))
+        return false;
+    uint32_t format = bytes_get_u32(in.data + 8);
+    if (format == 0 || format > META_FORMAT)
         return false;
     *out = (struct log_meta){.node_id = bytes_get_u64(in.data + 16),
                              .shard_id = bytes_get_u64(in.data + 24),
                              .term = bytes_get_u64(in.data + 32),
                              .vote = bytes_get_u64(in.data + 40),
-                             .sequence = bytes_get_u64(in.data + 48)};
+                             .sequence = bytes_get_u64(in.data + 48),
+                             .format = format};
     return out->sequence > 0;
 }
 
@@ -96,6 +98,7 @@ int meta_store(const struct log_disk *disk, int dir_fd, struct log_meta *meta)
     uint8_t bytes[META_BYTES];
     struct log_meta next = *meta;
     next.sequence++;
+    next.format = META_FORMAT;
     meta_encode(&next, bytes);
     int fd = openat(dir_fd, names[next.sequence % 2], O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)

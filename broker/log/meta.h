@@ -7,12 +7,17 @@
 
 #define META_BYTES 64u
 
+/* META_FORMAT: of the whole folder. 1: no frame is packed (unit.h), and the footers of segments
+ * have offsets only. */
+#define META_FORMAT 2u
+
 struct log_meta {
     uint64_t node_id;
     uint64_t shard_id;
     uint64_t term;
     uint64_t vote;
     uint64_t sequence; /* of the write; 0 = never written */
+    uint32_t format;   /* as read, 1 to META_FORMAT; what is written has META_FORMAT */
 };
 
 void meta_encode(const struct log_meta *meta, uint8_t out[META_BYTES]);

@@ -12,8 +12,9 @@ static uint32_t align8(uint32_t n)
 void piece_add_head(struct buffer *out, const uint8_t *head, const struct frame *from,
                     const uint8_t *map)
 {
-    uint32_t head_bytes = sparse_head_bytes(from->length);
-    sparse_head_encode(head, from, NO_SEGMENT, map, buffer_reserve(out, head_bytes));
+    const struct frame as = {.length = from->length, .sparse = true};
+    uint32_t head_bytes = frame_head_size(&as);
+    sparse_head_encode(head, &as, NO_SEGMENT, map, buffer_reserve(out, head_bytes));
     buffer_added(out, head_bytes);
 }
 
@@ -57,7 +58,7 @@ static bool tail_is_clear(const uint8_t *map, uint32_t blocks)
 bool piece_next(struct slice *in, struct piece_frame *out)
 {
     if (!frame_head_decode(*in, NO_SEGMENT, &out->frame) || !out->frame.sparse ||
-        out->frame.index == 0)
+        out->frame.packed || out->frame.index == 0)
         return false;
     uint32_t blocks = frame_block_count(out->frame.length);
     uint32_t head_bytes = sparse_head_bytes(out->frame.length);

@@ -2,30 +2,38 @@
 /* Reading bodies where they stand.
  *
  * A body is a range of a payload. What is read is the frame's header with its checksum table, and
- * the 4 KiB blocks that the range touches; both are verified before a byte is handed out. Messages
- * that were sent together are mostly received together, so the header and the run of blocks read
- * last are kept for the next body, and a run reads ahead as far as the following bodies want.
+ * the 4 KiB blocks that the range touches, or in a packed frame the units (unit.h) around them;
+ * they are unpacked and verified before a byte is handed out. Messages that were sent together are
+ * mostly received together, so the header and the run of blocks read last are kept for the next
+ * body, and a run reads ahead as far as the following bodies want.
  *
  * On the loop (log_read_now) only what the page cache holds is read, with RWF_NOWAIT; everything
  * else is done in the pool. Segments that a read needs count it as a user from its begin to its
- * end. */
+ * end.
+ *
+ * I1  What is in the window was verified, and is as good as what is in the file: bytes of a durable
+ * entry never change, and a segment id with an index never stands for another entry. */
 #include "broker/log/internal.h"
+#include "broker/log/unit.h"
 #include "proto/base/assert.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #define RUN_BYTES_MAX   (256u << 10)
-#define HEAD_BYTES_GOOD 512u /* header and table of a payload of up to 468 KiB */
+#define KEPT_BYTES_MAX  (1u << 20) /* by log_read_now */
+#define HEAD_BYTES_GOOD 512u       /* header and table of a payload of up to 468 KiB */
 
 /* What was read last. */
 struct window {
     bool nowait;
     uint64_t index; /* of the frame in `head`; 0 = none */
+    uint64_t segment_id;
     struct frame frame;
     struct buffer head;
     struct buffer blocks;
-    uint32_t blocks_at; /* offset in the payload */
+    struct buffer stored; /* as it is in the file, while it is unpacked */
+    uint32_t blocks_at;   /* offset in the payload */
 };
 
 static enum status from_read(int error, size_t got, size_t wanted)
@@ -66,6 +74,7 @@ static enum status load_head(struct window *w, const struct read_step *step, uin
         w->frame.index != index)
         return STATUS_CORRUPT;
     w->index = index;
+    w->segment_id = step->segment_id;
     return STATUS_OK;
 }
 
@@ -82,23 +91,75 @@ static uint32_t blocks_end(const struct window *w, uint32_t first, uint32_t to)
     return block;
 }
 
+/* load_stored: blocks [first, end) of a frame that is not packed. */
+static enum status load_stored(struct window *w, const struct read_step *step, uint32_t first,
+                               uint32_t end)
+{
+    uint64_t start = (uint64_t)first * FRAME_BLOCK_BYTES;
+    uint64_t stop = (uint64_t)end * FRAME_BLOCK_BYTES;
+    size_t length = (size_t)((stop < w->frame.length ? stop : w->frame.length) - start);
+    uint64_t at = (uint64_t)step->frame_at + frame_block_at(w->head.data, &w->frame, first);
+    w->blocks_at = (uint32_t)start;
+    return read_into(w, step, &w->blocks, length, length, at);
+}
+
+/* unpack_units: what was read, behind each other to the blocks. */
+static enum status unpack_units(struct window *w, uint32_t first, uint32_t end)
+{
+    struct slice rest = buffer_slice(&w->stored);
+    for (uint32_t i = first; i < end; i++) {
+        uint32_t stored = unit_stored(w->head.data, &w->frame, i);
+        uint32_t length = unit_bytes(w->frame.length, i);
+        uint8_t *out = buffer_reserve(&w->blocks, length);
+        if (!unit_unpack(&w->frame, i, slice_make(rest.data, stored), out))
+            return STATUS_CORRUPT;
+        buffer_added(&w->blocks, length);
+        rest = slice_sub(rest, stored);
+    }
+    return STATUS_OK;
+}
+
+/* load_units: those around blocks [first, end). Blocks that are gone may come along with their
+ * unit; they are not kept. */
+static enum status load_units(struct window *w, const struct read_step *step, uint32_t first,
+                              uint32_t end)
+{
+    uint32_t unit = first / UNIT_BLOCKS;
+    uint32_t units_end = (end + UNIT_BLOCKS - 1) / UNIT_BLOCKS;
+    uint32_t from = unit_at(w->head.data, &w->frame, unit);
+    size_t length = unit_at(w->head.data, &w->frame, units_end) - from;
+    enum status status =
+        read_into(w, step, &w->stored, length, length, (uint64_t)step->frame_at + from);
+    if (status == STATUS_OK)
+        status = unpack_units(w, unit, units_end);
+    w->blocks_at = unit * UNIT_BYTES;
+    if (status != STATUS_OK || !w->frame.sparse)
+        return status;
+    size_t before = (size_t)first * FRAME_BLOCK_BYTES - w->blocks_at;
+    size_t stop = (size_t)end * FRAME_BLOCK_BYTES - w->blocks_at;
+    w->blocks.length = (stop < w->blocks.length ? stop : w->blocks.length) - before;
+    memmove(w->blocks.data, w->blocks.data + before, w->blocks.length);
+    w->blocks_at += (uint32_t)before;
+    return STATUS_OK;
+}
+
 /* load_blocks: the blocks around [from, to), verified; fewer where some are gone. */
 static enum status load_blocks(struct window *w, const struct read_step *step, uint32_t from,
                                uint32_t to)
 {
     uint32_t first = from / FRAME_BLOCK_BYTES;
-    uint32_t start = first * FRAME_BLOCK_BYTES;
-    uint64_t end = (uint64_t)blocks_end(w, first, to) * FRAME_BLOCK_BYTES;
-    size_t length = (size_t)((end < w->frame.length ? end : w->frame.length) - start);
-    uint64_t at = (uint64_t)step->frame_at + frame_block_at(w->head.data, &w->frame, first);
-    enum status status = read_into(w, step, &w->blocks, length, length, at);
-    bool good = status == STATUS_OK &&
-                frame_blocks_match(w->head.data, w->frame.length, first, buffer_slice(&w->blocks));
-    w->blocks_at = start;
-    if (good)
-        return STATUS_OK;
-    w->blocks.length = 0;
-    return status != STATUS_OK ? status : STATUS_CORRUPT;
+    uint32_t end = blocks_end(w, first, to);
+    enum status status = end > first ? STATUS_OK : STATUS_CORRUPT; /* gone */
+    buffer_clear(&w->blocks);
+    if (status == STATUS_OK)
+        status = (w->frame.packed ? load_units : load_stored)(w, step, first, end);
+    if (status == STATUS_OK &&
+        !frame_blocks_match(w->head.data, w->frame.length, w->blocks_at / FRAME_BLOCK_BYTES,
+                            buffer_slice(&w->blocks)))
+        status = STATUS_CORRUPT;
+    if (status != STATUS_OK)
+        buffer_clear(&w->blocks);
+    return status;
 }
 
 /* wanted_end: how far to read for `refs[0]` and those behind it in the same frame. */
@@ -125,7 +186,7 @@ static enum status read_body(struct window *w, const struct read_step *step,
 {
     struct body_ref ref = refs[0];
     enum status status = STATUS_OK;
-    if (w->index != ref.index)
+    if (w->index != ref.index || w->segment_id != step->segment_id)
         status = load_head(w, step, ref.index);
     if (status != STATUS_OK || ref.length == 0)
         return status;
@@ -146,6 +207,15 @@ static void window_free(struct window *w)
 {
     buffer_free(&w->head);
     buffer_free(&w->blocks);
+    buffer_free(&w->stored);
+}
+
+void window_drop(struct window *window)
+{
+    if (window == NULL)
+        return;
+    window_free(window);
+    free(window);
 }
 
 void read_step_begin(struct log *log, uint64_t index, struct read_step *step)
@@ -153,7 +223,7 @@ void read_step_begin(struct log *log, uint64_t index, struct read_step *step)
     uint32_t slot;
     *step = (struct read_step){.segment = segments_find(log, index), .fd = -1};
     if (step->segment == NULL || index > log->durable_index ||
-        !segment_slot(step->segment, index, &slot)) {
+        !segment_slot(step->segment, index, &slot) || slot >= step->segment->placed) {
         step->segment = NULL;
         return;
     }
@@ -172,15 +242,29 @@ void read_step_end(struct log *log, struct read_step *step)
     segment_consider(log, step->segment);
 }
 
+/* the_window: of log_read_now. Drains receive a few messages at a time, and many stand in the same
+ * unit. */
+static struct window *the_window(struct log *log)
+{
+    if (log->window == NULL)
+        log->window = calloc(1, sizeof *log->window);
+    ASSERT(log->window != NULL);
+    log->window->nowait = true;
+    return log->window;
+}
+
 bool log_read_now(struct log *log, struct body_ref ref, struct buffer *out)
 {
-    struct window w = {.nowait = true};
+    struct window *w = the_window(log);
     struct read_step step;
     read_step_begin(log, ref.index, &step);
     bool done =
-        step.segment != NULL && step.error == 0 && read_body(&w, &step, &ref, 1, out) == STATUS_OK;
+        step.segment != NULL && step.error == 0 && read_body(w, &step, &ref, 1, out) == STATUS_OK;
     read_step_end(log, &step);
-    window_free(&w);
+    if (w->head.capacity + w->blocks.capacity + w->stored.capacity > KEPT_BYTES_MAX) {
+        window_drop(w);
+        log->window = NULL;
+    }
     return done;
 }
 

@@ -69,38 +69,38 @@ static enum status open_found(const struct log *log, const char *name, struct fo
     return STATUS_OK;
 }
 
-/* take_footer: the frames of a sealed segment; `footer` is the file from `end` on. */
-static bool take_footer(struct segment *segment, struct slice footer, uint32_t count, uint32_t end)
+/* take_footer: the frames of a sealed segment; `footer` is the file behind them. */
+static bool take_footer(struct segment *segment, struct slice footer,
+                        const struct segment_trailer *trailer)
 {
-    segment->offsets = calloc(count, sizeof *segment->offsets);
-    ASSERT(segment->offsets != NULL);
-    if (!segment_footer_decode(footer, &segment->head, count, end, segment->offsets))
-        return false;
-    segment->count = segment->capacity = count;
-    segment->end = segment->size = end;
-    segment_count_blocks(segment);
-    return true;
+    if (segment->head.last_index > 0)
+        return rewrite_take_footer(segment, footer, trailer->count, trailer->end);
+    struct frame_place *places = calloc(trailer->count, sizeof *places);
+    ASSERT(places != NULL);
+    bool good = segment_footer_decode(footer, &segment->head, trailer, places);
+    if (good)
+        segment_take_places(segment, places, trailer->count, trailer->end);
+    free(places);
+    return good;
 }
 
 /* load_footer: false if the file is not sealed, or its footer does not hold. */
 static bool load_footer(const struct found *file, struct segment *segment)
 {
-    uint8_t trailer[SEGMENT_TRAILER_BYTES];
+    uint8_t bytes[SEGMENT_TRAILER_BYTES];
+    struct segment_trailer trailer;
     struct buffer footer = {0};
     size_t got;
-    uint32_t count;
-    uint32_t end;
     bool sparse = file->head.last_index > 0;
     if (file->bytes < SEGMENT_HEAD_BYTES + SEGMENT_TRAILER_BYTES ||
-        disk_read(file->fd, trailer, sizeof trailer, file->bytes - sizeof trailer, false, &got) !=
-            0 ||
-        !(sparse ? sparse_trailer_decode : segment_trailer_decode)(slice_make(trailer, got),
-                                                                   file->bytes, &count, &end))
+        disk_read(file->fd, bytes, sizeof bytes, file->bytes - sizeof bytes, false, &got) != 0 ||
+        !(sparse ? sparse_trailer_decode : segment_trailer_decode)(slice_make(bytes, got),
+                                                                   file->bytes, &trailer))
         return false;
-    size_t bytes = (size_t)(file->bytes - end);
-    bool good = disk_read(file->fd, buffer_reserve(&footer, bytes), bytes, end, false, &got) == 0 &&
-                (sparse ? rewrite_take_footer : take_footer)(segment, slice_make(footer.data, got),
-                                                             count, end);
+    size_t length = (size_t)(file->bytes - trailer.end);
+    bool good = disk_read(file->fd, buffer_reserve(&footer, length), length, trailer.end, false,
+                          &got) == 0 &&
+                take_footer(segment, slice_make(footer.data, got), &trailer);
     buffer_free(&footer);
     segment->file_bytes = file->bytes;
     segment->sealed = good;
@@ -123,7 +123,7 @@ static enum status scan_last(struct log *log, const struct found *file, struct s
                              const char **error)
 {
     struct buffer bytes = {0};
-    struct buffer offsets = {0};
+    struct buffer places = {0};
     bool torn;
     size_t got;
     size_t length = (size_t)file->bytes;
@@ -131,19 +131,17 @@ static enum status scan_last(struct log *log, const struct found *file, struct s
     enum status status = STATUS_OK;
     if (code != 0)
         status = failed(log, file->name, code, error);
-    else if (segment_scan(slice_make(bytes.data, got), &file->head, &offsets, &segment->end,
+    else if (segment_scan(slice_make(bytes.data, got), &file->head, &places, &segment->end,
                           &torn) != STATUS_OK)
         status = damaged(log, file->name, segment->end,
                          "the entry there was on disk once, and later ones still are", error);
     buffer_free(&bytes);
-    if (status != STATUS_OK) {
-        buffer_free(&offsets);
+    if (status == STATUS_OK)
+        segment_take_places(segment, (const struct frame_place *)(const void *)places.data,
+                            (uint32_t)(places.length / sizeof(struct frame_place)), segment->end);
+    buffer_free(&places);
+    if (status != STATUS_OK)
         return status;
-    }
-    segment->count = segment->capacity = (uint32_t)(offsets.length / sizeof(uint32_t));
-    free(segment->offsets);
-    segment->offsets = (uint32_t *)(void *)offsets.data;
-    segment_count_blocks(segment);
     segment->size = (uint32_t)file->bytes;
     segment->file_bytes = file->bytes;
     /* Also after a clean stop: a recycled file has bytes of its earlier use behind the end. */

@@ -16,11 +16,14 @@
  * log_options.rewrite_rate. A failure before the switch changes nothing: trace and try again later.
  * A damaged block is never copied: the segment then stays as it is, for its other messages.
  *
+ * Packed frames stay packed: their units are copied as they are, but verified.
+ *
  * I1  The file under the segment's name is at every moment a whole one, the old or the new.
  * I2  What is rewritten is needed by no snapshot's replay (log_prefix_done), so only bodies are
  * read from it. I3  A rewrite leaves at most about a quarter, so a segment is rewritten a few times
  * at most. */
 #include "broker/log/internal.h"
+#include "broker/log/unit.h"
 #include "proto/base/assert.h"
 #include "proto/base/trace.h"
 
@@ -58,7 +61,8 @@ struct rewrite {
     uint64_t read;
     uint64_t unsynced;
     struct buffer in;
-    struct buffer out; /* not yet written */
+    struct buffer unpacked; /* one unit */
+    struct buffer out;      /* not yet written */
     struct buffer footer;
     /* out */
     uint32_t end;
@@ -71,6 +75,7 @@ static void rewrite_free(struct rewrite *r)
 {
     buffer_free(&r->maps);
     buffer_free(&r->in);
+    buffer_free(&r->unpacked);
     buffer_free(&r->out);
     buffer_free(&r->footer);
     free(r->plan);
@@ -139,9 +144,51 @@ static int copy_blocks(struct rewrite *r, const struct planned *p, const uint8_t
             return error;
         first = end > first ? end : first + 1;
     }
+    return 0;
+}
+
+static bool unit_is_wanted(const struct planned *p, const uint8_t *map, uint32_t unit)
+{
+    bool any = false;
+    for (uint32_t i = unit * UNIT_BLOCKS; i < p->blocks && i < (unit + 1) * UNIT_BLOCKS; i++)
+        any |= sparse_bit(map, i);
+    return any;
+}
+
+/* copy_unit: as it stands in the old file, which is what its checksums are verified for. */
+static int copy_unit(struct rewrite *r, const struct planned *p, const uint8_t *head,
+                     const struct frame *frame, uint32_t unit)
+{
+    uint32_t stored = unit_stored(head, frame, unit);
+    uint32_t length = unit_bytes(frame->length, unit);
+    int error = read_at(r, &r->in, (uint64_t)p->from + unit_at(head, frame, unit), stored);
+    if (error != 0)
+        return error;
+    uint8_t *out = (buffer_clear(&r->unpacked), buffer_reserve(&r->unpacked, length));
+    if (r->in.length < stored || stored == 0 ||
+        !unit_unpack(frame, unit, buffer_slice(&r->in), out) ||
+        !frame_blocks_match(head, frame->length, unit * UNIT_BLOCKS, slice_make(out, length)))
+        return found_damage(r);
+    buffer_add_slice(&r->out, buffer_slice(&r->in));
+    return r->out.length >= SYNC_EVERY_BYTES ? flush(r) : 0;
+}
+
+static int copy_units(struct rewrite *r, const struct planned *p, const uint8_t *head,
+                      const struct frame *frame)
+{
+    const uint8_t *map = r->maps.data + p->map_at;
+    int error = 0;
+    for (uint32_t i = 0; i < unit_count(frame->length) && error == 0; i++) {
+        if (unit_is_wanted(p, map, i))
+            error = copy_unit(r, p, head, frame, i);
+    }
+    return error;
+}
+
+static void pad(struct rewrite *r)
+{
     size_t odd = (r->written + r->out.length) % 8;
     buffer_add(&r->out, "\0\0\0\0\0\0\0", odd > 0 ? 8 - odd : 0);
-    return 0;
 }
 
 /* put_head: false when the plan does not fit the frame. */
@@ -158,11 +205,12 @@ static bool put_head(struct rewrite *r, const struct planned *p, const uint8_t *
             return false;
     }
     if (left == p->blocks) { /* so it is not sparse either */
-        buffer_add(&r->out, head, frame_head_bytes(frame->length));
+        buffer_add(&r->out, head, frame_head_size(frame));
         return true;
     }
-    uint32_t head_bytes = sparse_head_bytes(frame->length);
-    sparse_head_encode(head, frame, r->head.id, map, buffer_reserve(&r->out, head_bytes));
+    const struct frame as = {.length = frame->length, .sparse = true, .packed = frame->packed};
+    uint32_t head_bytes = frame_head_size(&as);
+    sparse_head_encode(head, &as, r->head.id, map, buffer_reserve(&r->out, head_bytes));
     buffer_added(&r->out, head_bytes);
     return true;
 }
@@ -172,14 +220,17 @@ static int copy_frame(struct rewrite *r, struct planned *p)
     struct buffer head = {0};
     struct frame frame;
     p->offset = (uint32_t)(r->written + r->out.length);
-    int error = read_at(r, &head, p->from, sparse_head_bytes(p->blocks * FRAME_BLOCK_BYTES));
+    const struct frame longest = {
+        .length = p->blocks * FRAME_BLOCK_BYTES, .sparse = true, .packed = true};
+    int error = read_at(r, &head, p->from, frame_head_size(&longest));
     if (error == 0 &&
         (!frame_head_decode(buffer_slice(&head), r->head.id, &frame) ||
          frame.index != r->head.first_index + p->number ||
          frame_block_count(frame.length) != p->blocks || !put_head(r, p, head.data, &frame)))
         error = found_damage(r);
     if (error == 0)
-        error = copy_blocks(r, p, head.data, &frame);
+        error = (frame.packed ? copy_units : copy_blocks)(r, p, head.data, &frame);
+    pad(r);
     if (error == 0) {
         struct kept_frame row = {p->number, p->offset, frame.length, r->maps.data + p->map_at};
         sparse_footer_add(&r->footer, &row);
@@ -306,7 +357,7 @@ static struct segment *make_fresh(const struct rewrite *r)
 {
     struct segment *fresh = segment_new(r->head.id, r->head.first_index, r->end);
     fresh->head = r->head;
-    fresh->count = fresh->capacity = r->count;
+    fresh->count = fresh->capacity = fresh->placed = r->count;
     fresh->end = r->end;
     fresh->file_bytes = r->file_bytes;
     fresh->sealed = true;
@@ -363,7 +414,7 @@ static void carry_over(struct segment *fresh, const struct segment *old, const s
     fresh->holds = old->holds;
     for (uint32_t i = 0; i < r->count; i++) {
         uint32_t blocks = r->plan[i].blocks;
-        uint32_t cost = blocks == 1 ? segment_slot_bytes(fresh, i) : FRAME_BLOCK_BYTES;
+        uint32_t cost = segment_block_cost(fresh, i);
         for (uint32_t b = 0; b < blocks; b++) {
             bool left = sparse_bit(r->maps.data + r->plan[i].map_at, b);
             uint16_t live = old->live[old->blocks_at[r->plan[i].slot] + b];
@@ -399,8 +450,9 @@ void rewrite_switched(struct log *log, struct op *op)
 
 static bool is_worth(const struct log *log, const struct segment *segment)
 {
-    return segment->sealed && !segment->damaged && segment != segments_last(log) &&
-           segment_last(segment) <= log->done_index && segment->holds > 0 &&
+    return segment->sealed && segment->placed == segment->count && !segment->damaged &&
+           segment != segments_last(log) && segment_last(segment) <= log->done_index &&
+           segment->holds > 0 &&
            segment->live_bytes * WORTH_PART < segment->end - SEGMENT_HEAD_BYTES;
 }
 
@@ -484,7 +536,7 @@ bool rewrite_take_footer(struct segment *segment, struct slice footer, uint32_t 
             segment->live[segment->blocks_at[i] + b] =
                 sparse_bit(frames[i].map, b) ? 0 : BLOCK_GONE;
     }
-    segment->count = segment->capacity = count;
+    segment->count = segment->capacity = segment->placed = count;
     segment->end = segment->size = end;
     free(frames);
     return true;

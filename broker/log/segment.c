@@ -2,13 +2,16 @@
 /* The segments in memory: which there are, where their frames begin, who needs them.
  *
  * Per entry the log keeps eight bytes, the offset of its frame and the number of its first block,
- * and per block of 4 KiB two, how many bodies in it are held: so a rewrite (rewrite.c) knows what
- * to leave out without asking. Segments stand in an array by first
- * index; finding one is a binary search, with a short cut for the last, where most of the work is.
+ * and per block of 4 KiB of the payload two, how many bodies in it are held: so a rewrite
+ * (rewrite.c) knows what to leave out without asking. Segments stand in an array by first index;
+ * finding one is a binary search, with a short cut for the last, where most of the work is.
  *
  * I1  The last segment is never removed here: appends go to it, and it says what index comes next.
  * I2  A segment goes only when its entries are done with, no body in it is held, and no operation
- * or read uses it. Each of the places where one of these ends calls segment_consider. */
+ * or read uses it. Each of the places where one of these ends calls segment_consider.
+ * I3  Frames are placed in the order of their indexes, and nobody asks where one stands that is not
+ * placed: it is not durable, so it is not read; and the writer seals or cuts a segment only when
+ * all of its frames are placed. */
 #include "broker/log/internal.h"
 #include "proto/base/assert.h"
 
@@ -93,14 +96,15 @@ void segment_add_frame(struct segment *segment, uint32_t length)
             grow(segment->blocks_at, segment->capacity, sizeof *segment->blocks_at);
     }
     segment_add_blocks(segment, segment->count, frame_block_count(length));
-    segment->offsets[segment->count++] = segment->end;
-    segment->end += frame_bytes(length);
-    ASSERT(segment->end <= segment->size);
+    segment->count++;
+    segment->reserved += frame_bytes(length);
+    ASSERT((uint64_t)segment->end + segment->reserved <= segment->size);
 }
 
 uint32_t segment_slot_bytes(const struct segment *segment, uint32_t slot)
 {
-    uint32_t next = slot + 1 < segment->count ? segment->offsets[slot + 1] : segment->end;
+    uint32_t next = slot + 1 < segment->placed ? segment->offsets[slot + 1] : segment->end;
+    ASSERT(slot < segment->placed);
     return next - segment->offsets[slot];
 }
 
@@ -110,12 +114,74 @@ uint32_t segment_slot_blocks(const struct segment *segment, uint32_t slot)
     return next - segment->blocks_at[slot];
 }
 
-void segment_count_blocks(struct segment *segment)
+/* It must not change between a hold and its release, but for what segment_place_frame does about
+ * it. In a rewritten segment blocks are missing, so it is an upper bound there: else it would be
+ * rewritten again and again. */
+uint32_t segment_block_cost(const struct segment *segment, uint32_t slot)
 {
-    segment->block_count = 0;
-    segment->blocks_at = grow(segment->blocks_at, segment->capacity + 1, sizeof(uint32_t));
+    uint32_t blocks = segment_slot_blocks(segment, slot);
+    if (slot >= segment->placed || blocks == 0)
+        return FRAME_BLOCK_BYTES;
+    uint32_t bytes = segment_slot_bytes(segment, slot);
+    if (segment->numbers == NULL)
+        return bytes / blocks;
+    return blocks == 1 || bytes < FRAME_BLOCK_BYTES ? bytes : FRAME_BLOCK_BYTES;
+}
+
+void segment_place_frame(struct segment *segment, uint64_t index, uint32_t length, uint32_t offset,
+                         uint32_t bytes)
+{
+    uint64_t slot = index - segment->head.first_index;
+    segment->reserved -= frame_bytes(length);
+    if (slot >= segment->count)
+        return; /* it was cut off in the meantime */
+    ASSERT(slot == segment->placed && offset == segment->end);
+    const uint16_t *live = segment->live + segment->blocks_at[slot];
+    uint32_t blocks = segment_slot_blocks(segment, (uint32_t)slot);
+    uint32_t held = 0;
+    for (uint32_t i = 0; i < blocks; i++)
+        held += live[i] > 0 ? 1 : 0;
+    segment->live_bytes -= (uint64_t)held * segment_block_cost(segment, (uint32_t)slot);
+    segment->offsets[slot] = offset;
+    segment->end = offset + bytes;
+    segment->placed++;
+    segment->live_bytes += (uint64_t)held * segment_block_cost(segment, (uint32_t)slot);
+}
+
+void segment_cut(struct segment *segment, uint32_t count)
+{
+    ASSERT(segment->numbers == NULL); /* done with, so not to be truncated */
+    ASSERT(count < segment->count);
+    segment->count = count;
+    segment->block_count = segment->blocks_at[count];
+    if (segment->placed <= count)
+        return;
+    segment->placed = count;
+    segment->end = segment->offsets[count];
+}
+
+void segment_footer(const struct segment *segment, struct buffer *out)
+{
+    struct frame_place *places = calloc(segment->count, sizeof *places);
+    ASSERT(places != NULL);
+    ASSERT(segment->numbers == NULL && segment->placed == segment->count);
     for (uint32_t i = 0; i < segment->count; i++)
-        segment_add_blocks(segment, i, frame_blocks_in(segment_slot_bytes(segment, i)));
+        places[i] = (struct frame_place){segment->offsets[i], segment_slot_blocks(segment, i)};
+    segment_footer_encode(out, &segment->head, places, segment->count, segment->end);
+    free(places);
+}
+
+void segment_take_places(struct segment *segment, const struct frame_place *places, uint32_t count,
+                         uint32_t end)
+{
+    segment->count = segment->capacity = segment->placed = count;
+    segment->end = segment->size = end;
+    segment->offsets = grow(segment->offsets, count + 1, sizeof *segment->offsets);
+    segment->blocks_at = grow(segment->blocks_at, count + 1, sizeof *segment->blocks_at);
+    for (uint32_t i = 0; i < count; i++) {
+        segment->offsets[i] = places[i].offset;
+        segment_add_blocks(segment, i, places[i].blocks);
+    }
 }
 
 bool segment_slot(const struct segment *segment, uint64_t index, uint32_t *slot)
@@ -143,7 +209,7 @@ bool segment_slot(const struct segment *segment, uint64_t index, uint32_t *slot)
 struct range {
     uint16_t *live; /* of the first block */
     uint32_t count;
-    uint32_t cost; /* about what a block takes in the file */
+    uint32_t cost; /* of a block */
 };
 
 /* range_of: the blocks that a body touches; false if it is not there, or not whole. */
@@ -159,7 +225,7 @@ static bool range_of(const struct segment *segment, struct body_ref ref, struct 
         return false;
     out->live = segment->live + segment->blocks_at[slot] + first;
     out->count = (uint32_t)end - first;
-    out->cost = blocks == 1 ? segment_slot_bytes(segment, slot) : FRAME_BLOCK_BYTES;
+    out->cost = segment_block_cost(segment, slot);
     for (uint32_t i = 0; i < out->count; i++) {
         if (out->live[i] == BLOCK_GONE)
             return false;

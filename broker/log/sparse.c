@@ -11,7 +11,9 @@
  *     40        4n  CRC-32C of each 4096-byte block of the payload, also of those that are gone
  *     40 + 4n   m   bitmap: bit b % 8 of byte b / 8 is set when block b is left; m = (n + 7) / 8
  *               ... to a multiple of 8, then the blocks that are left, to a multiple of 8
- * The header's checksum covers all that. A frame of which nothing is gone stays as it was.
+ * The header's checksum covers all that. A frame of which nothing is gone stays as it was. In one
+ * that is packed, too, the sizes of the units stand before the bitmap, and units are left, not
+ * blocks (unit.c).
  *
  *     FOOTER: one row per frame, then zeros to a multiple of 8, then the trailer (frame.c)
  *     0   4  index less the segment's first index
@@ -21,6 +23,7 @@
  *
  * I1  A rewritten segment is sealed from the start: it comes into being by one rename. */
 #include "broker/log/sparse.h"
+#include "broker/log/unit.h"
 
 #include "proto/base/assert.h"
 #include "proto/base/bytes.h"
@@ -39,26 +42,33 @@ uint32_t sparse_map_bytes(uint32_t blocks)
 
 uint32_t sparse_head_bytes(uint32_t length)
 {
-    uint32_t blocks = frame_block_count(length);
-    ASSERT(length <= FRAME_PAYLOAD_MAX);
-    return align8(FRAME_HEAD_BYTES + 4 * blocks + sparse_map_bytes(blocks));
+    const struct frame frame = {.length = length, .sparse = true};
+    return frame_head_size(&frame);
 }
 
-void sparse_head_encode(const uint8_t *head, const struct frame *from, uint64_t segment_id,
+/* map_offset: where the bitmap stands in a header: behind the checksums and the sizes of units. */
+static uint32_t map_offset(const struct frame *frame)
+{
+    return FRAME_HEAD_BYTES + 4 * frame_block_count(frame->length) +
+           (frame->packed ? 2 * unit_count(frame->length) : 0);
+}
+
+void sparse_head_encode(const uint8_t *head, const struct frame *as, uint64_t segment_id,
                         const uint8_t *map, uint8_t *out)
 {
-    uint32_t blocks = frame_block_count(from->length);
-    uint32_t head_bytes = sparse_head_bytes(from->length);
+    uint32_t head_bytes = frame_head_size(as);
+    uint32_t map_at = map_offset(as);
+    ASSERT(as->sparse);
     memset(out, 0, head_bytes);
-    memcpy(out, head, FRAME_HEAD_BYTES + 4 * blocks);
-    bytes_put_u16(out + 34, FRAME_FLAG_SPARSE);
-    memcpy(out + FRAME_HEAD_BYTES + 4 * blocks, map, sparse_map_bytes(blocks));
+    memcpy(out, head, map_at);
+    bytes_put_u16(out + 34, FRAME_FLAG_SPARSE | (as->packed ? FRAME_FLAG_PACKED : 0));
+    memcpy(out + map_at, map, sparse_map_bytes(frame_block_count(as->length)));
     frame_seal_head(out, head_bytes, segment_id);
 }
 
 static const uint8_t *map_of(const uint8_t *head, const struct frame *frame)
 {
-    return head + FRAME_HEAD_BYTES + 4 * frame_block_count(frame->length);
+    return head + map_offset(frame);
 }
 
 bool frame_block_there(const uint8_t *head, const struct frame *frame, uint32_t block)
@@ -79,7 +89,7 @@ uint32_t frame_block_at(const uint8_t *head, const struct frame *frame, uint32_t
     uint32_t blocks = frame_block_count(frame->length);
     uint32_t stored = 0;
     bool last = block == blocks && blocks > 0 && frame_block_there(head, frame, blocks - 1);
-    ASSERT(block <= blocks);
+    ASSERT(block <= blocks && !frame->packed);
     if (!frame->sparse)
         return frame_head_bytes(frame->length) + bytes_before(frame, block, last);
     for (uint32_t i = 0; i < block; i++)
@@ -101,15 +111,16 @@ void sparse_footer_finish(struct buffer *footer, const struct segment_head *head
                           uint32_t end)
 {
     static const uint8_t zeros[SEGMENT_TRAILER_BYTES] = {0};
+    const struct segment_trailer trailer = {.count = count, .end = end};
     ASSERT(head->last_index > 0);
     buffer_add(footer, zeros, align8((uint32_t)footer->length) - footer->length);
     size_t table_bytes = footer->length;
     buffer_add(footer, zeros, sizeof zeros);
     footer_trailer_encode(footer->data + table_bytes, head, slice_make(footer->data, table_bytes),
-                          count, end);
+                          &trailer);
 }
 
-bool sparse_trailer_decode(struct slice in, uint64_t file_bytes, uint32_t *count, uint32_t *end)
+bool sparse_trailer_decode(struct slice in, uint64_t file_bytes, struct segment_trailer *out)
 {
     if (in.length != SEGMENT_TRAILER_BYTES || bytes_get_u32(in.data) != FOOTER_MAGIC)
         return false;
@@ -119,28 +130,20 @@ bool sparse_trailer_decode(struct slice in, uint64_t file_bytes, uint32_t *count
         frames_end > file_bytes - SEGMENT_TRAILER_BYTES ||
         frames > (file_bytes - SEGMENT_TRAILER_BYTES - frames_end) / ROW_BYTES)
         return false;
-    *count = (uint32_t)frames;
-    *end = (uint32_t)frames_end;
+    *out = (struct segment_trailer){.count = (uint32_t)frames, .end = (uint32_t)frames_end};
     return true;
 }
 
-/* read_row: where the frame must begin (`at`) moves on. */
+/* read_row: `at` is where the frame may begin, and then where the next may. */
 static bool read_row(struct cursor *in, uint64_t *at, uint32_t end, struct kept_frame *out)
 {
     out->number = cursor_u32(in);
     out->offset = cursor_u32(in);
     out->length = cursor_u32(in);
-    if (in->bad || out->length > FRAME_PAYLOAD_MAX || out->offset != *at)
+    if (in->bad || out->length > FRAME_PAYLOAD_MAX || out->offset < *at)
         return false;
-    uint32_t blocks = frame_block_count(out->length);
-    uint32_t there = 0;
-    out->map = cursor_take(in, sparse_map_bytes(blocks)).data;
-    for (uint32_t i = 0; !in->bad && i < blocks; i++)
-        there += sparse_bit(out->map, i) ? 1 : 0;
-    bool last = blocks > 0 && !in->bad && sparse_bit(out->map, blocks - 1);
-    struct frame frame = {.length = out->length};
-    uint32_t head = there < blocks ? sparse_head_bytes(out->length) : frame_head_bytes(out->length);
-    *at += head + align8(bytes_before(&frame, there, last));
+    out->map = cursor_take(in, sparse_map_bytes(frame_block_count(out->length))).data;
+    *at = (uint64_t)out->offset + frame_head_bytes(out->length);
     return !in->bad && *at <= end;
 }
 
@@ -158,10 +161,11 @@ bool sparse_footer_decode(struct slice in, const struct segment_head *head, uint
     uint64_t at = SEGMENT_HEAD_BYTES;
     for (uint32_t i = 0; i < count; i++) {
         bool good = read_row(&rows, &at, end, &frames[i]) &&
-                    (i == 0 || frames[i].number > frames[i - 1].number) &&
+                    (i == 0 ? frames[i].offset == SEGMENT_HEAD_BYTES
+                            : frames[i].number > frames[i - 1].number) &&
                     frames[i].number <= head->last_index - head->first_index;
         if (!good)
             return false;
     }
-    return at == end && cursor_left(&rows) < 8;
+    return cursor_left(&rows) < 8;
 }

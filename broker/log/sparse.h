@@ -8,7 +8,8 @@
 #include "broker/log/frame.h"
 
 /* sparse_map_bytes: of the bitmap over a payload's blocks; bit b % 8 of byte b / 8 stands for block
- * b. sparse_head_bytes: the header of a sparse frame: with the table, the bitmap, and padding. */
+ * b. sparse_head_bytes: the header of a sparse frame that is not packed: with the table, the
+ * bitmap, and padding. */
 uint32_t sparse_map_bytes(uint32_t blocks);
 uint32_t sparse_head_bytes(uint32_t length);
 
@@ -17,13 +18,15 @@ static inline bool sparse_bit(const uint8_t *map, uint32_t block)
     return (map[block / 8] >> block % 8 & 1) != 0;
 }
 
-/* sparse_head_encode: write the header of frame `from` with only the blocks in `map` left.
- *   head  the decoded header of `from`, sparse or not; out  sparse_head_bytes(from->length) */
-void sparse_head_encode(const uint8_t *head, const struct frame *from, uint64_t segment_id,
+/* sparse_head_encode: write the header at `head` anew for a frame with only the blocks in `map`.
+ *   as   the frame as it shall be: sparse; and packed only if the one at `head` is
+ *   out  frame_head_size(as) bytes */
+void sparse_head_encode(const uint8_t *head, const struct frame *as, uint64_t segment_id,
                         const uint8_t *map, uint8_t *out);
 
 /* frame_block_there: is the block stored? frame_block_at: where, from the frame's begin on; for
- * the number of blocks: where the payload ends. `head` is the decoded header of `frame`. */
+ * the number of blocks: where the payload ends; not of a packed frame (unit.h). `head` is the
+ * decoded header of `frame`. */
 bool frame_block_there(const uint8_t *head, const struct frame *frame, uint32_t block);
 uint32_t frame_block_at(const uint8_t *head, const struct frame *frame, uint32_t block);
 
@@ -43,8 +46,8 @@ void sparse_footer_finish(struct buffer *footer, const struct segment_head *head
 
 /* sparse_trailer_decode: as segment_trailer_decode. sparse_footer_decode: `in` is the file from
  * `end` on; frames: caller's array of `count`; their maps borrow from `in`. */
-MUST_CHECK bool sparse_trailer_decode(struct slice in, uint64_t file_bytes, uint32_t *count,
-                                      uint32_t *end);
+MUST_CHECK bool sparse_trailer_decode(struct slice in, uint64_t file_bytes,
+                                      struct segment_trailer *out);
 MUST_CHECK bool sparse_footer_decode(struct slice in, const struct segment_head *head,
                                      uint32_t count, uint32_t end, struct kept_frame *frames);
 

@@ -6,6 +6,8 @@
  *     DIR/incoming-N/NEXT.seg     empty: the segment in which the log goes on (NEXT = INDEX + 1)
  *     DIR/incoming-N/plan         which entries stay; written last (plan.c, install.c)
  *
+ * Entries of which all is there are packed like any other (packer.h).
+ *
  * A piece is verified as a whole before any of it is taken (I1), so a bad one can be asked for
  * again. Data are synced in small steps, since the syncs of other logs wait for the same disk. */
 #include "broker/log/staging.h"
@@ -52,6 +54,8 @@ void staging_free(struct staging *s)
     buffer_free(&s->frame_head);
     buffer_free(&s->frame_map);
     buffer_free(&s->frame_blocks);
+    buffer_free(&s->packed);
+    packer_free(&s->packer);
 }
 
 static int create(struct staging *s, const char *name, int *fd)
@@ -179,21 +183,38 @@ static int seal(struct staging *s)
     return error;
 }
 
-/* put_head: a frame of which nothing is missing is an ordinary one. */
-static void put_head(struct staging *s)
+/* pack: false: the payload stays as it is, because parts of it are missing, or it does not pay. */
+static bool pack(struct staging *s, uint16_t units[UNITS_MAX])
 {
-    uint32_t length = s->frame.length;
-    uint32_t blocks = frame_block_count(length);
-    bool whole = s->frame_blocks.length == length;
-    uint32_t head_bytes = whole ? frame_head_bytes(length) : sparse_head_bytes(length);
+    struct slice payload = buffer_slice(&s->frame_blocks);
+    buffer_clear(&s->packed);
+    if (payload.length < s->frame.length || s->log->options.unpacked ||
+        !packer_wants(&s->packer, s->frame.length))
+        return false;
+    uint8_t *out = buffer_reserve(&s->packed, payload.length);
+    buffer_added(&s->packed, packer_pack(&s->packer, payload, units, out));
+    return s->packed.length > 0;
+}
+
+/* put_head: a frame of which nothing is missing is an ordinary one. */
+static void put_head(struct staging *s, bool packed, const uint16_t *units)
+{
+    uint32_t blocks = frame_block_count(s->frame.length);
+    struct frame as = {.length = s->frame.length,
+                       .packed = packed,
+                       .sparse = s->frame_blocks.length < s->frame.length};
+    uint32_t head_bytes = frame_head_size(&as);
     uint8_t *out = buffer_reserve(&s->out, head_bytes);
-    memset(out, 0, head_bytes);
-    memcpy(out, s->frame_head.data, FRAME_HEAD_BYTES + 4 * (size_t)blocks);
-    bytes_put_u16(out + 34, (uint16_t)(whole ? 0 : FRAME_FLAG_SPARSE));
-    if (!whole)
-        memcpy(out + FRAME_HEAD_BYTES + 4 * (size_t)blocks, s->frame_map.data,
-               sparse_map_bytes(blocks));
-    frame_seal_head(out, head_bytes, s->head.id);
+    if (as.sparse) {
+        sparse_head_encode(s->frame_head.data, &as, s->head.id, s->frame_map.data, out);
+    } else {
+        memset(out, 0, head_bytes);
+        memcpy(out, s->frame_head.data, FRAME_HEAD_BYTES + 4 * (size_t)blocks);
+        bytes_put_u16(out + 34, packed ? FRAME_FLAG_PACKED : 0);
+        for (uint32_t i = 0; packed && i < unit_count(as.length); i++)
+            bytes_put_u16(out + FRAME_HEAD_BYTES + 4 * (size_t)blocks + 2 * (size_t)i, units[i]);
+        frame_seal_head(out, head_bytes, s->head.id);
+    }
     buffer_added(&s->out, head_bytes);
 }
 
@@ -207,6 +228,7 @@ static bool is_full(const struct staging *s)
 static int put_frame(struct staging *s)
 {
     int error = 0;
+    uint16_t units[UNITS_MAX];
     if (s->fd >= 0 && is_full(s))
         error = seal(s);
     if (error == 0 && s->fd < 0)
@@ -216,8 +238,9 @@ static int put_frame(struct staging *s)
     struct kept_frame row = {(uint32_t)(s->frame.index - s->head.first_index),
                              (uint32_t)(s->written + s->out.length), s->frame.length,
                              s->frame_map.data};
-    put_head(s);
-    buffer_add_slice(&s->out, buffer_slice(&s->frame_blocks));
+    bool packed = pack(s, units);
+    put_head(s, packed, units);
+    buffer_add_slice(&s->out, buffer_slice(packed ? &s->packed : &s->frame_blocks));
     piece_pad(&s->out);
     sparse_footer_add(&s->footer, &row);
     s->head.last_index = s->frame.index;

@@ -30,6 +30,8 @@ struct staging {
     struct buffer frame_map;
     struct buffer frame_blocks;
     uint32_t frame_next; /* blocks behind it may still come */
+    struct packer packer;
+    struct buffer packed; /* the payload of that entry, when all of it came and packing pays */
     /* out */
     struct segment **segments; /* sealed; the last one, after staging_end: where entries go on */
     size_t segment_count;

@@ -5,7 +5,7 @@
  * a time, and whatever arrives meanwhile shares the next ones (group commit).
  *
  *     OPEN    a spare file (or a new one) gets a header and its name
- *     WRITE   one frame; neighbours go into one pwritev
+ *     WRITE   one frame, packed if that pays (packer.h); neighbours go into one pwritev
  *     SEAL    sync the frames, append the footer, cut the file to its length, sync
  *     CUT     shorten a segment: entries were truncated
  *     REMOVE  unlink a segment, or keep it as a spare
@@ -20,7 +20,10 @@
  * dropped the pages, and a second one would lie.
  * I5  Bodies go only when what released them is on disk: a node may apply an entry that the others
  * have committed before its own copy is synced. Entries are queued before they are applied, so it
- * is enough to sync what was written before. */
+ * is enough to sync what was written before.
+ * I6  The pool decides where in its segment a frame comes to stand: behind the one before. The loop
+ * is told when the job has ended, and then knows every offset; so what needs them, SEAL and CUT, is
+ * never in a job behind a WRITE, and gets its offset and its footer when its job is taken. */
 #include "broker/log/internal.h"
 #include "proto/base/assert.h"
 #include "proto/base/trace.h"
@@ -84,36 +87,89 @@ static int run_open(struct job *job, struct op *op)
     return error != 0 ? error : disk_sync_whole(log->disk, log->segments_fd);
 }
 
+/* Frames that follow each other in one segment, on their way into one pwritev. */
+struct run {
+    struct iovec parts[3 * RUN_FRAMES_MAX];
+    int used;
+    struct buffer heads;
+};
+
+static void run_add(struct run *run, const uint8_t *bytes, size_t length)
+{
+    if (length > 0)
+        run->parts[run->used++] = (struct iovec){(void *)(uintptr_t)bytes, length};
+}
+
+/* pack: the payload as it will stand in the file. */
+static struct slice pack(struct log *log, struct slice payload, uint16_t units[UNITS_MAX])
+{
+    if (log->options.unpacked || !packer_wants(&log->packer, (uint32_t)payload.length))
+        return payload;
+    uint8_t *out = log->packed.data + log->packed.length;
+    uint32_t bytes = packer_pack(&log->packer, payload, units, out);
+    buffer_added(&log->packed, bytes);
+    return bytes > 0 ? slice_make(out, bytes) : payload;
+}
+
+static void add_frame(struct job *job, struct run *run, struct op *op)
+{
+    static const uint8_t padding[8] = {0};
+    uint16_t units[UNITS_MAX];
+    struct slice payload = op->entry.payload;
+    struct slice stored = pack(job->log, payload, units);
+    struct frame frame = {.index = op->entry.index,
+                          .term = op->entry.term,
+                          .synced_index = job->synced_index,
+                          .length = (uint32_t)payload.length,
+                          .type = op->entry.type,
+                          .packed = stored.length < payload.length};
+    uint32_t head_bytes = frame_head_size(&frame);
+    uint8_t *head = run->heads.data + run->heads.length;
+    frame_head_encode(&frame, op->segment->head.id, payload.data, frame.packed ? units : NULL,
+                      head);
+    buffer_added(&run->heads, head_bytes);
+    run_add(run, head, head_bytes);
+    run_add(run, stored.data, stored.length);
+    run_add(run, padding, stored.length % 8 > 0 ? 8 - stored.length % 8 : 0);
+    op->offset = job->into_at;
+    op->bytes = head_bytes + ((uint32_t)stored.length + 7u) / 8u * 8u;
+    job->into_at += op->bytes;
+    job->bytes += op->bytes;
+    job->saved += frame_bytes(frame.length) - op->bytes;
+}
+
+/* make_room: so that nothing moves while the run is put together. */
+static void make_room(struct log *log, struct run *run, const struct op *op, uint32_t count)
+{
+    size_t heads = 0;
+    size_t payloads = 0;
+    for (; count > 0; count--, op = op->next) {
+        struct frame frame = {.length = (uint32_t)op->entry.payload.length, .packed = true};
+        heads += frame_head_size(&frame);
+        payloads += frame.length <= UNITS_PAYLOAD_MAX ? frame.length : 0;
+    }
+    buffer_reserve(&run->heads, heads);
+    buffer_clear(&log->packed);
+    if (!log->options.unpacked)
+        buffer_reserve(&log->packed, payloads);
+}
+
 /* write_run: `count` frames that follow each other in one segment. */
 static int write_run(struct job *job, struct op *op, uint32_t count)
 {
-    static const uint8_t padding[8] = {0};
-    struct iovec parts[3 * RUN_FRAMES_MAX];
-    struct buffer heads = {0};
-    size_t head_bytes = 0;
-    int used = 0;
-    uint64_t offset = op->offset;
+    struct run run = {.used = 0};
     struct segment *segment = op->segment;
-    for (struct op *o = op; o != NULL && used < (int)count; o = o->next, used++)
-        head_bytes += frame_head_bytes((uint32_t)o->entry.payload.length);
-    uint8_t *head = buffer_reserve(&heads, head_bytes);
-    used = 0;
-    for (uint32_t i = 0; i < count; i++, op = op->next) {
-        uint32_t length = (uint32_t)op->entry.payload.length;
-        struct frame frame = {op->entry.index, op->entry.term, job->synced_index,
-                              length,          op->entry.type, false};
-        frame_head_encode(&frame, segment->head.id, op->entry.payload.data, head);
-        parts[used++] = (struct iovec){head, frame_head_bytes(length)};
-        if (length > 0)
-            parts[used++] = (struct iovec){(void *)(uintptr_t)op->entry.payload.data, length};
-        if (length % 8 != 0)
-            parts[used++] = (struct iovec){(void *)(uintptr_t)padding, 8 - length % 8};
-        head += frame_head_bytes(length);
-        job->bytes += frame_bytes(length);
+    if (job->into != segment) {
+        job->into = segment;
+        job->into_at = op->offset;
     }
-    int error = disk_write(job->log->disk, segment->fd, parts, used, offset);
+    uint32_t offset = job->into_at;
+    make_room(job->log, &run, op, count);
+    for (; count > 0; count--, op = op->next)
+        add_frame(job, &run, op);
+    int error = disk_write(job->log->disk, segment->fd, run.parts, run.used, offset);
     job->dirty = segment;
-    buffer_free(&heads);
+    buffer_free(&run.heads);
     return error;
 }
 
@@ -269,6 +325,9 @@ static void complete_open(struct log *log, struct op *op)
 static void complete_write(struct log *log, struct op *op)
 {
     /* What was written before a cut that is still to come is not what will be there. */
+    if (!log->failed)
+        segment_place_frame(op->segment, op->entry.index, (uint32_t)op->entry.payload.length,
+                            op->offset, op->bytes);
     if (!log->failed && op->entry.index < log->cut_floor)
         log->durable_index = op->entry.index;
     if (op->append != NULL)
@@ -333,6 +392,7 @@ static void complete_ops(struct log *log, struct op_list *ops)
 static void end_job(struct log *log, struct job *job)
 {
     log->bytes_written += job->bytes;
+    log->bytes_saved += job->saved;
     log->syncs += job->syncs;
     if (job->error != 0 && !log->failed)
         log_fatal(log, refusal("%s in %s failed: %s. What was not yet answered may be lost; "
@@ -356,24 +416,49 @@ static void after_job(uv_work_t *work, int status)
     log_maybe_closed(log);
 }
 
+/* take_ops: as many as one job may have (I6). */
+static struct op_list take_ops(struct op_list *queue)
+{
+    struct op_list taken = *queue;
+    size_t bytes = 0;
+    bool written = false;
+    for (struct op *op = queue->first, *before = NULL; op != NULL; before = op, op = op->next) {
+        bool too_much = bytes >= JOB_BYTES_MAX;
+        bool needs_places = op->type == OP_SEAL || op->type == OP_CUT;
+        if (too_much || (written && needs_places)) {
+            before->next = NULL;
+            taken.last = before;
+            queue->first = op;
+            return taken;
+        }
+        bytes += op->entry.payload.length;
+        written |= op->type == OP_WRITE;
+    }
+    *queue = (struct op_list){0};
+    return taken;
+}
+
+/* settle: what the loop knows now that nothing is being written. */
+static void settle(const struct op_list *ops)
+{
+    for (struct op *op = ops->first; op != NULL; op = op->next) {
+        if (op->type == OP_SEAL)
+            segment_footer(op->segment, &op->footer);
+        if (op->type == OP_SEAL || (op->type == OP_CUT && op->segment != NULL) ||
+            op->type == OP_WRITE)
+            op->offset = op->segment->end;
+    }
+}
+
 static struct job *take_job(struct log *log)
 {
     struct job *job = calloc(1, sizeof *job);
     ASSERT(job != NULL);
     job->log = log;
     job->synced_index = log->durable_index;
-    job->ops = log->queue;
-    size_t bytes = 0;
-    for (struct op *op = log->queue.first; op != NULL; op = op->next) {
-        bytes += op->entry.payload.length;
-        if (bytes < JOB_BYTES_MAX || op->next == NULL)
-            continue;
-        log->queue.first = op->next;
-        op->next = NULL;
-        job->ops.last = op;
-        return job;
-    }
-    log->queue = (struct op_list){0};
+    job->ops = take_ops(&log->queue);
+    if (!log->failed)
+        settle(&job->ops);
     return job;
 }
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FORMAT       2
+#define FORMAT       2 /* 1: of one shard, and no frame in its segments is packed */
 #define SHARDS_MAX   (1 + QUEUE_SHARDS_MAX)
 #define NAME_MAX_LEN 63
 #define FILES_MAX    (1u << 20)

@@ -733,7 +733,8 @@ enum status shard_open(struct shard **out, const struct shard_options *options, 
                                       .dir = shard->options.dir,
                                       .node_id = options->node_id,
                                       .shard_id = options->shard_id,
-                                      .segment_bytes = options->segment_bytes};
+                                      .segment_bytes = options->segment_bytes,
+                                      .unpacked = options->unpacked};
     ASSERT(options->node_id > 0);
     enum status status = log_open(&shard->log, &log_options, error);
     if (status != STATUS_OK) {

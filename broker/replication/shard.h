@@ -49,6 +49,7 @@ struct shard_options {
     const struct shard_founding *founding;
     bool join; /* the folder may be empty: wait to be added to a group (shard_member_add) */
     uint32_t segment_bytes;  /* size of a log segment; 0 = 16 MiB */
+    bool unpacked;           /* the log stores entries as they are; else LZ4 where that pays */
     uint64_t snapshot_bytes; /* log between two snapshots, at least; 0 = 64 MiB */
     uint32_t trailing_max;   /* entries kept behind one for members that lag; 0 = 32,768 */
     uint64_t move_rate;      /* bytes a second that this node takes to catch up; 0 = no limit */

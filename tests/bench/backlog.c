@@ -3,11 +3,14 @@
  * again, and drained. Prints one JSON object; docs/benchmarks.md says what came of it.
  *
  *     backlog --messages 1000000 --size 1024 --dir DIR [--batch 10] [--window 64] [--json FILE]
+ *             [--body letters|orders] [--unpacked]
  *
- * WINDOW callers each have one call in flight: while filling a batch of sends, as of one
- * SendMessageBatch; while draining a receive, then the read of all bodies, then a batch of deletes.
- * The program also checks: every message comes out once, with its own body. DIR must not exist; it
- * is removed at the end. */
+ * A thousand different bodies are sent in turn: letters by chance, which do not compress, or orders
+ * in JSON, as an application would send. --unpacked: the log does not try to compress. WINDOW
+ * callers each have one call in flight: while filling a batch of sends, as of one SendMessageBatch;
+ * while draining a receive, then the read of all bodies, then a batch of deletes. The program also
+ * checks: every message comes out once, with its own body. DIR must not exist; it is removed at the
+ * end. */
 #include "broker/core/record.h"
 #include "broker/replication/shard.h"
 #include "proto/base/assert.h"
@@ -28,6 +31,7 @@
 #define RETENTION_S  1209600u
 #define VISIBILITY_S 600u
 #define SETTLE_MS    3000u /* after the drain, until the disk is looked at */
+#define BODIES       1021u
 
 struct options {
     uint64_t messages;
@@ -36,6 +40,8 @@ struct options {
     uint32_t window;
     const char *dir;
     const char *json;
+    bool orders; /* bodies are JSON */
+    bool unpacked;
 };
 
 struct bench;
@@ -76,8 +82,8 @@ struct bench {
     struct sampler sampler;
     struct phase *phase;
     struct caller callers[WINDOW_MAX];
-    struct buffer record; /* the one that is sent, but for its number */
-    size_t number_at;     /* in the record */
+    struct buffer records[BODIES]; /* what is sent, but for the number; all of one length */
+    size_t number_at;              /* in a record */
     uint64_t queue_id;
     uint64_t sent;
     uint64_t answered; /* messages sent, or deleted */
@@ -127,6 +133,7 @@ static void open_shard(struct bench *b)
                                               .dir = b->options.dir,
                                               .node_id = 1,
                                               .address = "127.0.0.1:1",
+                                              .unpacked = b->options.unpacked,
                                               .leading_changed = on_ready,
                                               .data = b};
     if (shard_open(&b->shard, &b->shard_options, &error) != STATUS_OK)
@@ -172,22 +179,58 @@ static void make_queue(struct bench *b)
         uv_run(&b->loop, UV_RUN_ONCE);
 }
 
-/* make_record: a body of letters that does not compress well, with room for a number. */
-static void make_record(struct bench *b)
+static uint64_t chance(uint64_t *state)
 {
-    uint8_t *body = malloc(b->options.size);
-    ASSERT(body != NULL);
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+static void add_letters(struct buffer *out, uint32_t size, uint64_t *state)
+{
+    while (out->length < size)
+        buffer_add_byte(out, (uint8_t)('0' + chance(state) % 75));
+}
+
+static void add_order(struct buffer *out, uint32_t size, uint64_t *state)
+{
+    static const char *const names[] = {"Ada", "Grace", "Edsger", "Barbara", "Donald", "Margaret"};
+    const char *name = names[chance(state) % ARRAY_COUNT(names)];
+    buffer_printf(out,
+                  "00000000{\"orderId\":\"%016" PRIx64 "%016" PRIx64 "\",\"customer\":{\"id\":%u,"
+                  "\"name\":\"%s\",\"email\":\"%s%u@example.com\"},\"status\":\"%s\","
+                  "\"createdAt\":\"2026-11-26T%02u:%02u:%02uZ\",\"items\":[",
+                  chance(state), chance(state), (unsigned)(chance(state) % 10000000), name, name,
+                  (unsigned)(chance(state) % 1000), chance(state) % 2 == 0 ? "paid" : "created",
+                  (unsigned)(chance(state) % 24), (unsigned)(chance(state) % 60),
+                  (unsigned)(chance(state) % 60));
+    while (out->length < size)
+        buffer_printf(out, "{\"sku\":\"SKU-%06u\",\"quantity\":%u,\"unitPrice\":%u.%02u},",
+                      (unsigned)(chance(state) % 1000000), (unsigned)(chance(state) % 9 + 1),
+                      (unsigned)(chance(state) % 1000), (unsigned)(chance(state) % 100));
+}
+
+/* make_records: with room for a number at the begin of each body. */
+static void make_records(struct bench *b)
+{
     uint64_t state = 88172645463325252u;
-    for (uint32_t i = 0; i < b->options.size; i++) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        body[i] = (uint8_t)('0' + state % 75);
+    struct buffer body = {0};
+    for (uint32_t i = 0; i < BODIES; i++) {
+        buffer_clear(&body);
+        (b->options.orders ? add_order : add_letters)(&body, b->options.size, &state);
+        struct record record = {.body = slice_make(body.data, b->options.size)};
+        for (size_t n = 0; n < sizeof record.message_id; n++)
+            record.message_id[n] = (uint8_t)(chance(&state) >> 32);
+        record_encode(&b->records[i], &record);
+        b->number_at = b->records[i].length - b->options.size;
     }
-    struct record record = {.body = slice_make(body, b->options.size)};
-    record_encode(&b->record, &record);
-    b->number_at = b->record.length - b->options.size;
-    free(body);
+    buffer_free(&body);
+}
+
+static struct buffer *record_of(struct bench *b, uint64_t number)
+{
+    return &b->records[number % BODIES];
 }
 
 /* ---- filling ---- */
@@ -233,8 +276,9 @@ static void send_batch(struct caller *caller)
     caller->call = (struct shard_call){.grows = true, .done = on_sent, .data = caller};
     for (uint32_t i = 0; i < caller->count; i++) {
         struct command command = {.type = COMMAND_SEND};
-        bytes_put_u64(b->record.data + b->number_at, b->sent++);
-        command.send = (struct command_send){b->queue_id, 0, buffer_slice(&b->record)};
+        struct buffer *record = record_of(b, b->sent);
+        bytes_put_u64(record->data + b->number_at, b->sent++);
+        command.send = (struct command_send){b->queue_id, 0, buffer_slice(record)};
         shard_call_add(&caller->call, &command);
     }
     shard_call(b->shard, &caller->call);
@@ -262,7 +306,7 @@ static void on_deleted(struct shard_call *call, enum status status,
 static void check_bodies(struct caller *caller)
 {
     struct bench *b = caller->bench;
-    size_t length = b->record.length;
+    size_t length = b->records[0].length;
     if (caller->read.out.length != caller->count * length)
         give_up("bodies have another length than what was sent");
     for (uint32_t i = 0; i < caller->count; i++) {
@@ -272,7 +316,7 @@ static void check_bodies(struct caller *caller)
             give_up("message %" PRIu64 " came twice, or was never sent", number);
         b->seen[number / 8] |= (uint8_t)(1u << number % 8);
         size_t rest = b->number_at + sizeof number;
-        if (memcmp(record + rest, b->record.data + rest, length - rest) != 0)
+        if (memcmp(record + rest, record_of(b, number)->data + rest, length - rest) != 0)
             give_up("message %" PRIu64 " has another body than was sent", number);
     }
 }
@@ -519,6 +563,8 @@ static struct options parse(int argc, char **argv)
         {"json", required_argument, NULL, 'j'},
         {"batch", required_argument, NULL, 'b'},
         {"window", required_argument, NULL, 'w'},
+        {"body", required_argument, NULL, 'B'},
+        {"unpacked", no_argument, NULL, 'u'},
         {NULL, 0, NULL, 0},
     };
     struct options o = {.messages = 100000, .size = 1024, .batch = BATCH_MAX, .window = 64};
@@ -535,12 +581,16 @@ static struct options parse(int argc, char **argv)
             o.batch = (uint32_t)number_of(optarg, 1, BATCH_MAX);
         else if (c == 'w')
             o.window = (uint32_t)number_of(optarg, 1, WINDOW_MAX);
+        else if (c == 'B' && (strcmp(optarg, "orders") == 0 || strcmp(optarg, "letters") == 0))
+            o.orders = optarg[0] == 'o';
+        else if (c == 'u')
+            o.unpacked = true;
         else
             exit(EXIT_FAILURE);
     }
     if (o.dir == NULL || optind != argc)
         give_up("usage: backlog --dir DIR [--messages N] [--size BYTES] [--batch N] [--window N] "
-                "[--json FILE]");
+                "[--json FILE] [--body letters|orders] [--unpacked]");
     return o;
 }
 
@@ -548,7 +598,7 @@ static void init(struct bench *b)
 {
     uv_loop_init(&b->loop);
     sampler_start(&b->sampler, &b->loop);
-    make_record(b);
+    make_records(b);
     b->seen = calloc(b->options.messages / 8 + 1, 1);
     ASSERT(b->seen != NULL);
     for (uint32_t i = 0; i < b->options.window; i++) {
@@ -567,7 +617,8 @@ static void deinit(struct bench *b)
     sampler_stop(&b->sampler);
     uv_run(&b->loop, UV_RUN_DEFAULT);
     uv_loop_close(&b->loop);
-    buffer_free(&b->record);
+    for (uint32_t i = 0; i < BODIES; i++)
+        buffer_free(&b->records[i]);
     free(b->seen);
 }
 

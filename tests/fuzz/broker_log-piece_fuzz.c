@@ -47,7 +47,7 @@ static bool add_frame(struct cursor *in, uint64_t index, struct buffer *out)
     for (uint32_t i = blocks; i < 24; i++)
         map[i / 8] = (uint8_t)(map[i / 8] & ~(1u << i % 8));
     memset(payload, (int)index, length);
-    frame_head_encode(&frame, 99, payload, buffer_reserve(&head, frame_head_bytes(length)));
+    frame_head_encode(&frame, 99, payload, NULL, buffer_reserve(&head, frame_head_bytes(length)));
     piece_add_head(out, head.data, &frame, map);
     for (uint32_t i = 0; i < blocks; i++) {
         uint32_t left = length - i * FRAME_BLOCK_BYTES;

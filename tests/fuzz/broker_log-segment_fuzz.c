@@ -4,6 +4,7 @@
  * inputs need not guess a checksum to get further; frames are stamped likewise at the offsets that
  * the input names, so that damaged, stale and repeated frames all come up. */
 #include "broker/log/sparse.h"
+#include "broker/log/unit.h"
 #include "proto/base/assert.h"
 #include "proto/base/bytes.h"
 
@@ -14,34 +15,40 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* stamp: lay frames over `file` as the recipe says: u16 offset / 8, u16 length, u8 index, u8
- * synced. */
+ * synced. A length of 9000 and more makes it a packed one, over whatever units stand there. */
 static void stamp(struct slice recipe, uint8_t *file, size_t length,
                   const struct segment_head *head)
 {
     struct cursor in = cursor_of(recipe);
     for (int i = 0; i < 16; i++) {
         size_t offset = SEGMENT_HEAD_BYTES + (size_t)cursor_u16(&in) * 8;
-        struct frame frame = {.length = cursor_u16(&in) % 9000u, .term = 1, .type = 1};
+        uint32_t length_word = cursor_u16(&in);
+        struct frame frame = {.length = length_word % 9000u, .term = 1, .type = 1};
+        uint16_t unit = (uint16_t)(frame.length > 0 ? 1 + length_word % frame.length : 1);
+        frame.packed = length_word >= 9000 && frame.length > 0;
         frame.index = head->first_index + cursor_u8(&in);
         frame.synced_index = cursor_u8(&in);
-        if (in.bad || offset + frame_bytes(frame.length) > length)
+        if (in.bad || offset + frame_bytes(frame.length) + 8 > length)
             return;
         uint8_t *at = file + offset;
-        frame_head_encode(&frame, head->id, at + frame_head_bytes(frame.length), at);
+        frame_head_encode(&frame, head->id, at + frame_head_size(&frame),
+                          frame.packed ? &unit : NULL, at);
     }
 }
 
 /* read_sparse: as a rewritten segment, and its frames as sparse ones. */
 static void read_sparse(struct slice file, struct segment_head head)
 {
-    uint32_t count;
-    uint32_t end;
+    struct segment_trailer what;
     head.last_index = head.first_index + 1000;
     struct slice trailer = slice_sub(file, file.length - SEGMENT_TRAILER_BYTES);
     uint8_t *bytes = (uint8_t *)(uintptr_t)trailer.data;
-    if (!sparse_trailer_decode(trailer, file.length, &count, &end))
+    if (!sparse_trailer_decode(trailer, file.length, &what))
         return;
+    uint32_t count = what.count;
+    uint32_t end = what.end;
     struct slice footer = slice_sub(file, end);
+    struct buffer scratch = {0};
     struct slice table = {footer.data, footer.length - SEGMENT_TRAILER_BYTES};
     bytes_put_u64(bytes + 8, head.first_index); /* no need to guess these either */
     bytes_put_u32(bytes + 32, footer_crc(&head, table, bytes));
@@ -53,45 +60,56 @@ static void read_sparse(struct slice file, struct segment_head head)
             ASSERT(frames[i].offset < end);
             if (!frame_head_decode(slice_sub(file, frames[i].offset), head.id, &frame))
                 continue;
-            const uint8_t *at = file.data + frames[i].offset;
-            uint32_t blocks = frame_block_count(frame.length);
-            ASSERT(frame_block_at(at, &frame, 0) <= frame_block_at(at, &frame, blocks));
+            struct slice at = slice_sub(file, frames[i].offset);
+            struct slice payload;
+            ASSERT(frame_head_size(&frame) <= frame_payload_end(at.data, &frame));
+            if (frame_payload(at, &frame, &scratch, &payload))
+                ASSERT(payload.length == (frame.sparse ? 0 : frame.length));
         }
     }
+    buffer_free(&scratch);
     free(frames);
 }
 
 static void read_footer(struct slice file, const struct segment_head *head)
 {
-    uint32_t count;
-    uint32_t end;
+    struct segment_trailer what;
     if (file.length < SEGMENT_TRAILER_BYTES ||
         !segment_trailer_decode(slice_sub(file, file.length - SEGMENT_TRAILER_BYTES), file.length,
-                                &count, &end))
+                                &what))
         return;
-    uint32_t *offsets = calloc(count, sizeof *offsets);
-    ASSERT(offsets != NULL);
-    if (segment_footer_decode(slice_sub(file, end), head, count, end, offsets))
-        ASSERT(offsets[count - 1] < end);
-    free(offsets);
+    struct slice footer = slice_sub(file, what.end);
+    struct slice table = {footer.data, footer.length - SEGMENT_TRAILER_BYTES};
+    uint8_t *trailer = (uint8_t *)(uintptr_t)(table.data + table.length);
+    bytes_put_u64(trailer + 8, head->first_index);
+    bytes_put_u32(trailer + 32, footer_crc(head, table, trailer));
+    struct frame_place *places = calloc(what.count, sizeof *places);
+    ASSERT(places != NULL);
+    if (segment_footer_decode(footer, head, &what, places)) {
+        ASSERT(places[what.count - 1].offset < what.end);
+        for (uint32_t i = 0; i < what.count; i++)
+            ASSERT(places[i].blocks <= what.end / 4);
+    }
+    free(places);
 }
 
 static void scan(struct slice file, const struct segment_head *head)
 {
-    struct buffer offsets = {0};
+    struct buffer places = {0};
     uint32_t end;
     bool torn;
-    enum status status = segment_scan(file, head, &offsets, &end, &torn);
+    enum status status = segment_scan(file, head, &places, &end, &torn);
     ASSERT(status == STATUS_OK || status == STATUS_CORRUPT);
-    for (size_t i = 0; i < offsets.length / sizeof(uint32_t); i++) {
-        uint32_t at;
+    for (size_t i = 0; i < places.length / sizeof(struct frame_place); i++) {
+        struct frame_place at;
         struct frame frame;
-        memcpy(&at, offsets.data + i * sizeof at, sizeof at);
-        ASSERT(at < end);
-        ASSERT(frame_head_decode(slice_sub(file, at), head->id, &frame));
+        memcpy(&at, places.data + i * sizeof at, sizeof at);
+        ASSERT(at.offset < end);
+        ASSERT(frame_head_decode(slice_sub(file, at.offset), head->id, &frame));
         ASSERT(frame.index == head->first_index + i);
+        ASSERT(at.blocks == frame_block_count(frame.length));
     }
-    buffer_free(&offsets);
+    buffer_free(&places);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "broker/inspect/inspect.h"
+#include "broker/log/meta.h"
 #include "broker/replication/shard.h"
 #include "tests/unit/log/tool.h"
 
@@ -124,6 +125,9 @@ static void check_version(int version)
     serve(dir);
     json_t *after = look(dir);
     assert_true(inspect_good(after));
+    json_t *shard = json_array_get(json_object_get(after, "shards"), 0);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(shard, "meta"), "format")),
+                     META_FORMAT);
     /* The messages may have passed their retention by now; the queues stay. */
     assert_true(json_equal(json_object_get(state_of(before), "queue_count"),
                            json_object_get(state_of(after), "queue_count")));

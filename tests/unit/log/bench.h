@@ -112,9 +112,19 @@ static inline void bench_run_ms(struct bench *b, uint64_t ms)
     uv_run(&b->loop, UV_RUN_DEFAULT);
 }
 
+/* BENCH_TEST, BENCH_UNPACKED: a test of a log that packs, and the same of one that does not. */
+#define BENCH_TEST(name) cmocka_unit_test_setup_teardown(name, bench_setup, bench_teardown)
+#define BENCH_UNPACKED(name)                                                                       \
+    {                                                                                              \
+#name "_unpacked", name, bench_setup, bench_teardown, &bench_unpacked                      \
+    }
+static char bench_unpacked;
+
+/* bench_setup: *state is &bench_unpacked, or NULL. */
 static inline int bench_setup(void **state)
 {
     struct bench *b = calloc(1, sizeof *b);
+    b->options.unpacked = *state == &bench_unpacked;
     const char *base = getenv("TMPDIR");
     snprintf(b->dir, sizeof b->dir, "%s/millrace-log-XXXXXX", base != NULL ? base : "/tmp");
     if (mkdtemp(b->dir) == NULL)

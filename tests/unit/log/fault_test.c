@@ -144,6 +144,7 @@ static void rewrite_without_room(void *data)
     struct log_stats stats;
     CHECK(child_mount(b->dir, "2m"));
     snprintf(ballast, sizeof ballast, "%s/ballast", b->dir);
+    b->options.unpacked = true;
     open_real(b);
     for (int i = 0; i < 200; i++)
         append_one(b, scene->shared);
@@ -350,6 +351,7 @@ static void damage_is_refused_with_file_and_offset(void **state)
     const char *error = NULL;
     char path[256];
     char place[64];
+    b->options.unpacked = true;
     bench_open(b);
     some_entries(b, 10);
     bench_close(b);

@@ -533,6 +533,7 @@ static void reads_parts_of_a_large_entry(void **state)
     char path[256];
     for (size_t i = 0; i < sizeof big; i++)
         big[i] = (uint8_t)(i * i >> 3);
+    b->options.unpacked = true;
     open_log(b);
     append(b, 4);
     struct log_entry entry = {5, 1, 1, slice_make(big, sizeof big)};

@@ -127,7 +127,7 @@ static void at_every_call(void **state)
 /* decide_only: as after a crash right behind the step. */
 static void decide_only(struct pair *p)
 {
-    for (int64_t n = 30;; n++) {
+    for (int64_t n = 10;; n++) {
         char pristine[160];
         snprintf(pristine, sizeof pristine, "%s-pristine", p->lag->dir);
         pair_close_lag(p);

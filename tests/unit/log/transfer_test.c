@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "proto/base/bytes.h"
 #include "tests/unit/log/two_logs.h"
 
 #include <sys/mman.h>
@@ -69,7 +70,7 @@ static void cuts(void **state)
         pair_close_lag(p);
         void *lag = p->lag;
         assert_int_equal(bench_teardown(&lag), 0);
-        p->lag = new_bench();
+        p->lag = new_bench(NULL);
         bench_open(p->lag);
         append_from(p->lag, KEEP, 0);
         append_from(p->lag, OWN_LAST, 99);
@@ -84,7 +85,7 @@ static void an_empty_log_takes_it(void **state)
         pair_close_lag(p);
         void *lag = p->lag;
         assert_int_equal(bench_teardown(&lag), 0);
-        p->lag = new_bench();
+        p->lag = new_bench(NULL);
         bench_open(p->lag);
         if (entries > 0)
             append_from(p->lag, 30, 99);
@@ -363,6 +364,69 @@ static void flip_in(struct bench *b, uint64_t index, uint32_t offset)
     buffer_free(&payload);
 }
 
+/* flip_unit_in: change a literal in the first unit of the packed frame `index` on disk. */
+static void flip_unit_in(struct bench *b, uint64_t index)
+{
+    struct buffer file = {0};
+    char path[256];
+    uint8_t head[16] = {'M', 'R', 'F', 'R'};
+    for (uint64_t first = index; first > 0; first--) {
+        bench_segment_path(b, first, path);
+        if (access(path, F_OK) == 0)
+            break;
+    }
+    assert_int_equal(disk_read_file(AT_FDCWD, path, &file), 0);
+    bytes_put_u32(head + 4, length_of(index));
+    bytes_put_u64(head + 8, index);
+    const uint8_t *found = memmem(file.data, file.length, head, sizeof head);
+    assert_non_null(found);
+    size_t at = (size_t)(found - file.data);
+    assert_int_equal(bytes_get_u16(found + 34), FRAME_FLAG_PACKED);
+    bench_flip(path, at + frame_peek_bytes(slice_sub(buffer_slice(&file), at)) + 4);
+    buffer_free(&file);
+}
+
+static void a_damaged_unit_is_left_out(void **state)
+{
+    struct pair *p = *state;
+    struct buffer out = {0};
+    size_t at = 0;
+    struct body_ref three[] = {
+        {HUGE_INDEX, 0, 10}, {HUGE_INDEX, 5000, 10}, {HUGE_INDEX, 40000, 10}};
+    flip_unit_in(p->full, HUGE_INDEX);
+    assert_int_equal(take_bodies(p, three, 3, &at, &out), STATUS_OK);
+    assert_int_equal(at, 3);
+    assert_true(p->damaged > 0 && p->damaged < 3);
+    buffer_free(&out);
+}
+
+/* What came whole is packed again, and takes less than what was sent. */
+static void what_came_whole_is_packed(void **state)
+{
+    struct pair *p = *state;
+    struct buffer out = {0};
+    size_t at = 0;
+    begin_with_state(p);
+    struct body_ref whole = {HUGE_INDEX, 0, HUGE_BYTES};
+    assert_true(HUGE_INDEX > KEEP && HUGE_INDEX <= SNAPSHOT);
+    while (at == 0) {
+        buffer_clear(&out);
+        assert_int_equal(take_bodies(p, &whole, 1, &at, &out), STATUS_OK);
+        assert_int_equal(give_bodies(p, buffer_slice(&out)), STATUS_OK);
+    }
+    assert_int_equal(commit(p), STATUS_OK);
+    buffer_clear(&out);
+    log_hold(p->lag->log, whole);
+    assert_true(log_read_now(p->lag->log, whole, &out));
+    assert_int_equal(out.length, HUGE_BYTES);
+    char path[256];
+    struct stat info;
+    bench_segment_path(p->lag, HUGE_INDEX, path);
+    assert_int_equal(stat(path, &info), 0);
+    assert_true(info.st_size < HUGE_BYTES / 4);
+    buffer_free(&out);
+}
+
 static void a_damaged_block_is_left_out(void **state)
 {
     struct pair *p = *state;
@@ -533,6 +597,10 @@ static void closing_waits_for_a_commit(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, pair_setup, pair_teardown)
+#define UNPACKED(name)                                                                             \
+    {                                                                                              \
+#name "_unpacked", name, pair_setup, pair_teardown, &bench_unpacked                        \
+    }
     const struct CMUnitTest tests[] = {
         TEST(what_was_sent_is_there),
         TEST(cuts),
@@ -546,7 +614,9 @@ int main(void)
         TEST(bodies_out_of_order),
         TEST(refs_from_elsewhere_are_not_believed),
         TEST(what_is_gone_is_left_out),
-        TEST(a_damaged_block_is_left_out),
+        TEST(a_damaged_unit_is_left_out),
+        UNPACKED(a_damaged_block_is_left_out),
+        TEST(what_came_whole_is_packed),
         TEST(an_open_export_is_kept),
         TEST(an_export_may_close_before_its_read_ends),
         TEST(a_snapshot_put_ends_first),
@@ -554,6 +624,11 @@ int main(void)
         TEST(giving_up_with_a_request_under_way),
         TEST(closing_gives_up),
         TEST(closing_waits_for_a_commit),
+        UNPACKED(what_was_sent_is_there),
+        UNPACKED(cuts),
+        UNPACKED(damaged_bodies),
+        UNPACKED(what_is_gone_is_left_out),
+        UNPACKED(reads_go_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

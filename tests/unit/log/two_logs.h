@@ -138,9 +138,9 @@ static inline void put_snapshot(struct bench *b, uint64_t index, struct slice st
 
 /* ---- both ---- */
 
-static inline struct bench *new_bench(void)
+static inline struct bench *new_bench(void *unpacked)
 {
-    void *b;
+    void *b = unpacked;
     assert_int_equal(bench_setup(&b), 0);
     ((struct bench *)b)->quick = true;
     ((struct bench *)b)->options.segment_bytes = SEGMENT_BYTES;
@@ -151,8 +151,8 @@ static inline struct bench *new_bench(void)
 static inline int pair_setup(void **state)
 {
     struct pair *p = calloc(1, sizeof *p);
-    p->full = new_bench();
-    p->lag = new_bench();
+    p->full = new_bench(*state);
+    p->lag = new_bench(*state);
     p->piece = 100000;
     p->limit = 300000;
     for (uint32_t i = 0; i < 200000; i++)

@@ -65,6 +65,7 @@ static void open_stage(struct stage *s)
                                     .node_id = 1,
                                     .address = "127.0.0.1:9326",
                                     .segment_bytes = 256u << 10,
+                                    .unpacked = true,
                                     .snapshot_bytes = 128u << 10,
                                     .disk_reserve_bytes = 3u << 20};
     uv_loop_init(&s->loop);

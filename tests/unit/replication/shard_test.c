@@ -693,6 +693,7 @@ static void snapshots_and_frees_segments(void **state)
     memset(text, 'a', sizeof text - 1);
     text[sizeof text - 1] = '\0';
     b->options.snapshot_bytes = 64u << 10;
+    b->options.unpacked = true; /* so that there is something to free */
     open_shard(b);
     uint64_t kept = make_queue(b, "kept");
     uint64_t passing = make_queue(b, "passing");
