@@ -711,6 +711,27 @@ HANDLER(place)
     UNUSED_BODY;
 }
 
+/* There are no others to send to, or to come from. */
+HANDLER(arrive)
+{
+    (void)model, (void)command;
+    UNUSED_BODY;
+    result->code = CORE_CONFLICT;
+}
+
+HANDLER(departed)
+{
+    (void)model, (void)command, (void)result;
+    UNUSED_BODY;
+}
+
+HANDLER(refused)
+{
+    (void)model, (void)command;
+    UNUSED_BODY;
+    result->code = CORE_CONFLICT;
+}
+
 HANDLER(document_put)
 {
     UNUSED_BODY;
