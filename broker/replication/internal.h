@@ -220,6 +220,7 @@ struct shard {
     uint64_t proposed_ms; /* when an entry was proposed last */
     bool told_leading;
     bool catalog_changed;
+    bool departs;
     struct buffer ready_queues; /* u64 ids, from the core's events */
 
     uv_prepare_t prepare;
