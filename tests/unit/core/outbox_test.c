@@ -406,6 +406,62 @@ static void test_back_to_another_shard(void **state)
     assert_int_equal(out[0].sent_ms, 0);
 }
 
+/* ---- both sides ---- */
+
+/* What waits for AWAY_FIFO, with the bytes that are all alike here, as an old leader may send it
+ * much later. */
+static struct core_result offer(struct fixture *to, struct command_arrive arrival)
+{
+    arrival.record = record_of("g", 1);
+    struct command command = {.type = COMMAND_ARRIVE, .arrive = arrival};
+    return apply(to, &command);
+}
+
+/* Messages 1 and 3 left q for a queue that is missing, 2 left another queue for one that is there.
+ * 1 is refused, and 3 comes back with it: a late offer of it must find its number passed, though 2
+ * in between arrives. */
+static void test_a_late_offer_of_what_came_back(void **state)
+{
+    struct fixture *f = *state;
+    struct fixture *to;
+    struct command_arrive old[16];
+    struct command_arrive out[16];
+    struct queue_settings settings = redriving(true);
+    char name[8] = "d0";
+    fixture_setup((void **)&to);
+    apply(to, &(struct command){.type = COMMAND_PLACE, .place = {AWAY_FIFO, 4}});
+    while (shard_of_queue_name(slice_of(name), 4) != AWAY_FIFO)
+        name[1]++;
+    uint64_t queue_id = begin(f, true);
+    settings.dead_letter = slice_of(name);
+    uint64_t other_id = create(f, "other", settings).queue_id;
+    settings.receive_count_max = 0;
+    uint64_t there_id = create(to, name, settings).queue_id;
+    static const int order[] = {0, 1, 0};
+    for (int i = 0; i < 3; i++) {
+        uint64_t from_id = order[i] == 0 ? queue_id : other_id;
+        send_grouped(f, from_id, "g");
+        exhaust(f, from_id);
+        receive(f, from_id, 1, 1);
+    }
+    assert_int_equal(outbox(f, AWAY_FIFO, old), 3);
+    for (int i = 0; i < 3; i++) /* the names go with the parcels */
+        old[i].destination_name = slice_of(order[i] == 0 ? "orders.fifo" : name);
+    assert_int_equal(offer(to, old[0]).code, CORE_NO_QUEUE);
+    settings.dead_letter = (struct slice){0};
+    uint64_t dead_id = create(to, "orders.fifo", settings).queue_id;
+    assert_int_equal(offer(to, old[1]).code, CORE_CONFLICT);
+    assert_int_equal(refused(f, AWAY_FIFO, old[0].number, old[0].number), CORE_OK);
+    assert_int_equal(view(f, queue_id).visible, 2);
+    assert_int_equal(outbox(f, AWAY_FIFO, out), 1);
+    assert_int_equal(offer(to, out[0]).code, CORE_OK);
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(offer(to, old[i]).code, CORE_OK);
+    assert_int_equal(view(to, there_id).visible, 1);
+    assert_int_equal(view(to, dead_id).visible, 0);
+    fixture_teardown((void **)&to);
+}
+
 /* ---- moves ---- */
 
 static struct move_view move_of(const struct fixture *f, uint64_t queue_id)
@@ -628,6 +684,18 @@ static void test_restored_goes_on_in_the_same_way(void **state)
     core_free(copy.core);
 }
 
+/* All comes back into whatever queues there are. */
+static void refuse_all(struct core *core)
+{
+    struct core_result result;
+    core_begin(core, core_applied_index(core) + 1, core_now_ms(core));
+    for (uint32_t shard = 0; shard <= 4; shard++) {
+        struct command command = {.type = COMMAND_REFUSED, .refused = {shard, 0, UINT64_MAX / 2}};
+        core_apply(core, &command, (struct slice){0}, &result);
+        core_check(core);
+    }
+}
+
 /* Of the end, where the passages are; snapshot_test.c has the rest. */
 static void test_damaged_snapshots(void **state)
 {
@@ -644,8 +712,10 @@ static void test_damaged_snapshots(void **state)
     for (size_t bit = begin_at * 8; bit < bytes.length * 8; bit++) {
         struct core *core = core_new(NULL);
         bytes.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        if (core_restore(core, buffer_slice(&bytes)) == STATUS_OK)
+        if (core_restore(core, buffer_slice(&bytes)) == STATUS_OK) {
             core_check(core);
+            refuse_all(core);
+        }
         core_free(core);
         bytes.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
@@ -686,6 +756,7 @@ int main(void)
         FIXTURE_TEST(test_a_refusal_stands_until_it_is_settled),
         FIXTURE_TEST(test_what_arrives),
         FIXTURE_TEST(test_back_to_another_shard),
+        FIXTURE_TEST(test_a_late_offer_of_what_came_back),
         FIXTURE_TEST(test_a_move_is_done_when_all_has_arrived),
         FIXTURE_TEST(test_a_refusal_fails_a_move),
         FIXTURE_TEST(test_a_cancelled_move_counts_what_still_arrives),
