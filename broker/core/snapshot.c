@@ -600,7 +600,7 @@ static bool decode_message(struct core *core, struct cursor *bytes, struct queue
         return false;
     message_place(&read, queue->slot, seq, sent_ms, body);
     read.state = state & 3;
-    read.stays = group_word >> 31 & 1;
+    read.stays = group_word != number;
     struct group *group = number > 0 ? core->groups[groups->indexes[number - 1]] : NULL;
     if (!message_ok(core, queue, &read) || !follows(core, queue, &read, group))
         return false;
