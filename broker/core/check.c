@@ -140,6 +140,23 @@ static void check_retention(const struct core *core, const struct queue *queue)
     ASSERT(entry->key == oldest_ms + (uint64_t)queue->view.settings.retention_s * SECOND_MS);
 }
 
+/* Parcels of this move: of all with its handle, the latest has them. */
+static uint32_t count_under_way(const struct core *core, const struct queue *queue, uint32_t move)
+{
+    const uint8_t *handle = queue->moves[move].view.handle;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < move; i++) {
+        if (memcmp(queue->moves[i].view.handle, handle, UUID_BYTES) == 0)
+            return 0;
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(core->passages); i++) {
+        for (const struct parcel *at = core->passages[i].parcels; at != NULL; at = at->next)
+            count += at->destination_id != 0 && at->queue_id == queue->view.queue_id &&
+                     memcmp(at->move, handle, UUID_BYTES) == 0;
+    }
+    return count;
+}
+
 static void check_chores(const struct core *core, const struct queue *queue)
 {
     uint64_t last_ms = 0;
@@ -155,6 +172,8 @@ static void check_chores(const struct core *core, const struct queue *queue)
     ASSERT(last_ms <= core->now_ms);
     for (uint32_t i = 1; i < queue->move_count; i++)
         ASSERT(queue->moves[i].view.status != MOVE_RUNNING);
+    for (uint32_t i = 0; i < queue->move_count; i++)
+        ASSERT(queue->moves[i].under_way == count_under_way(core, queue, i));
     uint64_t least_ms = dedup_due_ms(queue);
     uint64_t attempt_ms = attempt_due_ms(queue);
     uint64_t move_ms = move_due_ms(queue);
@@ -210,6 +229,31 @@ static uint64_t check_queue(const struct core *core, const struct queue *queue)
     ASSERT(queue_find(core, queue->view.queue_id) == queue);
     ASSERT(names_get(&core->queue_names, queue->view.name) == queue);
     return total;
+}
+
+static uint64_t check_passages(const struct core *core)
+{
+    uint64_t parcels = 0;
+    for (uint32_t shard = 0; shard < ARRAY_COUNT(core->passages); shard++) {
+        const struct passage *passage = &core->passages[shard];
+        uint64_t last = 0;
+        uint32_t count = 0;
+        for (const struct parcel *at = passage->parcels; at != NULL; at = at->next) {
+            ASSERT(at->number > last);
+            ASSERT(at->body.index > 0);
+            ASSERT(at->body.index <= core->applied_index);
+            ASSERT(at->sent_ms <= core->now_ms);
+            last = at->number;
+            count++;
+        }
+        ASSERT(last <= passage->number_last);
+        ASSERT(count == passage->count);
+        ASSERT(count <= OUTBOX_REDRIVE_MAX);
+        ASSERT(passage->refused_from <= passage->accepted);
+        ASSERT(outbox_is_away(core, shard) || passage->number_last + passage->accepted == 0);
+        parcels += count;
+    }
+    return parcels;
 }
 
 static uint64_t check_blobs(const struct core *core)
@@ -288,5 +332,5 @@ void core_check(const struct core *core)
     ASSERT(heap_ordered(&core->chores));
     check_catalog(core);
     check_tallies(core);
-    ASSERT(messages + check_blobs(core) == core->bodies_held); /* I6 */
+    ASSERT(messages + check_passages(core) + check_blobs(core) == core->bodies_held); /* I6 */
 }

@@ -86,6 +86,28 @@ static const struct field move_cancel_fields[] = {
     FIELD(BYTES16, C, move_cancel.handle),
     FIELD(U64, C, move_cancel.source_queue_id),
 };
+static const struct field arrive_fields[] = {
+    FIELD_IN(U32, C, arrive.source_shard, 0, QUEUE_SHARDS_MAX),
+    FIELD_IN(U64, C, arrive.number, 1, TRANSFER_NUMBER_MAX),
+    FIELD_IN(U64, C, arrive.after, 0, TRANSFER_NUMBER_MAX),
+    FIELD_IN(U64, C, arrive.settled, 0, TRANSFER_NUMBER_MAX),
+    FIELD(BOOL, C, arrive.fifo),
+    FIELD(U64, C, arrive.destination_queue_id),
+    FIELD(SLICE, C, arrive.destination_name),
+    FIELD_IN(U64, C, arrive.source_queue_id, 0, QUEUE_ID_MAX),
+    FIELD(U32, C, arrive.received_before),
+    FIELD_IN(U64, C, arrive.sent_ms, 0, TIME_MS_MAX),
+    FIELD(SLICE, C, arrive.record), /* last: referenced in place */
+};
+static const struct field departed_fields[] = {
+    FIELD_IN(U32, C, departed.destination_shard, 0, QUEUE_SHARDS_MAX),
+    FIELD_IN(U64, C, departed.number, 0, TRANSFER_NUMBER_MAX),
+};
+static const struct field refused_fields[] = {
+    FIELD_IN(U32, C, refused.destination_shard, 0, QUEUE_SHARDS_MAX),
+    FIELD_IN(U64, C, refused.first, 0, TRANSFER_NUMBER_MAX),
+    FIELD_IN(U64, C, refused.last, 0, TRANSFER_NUMBER_MAX),
+};
 static const struct field blob_put_fields[] = {
     FIELD(BYTES32, C, blob_put.sha256), FIELD(U64, C, blob_put.total_bytes),
     FIELD(U64, C, blob_put.offset),
@@ -153,6 +175,9 @@ static const struct format formats[] = {
     FORMAT(CHANGE_VISIBILITY, change_visibility),
     FORMAT(MOVE_START, move_start),
     FORMAT(MOVE_CANCEL, move_cancel),
+    FORMAT(ARRIVE, arrive),
+    FORMAT(DEPARTED, departed),
+    FORMAT(REFUSED, refused),
     FORMAT(BLOB_PUT, blob_put),
     FORMAT(FUNCTION_PUT, function_put),
     FORMAT(FUNCTION_DELETE, function_delete),

@@ -114,6 +114,29 @@ struct command_move_cancel {
     uint8_t handle[UUID_BYTES];
     uint64_t source_queue_id;
 };
+/* The next three are between shards, from broker/shards/courier.c: see outbox.c and arrive.c. */
+struct command_arrive {
+    uint32_t source_shard;
+    uint64_t number;  /* of the transfer; grows from one to the next */
+    uint64_t after;   /* number of the transfer before it in the source's outbox, if it is there */
+    uint64_t settled; /* all transfers up to it are over for the source */
+    bool fifo;        /* type of the queue that it comes from, and has to go to */
+    uint64_t destination_queue_id; /* 0: by its name */
+    struct slice destination_name;
+    uint64_t source_queue_id; /* that it shows as its source; 0 = none */
+    uint32_t received_before; /* how often, until it left there */
+    uint64_t sent_ms;         /* 0: when it arrives */
+    struct slice record;      /* as in send */
+};
+struct command_departed {
+    uint32_t destination_shard;
+    uint64_t number; /* and all before it */
+};
+struct command_refused {
+    uint32_t destination_shard;
+    uint64_t first; /* the first number that was refused; all before it have departed */
+    uint64_t last;
+};
 struct command_blob_put {
     uint8_t sha256[SHA256_BYTES]; /* of the whole */
     uint64_t total_bytes;

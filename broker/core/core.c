@@ -114,6 +114,7 @@ void core_free(struct core *core)
     heap_deinit(&core->chores);
     free(core->groups);
     free(core->free_groups);
+    outboxes_free(core);
     origins_free(core);
     messages_deinit(&core->messages);
     free(core);
@@ -209,6 +210,8 @@ APPLY(move_cancel)
 APPLY(message_receive)
 APPLY(message_delete)
 APPLY(message_change_visibility)
+APPLY(message_departed)
+APPLY(message_refused)
 APPLY(function_put)
 APPLY(function_delete)
 APPLY(function_usage)
@@ -224,6 +227,9 @@ APPLY(document_delete)
 #define apply_receive           apply_message_receive
 #define apply_delete            apply_message_delete
 #define apply_change_visibility apply_message_change_visibility
+#define apply_arrive            message_arrive
+#define apply_departed          apply_message_departed
+#define apply_refused           apply_message_refused
 #define apply_blob_put          blob_put
 
 static const apply_fn apply_table[] = {

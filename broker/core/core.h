@@ -34,20 +34,22 @@ struct core_events {
     void (*queue_gone)(void *data, uint64_t queue_id);       /* the queue was deleted */
     void (*catalog_changed)(void *data);                     /* a function or mapping was changed */
     void (*document_changed)(void *data, struct slice name); /* a document was put or deleted */
+    void (*departs)(void *data, uint32_t shard); /* a message waits for this other shard */
 };
 
 enum core_code {
     CORE_OK,
     CORE_EXISTS,   /* the name is taken: see result.queue_id / version; a mapping of this function
                     * and queue under another uuid; a move of this queue that still runs */
-    CORE_NO_QUEUE, /* no such queue (perhaps deleted meanwhile) */
+    CORE_NO_QUEUE, /* no such queue (perhaps deleted meanwhile); ARRIVE: it is refused, also for
+                    * the type of the queue */
     CORE_NO_FUNCTION, /* no such function, or nothing is counted for it here */
     CORE_NO_MAPPING,
     CORE_NO_BLOB,       /* the code is not there or not complete */
     CORE_NO_MESSAGE,    /* deleted or expired meanwhile */
     CORE_NOT_IN_FLIGHT, /* the message is there, not leased, and was by a later receive */
     CORE_STALE_LEASE,   /* a later receive holds it (exact deletes, lease changes) */
-    CORE_CONFLICT,      /* the version is another by now */
+    CORE_CONFLICT,      /* the version is another by now; ARRIVE, REFUSED: it is not its turn */
     CORE_LIMIT,         /* messages wait, but too many are in flight (OverLimit); queue_ready tells
                            when one of those is deleted */
     CORE_INVALID,       /* a piece of code that does not fit, a lease beyond 12 hours; a message
@@ -148,7 +150,7 @@ struct move_view {
     uint32_t per_second_max;       /* 0 = none */
     enum move_status status;
     enum move_failure failure;
-    uint64_t moved;
+    uint64_t moved;   /* and arrived */
     uint64_t to_move; /* messages in the source queue at the start */
     uint64_t started_ms;
 };
@@ -188,6 +190,22 @@ bool core_mapping_next(const struct core *core, size_t *position, struct mapping
  * is the latest. `position` as above. A queue's moves go with it. */
 bool core_move_next(const struct core *core, uint64_t queue_id, size_t *position,
                     struct move_view *out);
+
+/* A message that has left its queue and waits for another shard. */
+struct outbox_view {
+    uint64_t queue_id;            /* that it left */
+    uint64_t seq;                 /* that it had there */
+    struct command_arrive arrive; /* all but the record */
+    struct body_ref body;         /* which is here */
+};
+
+/* core_outbox_next: walk what waits for another shard, in order. `position`: NULL to begin; moved
+ * on by each call; good until the core is next changed. core_outbox_count: how many there are. No
+ * queue counts them. */
+struct parcel;
+bool core_outbox_next(const struct core *core, uint32_t shard, const struct parcel **position,
+                      struct outbox_view *out);
+uint64_t core_outbox_count(const struct core *core, uint32_t shard);
 
 /* core_blob_piece: the `n`th piece of a blob in order; false past the end or for an unknown blob.
  * core_blob_complete: all bytes are there. A blob that no function refers to is dropped an hour

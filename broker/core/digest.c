@@ -37,7 +37,7 @@ static uint64_t message_digest(const struct core *core, const struct message *me
     hash = mix(hash, (uint64_t)message->body_offset << 32 | message->body_length);
     hash = mix(hash, (uint64_t)message->receive_count << 32 | message->first_receive_after_ms);
     hash = mix(hash, (uint64_t)message->leased_after_ms << 32 | message->due_after_ms);
-    return mix(hash, message->state);
+    return mix(hash, (uint64_t)message->stays << 2 | message->state);
 }
 
 static uint64_t queue_digest(const struct core *core, const struct queue *queue, uint64_t hash)
@@ -59,8 +59,11 @@ uint64_t core_digest(const struct core *core)
     struct buffer bytes = {0};
     snapshot_encode_catalog(core, &bytes);
     uint64_t hash = mix_bytes(0, buffer_slice(&bytes));
-    buffer_free(&bytes);
     for (size_t i = 0; i < core->queue_names.count; i++)
         hash = queue_digest(core, core->queue_names.entries[i].object, hash);
+    buffer_clear(&bytes);
+    snapshot_encode_passages(core, &bytes);
+    hash = mix_bytes(hash, buffer_slice(&bytes));
+    buffer_free(&bytes);
     return hash;
 }

@@ -61,6 +61,38 @@ void lane_add(struct lane *lane, struct messages *messages, uint32_t index)
     lane->last = index;
 }
 
+/* The one that it stands in front of; MESSAGE_NONE: it is the last. */
+static uint32_t follower(const struct lane *lane, const struct messages *messages, uint64_t seq,
+                         uint32_t near)
+{
+    uint32_t at = near != MESSAGE_NONE ? near : lane->first;
+    while (at != MESSAGE_NONE && message_at(messages, at)->seq < seq)
+        at = link_at(lane, messages, at)->next;
+    while (at != MESSAGE_NONE) {
+        uint32_t before = link_at(lane, messages, at)->previous;
+        if (before == MESSAGE_NONE || message_at(messages, before)->seq < seq)
+            break;
+        at = before;
+    }
+    return at;
+}
+
+void lane_return(struct lane *lane, struct messages *messages, uint32_t index, uint32_t near)
+{
+    ASSERT(lane->strays.count == 0);
+    uint32_t next = follower(lane, messages, message_at(messages, index)->seq, near);
+    uint32_t previous = next != MESSAGE_NONE ? link_at(lane, messages, next)->previous : lane->last;
+    *link_at(lane, messages, index) = (struct message_link){previous, next};
+    if (previous == MESSAGE_NONE)
+        lane->first = index;
+    else
+        link_at(lane, messages, previous)->next = index;
+    if (next == MESSAGE_NONE)
+        lane->last = index;
+    else
+        link_at(lane, messages, next)->previous = index;
+}
+
 void lane_remove(struct lane *lane, struct messages *messages, uint32_t index)
 {
     struct message_link link = *link_at(lane, messages, index);

@@ -24,6 +24,9 @@ void lane_init(struct lane *lane, enum lane_kind kind, struct messages *messages
 void lane_deinit(struct lane *lane);
 
 void lane_add(struct lane *lane, struct messages *messages, uint32_t index);
+/* lane_return: put one in at its place by seq, into a lane without strays. The place is looked for
+ * from `near` on, which is in the lane; MESSAGE_NONE: from the front. */
+void lane_return(struct lane *lane, struct messages *messages, uint32_t index, uint32_t near);
 void lane_remove(struct lane *lane, struct messages *messages, uint32_t index);
 
 /* lane_least: the message with the least key, or MESSAGE_NONE. */

@@ -42,6 +42,16 @@
 #define MOVE_STEP_MESSAGES 1000u
 #define MOVES_KEPT         10u
 
+/* Transfers to another shard carry numbers that follow core time in these units of a millisecond
+ * (outbox.c), so they fit 63 bits. */
+#define TRANSFER_SHIFT      15
+#define TRANSFER_NUMBER_MAX (UINT64_MAX / 2)
+
+/* Messages that wait for another shard to take them: beyond the first none is redriven there,
+ * beyond the second moves wait. */
+#define OUTBOX_REDRIVE_MAX 100000u
+#define OUTBOX_MOVE_MAX    10000u
+
 /* How long code may wait for the function that is going to use it. */
 #define BLOB_UNUSED_MS (3600u * SECOND_MS)
 #define BLOB_BYTES_MAX (256u << 20)

@@ -25,7 +25,8 @@ struct message {
     uint64_t body_index : 42;
     uint64_t body_length : 22;
     uint32_t body_offset;
-    uint32_t queue_slot : 30;
+    uint32_t queue_slot : 29;
+    uint32_t stays : 1; /* came back from another shard: is given out before it is redriven */
     uint32_t state : 2; /* enum message_state */
     uint32_t receive_count;
     uint32_t first_receive_after_ms; /* while receive_count > 0 */
@@ -38,7 +39,7 @@ struct message {
 };
 _Static_assert(sizeof(struct message) == 72, "memory per message is a promise");
 
-#define QUEUE_SLOT_MAX      ((1u << 30) - 1)
+#define QUEUE_SLOT_MAX      ((1u << 29) - 1)
 #define BODY_INDEX_MAX      ((UINT64_C(1) << 42) - 1) /* at 10,000 entries a second: 13 years */
 #define BODY_LENGTH_MAX     ((1u << 22) - 1)          /* more than COMMAND_BYTES_MAX */
 #define ORIGIN_INDEX_MAX    ((1u << 16) - 1)

@@ -7,6 +7,10 @@
  * take is left; messages in flight by then stay. The first message that has nowhere to go ends it
  * as failed; what was moved stays moved.
  *
+ * A queue of another shard gets its messages by way of the outbox (outbox.c). Whether it exists,
+ * that shard knows; a message that it refuses comes back and ends the move as failed. A move is
+ * done when all that it sent has arrived, and `moved` counts what has.
+ *
  * In its new queue a message is new: its time of sending, its count and its retention begin afresh,
  * and no delay, no deduplication and no source belong to it. */
 #include "broker/core/limits.h"
@@ -32,41 +36,56 @@ static void end(struct move *move, enum move_status status, enum move_failure fa
     move->view.failure = failure;
 }
 
-/* Where a message goes, or NULL and why not. */
-static struct queue *target_of(const struct core *core, const struct queue *queue,
-                               const struct move *move, const struct message *message,
-                               enum move_failure *failure)
-{
-    uint64_t queue_id = move->view.destination_queue_id;
-    if (queue_id == 0)
-        queue_id = origin_of(core, message).queue_id;
-    *failure = queue_id == 0 ? MOVE_FAILURE_NO_SOURCE : MOVE_FAILURE_NO_QUEUE;
-    struct queue *target = queue_find(core, queue_id);
-    if (target == NULL || target == queue ||
-        target->view.settings.fifo != queue->view.settings.fifo)
-        return NULL;
-    return target;
-}
+enum step {
+    STEP_MOVED, /* one message; there may be more */
+    STEP_ENDED,
+    STEP_WAIT /* for another shard */
+};
 
-/* One message; false when there is none to take or the move has failed. */
-static bool move_one(struct core *core, struct queue *queue, struct move *move)
+static enum step move_here(struct core *core, struct queue *queue, struct move *move,
+                           uint32_t index, uint64_t target_id)
 {
-    uint32_t index = queue_next(core, queue);
-    enum move_failure failure;
-    if (index == MESSAGE_NONE || message_at(&core->messages, index)->seq > move->seq_max) {
-        end(move, MOVE_COMPLETED, MOVE_FAILURE_NONE);
-        return false;
-    }
-    struct queue *target =
-        target_of(core, queue, move, message_at(&core->messages, index), &failure);
-    if (target == NULL) {
-        end(move, MOVE_FAILED, failure);
-        return false;
+    struct queue *target = queue_find(core, target_id);
+    if (target == NULL || target == queue ||
+        target->view.settings.fifo != queue->view.settings.fifo) {
+        end(move, MOVE_FAILED, MOVE_FAILURE_NO_QUEUE);
+        return STEP_ENDED;
     }
     queue_transfer(core, queue, index, target, core->now_ms, (struct origin_key){0});
     move->view.moved++;
-    move->window_moved++;
-    return true;
+    return STEP_MOVED;
+}
+
+static enum step move_away(struct core *core, struct queue *queue, struct move *move,
+                           uint32_t index, uint64_t target_id)
+{
+    if (!outbox_move(core, queue, index, target_id, move->view.handle))
+        return STEP_WAIT;
+    move->under_way++;
+    return STEP_MOVED;
+}
+
+static enum step move_one(struct core *core, struct queue *queue, struct move *move)
+{
+    uint32_t index = queue_next(core, queue);
+    if (index == MESSAGE_NONE || message_at(&core->messages, index)->seq > move->seq_max) {
+        if (move->under_way > 0)
+            return STEP_WAIT;
+        end(move, MOVE_COMPLETED, MOVE_FAILURE_NONE);
+        return STEP_ENDED;
+    }
+    uint64_t target_id = move->view.destination_queue_id;
+    if (target_id == 0)
+        target_id = origin_of(core, message_at(&core->messages, index)).queue_id;
+    if (target_id == 0) {
+        end(move, MOVE_FAILED, MOVE_FAILURE_NO_SOURCE);
+        return STEP_ENDED;
+    }
+    enum step step = outbox_is_away(core, shard_of_queue_id(target_id))
+                         ? move_away(core, queue, move, index, target_id)
+                         : move_here(core, queue, move, index, target_id);
+    move->window_moved += step == STEP_MOVED;
+    return step;
 }
 
 /* How many messages this step may take. */
@@ -89,19 +108,48 @@ void move_run(struct core *core, struct queue *queue)
     if (move == NULL || move->next_ms > core->now_ms)
         return;
     uint32_t left = queue_overdue(core, queue) ? 0 : allowance(core, move);
-    while (left > 0 && move_one(core, queue, move))
+    enum step step = STEP_MOVED;
+    while (left > 0 && (step = move_one(core, queue, move)) == STEP_MOVED)
         left--;
     uint32_t most = move->view.per_second_max;
-    move->next_ms = core->now_ms + 1;
+    move->next_ms = core->now_ms + (step == STEP_WAIT ? SECOND_MS : 1);
     if (most > 0 && move->window_moved == most && move->window_ms + SECOND_MS > core->now_ms)
         move->next_ms = move->window_ms + SECOND_MS;
+}
+
+struct move *move_find(struct queue *queue, const uint8_t handle[UUID_BYTES])
+{
+    for (uint32_t i = 0; i < queue->move_count; i++) {
+        if (memcmp(queue->moves[i].view.handle, handle, UUID_BYTES) == 0)
+            return &queue->moves[i];
+    }
+    return NULL;
+}
+
+void move_settled(struct core *core, struct queue *queue, const uint8_t handle[UUID_BYTES],
+                  bool arrived)
+{
+    struct move *move = move_find(queue, handle);
+    if (move == NULL)
+        return;
+    ASSERT(move->under_way > 0);
+    move->under_way--;
+    move->view.moved += arrived;
+    if (move->view.status != MOVE_RUNNING)
+        return;
+    if (!arrived)
+        end(move, MOVE_FAILED, MOVE_FAILURE_NO_QUEUE);
+    else if (move->next_ms > core->now_ms)
+        move->next_ms = core->now_ms; /* it may be what it waits for */
+    queue_chores_follow(core, queue);
 }
 
 static enum core_code start_code(const struct core *core, const struct queue *source,
                                  uint64_t destination_id)
 {
     const struct queue *destination = queue_find(core, destination_id);
-    if (source == NULL || (destination == NULL && destination_id != 0))
+    bool away = outbox_is_away(core, shard_of_queue_id(destination_id));
+    if (source == NULL || (destination == NULL && destination_id != 0 && !away))
         return CORE_NO_QUEUE;
     if (destination != NULL &&
         (destination == source || destination->view.settings.fifo != source->view.settings.fifo))
@@ -119,6 +167,18 @@ static struct move *place(struct queue *queue)
         queue->move_count++;
     memmove(&queue->moves[1], &queue->moves[0], (queue->move_count - 1) * sizeof queue->moves[0]);
     return &queue->moves[0];
+}
+
+/* What is under way is found by its handle. Handles are random, but nobody is made to believe it.
+ */
+static void take_over(struct queue *queue, struct move *latest)
+{
+    for (struct move *move = latest + 1; move < queue->moves + queue->move_count; move++) {
+        if (memcmp(move->view.handle, latest->view.handle, UUID_BYTES) != 0)
+            continue;
+        latest->under_way += move->under_way;
+        move->under_way = 0;
+    }
 }
 
 void move_start(struct core *core, const struct command *command, struct core_result *result)
@@ -140,6 +200,7 @@ void move_start(struct core *core, const struct command *command, struct core_re
         .window_ms = core->now_ms,
     };
     memcpy(move->view.handle, start->handle, UUID_BYTES);
+    take_over(queue, move);
     queue_chores_follow(core, queue);
 }
 

@@ -64,9 +64,14 @@ void origin_unref(struct core *core, uint32_t index)
     free(origin);
 }
 
+struct origin_key origin_at(const struct core *core, uint32_t index)
+{
+    return index != 0 ? core->origin_rows[index]->key : (struct origin_key){0};
+}
+
 struct origin_key origin_of(const struct core *core, const struct message *message)
 {
-    return message->origin != 0 ? core->origin_rows[message->origin]->key : (struct origin_key){0};
+    return origin_at(core, message->origin);
 }
 
 void origins_free(struct core *core)

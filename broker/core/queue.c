@@ -195,6 +195,41 @@ void queue_store(struct core *core, struct queue *queue, uint32_t index, struct 
     retention_follow(core, queue);
 }
 
+/* No message of a FIFO queue was sent before an earlier one. It always holds, but in a damaged
+ * snapshot. */
+static void age_like_neighbours(const struct core *core, struct message *message)
+{
+    const struct message_link *link = &message->age;
+    uint64_t least = link->previous != MESSAGE_NONE
+                         ? message_sent_ms(message_at(&core->messages, link->previous))
+                         : 0;
+    uint64_t most = link->next != MESSAGE_NONE
+                        ? message_sent_ms(message_at(&core->messages, link->next))
+                        : core->now_ms;
+    if (message->sent_ms < least)
+        message->sent_ms = least & ((UINT64_C(1) << 48) - 1);
+    if (message->sent_ms > most)
+        message->sent_ms = most & ((UINT64_C(1) << 48) - 1);
+}
+
+void queue_put_back(struct core *core, struct queue *queue, uint32_t index, struct slice group_id,
+                    uint32_t near)
+{
+    struct message *message = message_at(&core->messages, index);
+    bool fifo = queue->view.settings.fifo;
+    messages_map(&core->messages, index);
+    message->group = group_join(core, queue, group_id);
+    if (fifo) {
+        lane_return(&queue->age, &core->messages, index, near);
+        lane_return(&group_of(core, message)->lane, &core->messages, index, MESSAGE_NONE);
+        age_like_neighbours(core, message);
+    } else {
+        lane_add(&queue->age, &core->messages, index);
+    }
+    retention_follow(core, queue);
+    queue_show(core, queue, index);
+}
+
 void queue_ready_note(struct core *core, struct queue *queue)
 {
     if (queue->ready_noted)
@@ -432,8 +467,10 @@ void queue_delete(struct core *core, const struct command *command, struct core_
 void queue_purge(struct core *core, const struct command *command, struct core_result *result)
 {
     struct queue *queue = queue_find(core, command->queue_purge.queue_id);
-    if (queue == NULL)
+    if (queue == NULL) {
         result->code = CORE_NO_QUEUE;
-    else
-        grave_purge(core, queue);
+        return;
+    }
+    queue->purged_seq = queue->seq_last;
+    grave_purge(core, queue);
 }

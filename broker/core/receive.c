@@ -9,13 +9,16 @@
  * the first quiet one passes over no more than nine.
  *
  * A message that was received receive_count_max times is moved when it would be handed out once
- * more. It keeps its body, its group and (standard queues) its sent_ms, so its age goes on there;
- * it gets a new seq, and its count of receives there starts afresh: those before are kept beside it
- * (origin.c), since consumers are told all of them, while a redrive policy goes by its own queue's
+ * more (in a FIFO queue not before those of its group that stand in front of it). It keeps its
+ * body, its group and (standard queues) its sent_ms, so its age goes on there; it gets a new seq,
+ * and its count of receives there starts afresh: those before are kept beside it (origin.c), since
+ * consumers are told all of them, while a redrive policy goes by its own queue's
  * (API_ReceiveMessage: "across all queues"; API_SetQueueAttributes: "delivered to the source
  * queue"), without which two queues that are each other's would hand out nothing. A dead-letter
  * queue that does not exist, is of the other type, or is the queue itself, moves nothing: the
- * message is delivered again rather than lost or stuck. */
+ * message is delivered again rather than lost or stuck. One in another shard may turn out to be so
+ * only when the message is on its way: then it comes back, and the next receive delivers it
+ * (outbox.c). */
 #include "broker/core/limits.h"
 #include "broker/core/state.h"
 
@@ -36,30 +39,45 @@ struct receiving {
     bool full; /* nothing more fits, or may be taken */
 };
 
-/* Where this message has to go instead of to the consumer; NULL: nowhere. */
-static struct queue *redrive_target(const struct core *core, const struct queue *queue,
-                                    const struct message *message)
+/* Where a message has to go instead of to the consumer. */
+struct redrive_target {
+    bool any;
+    struct queue *queue; /* of this shard; else NULL, and */
+    uint32_t shard;      /* another shard, which may know the queue */
+};
+
+static struct redrive_target target_of(const struct core *core, const struct queue *queue,
+                                       const struct message *message)
 {
     const struct queue_settings *settings = &queue->view.settings;
-    if (settings->receive_count_max == 0 || message->receive_count < settings->receive_count_max)
-        return NULL;
+    struct redrive_target none = {.any = false};
+    if (settings->receive_count_max == 0 || message->receive_count < settings->receive_count_max ||
+        message->stays || settings->dead_letter.length == 0)
+        return none;
+    uint32_t shard = shard_of_queue_name(settings->dead_letter, core->queue_shards);
+    if (outbox_is_away(core, shard))
+        return (struct redrive_target){outbox_has_room(core, shard), NULL, shard};
     struct queue *target = names_get(&core->queue_names, settings->dead_letter);
     if (target == NULL || target == queue || target->view.settings.fifo != settings->fifo)
-        return NULL;
-    return target;
+        return none;
+    return (struct redrive_target){true, target, shard};
 }
 
 /* Many could have to go; the rest waits for the next receive. */
-static void redrive(struct receiving *r, uint32_t index, struct queue *target)
+static void redrive(struct receiving *r, uint32_t index, struct redrive_target target)
 {
-    const struct message *message = message_at(&r->core->messages, index);
-    uint64_t sent_ms = target->view.settings.fifo ? r->core->now_ms : message_sent_ms(message);
-    uint64_t received = origin_of(r->core, message).received + message->receive_count;
-    queue_transfer(r->core, r->queue, index, target, sent_ms,
-                   (struct origin_key){r->queue->view.queue_id, received});
-    if (++r->redriven == r->core->step_max) {
+    struct core *core = r->core;
+    const struct message *message = message_at(&core->messages, index);
+    uint64_t sent_ms = r->queue->view.settings.fifo ? core->now_ms : message_sent_ms(message);
+    uint64_t received = origin_of(core, message).received + message->receive_count;
+    if (target.queue != NULL)
+        queue_transfer(core, r->queue, index, target.queue, sent_ms,
+                       (struct origin_key){r->queue->view.queue_id, received});
+    else
+        outbox_redrive(core, r->queue, index, target.shard);
+    if (++r->redriven == core->step_max) {
         r->full = true;
-        queue_ready_note(r->core, r->queue);
+        queue_ready_note(core, r->queue);
     }
 }
 
@@ -99,20 +117,24 @@ static void lease(struct receiving *r, uint32_t index)
         message->first_receive_after_ms = age_ms;
     if (message->receive_count < UINT32_MAX) /* I5: it never wraps */
         message->receive_count++;
+    message->stays = 0;
     message->leased_after_ms = age_ms;
     message->due_after_ms = age_ms + r->visibility_s * SECOND_MS;
     queue_hide(core, r->queue, index, MESSAGE_IN_FLIGHT);
     received_add(core, r->count++, message_describe(core, message));
 }
 
-/* Lease or redrive one message, or find that it is one too many. */
-static void take(struct receiving *r, uint32_t index)
+/* Lease or redrive one message, or find that it is one too many. `blocked`: an earlier one of its
+ * FIFO group has been leased just now, and must not be overtaken; false: this one would have. */
+static bool take(struct receiving *r, uint32_t index, bool blocked)
 {
     const struct message *message = message_at(&r->core->messages, index);
-    struct queue *target = redrive_target(r->core, r->queue, message);
-    if (target != NULL) {
+    struct redrive_target target = target_of(r->core, r->queue, message);
+    if (target.any && blocked)
+        return false;
+    if (target.any) {
         redrive(r, index, target);
-        return;
+        return true;
     }
     r->bytes += message->body_length;
     bool large = r->command->bytes_max > 0 && r->count > 0 && r->bytes > r->command->bytes_max;
@@ -124,6 +146,7 @@ static void take(struct receiving *r, uint32_t index)
     else
         lease(r, index);
     r->full |= r->count == r->command->max;
+    return true;
 }
 
 /* A group may go while its messages are taken, but not before its last one. */
@@ -133,9 +156,8 @@ static void take_group(struct receiving *r, const struct group *group)
     while (index != MESSAGE_NONE && !r->full) {
         const struct message *message = message_at(&r->core->messages, index);
         uint32_t next = message->ready.next;
-        if (message->state != MESSAGE_VISIBLE)
+        if (message->state != MESSAGE_VISIBLE || !take(r, index, group->in_flight > 0))
             return;
-        take(r, index);
         index = next;
     }
 }
@@ -183,7 +205,7 @@ static void take_standard(struct receiving *r)
 {
     uint32_t index;
     while (!r->full && (index = fairest(r->core, r->queue)) != MESSAGE_NONE)
-        take(r, index);
+        take(r, index, false);
 }
 
 static void take_all(struct receiving *r)

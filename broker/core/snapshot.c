@@ -13,7 +13,7 @@
  *     4     count of documents, in name order; each: document_fields (not in version 2)
  *     4     count of tallies, by function id; each: tally_fields (not before version 4)
  *     4     count of queues, in name order; each:
- *               queue_fields
+ *               queue_fields; queue_more_fields (not before version 4)
  *               u32 count of groups; each: u32 length, id
  *               u32 count of dedup ids, the oldest first; each: dedup_fields
  *               u32 count of attempts, the oldest first; each:
@@ -21,6 +21,11 @@
  *                   u64 seq, u64 due_ms, u32 receive_count
  *               u32 count of moves, the latest first; each: move_fields, u8 status, u8 failure
  *               u32 count of messages, of a FIFO queue in order; each MESSAGE_BYTES:
+ *     then (not before version 4) count of other shards that messages went to or came from, in
+ *           order; each: u32 shard, passage_fields, u32 count of messages that wait for it, in
+ *           order; each: parcel_fields, u64 id of the queue that it was redriven from before, u32
+ *           how often it was received until then
+ * A message in its queue:
  *     OFFSET SIZE  MEANING
  *     0      8     seq
  *     8      8     sent_ms
@@ -29,7 +34,8 @@
  *     36     4     first_receive_after_ms, 4 leased_after_ms, 4 due_after_ms
  *     48     4     state in the two low bits; above them, how often it was received in the
  *                  queues that it was redriven from (zero in older files)
- *     52     4     group: place in the list above, from 1; 0 = none
+ *     52     4     group: place in the list above, from 1; 0 = none; bit 31: came back from another
+ *                  shard
  *     56     8     id of the queue that it was redriven from; 0 = none
  * The u32 words of a message are stored as differences to those of the message before it in the
  * queue (the first: to zero). Neighbours differ in few words and by the same amounts, so that the
@@ -120,6 +126,34 @@ static const struct field queue_fields[] = {
     FIELD(U64, struct queue, view.received_total),
     FIELD(U64, struct queue, view.deleted_total),
     FIELD(U64, struct queue, view.empty_receives_total),
+};
+
+/* Not before version 4. */
+static const struct field queue_more_fields[] = {
+    FIELD_IN(U64, struct queue, purged_seq, 0, NUMBER_MAX),
+};
+
+static const struct field passage_fields[] = {
+    FIELD_IN(U64, struct passage, number_last, 0, TRANSFER_NUMBER_MAX),
+    FIELD_IN(U64, struct passage, accepted, 0, TRANSFER_NUMBER_MAX),
+    FIELD_IN(U64, struct passage, refused_from, 0, TRANSFER_NUMBER_MAX),
+};
+
+static const struct field parcel_fields[] = {
+    FIELD_IN(U64, struct parcel, number, 1, TRANSFER_NUMBER_MAX),
+    FIELD(U64, struct parcel, queue_id),
+    FIELD(BOOL, struct parcel, fifo),
+    FIELD(U64, struct parcel, destination_id),
+    FIELD(SLICE, struct parcel, destination_name),
+    FIELD(BYTES16, struct parcel, move),
+    FIELD_IN(U64, struct parcel, seq, 1, NUMBER_MAX),
+    FIELD_IN(U64, struct parcel, sent_ms, 0, TIME_MS_MAX),
+    FIELD_IN(U64, struct parcel, body.index, 1, BODY_INDEX_MAX),
+    FIELD(U32, struct parcel, body.offset),
+    FIELD_IN(U32, struct parcel, body.length, 0, BODY_LENGTH_MAX),
+    FIELD(U32, struct parcel, receive_count),
+    FIELD(U32, struct parcel, first_receive_after_ms),
+    FIELD_IN(SLICE, struct parcel, group, 0, RECORD_ID_BYTES_MAX),
 };
 
 static const struct field dedup_fields[] = {
@@ -245,6 +279,7 @@ static void encode_attempts(const struct queue *queue, const struct stream *stre
 static void encode_queue(const struct queue *queue, const struct stream *stream)
 {
     ENCODE(stream->out, queue_fields, queue);
+    ENCODE(stream->out, queue_more_fields, queue);
     encode_groups(queue, stream);
     encode_dedups(queue, stream);
     encode_attempts(queue, stream);
@@ -298,7 +333,8 @@ static void encode_message(const struct core *core, const struct message *messag
     bytes_put_u32(at + 44, message->due_after_ms);
     struct origin_key origin = origin_of(core, message);
     bytes_put_u32(at + 48, (uint32_t)origin.received << 2 | message->state);
-    bytes_put_u32(at + 52, message->group != 0 ? group_of(core, message)->number : 0);
+    uint32_t number = message->group != 0 ? group_of(core, message)->number : 0;
+    bytes_put_u32(at + 52, number | (uint32_t)message->stays << 31);
     bytes_put_u64(at + 56, origin.queue_id);
 }
 
@@ -317,6 +353,40 @@ static void encode_messages(const struct core *core, const struct queue *queue,
     }
 }
 
+static bool is_used(const struct passage *passage)
+{
+    return passage->number_last > 0 || passage->accepted > 0;
+}
+
+static void encode_passages(const struct core *core, const struct stream *stream)
+{
+    struct buffer *out = stream->out;
+    uint32_t used = 0;
+    for (uint32_t shard = 0; shard < ARRAY_COUNT(core->passages); shard++)
+        used += is_used(&core->passages[shard]);
+    buffer_add_u32(out, used);
+    for (uint32_t shard = 0; shard < ARRAY_COUNT(core->passages); shard++) {
+        const struct passage *passage = &core->passages[shard];
+        if (!is_used(passage))
+            continue;
+        buffer_add_u32(out, shard);
+        ENCODE(out, passage_fields, passage);
+        buffer_add_u32(out, passage->count);
+        for (const struct parcel *at = passage->parcels; at != NULL; at = at->next) {
+            ENCODE(out, parcel_fields, at);
+            struct origin_key origin = origin_at(core, at->origin);
+            buffer_add_u64(out, origin.queue_id);
+            buffer_add_u32(out, (uint32_t)origin.received);
+            hand_on(stream, STREAM_BYTES);
+        }
+    }
+}
+
+void snapshot_encode_passages(const struct core *core, struct buffer *out)
+{
+    encode_passages(core, &(struct stream){.out = out});
+}
+
 static void encode_core(const struct core *core, const struct stream *stream)
 {
     snapshot_encode_catalog(core, stream->out);
@@ -325,6 +395,7 @@ static void encode_core(const struct core *core, const struct stream *stream)
         encode_queue(queue, stream);
         encode_messages(core, queue, stream);
     }
+    encode_passages(core, stream);
     hand_on(stream, 1);
 }
 
@@ -520,7 +591,8 @@ static bool decode_message(struct core *core, struct cursor *bytes, struct queue
     uint32_t state_word = cursor_u32(in);
     uint32_t state = state_word & 3;
     struct origin_key origin = {.received = state_word >> 2};
-    uint32_t number = cursor_u32(in);
+    uint32_t group_word = cursor_u32(in);
+    uint32_t number = group_word & (UINT32_MAX >> 1);
     origin.queue_id = cursor_u64(in);
     if (state >= MESSAGE_STATE_COUNT || sent_ms > TIME_MS_MAX || body.index > BODY_INDEX_MAX ||
         body.length > BODY_LENGTH_MAX || number > groups->count || origin.queue_id > QUEUE_ID_MAX ||
@@ -528,6 +600,7 @@ static bool decode_message(struct core *core, struct cursor *bytes, struct queue
         return false;
     message_place(&read, queue->slot, seq, sent_ms, body);
     read.state = state & 3;
+    read.stays = group_word != number;
     struct group *group = number > 0 ? core->groups[groups->indexes[number - 1]] : NULL;
     if (!message_ok(core, queue, &read) || !follows(core, queue, &read, group))
         return false;
@@ -689,10 +762,12 @@ static bool queue_id_ok(const struct core *core, uint64_t queue_id)
     return queue_id >= first && queue_id < first + core->queue_id_last;
 }
 
-static bool decode_queue(struct core *core, struct cursor *in)
+static bool decode_queue(struct core *core, struct cursor *in, uint32_t version)
 {
     struct queue read = {0};
     DECODE(in, queue_fields, &read);
+    if (version > VERSION_WITHOUT_PLACE)
+        DECODE(in, queue_more_fields, &read);
     if (in->bad || !version_ok(core, read.view.version) || !queue_id_ok(core, read.view.queue_id))
         return false;
     if (read.view.created_ms > read.view.modified_ms || read.view.modified_ms > core->now_ms)
@@ -703,13 +778,73 @@ static bool decode_queue(struct core *core, struct cursor *in)
     struct queue *queue = queue_add(core, &read.view);
     struct group_list groups = {0};
     queue->seq_last = read.seq_last;
-    bool good = decode_groups(core, in, queue, &groups) && decode_dedups(core, in, queue) &&
-                decode_attempts(core, in, queue) && decode_moves(core, in, queue) &&
-                decode_messages(core, in, queue, &groups);
+    queue->purged_seq = read.purged_seq;
+    bool good = read.purged_seq <= read.seq_last && decode_groups(core, in, queue, &groups) &&
+                decode_dedups(core, in, queue) && decode_attempts(core, in, queue) &&
+                decode_moves(core, in, queue) && decode_messages(core, in, queue, &groups);
     good = leave_groups(core, queue, &groups) && good;
     free(groups.indexes);
     queue_chores_follow(core, queue);
     return good;
+}
+
+/* ---- reading what goes to and comes from other shards ---- */
+
+static bool parcel_ok(const struct core *core, const struct passage *passage,
+                      const struct parcel *parcel)
+{
+    const struct queue *queue = queue_find(core, parcel->queue_id);
+    uint64_t age_ms = core->now_ms - parcel->sent_ms;
+    if (parcel->number <= passage->number_last || parcel->body.index > core->applied_index ||
+        parcel->sent_ms > core->now_ms || parcel->first_receive_after_ms > age_ms ||
+        (parcel->receive_count == 0 && parcel->first_receive_after_ms != 0))
+        return false;
+    if (parcel->fifo && parcel->group.length == 0)
+        return false;
+    return queue_id_ok(core, parcel->queue_id) && (queue == NULL || parcel->seq <= queue->seq_last);
+}
+
+static bool decode_parcel(struct core *core, struct cursor *in, uint32_t shard)
+{
+    struct parcel read = {0};
+    DECODE(in, parcel_fields, &read);
+    struct origin_key origin = {.queue_id = cursor_u64(in)};
+    origin.received = cursor_u32(in);
+    if (in->bad || origin.queue_id > QUEUE_ID_MAX || origin.received > RECEIVED_BEFORE_MAX ||
+        !parcel_ok(core, &core->passages[shard], &read))
+        return false;
+    read.origin = origin_ref(core, origin);
+    outbox_add(core, shard, &read);
+    body_hold(core, read.body);
+    struct queue *queue = read.destination_id != 0 ? queue_find(core, read.queue_id) : NULL;
+    struct move *move = queue != NULL ? move_find(queue, read.move) : NULL;
+    if (move != NULL)
+        move->under_way++;
+    return true;
+}
+
+/* number_last is that of each parcel for a while, and at the end what was read. */
+static bool decode_passage(struct core *core, struct cursor *in)
+{
+    struct passage read = {0};
+    uint32_t count;
+    uint32_t shard = cursor_u32(in);
+    DECODE(in, passage_fields, &read);
+    if (in->bad || !decode_count(in, 1, &count) || count > OUTBOX_REDRIVE_MAX ||
+        !outbox_is_away(core, shard) || is_used(&core->passages[shard]) || !is_used(&read) ||
+        read.refused_from > read.accepted)
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!decode_parcel(core, in, shard))
+            return false;
+    }
+    struct passage *passage = &core->passages[shard];
+    if (passage->number_last > read.number_last)
+        return false;
+    passage->number_last = read.number_last;
+    passage->accepted = read.accepted;
+    passage->refused_from = read.refused_from;
+    return true;
 }
 
 typedef bool (*decode_fn)(struct core *core, struct cursor *in);
@@ -721,6 +856,18 @@ static bool decode_all(struct core *core, struct cursor *in, decode_fn decode)
         return false;
     for (uint32_t i = 0; i < count; i++) {
         if (!decode(core, in))
+            return false;
+    }
+    return true;
+}
+
+static bool decode_queues(struct core *core, struct cursor *in, uint32_t version)
+{
+    uint32_t count;
+    if (!decode_count(in, 1, &count))
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!decode_queue(core, in, version))
             return false;
     }
     return true;
@@ -751,7 +898,8 @@ enum status core_restore(struct core *core, struct slice snapshot)
                 decode_all(core, &in, decode_function) && decode_all(core, &in, decode_mapping) &&
                 (!documents || decode_all(core, &in, decode_document)) &&
                 (!shards || decode_all(core, &in, decode_tally)) &&
-                decode_all(core, &in, decode_queue) && cursor_left(&in) == 0;
+                decode_queues(core, &in, version) &&
+                (!shards || decode_all(core, &in, decode_passage)) && cursor_left(&in) == 0;
     ready_forget(core);
     /* Code that is due to go is gone: there is no backlog of that. */
     const struct blob *unused = core->unused_blobs;

@@ -12,6 +12,7 @@
 #include "broker/core/lane.h"
 #include "broker/core/message.h"
 #include "broker/core/names.h"
+#include "broker/core/place.h"
 #include "proto/base/assert.h"
 
 #include <utlist.h>
@@ -39,16 +40,19 @@ struct move {
     uint64_t next_ms;   /* running: when it goes on */
     uint64_t window_ms; /* when the second began that window_moved counts in */
     uint32_t window_moved;
+    uint32_t under_way; /* messages that it has put into outboxes */
 };
 
 struct queue {
     struct queue_view view; /* its slices are owned; oldest_sent_ms is filled in when read */
     uint64_t seq_last;
+    uint64_t purged_seq;   /* messages up to here went with a purge */
     uint32_t slot;         /* in core.queues */
     uint32_t retention_at; /* position in core.retention; POSITION_NONE without messages */
     uint32_t chore_at;     /* position in core.chores; POSITION_NONE without any */
     bool ready_noted;      /* is in core.ready */
     bool buried;           /* is in core.graves */
+    bool recalled;         /* while REFUSED runs: its other messages come back too */
     struct lane ready;     /* standard: visible messages without a group */
     struct lane age;
     struct group *groups; /* uthash */
@@ -70,6 +74,35 @@ struct origin {
     uint32_t index;
     uint32_t references;
     UT_hash_handle hh; /* by key */
+};
+
+/* A message on its way to another shard: all that the other side needs, and all that it takes to
+ * put it back where it was (outbox.c). */
+struct parcel {
+    uint64_t number;
+    uint64_t queue_id; /* that it left */
+    bool fifo;
+    uint64_t destination_id;       /* of a move; 0 = redriven */
+    struct slice destination_name; /* redriven; owned */
+    uint8_t move[UUID_BYTES];
+    uint64_t seq;
+    uint64_t sent_ms;
+    struct body_ref body;
+    uint32_t receive_count;
+    uint32_t first_receive_after_ms;
+    uint32_t origin;    /* with a reference */
+    struct slice group; /* owned */
+    struct parcel *prev, *next;
+};
+
+/* What goes to another shard, and what has come from it. */
+struct passage {
+    uint64_t number_last;   /* given to a parcel */
+    struct parcel *parcels; /* utlist, in order of number */
+    uint32_t count;
+    uint64_t accepted;     /* from there: all numbers up to this one are dealt with */
+    uint64_t refused_from; /* those from this one to `accepted` were refused, and are not settled
+                            * yet; 0 = none */
 };
 
 struct blob {
@@ -149,6 +182,8 @@ struct core {
     uint32_t *ready;            /* slots of queues to tell events.queue_ready about */
     uint32_t ready_count;
 
+    struct passage passages[1 + QUEUE_SHARDS_MAX]; /* by the other shard */
+
     struct names function_names;
     struct blob *blobs;               /* uthash */
     struct blob *unused_blobs;        /* utlist, oldest first */
@@ -218,6 +253,12 @@ void queue_drop(struct core *core, struct queue *queue, uint32_t index);
 void queue_transfer(struct core *core, struct queue *from, uint32_t index, struct queue *to,
                     uint64_t sent_ms, struct origin_key origin);
 
+/* queue_put_back: store and show a message that left the queue, at its old place: among those of a
+ * FIFO queue by its seq. `near`: one of the queue that was put back just now, or MESSAGE_NONE; only
+ * saves time. */
+void queue_put_back(struct core *core, struct queue *queue, uint32_t index, struct slice group_id,
+                    uint32_t near);
+
 /* queue_next: the message that would be given out next, or MESSAGE_NONE: of a standard queue
  * without regard to fairness. queue_overdue: messages are past their retention and not dropped yet,
  * so that none may be given out. */
@@ -248,6 +289,7 @@ void grave_run(struct core *core);
 uint32_t origin_ref(struct core *core, struct origin_key key);
 void origin_unref(struct core *core, uint32_t index);
 struct origin_key origin_of(const struct core *core, const struct message *message);
+struct origin_key origin_at(const struct core *core, uint32_t index);
 void origins_free(struct core *core);
 
 /* ---- attempt.c ---- */
@@ -286,10 +328,39 @@ struct core_message message_describe(const struct core *core, const struct messa
 uint32_t message_by_lease(const struct core *core, const struct queue *queue,
                           struct core_lease lease);
 
+/* ---- outbox.c, arrive.c ---- */
+
+/* outbox_is_away: another shard that messages can be sent to. outbox_has_room: for one more that is
+ * redriven there. */
+bool outbox_is_away(const struct core *core, uint32_t shard);
+bool outbox_has_room(const struct core *core, uint32_t shard);
+
+/* outbox_redrive: to the queue's dead-letter queue, which is in `shard`. outbox_move: to the queue
+ * `destination_id`; false if too many wait for its shard. The message leaves its queue. */
+void outbox_redrive(struct core *core, struct queue *queue, uint32_t index, uint32_t shard);
+bool outbox_move(struct core *core, struct queue *queue, uint32_t index, uint64_t destination_id,
+                 const uint8_t handle[UUID_BYTES]);
+
+/* outbox_add: a parcel like `parcel`, behind the others, with copies of its slices; its number must
+ * be the largest. */
+void outbox_add(struct core *core, uint32_t shard, const struct parcel *parcel);
+void outboxes_free(struct core *core);
+
+void message_arrive(struct core *core, const struct command *command, struct slice entry,
+                    struct core_result *result);
+void message_departed(struct core *core, const struct command *command, struct core_result *result);
+void message_refused(struct core *core, const struct command *command, struct core_result *result);
+
 /* ---- move.c ---- */
 
 void move_start(struct core *core, const struct command *command, struct core_result *result);
 void move_cancel(struct core *core, const struct command *command, struct core_result *result);
+
+/* move_settled: of the messages that a move put into outboxes, one has arrived; or was refused,
+ * which ends it if it still runs. move_find: the latest of a queue with this handle, or NULL. */
+void move_settled(struct core *core, struct queue *queue, const uint8_t handle[UUID_BYTES],
+                  bool arrived);
+struct move *move_find(struct queue *queue, const uint8_t handle[UUID_BYTES]);
 
 /* move_run: the running move of a queue goes on if it is due. move_due_ms: when. */
 void move_run(struct core *core, struct queue *queue);
@@ -355,5 +426,6 @@ void document_delete(struct core *core, const struct command *command, struct co
  * stand in any order. For core_digest. */
 void snapshot_encode_catalog(const struct core *core, struct buffer *out);
 void snapshot_encode_queue(const struct queue *queue, struct buffer *out);
+void snapshot_encode_passages(const struct core *core, struct buffer *out);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the state machine says: of itself, and of entries. */
+#include "broker/core/place.h"
 #include "broker/inspect/internal.h"
 #include "proto/base/assert.h"
 
@@ -60,6 +61,28 @@ static void name_queue(json_t *row, const struct command *command, const struct 
         json_object_set_new(row, "document", text(command->document_delete.name));
 }
 
+/* Between shards. */
+static void name_transfer(json_t *row, const struct command *command)
+{
+    const struct command_arrive *arrive = &command->arrive;
+    const struct command_refused *refused = &command->refused;
+    if (command->type == COMMAND_ARRIVE) {
+        json_object_set_new(row, "from_shard", json_integer(arrive->source_shard));
+        json_object_set_new(row, "number", json_integer((json_int_t)arrive->number));
+        if (arrive->destination_queue_id != 0)
+            json_object_set_new(row, "queue_id",
+                                json_integer((json_int_t)arrive->destination_queue_id));
+        else
+            json_object_set_new(row, "queue", text(arrive->destination_name));
+    } else if (command->type == COMMAND_DEPARTED) {
+        json_object_set_new(row, "to_shard", json_integer(command->departed.destination_shard));
+        json_object_set_new(row, "number", json_integer((json_int_t)command->departed.number));
+    } else if (command->type == COMMAND_REFUSED) {
+        json_object_set_new(row, "to_shard", json_integer(refused->destination_shard));
+        json_object_set_new(row, "number", json_integer((json_int_t)refused->last));
+    }
+}
+
 static json_t *describe_command(struct cursor *in, const struct core *core)
 {
     struct command command;
@@ -69,6 +92,7 @@ static json_t *describe_command(struct cursor *in, const struct core *core)
     json_t *row = json_pack("{s:s, s:I}", "command", command_name(command.type), "bytes",
                             (json_int_t)(before - cursor_left(in)));
     name_queue(row, &command, core);
+    name_transfer(row, &command);
     return row;
 }
 
@@ -141,6 +165,15 @@ static json_int_t count_documents(const struct core *core)
     return count;
 }
 
+/* Messages on their way to other shards, which no queue counts. */
+static json_int_t count_outbox(const struct core *core)
+{
+    json_int_t count = 0;
+    for (uint32_t shard = 0; shard <= QUEUE_SHARDS_MAX; shard++)
+        count += (json_int_t)core_outbox_count(core, shard);
+    return count;
+}
+
 json_t *state_describe(const struct core *core, bool queues)
 {
     char digest[20];
@@ -161,6 +194,9 @@ json_t *state_describe(const struct core *core, bool queues)
                   "digest", digest, "queue_count", count, "message_count", messages,
                   "function_count", count_functions(core), "mapping_count", count_mappings(core),
                   "document_count", count_documents(core));
+    json_int_t outbox = count_outbox(core);
+    if (outbox > 0)
+        json_object_set_new(out, "outbox_count", json_integer(outbox));
     if (queues)
         json_object_set(out, "queues", list);
     json_decref(list);

@@ -120,6 +120,9 @@ static void print_state(const json_t *state, struct buffer *out)
         number(state, "applied_index"), number(state, "first_index"), number(state, "last_index"),
         number(state, "queue_count"), number(state, "message_count"),
         number(state, "function_count"), number(state, "mapping_count"), string(state, "digest"));
+    if (json_object_get(state, "outbox_count") != NULL)
+        buffer_printf(out, "    %" PRId64 " messages on their way to other shards\n",
+                      number(state, "outbox_count"));
     json_array_foreach(json_object_get(state, "queues"), i, queue)
     {
         buffer_printf(out,

@@ -248,6 +248,7 @@ struct shard {
     bool told_leading;
     bool spare_answer; /* the append that is being received wants none, if it is good */
     bool catalog_changed;
+    bool departs;
     struct buffer ready_queues; /* u64 ids, from the core's events */
 
     uv_prepare_t prepare;

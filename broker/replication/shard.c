@@ -102,6 +102,13 @@ static void on_catalog_changed(void *data)
     shard->catalog_changed = true;
 }
 
+static void on_departs(void *data, uint32_t to)
+{
+    struct shard *shard = data;
+    (void)to;
+    shard->departs = true;
+}
+
 /* ---- the library's state machine ---- */
 
 static void check_disk(struct shard *shard)
@@ -325,6 +332,15 @@ static void tell_catalog(struct shard *shard)
         shard->options.catalog_changed(shard->options.data);
 }
 
+static void tell_departs(struct shard *shard)
+{
+    if (!shard->departs || shard->stage != STAGE_READY)
+        return;
+    shard->departs = false;
+    if (shard->options.departs != NULL)
+        shard->options.departs(shard->options.data);
+}
+
 /* ---- time ---- */
 
 static void on_ticked(struct shard_call *call, enum status status,
@@ -416,6 +432,7 @@ static void flush(struct shard *shard)
     raft_net_tell_commit(shard);
     tell_leading(shard);
     tell_catalog(shard);
+    tell_departs(shard);
     batch_deliver(shard);
     wait_deliver(shard);
     members_deliver(shard);
@@ -568,7 +585,8 @@ struct core *shard_core_new(struct shard *shard)
                                  .body_release = on_release,
                                  .queue_ready = on_queue_ready,
                                  .queue_gone = on_queue_gone,
-                                 .catalog_changed = on_catalog_changed};
+                                 .catalog_changed = on_catalog_changed,
+                                 .departs = on_departs};
     return core_new(&events);
 }
 

@@ -63,6 +63,9 @@ struct shard_options {
     /* queue_ready: a message of this queue is visible, and no waiting receive took it: on every
      * replica, as entries are applied there. A receive may still find that another has had it. */
     void (*queue_ready)(void *data, uint64_t queue_id);
+    /* departs: messages wait for another shard (core_outbox_next; only while leading). NULL: nobody
+     * carries them. */
+    void (*departs)(void *data);
     void *data;
 };
 

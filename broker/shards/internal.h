@@ -7,11 +7,13 @@
  *     balance.c   which node leads which
  *     handover.c  a node that stops lets others lead first
  *     nodes.c     what the catalog says of a node
+ *     courier.c   messages that go from one to another
  *     duty.c      changing that, and removing a node
  */
 #ifndef BROKER_SHARDS_INTERNAL_H
 #define BROKER_SHARDS_INTERNAL_H
 
+#include "broker/shards/courier.h"
 #include "broker/shards/nodes.h"
 #include "broker/shards/shards.h"
 #include "proto/base/arena.h"
@@ -20,6 +22,7 @@
 struct place {
     struct shards *shards;
     struct shard *shard;
+    struct courier *courier;
     uint32_t id;
     struct shard_change change; /* of the members, or of the leader */
     bool changing;

@@ -33,6 +33,16 @@ static void on_queue_ready(void *data, uint64_t queue_id)
     events->queue_ready(events->data, queue_id);
 }
 
+static void on_departs(void *data)
+{
+    courier_look(((struct place *)data)->courier);
+}
+
+static struct shard *find_shard(void *data, uint32_t id)
+{
+    return shards_at(data, id);
+}
+
 /* ---- opening ---- */
 
 static bool is_founder(const struct shards *s)
@@ -69,6 +79,7 @@ static struct shard_options options_for(struct shards *s, uint32_t id)
                                     .leading_changed = on_leading_changed,
                                     .catalog_changed = on_catalog_changed,
                                     .queue_ready = on_queue_ready,
+                                    .departs = on_departs,
                                     .data = &s->places[id]};
     if (id > 0) {
         options.join = !is_founder(s);
@@ -89,10 +100,13 @@ static enum status open_one(struct shards *s, uint32_t id, const char **error, c
         return STATUS_CORRUPT;
     }
     enum status status = shard_open(&place->shard, &options, error);
-    if (status == STATUS_OK)
-        s->count++;
-    else
+    if (status != STATUS_OK) {
         place->shard = NULL;
+        return status;
+    }
+    s->count++;
+    place->courier = courier_new(&(struct courier_options){
+        .loop = s->options.loop, .shard = place->shard, .find = find_shard, .data = s});
     return status;
 }
 
@@ -169,6 +183,7 @@ static void on_tick(uv_timer_t *timer)
         open_late(s);
     for (uint32_t id = 0; id < s->count; id++) {
         struct place *place = &s->places[id];
+        courier_look(place->courier);
         if (!place_may_change(place))
             continue;
         place->change = (struct shard_change){.done = on_changed, .data = place};
@@ -203,6 +218,8 @@ static void on_tick_closed(uv_handle_t *handle)
     struct shards *s = handle->data;
     void (*closed)(void *data) = s->closed;
     void *data = s->closed_data;
+    for (uint32_t id = 0; id < s->count; id++)
+        courier_free(s->places[id].courier);
     arena_free(&s->arena);
     free(s);
     closed(data);
@@ -225,6 +242,8 @@ void shards_close(struct shards *s, void (*closed)(void *data), void *data)
     s->closing = s->count;
     if (s->count == 0)
         uv_close((uv_handle_t *)&s->tick, on_tick_closed);
+    for (uint32_t id = 0; id < s->count; id++)
+        courier_stop(s->places[id].courier);
     for (uint32_t id = 0, count = s->count; id < count; id++)
         shard_close(s->places[id].shard, on_closed, &s->places[id]);
 }

@@ -56,6 +56,12 @@ static void on_document(void *data, struct slice name)
     ((struct observed *)data)->document_changes++;
 }
 
+static void on_departs(void *data, uint32_t shard)
+{
+    ASSERT(shard < MODEL_SHARDS);
+    ((struct observed *)data)->departures++;
+}
+
 struct core_events observed_events(struct observed *observed)
 {
     return (struct core_events){.data = observed,
@@ -64,7 +70,8 @@ struct core_events observed_events(struct observed *observed)
                                 .queue_ready = on_ready,
                                 .queue_gone = on_gone,
                                 .catalog_changed = on_changed,
-                                .document_changed = on_document};
+                                .document_changed = on_document,
+                                .departs = on_departs};
 }
 
 #define SAME(a, b)                                                                                 \
@@ -298,6 +305,39 @@ static const char *compare_documents(const struct core *core, const struct model
     return seen == expected ? NULL : "there are more documents, or fewer";
 }
 
+static const char *compare_outboxes(const struct core *core, const struct model *model)
+{
+    for (uint32_t shard = 0; shard < MODEL_SHARDS; shard++) {
+        const struct model_passage *passage = &model->passages[shard];
+        const struct parcel *position = NULL;
+        struct outbox_view view;
+        SAME(core_outbox_count(core, shard), passage->count);
+        for (size_t i = 0; i < passage->count; i++) {
+            const struct model_parcel *parcel = &passage->parcels[i];
+            const struct model_message *message = &parcel->message;
+            bool redriven = parcel->destination_id == 0;
+            if (!core_outbox_next(core, shard, &position, &view))
+                return "an outbox ends early";
+            SAME(view.queue_id, parcel->queue_id);
+            SAME(view.seq, message->seq);
+            SAME(view.body.index, message->body.index);
+            SAME(view.body.offset, message->body.offset);
+            SAME(view.arrive.source_shard, model->shard);
+            SAME(view.arrive.number, parcel->number);
+            SAME(view.arrive.settled, passage->parcels[0].number - 1);
+            SAME(view.arrive.after, (i > 0 ? passage->parcels[i - 1].number : parcel->number - 1));
+            SAME(view.arrive.fifo, parcel->fifo);
+            SAME(view.arrive.destination_queue_id, parcel->destination_id);
+            SAME_TEXT(view.arrive.destination_name, parcel->destination);
+            SAME(view.arrive.source_queue_id, (redriven ? parcel->queue_id : 0));
+            SAME(view.arrive.received_before,
+                 (redriven ? message->received_before + message->receive_count : 0));
+            SAME(view.arrive.sent_ms, (redriven && !parcel->fifo ? message->sent_ms : 0));
+        }
+    }
+    return NULL;
+}
+
 static const char *compare_bodies(const struct core *core, const struct observed *observed,
                                   const struct model *model)
 {
@@ -307,6 +347,10 @@ static const char *compare_bodies(const struct core *core, const struct observed
         const struct model_queue *queue = &model->queues[q];
         for (size_t i = 0; queue->exists && i < queue->count; i++, count++)
             digest += hash_body(queue->messages[i].body);
+    }
+    for (size_t s = 0; s < MODEL_SHARDS; s++) {
+        for (size_t i = 0; i < model->passages[s].count; i++, count++)
+            digest += hash_body(model->passages[s].parcels[i].message.body);
     }
     for (size_t b = 0; b < MODEL_BLOBS; b++) {
         const struct model_blob *blob = &model->blobs[b];
@@ -331,6 +375,7 @@ const char *compare_state(const struct core *core, const struct observed *observ
     SAME(observed->queues_gone, model->queues_gone);
     SAME(observed->catalog_changes, model->catalog_changes);
     SAME(observed->document_changes, model->document_changes);
+    SAME(observed->departures, model->departures);
     struct command_bootstrap bootstrap = {0};
     SAME(core_bootstrapped(core, bootstrap.cluster_id, bootstrap.secret), model->bootstrapped);
     SAME(memcmp(&bootstrap, &model->bootstrap, sizeof bootstrap), 0);
@@ -339,5 +384,6 @@ const char *compare_state(const struct core *core, const struct observed *observ
     wrong = wrong != NULL ? wrong : compare_mappings(core, model);
     wrong = wrong != NULL ? wrong : compare_documents(core, model);
     wrong = wrong != NULL ? wrong : compare_tallies(core, model);
+    wrong = wrong != NULL ? wrong : compare_outboxes(core, model);
     return wrong != NULL ? wrong : compare_bodies(core, observed, model);
 }

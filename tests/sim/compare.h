@@ -14,6 +14,7 @@ struct observed {
     uint64_t queues_gone;
     uint64_t catalog_changes;
     uint64_t document_changes;
+    uint64_t departures;
     bool lose_release; /* mutation: the next release is not seen */
 };
 

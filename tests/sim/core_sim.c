@@ -43,7 +43,9 @@ enum mutation {
     MUTATE_DROP_DEDUP,
     MUTATE_DELIVER_BLOCKED,
     MUTATE_REORDER_GROUP,
-    MUTATE_EARLY_AGAIN
+    MUTATE_EARLY_AGAIN,
+    MUTATE_LOSE_ARRIVAL,
+    MUTATE_LOSE_REFUSAL
 };
 static const struct {
     const char *name;
@@ -59,6 +61,8 @@ static const struct {
     /* the core forgets what a FIFO queue has in flight before a receive */
     {"deliver-blocked", MUTATE_DELIVER_BLOCKED},
     {"reorder-group", MUTATE_REORDER_GROUP}, /* two messages of a group change places */
+    {"lose-arrival", MUTATE_LOSE_ARRIVAL},   /* the core never sees one ARRIVE; and one REFUSED */
+    {"lose-refusal", MUTATE_LOSE_REFUSAL},
     {"early-again", MUTATE_EARLY_AGAIN}, /* what is in flight becomes visible before a receive */
 };
 
@@ -103,6 +107,12 @@ static uint32_t step_of(const struct sim *sim)
     return steps[sim->options.seed % ARRAY_COUNT(steps)];
 }
 
+/* Half of the seeds are one shard of several. */
+static bool has_place(const struct sim *sim)
+{
+    return sim->options.seed / 2 % 2 == 0;
+}
+
 /* ---- mutations ---- */
 
 /* Is it time for `mutation`? Once per run, after the state has grown a little. */
@@ -129,6 +139,12 @@ static struct command mutate_command(struct sim *sim, struct command command,
         return (struct command){.type = COMMAND_TICK};
     if (command.type == COMMAND_MOVE_START && expected->code == CORE_OK &&
         mutate(sim, MUTATE_LOSE_MOVE))
+        return (struct command){.type = COMMAND_TICK};
+    if (command.type == COMMAND_ARRIVE && expected->code == CORE_OK &&
+        mutate(sim, MUTATE_LOSE_ARRIVAL))
+        return (struct command){.type = COMMAND_TICK};
+    if (command.type == COMMAND_REFUSED && expected->code == CORE_OK &&
+        mutate(sim, MUTATE_LOSE_REFUSAL))
         return (struct command){.type = COMMAND_TICK};
     bool leases = command.type == COMMAND_RECEIVE && expected->message_count > 0;
     if (leases && command.receive.visibility_s < 100 && mutate(sim, MUTATE_LONGER_LEASE))
@@ -211,6 +227,8 @@ static struct body_ref body_of(const struct sim *sim, const struct command *comm
     struct slice bytes = {0};
     if (command->type == COMMAND_SEND)
         bytes = command->send.record;
+    else if (command->type == COMMAND_ARRIVE)
+        bytes = command->arrive.record;
     else if (command->type == COMMAND_BLOB_PUT)
         bytes = command->blob_put.piece;
     else
@@ -226,7 +244,10 @@ static void make_entry(struct sim *sim, struct buffer *out)
     entry_begin(out);
     for (uint32_t i = 0; i < count; i++) {
         struct command command;
-        generate_command(&sim->generator, &command);
+        if (sim->step == 0 && i == 0 && has_place(sim))
+            command = (struct command){.type = COMMAND_PLACE, .place = {1, MODEL_SHARDS - 1}};
+        else
+            generate_command(&sim->generator, &command);
         command_encode(out, &command);
     }
     uint64_t now_ms = sim->model->now_ms + generate_time_step_ms(&sim->generator);

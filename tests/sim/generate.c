@@ -4,6 +4,7 @@
  */
 #include "tests/sim/generate.h"
 
+#include "broker/core/place.h"
 #include "proto/base/assert.h"
 
 #include <stdio.h>
@@ -219,11 +220,20 @@ MAKE(change_visibility)
                                           : chance(generator, 10) ? 43190 + seconds
                                                                   : seconds;
 }
+/* A shard that is another, mostly. */
+static uint32_t another_shard(struct generator *generator)
+{
+    return below(generator, 100) < 95 ? 2 + below(generator, 2) : below(generator, 7);
+}
+
 MAKE(move_start)
 {
     fill(generator, out->move_start.handle, UUID_BYTES, 12);
     out->move_start.source_queue_id = queue_id(generator);
     out->move_start.destination_queue_id = chance(generator, 50) ? 0 : queue_id(generator);
+    if (chance(generator, 25))
+        out->move_start.destination_queue_id =
+            queue_id_make(another_shard(generator), 1 + below(generator, 3));
     out->move_start.per_second_max = chance(generator, 50) ? 0 : 1 + below(generator, 3);
 }
 MAKE(move_cancel)
@@ -238,6 +248,64 @@ MAKE(move_cancel)
         out->move_cancel.source_queue_id = queue->queue_id;
         return;
     }
+}
+static const struct model_passage *passage_of(const struct generator *generator, uint32_t number)
+{
+    return &generator->model->passages[number % MODEL_SHARDS];
+}
+
+/* The type of the queue that it goes to, mostly. */
+static bool fifo_of(struct generator *generator, const struct command_arrive *arrive)
+{
+    for (size_t i = 0; i < MODEL_QUEUES && chance(generator, 99); i++) {
+        const struct model_queue *queue = &generator->model->queues[i];
+        if (queue->exists && (queue->queue_id == arrive->destination_queue_id ||
+                              model_text_is(&queue->name, arrive->destination_name)))
+            return queue->settings.fifo;
+    }
+    return chance(generator, 50);
+}
+
+MAKE(arrive)
+{
+    struct command_arrive *arrive = &out->arrive;
+    arrive->source_shard = another_shard(generator);
+    const struct model_passage *passage = passage_of(generator, arrive->source_shard);
+    uint64_t base = passage->accepted;
+    if (chance(generator, 15) && base > 4) /* late */
+        base -= below(generator, 5);
+    arrive->number = base + 1 + below(generator, 3);
+    arrive->after = chance(generator, 85) ? base : base + below(generator, 3);
+    arrive->settled = chance(generator, 50) || base == 0 ? base : base - below(generator, 3) % base;
+    arrive->source_queue_id = chance(generator, 60) ? queue_id_make(2, 1 + below(generator, 3)) : 0;
+    arrive->received_before = below(generator, 5);
+    arrive->sent_ms = chance(generator, 50) ? 0 : 1 + below(generator, 100000);
+    if (chance(generator, 50))
+        arrive->destination_queue_id = queue_id(generator);
+    else
+        arrive->destination_name = queue_name(generator);
+    arrive->fifo = fifo_of(generator, arrive);
+    arrive->record = record(generator);
+}
+MAKE(departed)
+{
+    out->departed.destination_shard = another_shard(generator);
+    const struct model_passage *passage = passage_of(generator, out->departed.destination_shard);
+    out->departed.number = passage->number_last;
+    if (passage->count > 0)
+        out->departed.number = passage->parcels[below(generator, (uint32_t)passage->count)].number -
+                               (chance(generator, 10) ? 1 : 0);
+}
+MAKE(refused)
+{
+    out->refused.destination_shard = another_shard(generator);
+    const struct model_passage *passage = passage_of(generator, out->refused.destination_shard);
+    if (passage->count == 0)
+        return;
+    out->refused.first = passage->parcels[0].number + (chance(generator, 10) ? 1 : 0);
+    out->refused.last =
+        passage->parcels[chance(generator, 60) ? 0 : below(generator, (uint32_t)passage->count)]
+            .number;
 }
 MAKE(blob_put)
 {
@@ -337,6 +405,9 @@ static const struct {
     {COMMAND_RECEIVE, 80, make_receive},
     {COMMAND_MOVE_START, 5, make_move_start},
     {COMMAND_MOVE_CANCEL, 2, make_move_cancel},
+    {COMMAND_ARRIVE, 20, make_arrive},
+    {COMMAND_DEPARTED, 12, make_departed},
+    {COMMAND_REFUSED, 8, make_refused},
     {COMMAND_DELETE, 50, make_delete},
     {COMMAND_CHANGE_VISIBILITY, 30, make_change_visibility},
     {COMMAND_BLOB_PUT, 15, make_blob_put},

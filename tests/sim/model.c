@@ -297,11 +297,12 @@ HANDLER(queue_create)
             i++;
         ASSERT(i < MODEL_QUEUES);
         queue = &model->queues[i];
-        *queue = (struct model_queue){.exists = true,
-                                      .queue_id = ++model->queue_id_last,
-                                      .version = ++model->version_last,
-                                      .created_ms = model->now_ms,
-                                      .modified_ms = model->now_ms};
+        *queue =
+            (struct model_queue){.exists = true,
+                                 .queue_id = (uint64_t)model->shard << 32 | ++model->queue_id_last,
+                                 .version = ++model->version_last,
+                                 .created_ms = model->now_ms,
+                                 .modified_ms = model->now_ms};
         model_text_set(&queue->name, command->queue_create.name);
         model_text_set(&queue->tags, command->queue_create.tags);
         settings_set(queue, &command->queue_create.settings);
@@ -363,6 +364,7 @@ HANDLER(queue_purge)
     FIND_QUEUE(queue_purge)
     grave_dig(model, queue->count, 0);
     queue->count = 0;
+    queue->purged_seq = queue->seq_last;
 }
 
 HANDLER(send)
@@ -704,11 +706,32 @@ HANDLER(origin)
     UNUSED_BODY;
 }
 
-/* The model is one shard that holds everything. */
 HANDLER(place)
 {
-    (void)model, (void)command, (void)result;
+    (void)result;
     UNUSED_BODY;
+    if (model->queue_id_last > 0 || model->queue_shards > 0)
+        return;
+    model->shard = command->place.shard;
+    model->queue_shards = command->place.queue_shards;
+}
+
+HANDLER(arrive)
+{
+    model_arrive(model, &command->arrive, body, result);
+}
+
+HANDLER(departed)
+{
+    (void)result;
+    UNUSED_BODY;
+    model_departed(model, &command->departed);
+}
+
+HANDLER(refused)
+{
+    UNUSED_BODY;
+    model_refused(model, &command->refused, result);
 }
 
 HANDLER(document_put)

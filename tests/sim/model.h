@@ -16,6 +16,8 @@
 #define MODEL_TEXT      48
 #define MODEL_MOVES     10
 #define MODEL_GRAVES    4096
+#define MODEL_SHARDS    4 /* this one is 1; 0 is one too */
+#define MODEL_PARCELS   512
 
 enum model_state { MODEL_DELAYED, MODEL_VISIBLE, MODEL_LEASED };
 
@@ -36,6 +38,26 @@ struct model_message {
     struct model_text group; /* empty = none */
     uint64_t source_queue_id;
     uint32_t received_before;
+    bool stays; /* it came back from another shard, and was not given out since */
+};
+
+/* A message on its way to another shard. */
+struct model_parcel {
+    uint64_t number;
+    uint64_t queue_id;
+    bool fifo;
+    uint64_t destination_id; /* of a move; else 0, and */
+    struct model_text destination;
+    uint8_t handle[UUID_BYTES];
+    struct model_message message;
+};
+
+struct model_passage {
+    uint64_t number_last;
+    struct model_parcel parcels[MODEL_PARCELS];
+    size_t count;
+    uint64_t accepted;
+    uint64_t refused_from;
 };
 
 /* A send that is remembered. */
@@ -62,6 +84,7 @@ struct model_move {
     uint64_t next_ms;
     uint64_t window_ms;
     uint32_t window_moved;
+    uint32_t under_way;
 };
 
 struct model_queue {
@@ -72,6 +95,7 @@ struct model_queue {
     uint64_t created_ms;
     uint64_t modified_ms;
     uint64_t seq_last;
+    uint64_t purged_seq;
     uint64_t sent_total;
     uint64_t received_total;
     uint64_t deleted_total;
@@ -139,6 +163,10 @@ struct model {
     uint64_t index;
     uint64_t version_last;
     uint64_t queue_id_last;
+    uint32_t shard;
+    uint32_t queue_shards;
+    struct model_passage passages[MODEL_SHARDS];
+    uint64_t departures; /* events since the beginning */
     bool bootstrapped;
     struct command_bootstrap bootstrap;
     struct model_queue queues[MODEL_QUEUES];
@@ -200,6 +228,9 @@ bool model_replay(struct model *model, struct model_queue *queue,
                   const struct command_receive *receive, uint32_t visibility_s, uint32_t *count);
 void model_attempt_keep(struct model *model, struct model_queue *queue, struct slice id,
                         uint32_t count);
+/* model_place: a new message, visible unless an earlier one of its FIFO group is delayed. */
+void model_place(struct model_queue *to, struct body_ref body, const struct model_text *group,
+                 uint64_t sent_ms, uint64_t source_queue_id, uint32_t received_before);
 void model_transfer(struct model_queue *from, size_t i, struct model_queue *to, uint64_t sent_ms,
                     uint64_t source_queue_id, uint32_t received_before);
 
@@ -213,6 +244,19 @@ void model_usage_add(struct model *model, const struct command_usage_add *add);
 void model_usage_drop(struct model *model, const struct command_usage_drop *drop,
                       struct core_result *result);
 
+/* model_dedup.c: the group of a record; empty for none. */
+struct model_text model_group_of(struct slice record);
+
+/* model_outbox.c */
+bool model_is_away(const struct model *model, uint32_t shard);
+void model_depart(struct model *model, struct model_queue *queue, size_t i, uint32_t shard,
+                  uint64_t destination_id, const uint8_t *handle);
+void model_arrive(struct model *model, const struct command_arrive *arrive, struct body_ref body,
+                  struct core_result *result);
+void model_departed(struct model *model, const struct command_departed *departed);
+void model_refused(struct model *model, const struct command_refused *refused,
+                   struct core_result *result);
+
 /* model_document.c */
 void model_document_put(struct model *model, const struct command_document_put *put,
                         struct core_result *result);
@@ -224,6 +268,8 @@ void model_move_start(struct model *model, const struct command_move_start *star
                       struct core_result *result);
 void model_move_cancel(struct model *model, const struct command_move_cancel *cancel,
                        struct core_result *result);
+void model_move_settled(struct model *model, struct model_queue *queue, const uint8_t *handle,
+                        bool arrived);
 void model_chores(struct model *model);
 uint64_t model_chore_ms(const struct model_queue *queue);
 

@@ -32,6 +32,13 @@ static struct ids ids_of(struct slice record)
     return ids;
 }
 
+struct model_text model_group_of(struct slice record)
+{
+    struct model_text group;
+    model_text_set(&group, ids_of(record).group);
+    return group;
+}
+
 static size_t find(const struct model_queue *queue, const struct ids *ids)
 {
     bool by_group = queue->settings.dedup_per_group;

@@ -3,6 +3,7 @@
  * any structure that would have to be kept up to date. */
 #include "tests/sim/model.h"
 
+#include "broker/core/place.h"
 #include "proto/base/assert.h"
 
 #include <stdlib.h>
@@ -67,21 +68,19 @@ bool model_overdue(const struct model *model, const struct model_queue *queue)
     return false;
 }
 
-void model_transfer(struct model_queue *from, size_t i, struct model_queue *to, uint64_t sent_ms,
-                    uint64_t source_queue_id, uint32_t received_before)
+void model_place(struct model_queue *to, struct body_ref body, const struct model_text *group,
+                 uint64_t sent_ms, uint64_t source_queue_id, uint32_t received_before)
 {
-    struct model_message old = from->messages[i];
     uint64_t until_ms = 0;
     for (size_t j = 0; to->settings.fifo && j < to->count; j++) {
         if (to->messages[j].state == MODEL_DELAYED &&
-            model_text_same(&to->messages[j].group, &old.group))
+            model_text_same(&to->messages[j].group, group))
             until_ms = to->messages[j].due_ms; /* the last of them ends last */
     }
-    model_message_remove(from, i);
     struct model_message *message = model_message_add(to);
     message->sent_ms = sent_ms;
-    message->body = old.body;
-    message->group = old.group;
+    message->body = body;
+    message->group = *group;
     message->source_queue_id = source_queue_id;
     message->received_before = received_before;
     message->state = MODEL_DELAYED;
@@ -90,18 +89,41 @@ void model_transfer(struct model_queue *from, size_t i, struct model_queue *to, 
         model_message_show(to, message);
 }
 
-static bool move_to_dead_letter(struct model *model, struct model_queue *queue, size_t i)
+void model_transfer(struct model_queue *from, size_t i, struct model_queue *to, uint64_t sent_ms,
+                    uint64_t source_queue_id, uint32_t received_before)
+{
+    struct model_message old = from->messages[i];
+    model_message_remove(from, i);
+    model_place(to, old.body, &old.group, sent_ms, source_queue_id, received_before);
+}
+
+/* Where a message has to go instead of to a consumer: a queue, or NULL and another shard. */
+static bool has_to_go(struct model *model, const struct model_queue *queue, size_t i,
+                      struct model_queue **target, uint32_t *shard)
 {
     uint32_t most = queue->settings.receive_count_max;
-    if (most == 0 || queue->messages[i].receive_count < most)
+    struct slice name = queue->settings.dead_letter;
+    if (most == 0 || queue->messages[i].receive_count < most || queue->messages[i].stays ||
+        name.length == 0)
         return false;
-    struct model_queue *target = model_by_name(model, queue->settings.dead_letter);
-    if (target == NULL || target == queue || target->settings.fifo != queue->settings.fifo)
-        return false;
+    *target = NULL;
+    *shard = shard_of_queue_name(name, model->queue_shards);
+    if (model_is_away(model, *shard))
+        return true;
+    *target = model_by_name(model, name);
+    return *target != NULL && *target != queue && (*target)->settings.fifo == queue->settings.fifo;
+}
+
+static void go(struct model *model, struct model_queue *queue, size_t i, struct model_queue *target,
+               uint32_t shard)
+{
+    if (target == NULL) {
+        model_depart(model, queue, i, shard, 0, NULL);
+        return;
+    }
     uint64_t sent_ms = target->settings.fifo ? model->now_ms : queue->messages[i].sent_ms;
     uint32_t received = queue->messages[i].received_before + queue->messages[i].receive_count;
     model_transfer(queue, i, target, sent_ms, queue->queue_id, received);
-    return true;
 }
 
 static struct core_message described(const struct model_message *message)
@@ -123,6 +145,7 @@ static struct core_message lease(struct model *model, struct model_message *mess
 {
     message->state = MODEL_LEASED;
     message->receive_count++;
+    message->stays = false;
     message->leased_ms = model->now_ms;
     if (message->receive_count == 1)
         message->first_receive_ms = model->now_ms;
@@ -160,7 +183,14 @@ uint32_t model_take(struct model *model, struct model_queue *queue,
         group = queue->messages[i].group;
         seq = queue->messages[i].seq;
         uint32_t length = queue->messages[i].body.length;
-        if (move_to_dead_letter(model, queue, i)) {
+        struct model_queue *target;
+        uint32_t shard;
+        if (has_to_go(model, queue, i, &target, &shard)) {
+            if (queue->settings.fifo && in_flight(queue, &group) > 0) {
+                seq = 0; /* not past what this receive has leased: the next group */
+                continue;
+            }
+            go(model, queue, i, target, shard);
             if (++redriven < model->step)
                 continue;
             queue->ready = true;

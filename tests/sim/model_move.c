@@ -46,45 +46,51 @@ static void forget(struct model *model, struct model_queue *queue)
                 queue->attempt_count * sizeof queue->attempts[0]);
 }
 
-static struct model_queue *target_of(struct model *model, const struct model_queue *queue,
-                                     const struct model_message *message,
-                                     enum move_failure *failure)
+enum step { MOVED, ENDED, WAITS };
+
+static enum step fail(struct model_move *move, enum move_failure failure)
 {
-    uint64_t id = queue->moves[0].view.destination_queue_id;
-    if (id == 0)
-        id = message->source_queue_id;
-    *failure = id == 0 ? MOVE_FAILURE_NO_SOURCE : MOVE_FAILURE_NO_QUEUE;
-    struct model_queue *target = model_by_id(model, id);
-    bool fits = target != NULL && target != queue && target->settings.fifo == queue->settings.fifo;
-    return fits ? target : NULL;
+    move->view.status = MOVE_FAILED;
+    move->view.failure = failure;
+    return ENDED;
 }
 
-/* One message; false when the move is over. */
-static bool move_one(struct model *model, struct model_queue *queue)
+/* One message. */
+static enum step move_one(struct model *model, struct model_queue *queue)
 {
     struct model_move *move = &queue->moves[0];
     size_t i = model_next(queue, false);
     if (i == MODEL_NONE || queue->messages[i].seq > move->seq_max) {
+        if (move->under_way > 0)
+            return WAITS;
         move->view.status = MOVE_COMPLETED;
-        return false;
+        return ENDED;
     }
-    enum move_failure failure;
-    struct model_queue *target = target_of(model, queue, &queue->messages[i], &failure);
-    if (target == NULL) {
-        move->view.status = MOVE_FAILED;
-        move->view.failure = failure;
-        return false;
+    uint64_t id = move->view.destination_queue_id;
+    if (id == 0)
+        id = queue->messages[i].source_queue_id;
+    if (id == 0)
+        return fail(move, MOVE_FAILURE_NO_SOURCE);
+    if (model_is_away(model, (uint32_t)(id >> 32))) {
+        model_depart(model, queue, i, (uint32_t)(id >> 32), id, move->view.handle);
+        move->under_way++;
+        move->window_moved++;
+        return MOVED;
     }
+    struct model_queue *target = model_by_id(model, id);
+    if (target == NULL || target == queue || target->settings.fifo != queue->settings.fifo)
+        return fail(move, MOVE_FAILURE_NO_QUEUE);
     model_transfer(queue, i, target, model->now_ms, 0, 0);
     move->view.moved++;
     move->window_moved++;
-    return true;
+    return MOVED;
 }
 
 static void move_step(struct model *model, struct model_queue *queue)
 {
     struct model_move *move = &queue->moves[0];
     uint32_t most = move->view.per_second_max;
+    enum step step = MOVED;
     if (!model_overdue(model, queue)) {
         if (model->now_ms >= move->window_ms + 1000) {
             move->window_ms = model->now_ms;
@@ -93,11 +99,11 @@ static void move_step(struct model *model, struct model_queue *queue)
         for (uint32_t i = 0; i < model->step && i < STEP_MOST; i++) {
             if (most > 0 && move->window_moved == most)
                 break;
-            if (!move_one(model, queue))
+            if ((step = move_one(model, queue)) != MOVED)
                 break;
         }
     }
-    move->next_ms = model->now_ms + 1;
+    move->next_ms = model->now_ms + (step == WAITS ? 1000 : 1);
     if (most > 0 && move->window_moved == most && move->window_ms + 1000 > model->now_ms)
         move->next_ms = move->window_ms + 1000;
 }
@@ -128,7 +134,8 @@ void model_move_start(struct model *model, const struct command_move_start *star
 {
     struct model_queue *queue = model_by_id(model, start->source_queue_id);
     const struct model_queue *target = model_by_id(model, start->destination_queue_id);
-    if (queue == NULL || (target == NULL && start->destination_queue_id != 0))
+    bool away = model_is_away(model, (uint32_t)(start->destination_queue_id >> 32));
+    if (queue == NULL || (target == NULL && start->destination_queue_id != 0 && !away))
         result->code = CORE_NO_QUEUE;
     else if (target != NULL && (target == queue || target->settings.fifo != queue->settings.fifo))
         result->code = CORE_INVALID;
@@ -147,6 +154,29 @@ void model_move_start(struct model *model, const struct command_move_start *star
     move->view.per_second_max = start->per_second_max;
     move->view.to_move = queue->count;
     move->view.started_ms = model->now_ms;
+    for (size_t i = 1; i < queue->move_count; i++) {
+        if (memcmp(queue->moves[i].view.handle, start->handle, UUID_BYTES) != 0)
+            continue;
+        move->under_way += queue->moves[i].under_way;
+        queue->moves[i].under_way = 0;
+    }
+}
+
+void model_move_settled(struct model *model, struct model_queue *queue, const uint8_t *handle,
+                        bool arrived)
+{
+    for (size_t i = 0; i < queue->move_count; i++) {
+        struct model_move *move = &queue->moves[i];
+        if (memcmp(move->view.handle, handle, UUID_BYTES) != 0)
+            continue;
+        move->under_way--;
+        move->view.moved += arrived;
+        if (move->view.status == MOVE_RUNNING && !arrived)
+            fail(move, MOVE_FAILURE_NO_QUEUE);
+        else if (move->view.status == MOVE_RUNNING && move->next_ms > model->now_ms)
+            move->next_ms = model->now_ms;
+        return;
+    }
 }
 
 void model_move_cancel(struct model *model, const struct command_move_cancel *cancel,

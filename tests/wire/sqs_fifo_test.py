@@ -271,7 +271,7 @@ class Fifo(sqs_raw.Calls):
             self.send(url, body)
         self.assertEqual(self.receive(url, VisibilityTimeout=0)[0]["Body"], "poison")
         self.assertEqual(self.bodies(url), ["after"])
-        (message,) = self.receive(dead, AttributeNames=["All"])
+        (message,) = self.receive(dead, AttributeNames=["All"], WaitTimeSeconds=10)
         self.assertEqual(message["Body"], "poison")
         self.assertEqual(message["Attributes"]["MessageGroupId"], "g")
         self.assertEqual(message["Attributes"]["DeadLetterQueueSourceArn"], arn_of(url))

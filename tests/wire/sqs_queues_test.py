@@ -166,7 +166,8 @@ class DeadLetters(sqs_raw.Calls):
         self.ok("SendMessage", {"QueueUrl": url, "MessageBody": "poison"})
         self.assertEqual(len(self.receive(url, VisibilityTimeout=0)), 1)
         self.assertEqual(self.receive(url), [])
-        (message,) = self.receive(dead, AttributeNames=["All"], VisibilityTimeout=0)
+        (message,) = self.receive(dead, AttributeNames=["All"], VisibilityTimeout=0,
+                                  WaitTimeSeconds=10)
         self.assertEqual(message["Attributes"]["DeadLetterQueueSourceArn"], arn_of(url))
         (message,) = self.receive(dead, MessageSystemAttributeNames=["DeadLetterQueueSourceArn"],
                                   VisibilityTimeout=0)

@@ -188,7 +188,7 @@ class Separate(Regions):
         self.ask(AWAY, "ReceiveMessage", {"QueueUrl": url, "VisibilityTimeout": 0})
         self.assertEqual(self.ask(AWAY, "ReceiveMessage", {"QueueUrl": url}), {})
         (message,) = self.ask(AWAY, "ReceiveMessage", {
-            "QueueUrl": away, "VisibilityTimeout": 0,
+            "QueueUrl": away, "VisibilityTimeout": 0, "WaitTimeSeconds": 10,
             "AttributeNames": ["DeadLetterQueueSourceArn"]})["Messages"]
         self.assertEqual(message["Attributes"], {"DeadLetterQueueSourceArn": arn(AWAY, name)})
         self.ask(HOME, "StartMessageMoveTask", {"SourceArn": arn(AWAY, dead)})

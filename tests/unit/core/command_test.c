@@ -39,6 +39,10 @@ static size_t samples(struct command out[32])
     ADD(.type = COMMAND_CHANGE_VISIBILITY, .change_visibility = {9, {10, 11}, 12});
     ADD(.type = COMMAND_MOVE_START, .move_start = {{21}, 22, 23, 24});
     ADD(.type = COMMAND_MOVE_CANCEL, .move_cancel = {{25}, 26});
+    ADD(.type = COMMAND_ARRIVE,
+        .arrive = {64, 31, 30, 29, true, 32, TEXT("dlq"), 33, 38, 34, TEXT("record")});
+    ADD(.type = COMMAND_DEPARTED, .departed = {64, 35});
+    ADD(.type = COMMAND_REFUSED, .refused = {64, 36, 37});
     ADD(.type = COMMAND_BLOB_PUT, .blob_put = {{13}, 14, 15, TEXT("piece")});
     ADD(.type = COMMAND_FUNCTION_PUT, .function_put = {TEXT("f"), 16, {17}, TEXT("{c}")});
     ADD(.type = COMMAND_FUNCTION_DELETE, .function_delete = {TEXT("f")});

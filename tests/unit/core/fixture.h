@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "broker/core/core.h"
+#include "broker/core/place.h"
 #include "proto/base/assert.h"
 
 #include <stdlib.h>
@@ -28,6 +29,7 @@ struct fixture {
     uint32_t gone;
     uint32_t changed;
     uint32_t documents_changed;
+    uint32_t departs;
 };
 
 static inline void fixture_hold(void *data, struct body_ref ref)
@@ -64,6 +66,12 @@ static inline void fixture_document(void *data, struct slice name)
     ((struct fixture *)data)->documents_changed++;
 }
 
+static inline void fixture_departs(void *data, uint32_t shard)
+{
+    assert_true(shard <= QUEUE_SHARDS_MAX);
+    ((struct fixture *)data)->departs++;
+}
+
 static inline struct core_events fixture_events(struct fixture *f)
 {
     return (struct core_events){f,
@@ -72,7 +80,8 @@ static inline struct core_events fixture_events(struct fixture *f)
                                 fixture_ready,
                                 fixture_gone,
                                 fixture_changed,
-                                fixture_document};
+                                fixture_document,
+                                fixture_departs};
 }
 
 static inline int fixture_setup(void **state)

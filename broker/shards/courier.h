@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The courier of one shard: carries the messages that have left its queues to the shards of the
+ * queues that they go to (broker/core/outbox.c), while this node leads the shard.
+ *
+ * For each other shard it reads the head of the outbox, offers a batch there (ARRIVE), and tells
+ * its own shard what became of it (DEPARTED, REFUSED); then the next. It keeps nothing that
+ * matters: a step that fails, or of which nobody knows whether it was done, is made again from what
+ * the outbox says, and the core on the other side knows what it has had. So two of them, on a
+ * leader and on one that does not know yet that it is none, do no harm either. thread: loop. */
+#ifndef BROKER_SHARDS_COURIER_H
+#define BROKER_SHARDS_COURIER_H
+
+#include "broker/replication/shard.h"
+
+struct courier;
+
+struct courier_options {
+    uv_loop_t *loop; /* its clock */
+    struct shard *shard;
+    /* find: another shard, by its id; NULL: not open (yet). */
+    struct shard *(*find)(void *data, uint32_t id);
+    void *data;
+};
+
+struct courier *courier_new(const struct courier_options *options);
+
+/* courier_look: messages may wait, or the time may have come to try again what failed: to be called
+ * when the shard says so and every now and then. */
+void courier_look(struct courier *courier);
+
+/* courier_stop: it begins nothing more. To be called before any of the shards is closed, and
+ * courier_free when all of them are. */
+void courier_stop(struct courier *courier);
+void courier_free(struct courier *courier);
+
+#endif
