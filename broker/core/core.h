@@ -165,11 +165,8 @@ bool core_document_get(const struct core *core, struct slice name, struct docume
 
 /* core_function_id: tells a function of the catalog from others, also from an earlier one of the
  * same name: the id of its queue of asynchronous events, which comes and goes with it. 0: there is
- * no such function, or it has no such queue.
- * core_queue_gone: this shard made the queue, and it is deleted. What a shard that lags does not
- * know yet is not gone. */
+ * no such function, or it has no such queue. */
 uint64_t core_function_id(const struct core *core, struct slice name);
-bool core_queue_gone(const struct core *core, uint64_t queue_id);
 
 /* core_tally: what a function of the catalog used for queues of this shard (USAGE_ADD); false:
  * nothing. core_tally_next: walk the function ids in order, from `after` 0; false at the end.

@@ -80,13 +80,6 @@ struct queue *queue_find(const struct core *core, uint64_t queue_id)
     return queue;
 }
 
-bool core_queue_gone(const struct core *core, uint64_t queue_id)
-{
-    uint64_t first = queue_id_make(core->shard, 1);
-    return queue_id >= first && queue_id < first + core->queue_id_last &&
-           queue_find(core, queue_id) == NULL;
-}
-
 struct queue *queue_add(struct core *core, const struct queue_view *view)
 {
     struct queue *queue = calloc(1, sizeof *queue);

@@ -150,7 +150,7 @@ struct dispatch {
     uint64_t node_id;
     char *endpoint, *region, *account_id, *version;
     uint8_t cluster_id[UUID_BYTES], secret[RECEIPT_SECRET_BYTES];
-    bool ready, closing, pump_due, catalog_stale;
+    bool ready, closing, pump_due, catalog_stale, sweeping;
     uint64_t drain_until_ms, ticked_ms, swept_ms;
     uv_timer_t pump, tick;
     struct session *sessions;

@@ -8,9 +8,13 @@
  *
  *   U1  a run is counted for the function that it was begun for, never for a later one of its name
  *   U2  tallies of functions that are gone are dropped: looked for now and then, since the result
- *       of a run may come after its function has gone. Only what the catalog here knows to be gone
- *       is dropped, so it does no harm if this node leads no more and does not know it */
+ *       of a run may come after its function has gone, and a restored catalog may be older than the
+ *       tallies. A tally that was seen before a call to the catalog is of nothing, if its function
+ *       is not there when the call has ended; without the call it could be of a new one, where this
+ *       node leads no more and does not know it yet */
 #include "broker/dispatch/settle.h"
+
+#include <stdlib.h>
 
 #define SWEEP_MS 5000u
 
@@ -68,23 +72,88 @@ void settle_throttles(struct dispatch *dispatch, struct function_entry *function
 
 /* ---- functions that are gone ---- */
 
-static void usage_sweep(struct dispatch *dispatch, struct shard *shard)
+/* What was found in the shards, and may be of functions that the catalog here has not heard of yet:
+ * the call decides, as everything that was known anywhere before it is applied when it ends. */
+struct sweep {
+    struct shard_call call;
+    struct dispatch *dispatch;
+    struct buffer found; /* struct found */
+};
+
+struct found {
+    struct shard *shard;
+    uint64_t function_id;
+};
+
+static bool is_gone(const struct dispatch *dispatch, uint64_t function_id)
 {
-    struct settlement settlement = {.dispatch = dispatch, .shard = shard, .once = true};
-    for (uint64_t id = 0; core_tally_next(shard_core(shard), id, &id);) {
-        struct command command = {.type = COMMAND_USAGE_DROP, .usage_drop = {.function_id = id}};
-        if (core_queue_gone(shard_core(dispatch->catalog), id)) /* U2 */
+    struct queue_view events;
+    return !core_queue_by_id(shard_core(dispatch->catalog), function_id, &events);
+}
+
+static void drop(const struct sweep *sweep)
+{
+    struct settlement settlement = {.dispatch = sweep->dispatch, .once = true};
+    for (size_t at = 0; at < sweep->found.length; at += sizeof(struct found)) {
+        struct found found;
+        memcpy(&found, sweep->found.data + at, sizeof found);
+        struct command command = {.type = COMMAND_USAGE_DROP,
+                                  .usage_drop = {.function_id = found.function_id}};
+        if (found.shard != settlement.shard)
+            settlement_submit(&settlement);
+        settlement.shard = found.shard;
+        if (is_gone(sweep->dispatch, found.function_id))
             settlement_add(&settlement, &command);
     }
     settlement_submit(&settlement);
 }
 
+static void sweep_ended(struct shard_call *call, enum status status,
+                        const struct core_result *results, uint32_t count)
+{
+    struct sweep *sweep = call->data;
+    struct dispatch *dispatch = sweep->dispatch;
+    (void)results;
+    (void)count;
+    if (status == STATUS_OK && !dispatch->closing)
+        drop(sweep); /* U2 */
+    dispatch->sweeping = false;
+    buffer_free(&sweep->found);
+    free(sweep);
+    dispatch_operation_end(dispatch);
+}
+
+static void sweep_begin(struct dispatch *dispatch, struct buffer *found)
+{
+    struct command command = {.type = COMMAND_TICK};
+    struct sweep *sweep = memory_new(1, sizeof *sweep);
+    sweep->dispatch = dispatch;
+    sweep->found = *found;
+    sweep->call = (struct shard_call){.done = sweep_ended, .data = sweep};
+    shard_call_add(&sweep->call, &command);
+    dispatch->sweeping = true;
+    dispatch_operation_begin(dispatch);
+    shard_call(dispatch->catalog, &sweep->call);
+}
+
+static void look_for_gone(const struct dispatch *dispatch, struct shard *shard, struct buffer *out)
+{
+    for (uint64_t id = 0; core_tally_next(shard_core(shard), id, &id);) {
+        struct found found = {shard, id};
+        if (is_gone(dispatch, id))
+            buffer_add(out, &found, sizeof found);
+    }
+}
+
 void usage_tick(struct dispatch *dispatch)
 {
     uint64_t now = dispatch_now(dispatch);
-    if (now - dispatch->swept_ms < SWEEP_MS)
+    struct buffer found = {0};
+    if (dispatch->sweeping || now - dispatch->swept_ms < SWEEP_MS)
         return;
     dispatch->swept_ms = now;
     for (uint32_t id = 1; id < shards_count(dispatch->shards); id++)
-        usage_sweep(dispatch, shards_at(dispatch->shards, id));
+        look_for_gone(dispatch, shards_at(dispatch->shards, id), &found);
+    if (found.length > 0)
+        sweep_begin(dispatch, &found);
 }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Functions, mappings and code: versions, references, and what goes when. */
-#include "broker/core/place.h"
 #include "tests/unit/core/fixture.h"
 
 #define HOUR_MS 3600000u
@@ -213,14 +212,9 @@ static void test_function_ids_are_never_given_again(void **state)
         ids[i] = core_function_id(f->core, SLICE_LITERAL("a"));
         function_put(f, "a", version, 1);
         assert_int_equal(core_function_id(f->core, SLICE_LITERAL("a")), ids[i]);
-        assert_false(core_queue_gone(f->core, ids[i]));
         assert_int_equal(function_delete(f, "a"), CORE_OK);
-        assert_true(core_queue_gone(f->core, ids[i]));
     }
     assert_true(ids[0] > 0 && ids[1] > ids[0]);
-    assert_false(core_queue_gone(f->core, 0));
-    assert_false(core_queue_gone(f->core, ids[1] + 1)); /* not made yet */
-    assert_false(core_queue_gone(f->core, queue_id_make(1, 1)));
 }
 
 static void test_mappings_in_order_of_creation(void **state)
