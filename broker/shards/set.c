@@ -43,14 +43,17 @@ bool shard_set_within(const struct shard_set *set, const struct shard_set *other
     return (other->catalog || !set->catalog) && (set->queues & ~other->queues) == 0;
 }
 
-/* Move `*shard`, from 0, to the next one in the set; false at the end. */
+/* Move `*shard`, from 0, to the next one in the set, itself if it is; false at the end. */
 static bool next(const struct shard_set *set, uint32_t *shard)
 {
-    for (; *shard <= QUEUE_SHARDS_MAX; ++*shard) {
-        if (*shard == 0 ? set->catalog : (set->queues >> (*shard - 1) & 1) != 0)
-            return true;
-    }
-    return false;
+    if (*shard == 0 && set->catalog)
+        return true;
+    uint32_t bit = *shard > 0 ? *shard - 1 : 0;
+    uint64_t rest = bit < 64 ? set->queues >> bit : 0;
+    if (rest == 0)
+        return false;
+    *shard = 1 + bit + (uint32_t)__builtin_ctzll(rest);
+    return true;
 }
 
 /* ---- how they are ---- */

@@ -6,12 +6,15 @@ import json
 import os
 import sys
 import threading
+import types
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [HERE, os.path.join(HERE, "..", "clients")]
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "clients"), os.path.join(HERE, "..", "wire")]
 from cluster import Cluster, wait_for  # noqa: E402
+import native_auth_test as native_auth  # noqa: E402
 import place  # noqa: E402
+import signing  # noqa: E402
 
 NODES = (1, 2, 3)
 SHARDS = 4
@@ -112,6 +115,75 @@ class Queues(unittest.TestCase):
         for node in NODES:
             _, view = self.cluster.get(node, "/admin/cluster")
             self.assertEqual([s["ShardId"] for s in view["Shards"]], [0, *ALL])
+
+
+class Keys(unittest.TestCase):
+    """Keys and policies of keys are of the catalog, policies of queues of the queues' shards."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = Cluster(nodes=3)
+        os.environ.update({"MILLRACE_SHARDS": str(SHARDS), "MILLRACE_AUTH": "required",
+                           "MILLRACE_ROOT_ACCESS_KEY_ID": signing.ROOT_ID,
+                           "MILLRACE_ROOT_SECRET_ACCESS_KEY": signing.ROOT_SECRET})
+        cls.addClassCleanup(cls.cluster.close)
+        try:
+            cls.cluster.up()
+        finally:
+            for name in ("AUTH", "ROOT_ACCESS_KEY_ID", "ROOT_SECRET_ACCESS_KEY"):
+                del os.environ[f"MILLRACE_{name}"]
+        for node in NODES:
+            cls.through(node)
+            wait_for("the root key",
+                     lambda: signing.json_call("ListQueues", {}).status == 200)
+
+    @classmethod
+    def through(cls, node):
+        """What is signed goes to this node from now on."""
+        signing.use(types.SimpleNamespace(
+            endpoint=f"http://127.0.0.1:{cls.cluster.port + 10 * (node - 1)}"))
+
+    def code(self, node, action, key, **members):
+        self.through(node)
+        answer = signing.json_call(action, members, key)
+        return None if answer.status == 200 else signing.error_of(answer)[0]
+
+    def native_send(self, node, key, name):
+        """By a connection that proves the key to this node."""
+        client = native_auth.Client(self.cluster.port + 10 * (node - 1) + 1, key)
+        self.addCleanup(client.close)
+        return client.call(native_auth.native.SEND, native_auth.native.member(1, name),
+                           native_auth.native.member(2, "x"))[1]
+
+    def test_a_new_key_is_known_to_every_node(self):
+        for round_number in range(20):
+            self.through(NODES[round_number % 3])
+            key = signing.make_key(signing.allow("sqs:*"))
+            other = NODES[(round_number + 1) % 3]
+            error = self.native_send(other, key, "no-queue")
+            self.assertEqual(error[1].decode(), "QueueDoesNotExist", error)
+
+    def test_what_is_allowed_through_one_is_allowed_through_the_others(self):
+        for round_number in range(4):
+            for shard in ALL:
+                name = place.name_in(shard, SHARDS, "keys")
+                maker, other, third = (NODES[(shard + round_number + i) % 3] for i in range(3))
+                self.assertIsNone(self.code(maker, "CreateQueue", signing.ROOT, QueueName=name))
+                self.through(other)
+                key = signing.make_key()
+                send = {"QueueUrl": name, "MessageBody": "x"}
+                self.assertEqual(self.code(third, "SendMessage", key, **send), "AccessDenied")
+                self.through(maker)
+                answer = signing.set_policy(name, {
+                    "Effect": "Allow", "Principal": {"AWS": key.arn}, "Action": "sqs:SendMessage",
+                    "Resource": "*"})
+                self.assertEqual(answer.status, 200, answer.body)
+                self.assertIsNone(self.code(other, "SendMessage", key, **send))
+                self.assertIsNone(self.native_send(other, key, name))
+                self.through(third)
+                self.assertEqual(signing.admin("DELETE", f"/{key.id}").status, 204)
+                self.assertEqual(self.code(maker, "SendMessage", key, **send),
+                                 "InvalidClientTokenId")
 
 
 class Losing(unittest.TestCase):

@@ -15,6 +15,7 @@ import unittest
 
 import native_test as native
 import signing
+import place
 from signing import ROOT, Key, admin, allow, deny, harness, json_call, make_key, make_queue, set_policy
 
 TYPE_CHALLENGE, TYPE_PROOF = 36, 37
@@ -252,6 +253,30 @@ class Permissions(Case):
         set_policy(url, allow("sqs:SendMessage", arn, Principal="*"))
         self.can(client, *send)
         self.cannot(client, "AccessDeniedException", native.RECEIVE, native.member(1, url))
+
+
+class Regions(unittest.TestCase):
+    """With queues of its own in each region a connection is at home in that of its proof, and so are
+    the shards of the queues that it names."""
+
+    def test_names_are_of_the_region_that_was_proven(self):
+        broker = harness.Broker(worker=False, broker_arguments=[
+            "--auth", "required", "--root-access-key-id", ROOT.id, "--root-secret-access-key",
+            ROOT.secret, "--regions", "separate", "--shards", "4"])
+        self.addCleanup(broker.stop)
+        before = signing.use(broker)
+        self.addCleanup(signing.use, before)
+        harness.wait_for(lambda: json_call("ListQueues", {}).status == 200, 10, "the root key")
+        client = Client(broker.ports[1], ROOT, region="eu-west-1")
+        self.addCleanup(client.close)
+        for shard in (1, 2, 3, 4):
+            name = place.name_in(shard, 4, region="eu-west-1")
+            answer = json_call("CreateQueue", {"QueueName": name}, region="eu-west-1")
+            self.assertEqual(answer.status, 200, answer.body)
+            _, error = client.call(native.SEND, native.member(1, name), native.member(2, name))
+            self.assertIsNone(error)
+            answer = json_call("ReceiveMessage", {"QueueUrl": name}, region="eu-west-1")
+            self.assertEqual([m["Body"] for m in answer.json()["Messages"]], [name])
 
 
 class NotRequired(unittest.TestCase):

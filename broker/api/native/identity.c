@@ -90,6 +90,11 @@ bool identity_prove(struct identity *identity, struct slice proof, struct auth_f
     return true;
 }
 
+struct slice identity_region(const struct identity *identity)
+{
+    return identity->caller.region;
+}
+
 bool identity_caller(struct identity *identity, struct auth_caller *out,
                      struct auth_failure *failure)
 {

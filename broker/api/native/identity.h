@@ -25,6 +25,9 @@ bool identity_challenge(struct identity *identity, const Millrace__ClientHello *
 /* identity_prove: take the answer. False: `failure`, whose message is alive as long as this. */
 bool identity_prove(struct identity *identity, struct slice proof, struct auth_failure *failure);
 
+/* identity_region: where its calls are at home; empty: as the node. Alive as long as this. */
+struct slice identity_region(const struct identity *identity);
+
 /* identity_caller: who makes a call now; as auth_authenticate. Slices are the identity's. */
 bool identity_caller(struct identity *identity, struct auth_caller *out,
                      struct auth_failure *failure);

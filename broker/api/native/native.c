@@ -47,10 +47,18 @@ struct native_call {
     struct native_call *prev, *next;
 };
 
+/* A challenge that waits until this node knows the keys that others have made. */
+struct asking {
+    struct session *session; /* NULL: it has ended */
+    uint8_t nonce[PROOF_NONCE_BYTES];
+    const char *time; /* the identity's */
+};
+
 struct session {
     struct native *native;
     struct link *link;
     struct identity *identity;
+    struct asking *asking;     /* NULL: none */
     uint64_t prove_until_ms;   /* 0: it is not to prove anything any more */
     struct native_call *calls; /* I1 */
     uint32_t call_count;
@@ -123,10 +131,7 @@ static void freed(struct sqs_call *call)
 static bool caller(struct sqs_call *call, struct auth_failure *failure)
 {
     const struct native_call *nc = call->carried;
-    if (!identity_caller(nc->identity, &call->caller, failure))
-        return false;
-    call->region = call->caller.region;
-    return true;
+    return identity_caller(nc->identity, &call->caller, failure);
 }
 
 static const char *base_url(struct sqs_call *call)
@@ -185,6 +190,7 @@ static void on_call(struct session *session, struct slice payload)
     struct sqs_call *call = sqs_call_new(session->native->api, &carrier, NULL);
     call->protocol = SQS_JSON; /* for the wording of errors */
     call->sender_id = SLICE_LITERAL(SQS_ANONYMOUS);
+    call->region = identity_region(session->identity);
     remember(session, call, header.id, body.length);
     enum sqs_error_code code = admit(session, header.action);
     if (code != SQS_OK) {
@@ -250,33 +256,61 @@ static bool knows_keys(const struct native *native)
     return shard_ready(shard) && core_bootstrapped(shard_core(shard), cluster_id, secret);
 }
 
-static void challenge(struct session *session, uint8_t nonce[PROOF_NONCE_BYTES], const char *time)
+static void challenge(struct session *session, struct asking *asking)
 {
     struct native *native = session->native;
     Millrace__ClientChallenge challenge = MILLRACE__CLIENT_CHALLENGE__INIT;
-    challenge.nonce = (ProtobufCBinaryData){PROOF_NONCE_BYTES, nonce};
-    challenge.time = (char *)(uintptr_t)time;
+    challenge.nonce = (ProtobufCBinaryData){PROOF_NONCE_BYTES, asking->nonce};
+    challenge.time = (char *)(uintptr_t)asking->time;
+    if (!knows_keys(native))
+        refuse(session, "", "this broker does not serve requests at the moment; try again");
+    else if (link_send(session->link, MILLRACE__TYPE__TYPE_CLIENT_CHALLENGE, &challenge.base) !=
+             STATUS_OK)
+        link_close(session->link);
+}
+
+static void on_fresh(void *data, enum status status)
+{
+    struct asking *asking = data;
+    struct session *session = asking->session;
+    if (session != NULL)
+        session->asking = NULL;
+    if (session != NULL && status == STATUS_OK)
+        challenge(session, asking);
+    else if (session != NULL)
+        refuse(session, "", "this broker cannot tell who has a key at the moment; try again");
+    free(asking);
+}
+
+/* `asking` is taken over. */
+static void ask(struct session *session, struct asking *asking)
+{
+    struct native *native = session->native;
+    const struct shard_set keys = {.catalog = true};
     session->prove_until_ms = uv_now(native->timer.loop) + PROVE_MS;
     if (native->proving++ == 0)
         uv_timer_start(&native->timer, on_tick, PROVE_STEP_MS, PROVE_STEP_MS);
-    if (link_send(session->link, MILLRACE__TYPE__TYPE_CLIENT_CHALLENGE, &challenge.base) !=
-        STATUS_OK)
-        link_close(session->link);
+    session->asking = asking;
+    if (!shard_set_sync(&keys, api_shards(native->api), on_fresh, asking))
+        on_fresh(asking, STATUS_OK);
 }
 
 static void on_hello(struct session *session, const Millrace__ClientHello *hello)
 {
-    uint8_t nonce[PROOF_NONCE_BYTES];
-    const char *time;
+    struct asking *asking = calloc(1, sizeof *asking);
+    ASSERT(asking != NULL);
+    asking->session = session;
     const char *wrong;
-    if (!identity_challenge(session->identity, hello, nonce, &time, &wrong))
-        welcome(session);
-    else if (wrong != NULL)
+    bool named = identity_challenge(session->identity, hello, asking->nonce, &asking->time, &wrong);
+    if (named && wrong == NULL) {
+        ask(session, asking);
+        return;
+    }
+    free(asking);
+    if (named)
         refuse(session, "", wrong);
-    else if (!knows_keys(session->native))
-        refuse(session, "", "this broker does not serve requests at the moment; try again");
     else
-        challenge(session, nonce, time);
+        welcome(session);
 }
 
 static void on_proof(struct session *session, struct slice payload)
@@ -325,6 +359,8 @@ static void on_closed(struct link *link, void *data, enum status why)
     DL_DELETE(native->sessions, session);
     native->session_count--;
     proving_ended(session);
+    if (session->asking != NULL)
+        session->asking->session = NULL;
     identity_release(session->identity);
     free(session);
 }

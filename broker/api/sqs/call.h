@@ -57,6 +57,7 @@ struct sqs_call {
     const char *action_name; /* static storage */
     void *input;             /* struct of the action's input shape */
     struct sqs_error wrong;  /* why that could not be read; SQS_OK: it was */
+    struct shard_set reads;  /* the shards that its input names (subject.h) */
     struct shard_set fresh;  /* in these it has seen all that was answered before it came */
     struct slice sender_id;
     struct auth_caller caller; /* known once the action is */

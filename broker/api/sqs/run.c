@@ -46,24 +46,24 @@ static void on_fresh(void *data, enum status status);
 
 /* Wait until this node has seen what others have answered. The catalog may say only then how many
  * shards there are, and so which one is meant: hence it is asked until nothing new comes up. */
-static bool wait_until_fresh(struct sqs_call *call, const struct shard_set *set)
+static bool wait_until_fresh(struct sqs_call *call)
 {
-    if (shard_set_within(set, &call->fresh) || api_closing(call->api))
+    if (shard_set_within(&call->reads, &call->fresh) || api_closing(call->api))
         return false;
     if (call->carrier->may_lag && sqs_of_messages(call->action) && sqs_queue_known(call))
         return false;
-    call->fresh = *set;
-    return shard_set_sync(set, api_shards(call->api), on_fresh, call);
+    call->fresh = call->reads;
+    return shard_set_sync(&call->reads, api_shards(call->api), on_fresh, call);
 }
 
 static void go_on(struct sqs_call *call)
 {
     struct shards *shards = api_shards(call->api);
-    struct shard_set set = sqs_shards_read(call);
     uint8_t cluster_id[UUID_BYTES];
-    if (wait_until_fresh(call, &set))
+    call->reads = sqs_shards_read(call);
+    if (wait_until_fresh(call))
         return;
-    if (shard_set_ready(&set, shards) &&
+    if (shard_set_ready(&call->reads, shards) &&
         core_bootstrapped(shard_core(shards_catalog(shards)), cluster_id, call->secret))
         permit_and_handle(call);
     else
