@@ -18,12 +18,23 @@
 
 #include <stdio.h>
 
-/* What values a request has for conditions and variables. */
+/* What values a request has for conditions and variables. Most policies ask for none, so times are
+ * written when they are asked for. */
 struct context {
     const struct auth_caller *caller;
     char now[24];
     char epoch[24];
 };
+
+static void write_times(struct context *context)
+{
+    uint64_t now_s = context->caller->now_s;
+    char moment[MOMENT_LENGTH + 1];
+    moment_format(now_s, moment);
+    snprintf(context->now, sizeof context->now, "%.4s-%.2s-%.2sT%.2s:%.2s:%.2sZ", moment,
+             moment + 4, moment + 6, moment + 9, moment + 11, moment + 13);
+    snprintf(context->epoch, sizeof context->epoch, "%llu", (unsigned long long)now_s);
+}
 
 static const char *principal_type(const struct auth_caller *caller)
 {
@@ -32,8 +43,10 @@ static const char *principal_type(const struct auth_caller *caller)
 
 static bool get_value(void *data, struct slice key, struct slice *out)
 {
-    const struct context *context = data;
+    struct context *context = data;
     const struct auth_caller *caller = context->caller;
+    if (context->now[0] == '\0')
+        write_times(context);
     const struct {
         const char *key;
         struct slice value;
@@ -57,17 +70,6 @@ static bool get_value(void *data, struct slice key, struct slice *out)
         }
     }
     return false;
-}
-
-static struct context context_of(const struct auth_caller *caller)
-{
-    struct context context = {.caller = caller};
-    char moment[MOMENT_LENGTH + 1];
-    moment_format(caller->now_s, moment);
-    snprintf(context.now, sizeof context.now, "%.4s-%.2s-%.2sT%.2s:%.2s:%.2sZ", moment, moment + 4,
-             moment + 6, moment + 9, moment + 11, moment + 13);
-    snprintf(context.epoch, sizeof context.epoch, "%llu", (unsigned long long)caller->now_s);
-    return context;
 }
 
 /* Who may undo a queue's policy that denies everyone. */
@@ -114,7 +116,7 @@ struct opinions {
 static bool ask(struct auth *auth, const struct auth_caller *caller,
                 const struct auth_question *question, struct opinions *out)
 {
-    struct context context = context_of(caller);
+    struct context context = {.caller = caller};
     struct policy_request request = {.account = caller->account,
                                      .principal_arn = caller->arn,
                                      .action = slice_of(question->action),
