@@ -341,8 +341,8 @@ static struct segment *room_for(struct log *log, uint32_t bytes)
 static bool wants_spare(const struct log *log, const struct segment *segment)
 {
     bool half = (uint64_t)segment->end + segment->reserved > segment->size / 2;
-    return half && log->spare_count + log->spares_coming == 0 &&
-           log->closed == NULL && log->no_spare_index != segment->head.first_index &&
+    return half && log->spare_count + log->spares_coming == 0 && log->closed == NULL &&
+           log->no_spare_index != segment->head.first_index &&
            log->syncs - log->opened_syncs >= SPARE_SYNCS_MIN;
 }
 

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One lane for each other shard, and one batch in flight in it:
  *
- *     IDLE -- messages wait --> READING -- bodies --> OFFERING -- results --> SETTLING
- *       ^                          |                     |                       |
- *       +--- then the next batch --+--- after a rest, where something failed ----+
+ *     IDLE -- messages wait --> READING -- bodies --> OFFERING -- results --> IDLE
+ *       |                          |                     |
+ *       |<--- after a rest, where something failed ------+
+ *       +---- keep_ms after the results --> SETTLING --> IDLE
+ *
+ * Batches are offered one after the other; what became of each is told keep_ms later. Behind a
+ * refusal nothing is offered until it is settled: what follows is numbered anew then.
  *
  * A body that cannot be read would be in the way of all that follow. After some tries that message
  * is offered without it, to no queue: the other shard refuses that for good, and it goes back to
@@ -23,8 +27,15 @@
 #define REST_MS_MIN        20u
 #define REST_MS_MAX        2000u
 #define READ_TRIES         5u
+#define MARKS_MAX          64u
 
 enum stage { STAGE_IDLE, STAGE_READING, STAGE_OFFERING, STAGE_SETTLING };
+
+/* Everything up to `number` had arrived at this time. */
+struct mark {
+    uint64_t number;
+    uint64_t at_ms;
+};
 
 struct lane {
     struct courier *courier;
@@ -36,6 +47,12 @@ struct lane {
     struct command_arrive arrivals[BATCH_MESSAGES_MAX];
     struct body_ref refs[BATCH_MESSAGES_MAX];
     uint32_t count;
+    uint64_t offered;             /* nothing up to this number need be offered again */
+    struct mark marks[MARKS_MAX]; /* the oldest first; not settled yet */
+    uint32_t mark_count;
+    uint64_t refused_first, refused_last; /* behind all marks; 0: none */
+    uint64_t settling;                    /* up to here */
+    bool settling_refusal;
     struct arena arena; /* of the batch */
     struct shard_read read;
     struct shard_call call;
@@ -76,6 +93,18 @@ static void rest(struct lane *lane)
     lane->rest_until_ms = uv_now(lane->courier->options.loop) + lane->rest_ms;
 }
 
+/* What is settled is forgotten here; behind a refusal all numbers are new. */
+static void settled(struct lane *lane)
+{
+    uint32_t done = 0;
+    while (done < lane->mark_count && lane->marks[done].number <= lane->settling)
+        done++;
+    lane->mark_count -= done;
+    memmove(lane->marks, lane->marks + done, lane->mark_count * sizeof lane->marks[0]);
+    if (lane->settling_refusal)
+        lane->refused_first = lane->refused_last = lane->offered = 0;
+}
+
 static void on_settled(struct shard_call *call, enum status status,
                        const struct core_result *results, uint32_t count)
 {
@@ -85,28 +114,60 @@ static void on_settled(struct shard_call *call, enum status status,
         rest(lane);
         return;
     }
+    settled(lane);
     end(lane);
     lane->rest_ms = 0;
     begin(lane);
 }
 
-/* The first `accepted` of the batch were taken, the next `refused` not. */
-static void settle(struct lane *lane, uint32_t accepted, uint32_t refused)
+static bool is_due(const struct lane *lane, const struct mark *mark)
+{
+    const struct courier_options *options = &lane->courier->options;
+    return uv_now(options->loop) >= mark->at_ms + options->keep_ms;
+}
+
+/* settle_due: tell this shard of what was kept for long enough. False: there is nothing. */
+static bool settle_due(struct lane *lane)
 {
     struct command departed = {.type = COMMAND_DEPARTED, .departed.destination_shard = lane->to};
     struct command back = {.type = COMMAND_REFUSED, .refused.destination_shard = lane->to};
+    uint32_t due = 0;
+    while (due < lane->mark_count && is_due(lane, &lane->marks[due]))
+        due++;
+    lane->settling_refusal = lane->refused_first != 0 && due == lane->mark_count;
+    if (due == 0 && !lane->settling_refusal)
+        return false;
+    lane->settling = due > 0 ? lane->marks[due - 1].number : 0;
     lane->stage = STAGE_SETTLING;
     lane->call = (struct shard_call){.done = on_settled, .data = lane};
-    if (accepted > 0) {
-        departed.departed.number = lane->arrivals[accepted - 1].number;
+    if (due > 0) {
+        departed.departed.number = lane->settling;
         shard_call_add(&lane->call, &departed);
     }
-    if (refused > 0) {
-        back.refused.first = lane->arrivals[accepted].number;
-        back.refused.last = lane->arrivals[accepted + refused - 1].number;
+    if (lane->settling_refusal) {
+        back.refused.first = lane->refused_first;
+        back.refused.last = lane->refused_last;
         shard_call_add(&lane->call, &back);
     }
     shard_call(lane->courier->options.shard, &lane->call);
+    return true;
+}
+
+/* The first `accepted` of the batch were taken, the next `refused` not. */
+static void note(struct lane *lane, uint32_t accepted, uint32_t refused)
+{
+    if (accepted > 0) {
+        lane->offered = lane->arrivals[accepted - 1].number;
+        lane->marks[lane->mark_count++] =
+            (struct mark){lane->offered, uv_now(lane->courier->options.loop)};
+    }
+    if (refused > 0) {
+        lane->refused_first = lane->arrivals[accepted].number;
+        lane->refused_last = lane->arrivals[accepted + refused - 1].number;
+    }
+    end(lane);
+    lane->rest_ms = 0;
+    begin(lane);
 }
 
 /* ---- offering ---- */
@@ -133,7 +194,7 @@ static void on_offered(struct shard_call *call, enum status status,
     uint32_t accepted = run_of(results, 0, count, CORE_OK);
     uint32_t refused = run_of(results, accepted, count, CORE_NO_QUEUE);
     if (accepted + refused > 0)
-        settle(lane, accepted, refused);
+        note(lane, accepted, refused);
     else
         rest(lane); /* another courier is at it */
 }
@@ -217,6 +278,8 @@ static void gather(struct lane *lane)
     uint32_t most = lane->unread > 0 ? 1 : BATCH_MESSAGES_MAX;
     lane->count = 0;
     while (lane->count < most && core_outbox_next(core, lane->to, &position, &view)) {
+        if (view.arrive.number <= lane->offered)
+            continue;
         bytes += view.body.length;
         if (lane->count > 0 && bytes > BATCH_BYTES_MAX)
             break;
@@ -232,6 +295,8 @@ static void begin(struct lane *lane)
     if (lane->stage != STAGE_IDLE || courier->stopped || !shard_leads(courier->options.shard) ||
         uv_now(courier->options.loop) < lane->rest_until_ms)
         return;
+    if (settle_due(lane) || lane->refused_first != 0 || lane->mark_count == MARKS_MAX)
+        return;
     gather(lane);
     if (lane->count > 0)
         read_bodies(lane);
@@ -241,8 +306,20 @@ static void begin(struct lane *lane)
 
 /* ---- from outside ---- */
 
+/* Another node goes on with it, and this one from the beginning when it leads again. */
+static void forget(struct courier *courier)
+{
+    for (uint32_t to = 0; to <= QUEUE_SHARDS_MAX; to++) {
+        struct lane *lane = courier->lanes[to];
+        if (lane != NULL && lane->stage == STAGE_IDLE)
+            *lane = (struct lane){.courier = courier, .to = to};
+    }
+}
+
 void courier_look(struct courier *courier)
 {
+    if (!courier->stopped && !shard_leads(courier->options.shard))
+        forget(courier);
     if (courier->stopped || !shard_leads(courier->options.shard))
         return;
     for (uint32_t to = 0; to <= QUEUE_SHARDS_MAX; to++) {

@@ -20,6 +20,10 @@ struct courier_options {
     /* find: another shard, by its id; NULL: not open (yet). */
     struct shard *(*find)(void *data, uint32_t id);
     void *data;
+    /* How long what has arrived is kept here before it is let go. A backup cuts the shards one
+     * after the other, faster than this (client/cli/backup_commands.c): so the cut of the shard
+     * that let a message go is never later than one which has not got it. */
+    uint64_t keep_ms;
 };
 
 struct courier *courier_new(const struct courier_options *options);

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#define TICK_MS 50u
+#define TICK_MS         50u
+#define COURIER_KEEP_MS 3000u
 
 /* ---- events ---- */
 
@@ -105,8 +106,11 @@ static enum status open_one(struct shards *s, uint32_t id, const char **error, c
         return status;
     }
     s->count++;
-    place->courier = courier_new(&(struct courier_options){
-        .loop = s->options.loop, .shard = place->shard, .find = find_shard, .data = s});
+    place->courier = courier_new(&(struct courier_options){.loop = s->options.loop,
+                                                           .shard = place->shard,
+                                                           .find = find_shard,
+                                                           .data = s,
+                                                           .keep_ms = COURIER_KEEP_MS});
     return status;
 }
 

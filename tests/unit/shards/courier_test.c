@@ -268,7 +268,9 @@ static uint32_t number_of(struct bench *b, const struct core_message *message, c
     assert_int_equal(reading.status, STATUS_OK);
     assert_int_equal(record_decode(buffer_slice(&reading.read.out), &record), STATUS_OK);
     *group = (char)record.group_id.data[0];
-    uint32_t number = (uint32_t)strtoul((const char *)record.body.data, NULL, 10);
+    uint32_t number = 0;
+    for (size_t i = 0; i < record.body.length; i++)
+        number = number * 10 + (uint32_t)(record.body.data[i] - '0');
     buffer_free(&reading.read.out);
     return number;
 }
