@@ -25,6 +25,8 @@
 #define HOLD_MS        20u
 #define SEND_BYTES_MAX (4u << 20) /* of calls in one message */
 #define UNSENT_MAX     (4u << 20)
+#define ORIGIN_BYTES   64u    /* of the command, about */
+#define ITEMS_BYTES    16384u /* of what stands before the commands in a message, mostly */
 
 struct sent_call {
     uint64_t seq;
@@ -94,6 +96,8 @@ static void send_pending(struct shard *shard, struct link *leader)
 {
     struct buffer out = {0};
     uint32_t count = 0;
+    size_t most = shard->batch.pending_bytes;
+    buffer_reserve(&out, (most < SEND_BYTES_MAX ? most : SEND_BYTES_MAX) + ITEMS_BYTES);
     begin(shard, WIRE_CALLS, &out);
     while (shard->batch.pending.first != NULL && (count == 0 || out.length < SEND_BYTES_MAX)) {
         struct shard_call *call = call_list_take(&shard->batch.pending);
@@ -282,6 +286,7 @@ static void take_call(struct shard *shard, struct link *link, uint64_t boot,
                                       .grows = (item->flags & WIRE_CALL_GROWS) != 0,
                                       .of_other = true,
                                       .done = on_taken};
+    buffer_reserve(&taken->call.commands, ORIGIN_BYTES + item->commands.length);
     forward_encode_origin(&taken->call.commands, &origin, shard->raft.current_term, item->count);
     buffer_add_slice(&taken->call.commands, item->commands);
     shard_call(shard, &taken->call);

@@ -304,6 +304,7 @@ static void an_entry_that_was_overwritten_is_sent_again(void **state)
     struct appending a = {.from = 3, .term = 4, .prev = base, .prev_term = 3, .n = 1};
     say_append(s, a);
     run_ms(s->c, 50);
+    wait_durable(s, base + 1);
     assert_null(heard_last(s, 3, WIRE_CALLS));
     assert_false(o.done);
     a = (struct appending){.from = 3, .term = 4, .prev = base + 1, .prev_term = 4};
