@@ -10,7 +10,8 @@ import types
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [HERE, os.path.join(HERE, "..", "clients"), os.path.join(HERE, "..", "wire")]
+# The native_auth_test of tests/wire is meant, which this folder has one of, too.
+sys.path[:0] = [os.path.join(HERE, "..", "wire"), os.path.join(HERE, "..", "clients"), HERE]
 from cluster import Cluster, wait_for  # noqa: E402
 import native_auth_test as native_auth  # noqa: E402
 import place  # noqa: E402

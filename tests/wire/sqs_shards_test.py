@@ -194,6 +194,74 @@ class Shards(Brokers):
         self.assertEqual(self.ask("ListMessageMoveTasks", SourceArn=self.arn(other)),
                          {"Results": []})
 
+    def kill(self, source, dead, *bodies):
+        """Send them to one queue, and have them all in its dead-letter queue."""
+        for body in bodies:
+            self.ask("SendMessage", QueueUrl=source, MessageBody=body)
+
+        def dead_by_now():
+            self.ask("ReceiveMessage", QueueUrl=source, VisibilityTimeout=0,
+                     MaxNumberOfMessages=10)
+            return self.count(dead) == len(bodies)
+        harness.wait_for(dead_by_now, 20, "all in the dead-letter queue")
+
+    def count(self, name):
+        told = self.ask("GetQueueAttributes", QueueUrl=name,
+                        AttributeNames=["ApproximateNumberOfMessages"])
+        return int(told["Attributes"]["ApproximateNumberOfMessages"])
+
+    def bodies(self, name, most):
+        found = []
+        while len(found) < most:
+            answer = self.ask("ReceiveMessage", QueueUrl=name, WaitTimeSeconds=5)
+            if not answer:
+                break
+            found += [message["Body"] for message in answer["Messages"]]
+        return sorted(found)
+
+    def test_a_redriven_message_tells_from_which_queue_it_came(self):
+        dead = place.name_in(2, SHARDS, self.prefix + "-dead")
+        self.create(dead)
+        for shard, name in self.queues.items():
+            self.create(name, RedrivePolicy=self.policy(dead))
+            self.kill(name, dead, str(shard))
+            (message,) = self.ask("ReceiveMessage", QueueUrl=dead, WaitTimeSeconds=5,
+                                  MessageSystemAttributeNames=["All"])["Messages"]
+            self.assertEqual((message["Body"], message["Attributes"]["DeadLetterQueueSourceArn"]),
+                             (str(shard), self.arn(name)))
+            self.ask("DeleteMessage", QueueUrl=dead, ReceiptHandle=message["ReceiptHandle"])
+
+    def move(self, dead, count, **more):
+        self.ask("StartMessageMoveTask", SourceArn=self.arn(dead), **more)
+
+        def task():
+            return self.ask("ListMessageMoveTasks", SourceArn=self.arn(dead))["Results"][0]
+        harness.wait_for(lambda: task()["Status"] == "COMPLETED", 20, lambda: str(task()))
+        self.assertEqual(task()["ApproximateNumberOfMessagesMoved"], count)
+        self.assertEqual(task().get("DestinationArn"), more.get("DestinationArn"))
+
+    def test_moves_go_to_any_shard_and_back_to_where_each_came_from(self):
+        dead = place.name_in(3, SHARDS, self.prefix + "-dead")
+        self.create(dead)
+        for shard, name in self.queues.items():
+            self.create(name, RedrivePolicy=self.policy(dead, 5))
+        for shard, name in self.queues.items():
+            other = place.name_in(shard, SHARDS, self.prefix + "-other")
+            self.create(other)
+            self.ask("SendMessage", QueueUrl=dead, MessageBody=str(shard))
+            self.move(dead, 1, DestinationArn=self.arn(other))
+            self.assertEqual(self.bodies(other, 1), [str(shard)])
+        for shard, name in self.queues.items():
+            self.ask("SetQueueAttributes", QueueUrl=name,
+                     Attributes={"RedrivePolicy": self.policy(dead, 1)})
+            self.ask("SendMessage", QueueUrl=name, MessageBody=str(shard))
+            self.ask("ReceiveMessage", QueueUrl=name, VisibilityTimeout=0)
+            self.ask("ReceiveMessage", QueueUrl=name, VisibilityTimeout=0)
+        harness.wait_for(lambda: self.count(dead) == SHARDS, 20, "all in the dead-letter queue")
+        self.move(dead, SHARDS)
+        for shard, name in self.queues.items():
+            self.assertEqual(self.bodies(name, 1), [str(shard)])
+
     def test_settings_tags_and_permissions_in_each(self):
         for name in self.queues.values():
             url = self.create(name, VisibilityTimeout="7")
