@@ -10,10 +10,13 @@
  *     the data are of another node           --node-id, or --data-dir, is wrong
  *     the state is of another cluster        files of two directories were mixed
  *     --cluster changed before there was a cluster
+ *     the cluster's feature level is too new, or too old, for this program (docs/upgrades.md)
  * What other nodes refuse is in broker/peer/refusal.def. */
 #include "broker/cluster.h"
 
+#include "broker/feature/feature.h"
 #include "broker/identity.h"
+#include "broker/level.h"
 #include "proto/base/assert.h"
 #include "proto/base/options.h"
 #include "proto/base/trace.h"
@@ -24,10 +27,7 @@
 #include <sys/stat.h>
 #include <sysexits.h>
 
-/* What this program can do together with others; see docs/operations.md on rolling upgrades. */
-#define FEATURE_LEVEL     1u
-#define FEATURE_LEVEL_MIN 1u
-#define WATCH_MS          50u
+#define WATCH_MS 50u
 
 struct cluster {
     const struct node_options *options;
@@ -42,6 +42,7 @@ struct cluster {
     struct shard *shard;
     uv_timer_t watch;
     bool known; /* the cluster's id */
+    struct level level;
     uint64_t leader;
     char leader_rpc[HELLO_ADDRESS_MAX + 1];
     void (*leader_changed)(void *data, uint64_t node_id, const char *rpc_address);
@@ -118,13 +119,36 @@ static int identity_check(struct cluster *c)
     return EX_OK;
 }
 
+/* The log says so too, but an older program may not be able to read that far. */
+static int level_check(struct cluster *c)
+{
+    uint32_t level = c->identity.feature_level;
+    if (level > feature_level())
+        return refuse(c, "feature_level_too_new",
+                      arena_printf(&c->arena,
+                                   "the cluster runs at feature level %u, this program knows %u "
+                                   "at most, and a cluster does not go back: start the version "
+                                   "that ran here before, or a later one (docs/upgrades.md)",
+                                   level, feature_level()));
+    if (level > 0 && level < feature_level_min())
+        return refuse(c, "feature_level_too_old",
+                      arena_printf(&c->arena,
+                                   "the cluster runs at feature level %u, this program works with "
+                                   "%u and %u only: versions are upgraded one at a time, start the "
+                                   "one between first (docs/upgrades.md)",
+                                   level, feature_level_min(), feature_level()));
+    return EX_OK;
+}
+
 static int identity_prepare(struct cluster *c)
 {
     enum status status = identity_load(c->options->data_dir, &c->identity);
     if (status == STATUS_NOT_FOUND)
         return identity_begin(c);
-    if (status == STATUS_OK)
-        return identity_check(c);
+    if (status == STATUS_OK) {
+        int code = identity_check(c);
+        return code == EX_OK ? level_check(c) : code;
+    }
     trace_error("cluster", "identity_unusable", "file=\"%s/node.json\" why=\"%s\"",
                 c->options->data_dir, status_text(status));
     return status == STATUS_UNSUPPORTED || status == STATUS_CORRUPT ? EX_CONFIG : EX_IOERR;
@@ -178,6 +202,21 @@ static void watch_id(struct cluster *c)
         cluster_known(c, id);
 }
 
+/* Whoever does not know the level in force is kept out from now on, and so is an older program
+ * here.
+ */
+static void watch_level(struct cluster *c)
+{
+    uint32_t level = shard_level(c->shard);
+    level_raise(&c->level, c->shard, c->peers, c->options->node_id);
+    if (!c->known || level == c->identity.feature_level)
+        return;
+    c->identity.feature_level = level;
+    (void)store(c); /* a failure is traced; the log still says it */
+    peers_tcp_set_level(c->peers, level);
+    trace_info("cluster", "feature_level", "level=%u program=%u", level, feature_level());
+}
+
 static const char *rpc_of(const struct cluster *c, uint64_t node_id)
 {
     struct peer_about about;
@@ -203,6 +242,7 @@ static void on_watch(uv_timer_t *timer)
 {
     struct cluster *c = timer->data;
     watch_id(c);
+    watch_level(c);
     watch_leader(c);
 }
 
@@ -288,8 +328,10 @@ static int listen_for_peers(struct cluster *c, uv_loop_t *loop, struct tls_conte
                                         .host = host,
                                         .port = port,
                                         .founders = c->identity.founders,
-                                        .feature_level = FEATURE_LEVEL,
-                                        .feature_level_min = FEATURE_LEVEL_MIN,
+                                        .feature_level = feature_level(),
+                                        .feature_level_min = feature_level_min(),
+                                        .feature_level_now = c->identity.feature_level,
+                                        .version = MILLRACE_VERSION,
                                         .learned = on_learned,
                                         .data = c};
     memcpy(options.cluster_id, c->identity.cluster_id, PEER_ID_BYTES);

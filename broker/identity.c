@@ -65,6 +65,9 @@ static enum status read_identity(json_t *json, struct identity *out)
                 read_nodes(json_object_get(json, "nodes"), out);
     out->node_id = (uint64_t)node_id;
     out->shards_begun = json_is_true(json_object_get(json, "shards_begun"));
+    json_int_t level = json_integer_value(json_object_get(json, "feature_level"));
+    good = good && level >= 0 && level <= UINT32_MAX;
+    out->feature_level = (uint32_t)level;
     return good ? STATUS_OK : STATUS_CORRUPT;
 }
 
@@ -110,11 +113,12 @@ static char *write_identity(const struct identity *identity)
         json_object_set_new(nodes, key, write_uuid(identity->nodes[i].data_id));
     }
     bool clusterless = memcmp(identity->cluster_id, unknown, UUID_BYTES) == 0;
-    json_t *json = json_pack("{s:i, s:I, s:o, s:s, s:o, s:b, s:o}", "format", FORMAT, "node_id",
-                             (json_int_t)identity->node_id, "data_id",
+    json_t *json = json_pack("{s:i, s:I, s:o, s:s, s:o, s:b, s:I, s:o}", "format", FORMAT,
+                             "node_id", (json_int_t)identity->node_id, "data_id",
                              write_uuid(identity->data_id), "founders", founders, "cluster_id",
                              clusterless ? json_string("") : write_uuid(identity->cluster_id),
-                             "shards_begun", identity->shards_begun, "nodes", nodes);
+                             "shards_begun", identity->shards_begun, "feature_level",
+                             (json_int_t)identity->feature_level, "nodes", nodes);
     char *text = json_dumps(json, JSON_INDENT(1));
     json_decref(json);
     return text;

@@ -5,7 +5,7 @@
  * JSON for people to read; nothing in it is secret.
  *
  *     {"format": 1, "node_id": 2, "data_id": UUID, "founders": "9f...", "cluster_id": UUID or "",
- *      "shards_begun": true, "nodes": {"1": UUID of the data, "3": ...}}
+ *      "shards_begun": true, "feature_level": 2, "nodes": {"1": UUID of the data, "3": ...}}
  * thread: loop (blocking; at start, and when something new is learned). */
 #ifndef BROKER_IDENTITY_H
 #define BROKER_IDENTITY_H
@@ -23,8 +23,9 @@ struct identity {
     uint64_t node_id;
     uint8_t data_id[UUID_BYTES];
     uint8_t cluster_id[UUID_BYTES]; /* zeros: not known yet */
-    uint64_t founders; /* members_digest of the list it was founded with; 0: it joined */
-    bool shards_begun; /* the queue shards have their folders here */
+    uint64_t founders;      /* members_digest of the list it was founded with; 0: it joined */
+    bool shards_begun;      /* the queue shards have their folders here */
+    uint32_t feature_level; /* of the cluster, when last seen; 0: never */
     struct identity_node nodes[IDENTITY_NODES_MAX]; /* others, whose data are known */
     size_t node_count;
 };

@@ -394,7 +394,7 @@ static int open_shards(struct node *node)
     }
     trace_error("node", "shard_unusable", "dir=\"%s\" status=%s why=\"%s\"", folder,
                 status_name(status), error != NULL ? error : status_text(status));
-    return EX_IOERR;
+    return status == STATUS_UNSUPPORTED ? EX_CONFIG : EX_IOERR;
 }
 
 static int cannot_listen(const char *option, const char *address, enum status status)

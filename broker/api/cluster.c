@@ -14,6 +14,7 @@
  * Only the leader changes anything: another node answers 409 with the leader's id and endpoint. */
 #include "broker/api/access.h"
 #include "broker/api/internal.h"
+#include "broker/feature/feature.h"
 #include "broker/peer/tcp.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
@@ -87,7 +88,7 @@ static void fail(struct cluster_call *call, int status, const char *code, const 
 static bool about_node(const struct cluster_call *call, uint64_t node_id, struct peer_about *out)
 {
     const struct peers *peers = api_peers(call->api);
-    *out = (struct peer_about){.peer = "", .http = "", .rpc = ""};
+    *out = (struct peer_about){.peer = "", .http = "", .rpc = "", .version = ""};
     return peers != NULL && node_id != api_config(call->api)->node_id &&
            peers_tcp_node(peers, node_id, out);
 }
@@ -133,9 +134,14 @@ static json_t *render_member(struct cluster_call *call, const struct shard_membe
     json_object_set_new(
         json, "Duty",
         json_string(node_duty_name(node_duty(shard_core(api_catalog(call->api)), member->id))));
+    if (own || known) {
+        json_object_set_new(json, "Version",
+                            json_string(own ? api_config(call->api)->version : about.version));
+        json_object_set_new(json, "FeatureLevel",
+                            json_integer(own ? feature_level() : about.feature_level));
+    }
     if (!known)
         return json;
-    json_object_set_new(json, "FeatureLevel", json_integer(about.feature_level));
     json_object_set_new(json, "ClockAheadMs", json_integer((json_int_t)about.wall_ahead_ms));
     json_object_set_new(json, "SilentMs", json_integer((json_int_t)about.silent_ms));
     if (about.refused != REFUSAL_NONE)
@@ -191,12 +197,13 @@ static json_t *render(struct cluster_call *call)
         json_array_append_new(
             list, render_member(call, &members[i], shard_leads(shard) ? stats.last_index : 0));
     return json_pack(
-        "{s:s, s:I, s:s, s:b, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "ClusterId", text, "NodeId",
+        "{s:s, s:I, s:s, s:b, s:I, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "ClusterId", text, "NodeId",
         (json_int_t)api_config(call->api)->node_id, "Version", api_config(call->api)->version,
         "Ready", shard_ready(shard), "Leader", (json_int_t)shard_leader(shard), "LeaderEndpoint",
         endpoint_of(call, shard_leader(shard)), "Term", (json_int_t)stats.term, "LastIndex",
-        (json_int_t)stats.last_index, "AppliedIndex", (json_int_t)stats.applied_index, "Members",
-        list, "Shards", render_shards(call));
+        (json_int_t)stats.last_index, "AppliedIndex", (json_int_t)stats.applied_index,
+        "FeatureLevel", (json_int_t)shard_level(shard), "Members", list, "Shards",
+        render_shards(call));
 }
 
 static void run_get(struct cluster_call *call)

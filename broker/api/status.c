@@ -6,6 +6,7 @@
  * not an export. */
 #include "broker/api/internal.h"
 #include "broker/dispatch/function_config.h"
+#include "broker/feature/feature.h"
 #include "broker/shards/queues.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
@@ -56,6 +57,22 @@ static void write_node(struct api *api, struct buffer *out)
                   api_ready(api) ? "true" : "false",
                   shard_leads(api_catalog(api)) ? "true" : "false", shard_leader(api_catalog(api)),
                   (clock_now_ms() - api_started_ms(api)) / 1000);
+}
+
+/* What this program knows, the level in force, and what that allows. */
+static void write_features(struct api *api, struct buffer *out)
+{
+    uint32_t level = shard_level(api_catalog(api));
+    const char *before = "";
+    buffer_printf(out, ",\"feature_level\":%u,\"program_feature_level\":%u,\"features\":[", level,
+                  feature_level());
+    for (unsigned i = 0; i < FEATURE_COUNT; i++) {
+        if (!feature_in(level, (enum feature)i))
+            continue;
+        buffer_printf(out, "%s\"%s\"", before, feature_name((enum feature)i));
+        before = ",";
+    }
+    buffer_add_byte(out, ']');
 }
 
 static void write_shard(struct buffer *out, const struct shard *shard, uint32_t id)
@@ -190,6 +207,7 @@ void status_write(struct api *api, struct buffer *out)
 {
     buffer_add_byte(out, '{');
     write_node(api, out);
+    write_features(api, out);
     buffer_add_text(out, ",\"shard\":");
     write_shard(out, api_catalog(api), 0);
     static const struct {

@@ -7,13 +7,15 @@
  * it is read and asserted when it is written: an entry that no replica can read would stop them
  * all.
  *
- * To add a command: a row in command.def, its struct in command.h, its table here, its function in
- * core.c. Never change the fields of an existing number: they are on disk. */
+ * To add a command: a row in command.def, one in command_level.def, its struct in command.h, its
+ * table here, its function in core.c. Never change the fields of an existing number: they are on
+ * disk. */
 #include "broker/core/command.h"
 
 #include "broker/core/fields.h"
 #include "broker/core/limits.h"
 #include "broker/core/place.h"
+#include "broker/feature/feature.h"
 #include "proto/base/assert.h"
 
 #define ENTRY_VERSION 2
@@ -161,6 +163,7 @@ struct format {
 #define FORMAT(NAME, type) [COMMAND_##NAME] = {#NAME, type##_fields, ARRAY_COUNT(type##_fields)}
 static const struct format formats[] = {
     [COMMAND_TICK] = {"TICK", NULL, 0},
+    [COMMAND_REHEARSE] = {"REHEARSE", NULL, 0},
     FORMAT(BOOTSTRAP, bootstrap),
     FORMAT(ORIGIN, origin),
     FORMAT(PLACE, place),
@@ -201,6 +204,19 @@ static const struct format *format_of(unsigned number)
     if (number >= ARRAY_COUNT(formats) || formats[number].name == NULL)
         return NULL;
     return &formats[number];
+}
+
+/* The feature that a command came with; BASE for most. */
+static const uint8_t features[ARRAY_COUNT(formats)] = {
+#define COMMAND_LEVEL(NAME, feature) [COMMAND_##NAME] = FEATURE_##feature,
+#include "broker/core/command_level.def"
+#undef COMMAND_LEVEL
+};
+
+uint32_t command_level(enum command_type type)
+{
+    ASSERT(format_of((unsigned)type) != NULL);
+    return feature_came_with((enum feature)features[type]);
 }
 
 const char *command_name(enum command_type type)
@@ -249,7 +265,8 @@ enum status command_decode(struct cursor *in, struct command *out)
     uint16_t zero = cursor_u16(in);
     struct slice payload = cursor_take(in, length);
     const struct format *format = format_of(number);
-    if (in->bad || zero != 0 || length > COMMAND_BYTES_MAX || format == NULL)
+    if (in->bad || zero != 0 || length > COMMAND_BYTES_MAX || format == NULL ||
+        !feature_in(feature_level(), (enum feature)features[number]))
         return STATUS_INVALID;
     *out = (struct command){.type = (enum command_type)number};
     struct cursor fields = cursor_of(payload);

@@ -39,6 +39,9 @@ enum command_type {
 struct command_tick {
     uint8_t unused;
 };
+struct command_rehearse {
+    uint8_t unused;
+};
 struct command_bootstrap {
     uint8_t cluster_id[UUID_BYTES];
     uint8_t secret[32]; /* keys receipt handles */
@@ -207,7 +210,8 @@ struct command_open command_open(struct buffer *out, const struct command *comma
 void command_close(struct buffer *out, struct command_open open);
 
 /* command_decode: read one command and move the cursor past it. INVALID for anything malformed:
- * unknown number, short or long payload, out-of-range value. */
+ * unknown number (or one of a later level than the program's), short or long payload, out-of-range
+ * value. */
 MUST_CHECK enum status command_decode(struct cursor *in, struct command *out);
 
 /* entry_begin: append an entry header with count 0 and now_ms 0; entry_finish fills both in, when
@@ -218,6 +222,9 @@ void entry_finish(struct buffer *out, uint32_t count, uint64_t now_ms);
 /* entry_open: check the header, set `in` to the first command. */
 MUST_CHECK enum status entry_open(struct slice entry, struct cursor *in, uint32_t *count,
                                   uint64_t *now_ms);
+
+/* command_level: the feature level that must be in force before it is proposed. */
+uint32_t command_level(enum command_type type);
 
 /* command_name: "SEND" etc., "?" for a number that is not in the table. */
 const char *command_name(enum command_type type);

@@ -185,6 +185,13 @@ static void apply_place(struct core *core, const struct command *command, struct
     core->queue_shards = command->place.queue_shards;
 }
 
+/* A command of a later level; there is nothing to it. */
+static void apply_rehearse(struct core *core, const struct command *command, struct slice entry,
+                           struct core_result *result)
+{
+    (void)core, (void)command, (void)entry, (void)result;
+}
+
 /* For replicas, not for the state. */
 static void apply_origin(struct core *core, const struct command *command, struct slice entry,
                          struct core_result *result)

@@ -113,7 +113,12 @@ static void refuse(struct peer_connection *c, enum refusal why, uint64_t node_id
     else
         tcp_stranger_refused(c, why, node_id);
     struct buffer payload = {0};
-    refused_encode(&payload, why, c->tcp->options.node_id);
+    struct hello own;
+    tcp_hello(c->tcp, node_id, &own);
+    refused_encode(&payload, &(struct refused){.why = why,
+                                               .node_id = own.node_id,
+                                               .feature_level = own.feature_level,
+                                               .feature_level_min = hello_level_needed(&own)});
     peer_outgoing_control(&c->out, PEER_FRAME_REFUSED, buffer_slice(&payload));
     buffer_free(&payload);
     bool stranger = c->node == NULL;
@@ -260,6 +265,9 @@ static enum status hello_came(struct peer_connection *c, struct slice payload)
     if (why == REFUSAL_NONE)
         why = c->dialed ? peer_node_admit(c->node, &theirs) : find_node(c, &theirs);
     if (why != REFUSAL_NONE) {
+        struct peer_node *known = peer_node_find(c->tcp, theirs.node_id);
+        if (known != NULL)
+            peer_node_levels(known, theirs.feature_level, hello_level_needed(&theirs));
         refuse(c, why, theirs.node_id);
         return STATUS_OK;
     }
@@ -283,12 +291,13 @@ static enum status ready_came(struct peer_connection *c, struct slice payload)
 
 static enum status refused_came(struct peer_connection *c, struct slice payload)
 {
-    enum refusal why;
-    uint64_t node_id;
-    if (!refused_decode(payload, &why, &node_id))
+    struct refused refused;
+    if (!refused_decode(payload, &refused))
         return STATUS_INVALID;
-    if (c->node != NULL)
-        peer_node_refused(c->node, c, why, false);
+    if (c->node != NULL) {
+        peer_node_levels(c->node, refused.feature_level, refused.feature_level_min);
+        peer_node_refused(c->node, c, refused.why, false);
+    }
     peer_connection_end(c, STATUS_UNSUPPORTED);
     return STATUS_OK;
 }

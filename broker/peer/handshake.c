@@ -8,11 +8,11 @@
 
 static const uint8_t magic[4] = {'M', 'L', 'R', 'P'};
 
-static void add_address(struct buffer *out, struct slice address)
+static void add_text(struct buffer *out, struct slice text, size_t length_max)
 {
-    ASSERT(address.length <= HELLO_ADDRESS_MAX);
-    buffer_add_u16(out, (uint16_t)address.length);
-    buffer_add_slice(out, address);
+    ASSERT(text.length <= length_max);
+    buffer_add_u16(out, (uint16_t)text.length);
+    buffer_add_slice(out, text);
 }
 
 void hello_encode(struct buffer *out, const struct hello *hello)
@@ -29,9 +29,11 @@ void hello_encode(struct buffer *out, const struct hello *hello)
     buffer_add_u64(out, hello->boot);
     buffer_add_u64(out, hello->wall_ms);
     buffer_add_u64(out, hello->founders);
-    add_address(out, hello->peer);
-    add_address(out, hello->http);
-    add_address(out, hello->rpc);
+    add_text(out, hello->peer, HELLO_ADDRESS_MAX);
+    add_text(out, hello->http, HELLO_ADDRESS_MAX);
+    add_text(out, hello->rpc, HELLO_ADDRESS_MAX);
+    add_text(out, hello->version, HELLO_VERSION_MAX);
+    buffer_add_u32(out, hello->feature_level_now);
 }
 
 static void take_id(struct cursor *c, uint8_t out[PEER_ID_BYTES])
@@ -41,16 +43,16 @@ static void take_id(struct cursor *c, uint8_t out[PEER_ID_BYTES])
         memcpy(out, id.data, PEER_ID_BYTES);
 }
 
-/* Addresses end up in traces and in answers to clients, so they are plain. */
-static struct slice take_address(struct cursor *c)
+/* Texts end up in traces and in answers to clients, so they are plain. */
+static struct slice take_text(struct cursor *c, size_t length_max)
 {
     uint16_t length = cursor_u16(c);
-    struct slice address = cursor_take(c, length);
-    c->bad = c->bad || length > HELLO_ADDRESS_MAX;
-    for (size_t i = 0; i < address.length; i++)
-        c->bad = c->bad || address.data[i] <= ' ' || address.data[i] > '~' ||
-                 strchr("\"'\\<>", address.data[i]) != NULL;
-    return address;
+    struct slice text = cursor_take(c, length);
+    c->bad = c->bad || length > length_max;
+    for (size_t i = 0; i < text.length; i++)
+        c->bad = c->bad || text.data[i] <= ' ' || text.data[i] > '~' ||
+                 strchr("\"'\\<>", text.data[i]) != NULL;
+    return text;
 }
 
 bool hello_decode(struct slice in, struct hello *out)
@@ -71,9 +73,13 @@ bool hello_decode(struct slice in, struct hello *out)
     out->boot = cursor_u64(&c);
     out->wall_ms = cursor_u64(&c);
     out->founders = cursor_u64(&c);
-    out->peer = take_address(&c);
-    out->http = take_address(&c);
-    out->rpc = take_address(&c);
+    out->peer = take_text(&c, HELLO_ADDRESS_MAX);
+    out->http = take_text(&c, HELLO_ADDRESS_MAX);
+    out->rpc = take_text(&c, HELLO_ADDRESS_MAX);
+    if (!c.bad && cursor_left(&c) > 0) {
+        out->version = take_text(&c, HELLO_VERSION_MAX);
+        out->feature_level_now = cursor_u32(&c);
+    }
     return !c.bad && in.length <= HELLO_BYTES_MAX && out->version_min <= out->version_max &&
            out->node_id > 0 && out->to_node_id > 0;
 }
@@ -90,6 +96,23 @@ static bool clusters_differ(const struct hello *a, const struct hello *b)
            memcmp(a->cluster_id, b->cluster_id, PEER_ID_BYTES) != 0;
 }
 
+uint32_t hello_level_needed(const struct hello *hello)
+{
+    return hello->feature_level_now > hello->feature_level_min ? hello->feature_level_now
+                                                               : hello->feature_level_min;
+}
+
+/* Can the program of one work in the cluster of the other, and with its program? One that is at
+ * home in the cluster itself bears with another that has not heard yet that the level was raised.
+ */
+static bool features_fit(const struct hello *one, const struct hello *other)
+{
+    bool home = one->feature_level_now >= one->feature_level_min;
+    bool too_new =
+        !home && other->feature_level_now != 0 && other->feature_level_now < one->feature_level_min;
+    return one->feature_level >= hello_level_needed(other) && !too_new;
+}
+
 enum refusal hello_judge(const struct hello *own, const struct hello *theirs, uint64_t meant)
 {
     if (theirs->version_min > own->version_max || own->version_min > theirs->version_max)
@@ -102,8 +125,7 @@ enum refusal hello_judge(const struct hello *own, const struct hello *theirs, ui
         return REFUSAL_SELF;
     if (theirs->to_node_id != own->node_id || (meant != 0 && theirs->node_id != meant))
         return REFUSAL_NODE;
-    if (own->feature_level < theirs->feature_level_min ||
-        theirs->feature_level < own->feature_level_min)
+    if (!features_fit(own, theirs) || !features_fit(theirs, own))
         return REFUSAL_FEATURES;
     return REFUSAL_NONE;
 }
@@ -115,18 +137,24 @@ uint16_t hello_version(const struct hello *own, const struct hello *theirs)
     return theirs->version_max < own->version_max ? theirs->version_max : own->version_max;
 }
 
-void refused_encode(struct buffer *out, enum refusal why, uint64_t node_id)
+void refused_encode(struct buffer *out, const struct refused *refused)
 {
-    buffer_add_byte(out, (uint8_t)why);
-    buffer_add_u64(out, node_id);
+    buffer_add_byte(out, (uint8_t)refused->why);
+    buffer_add_u64(out, refused->node_id);
+    buffer_add_u32(out, refused->feature_level);
+    buffer_add_u32(out, refused->feature_level_min);
 }
 
-bool refused_decode(struct slice in, enum refusal *why, uint64_t *node_id)
+bool refused_decode(struct slice in, struct refused *out)
 {
     struct cursor c = cursor_of(in);
-    *why = (enum refusal)cursor_u8(&c);
-    *node_id = cursor_u64(&c);
-    return !c.bad && *why != REFUSAL_NONE;
+    *out = (struct refused){.why = (enum refusal)cursor_u8(&c)};
+    out->node_id = cursor_u64(&c);
+    if (!c.bad && cursor_left(&c) > 0) {
+        out->feature_level = cursor_u32(&c);
+        out->feature_level_min = cursor_u32(&c);
+    }
+    return !c.bad && out->why != REFUSAL_NONE;
 }
 
 static const struct {

@@ -88,6 +88,7 @@ struct peer_node {
     uint64_t refusals; /* of the same kind in a row */
     uint64_t failures; /* of the same kind in a row */
     char peer[HELLO_ADDRESS_MAX + 1], http[HELLO_ADDRESS_MAX + 1], rpc[HELLO_ADDRESS_MAX + 1];
+    char version[HELLO_VERSION_MAX + 1];
     struct peer_about about; /* the texts are set when it is asked for */
 };
 
@@ -157,6 +158,9 @@ void peer_node_dial_failed(struct peer_node *node, enum status why);
 
 /* peer_node_admit: what they greeted with fits what is known of the node; then it is kept. */
 enum refusal peer_node_admit(struct peer_node *node, const struct hello *theirs);
+
+/* peer_node_levels: what a program there said of itself; 0: it did not. */
+void peer_node_levels(struct peer_node *node, uint32_t level, uint32_t level_min);
 void peer_node_agreed(struct peer_node *node, struct peer_connection *connection);
 void peer_node_refused(struct peer_node *node, const struct peer_connection *connection,
                        enum refusal why, bool by_us);

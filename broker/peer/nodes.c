@@ -289,7 +289,8 @@ void peer_node_leave(struct peer_node *node)
 static void keep_text(char *out, struct slice text)
 {
     ASSERT(text.length <= HELLO_ADDRESS_MAX);
-    memcpy(out, text.data, text.length);
+    if (text.length > 0)
+        memcpy(out, text.data, text.length);
     out[text.length] = '\0';
 }
 
@@ -308,9 +309,14 @@ static void keep_data_id(struct peer_node *node, const struct hello *theirs)
     }
 }
 
+void peer_node_levels(struct peer_node *node, uint32_t level, uint32_t level_min)
+{
+    node->about.feature_level = level;
+    node->about.feature_level_min = level_min;
+}
+
 enum refusal peer_node_admit(struct peer_node *node, const struct hello *theirs)
 {
-    uint32_t level = node->tcp->options.feature_level;
     if (peer_id_known(node->data_id) && peer_id_known(theirs->data_id) &&
         memcmp(node->data_id, theirs->data_id, PEER_ID_BYTES) != 0)
         return REFUSAL_DATA;
@@ -318,8 +324,9 @@ enum refusal peer_node_admit(struct peer_node *node, const struct hello *theirs)
     keep_text(node->peer, theirs->peer);
     keep_text(node->http, theirs->http);
     keep_text(node->rpc, theirs->rpc);
+    keep_text(node->version, theirs->version);
     node->about.boot = theirs->boot;
-    node->about.feature_level = theirs->feature_level < level ? theirs->feature_level : level;
+    peer_node_levels(node, theirs->feature_level, hello_level_needed(theirs));
     node->about.wall_ahead_ms = (int64_t)(theirs->wall_ms - clock_now_ms());
     return REFUSAL_NONE;
 }
@@ -333,7 +340,10 @@ void peer_node_refused(struct peer_node *node, const struct peer_connection *c, 
         dial_not_before(node, REFUSED_BACKOFF_MS + with_jitter(REFUSED_BACKOFF_MS));
     if (node->refusals % REFUSALS_TOLD_EVERY == 1)
         trace_error("peer", by_us ? "refused_it" : "was_refused",
-                    "node=%" PRIu64 " addr=%s remote=%s reason=%s times=%" PRIu64 " why=\"%s\"",
+                    "node=%" PRIu64 " addr=%s remote=%s reason=%s times=%" PRIu64
+                    " levels=%u-%u their_levels=%u-%u why=\"%s\"",
                     node->id, node->address != NULL ? node->address : "none", c->remote,
-                    refusal_name(why), node->refusals, refusal_text(why));
+                    refusal_name(why), node->refusals, node->tcp->options.feature_level_min,
+                    node->tcp->options.feature_level, node->about.feature_level_min,
+                    node->about.feature_level, refusal_text(why));
 }

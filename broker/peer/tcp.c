@@ -234,6 +234,11 @@ void peers_tcp_set_cluster(struct peers *peers, const uint8_t cluster_id[PEER_ID
     memcpy(tcp_of(peers)->options.cluster_id, cluster_id, PEER_ID_BYTES);
 }
 
+void peers_tcp_set_level(struct peers *peers, uint32_t feature_level)
+{
+    tcp_of(peers)->options.feature_level_now = feature_level;
+}
+
 void peers_tcp_know(struct peers *peers, uint64_t node_id, const uint8_t data_id[PEER_ID_BYTES])
 {
     struct peer_node *node = peer_node_get(tcp_of(peers), node_id);
@@ -262,6 +267,7 @@ void tcp_hello(const struct tcp_peers *tcp, uint64_t to_node_id, struct hello *o
                           .version_max = PEER_VERSION_MAX,
                           .feature_level = tcp->options.feature_level,
                           .feature_level_min = tcp->options.feature_level_min,
+                          .feature_level_now = tcp->options.feature_level_now,
                           .node_id = tcp->options.node_id,
                           .to_node_id = to_node_id,
                           .boot = tcp->boot,
@@ -269,7 +275,8 @@ void tcp_hello(const struct tcp_peers *tcp, uint64_t to_node_id, struct hello *o
                           .founders = tcp->options.founders,
                           .peer = slice_of(tcp->peer),
                           .http = slice_of(tcp->http),
-                          .rpc = slice_of(tcp->rpc)};
+                          .rpc = slice_of(tcp->rpc),
+                          .version = slice_of(tcp->options.version)};
     memcpy(out->cluster_id, tcp->options.cluster_id, PEER_ID_BYTES);
     memcpy(out->data_id, tcp->options.data_id, PEER_ID_BYTES);
 }
@@ -284,6 +291,7 @@ bool peers_tcp_node(const struct peers *peers, uint64_t node_id, struct peer_abo
     out->peer = node->peer;
     out->http = node->http;
     out->rpc = node->rpc;
+    out->version = node->version;
     if (node->up != NULL)
         out->silent_ms = tcp_now_ms(node->tcp) - node->up->heard_ms;
     return true;

@@ -27,8 +27,10 @@ struct peers_tcp_options {
     uint8_t cluster_id[PEER_ID_BYTES]; /* zeros: taken over from the first node that has one */
     uint8_t data_id[PEER_ID_BYTES];    /* zeros: not told */
     uint64_t founders;                 /* see handshake.h */
-    uint32_t feature_level;            /* what this program can do: see peer_about */
-    uint32_t feature_level_min;        /* the least that all must be able to do */
+    uint32_t feature_level;            /* what this program can do */
+    uint32_t feature_level_min;        /* the lowest level that it can work with */
+    uint32_t feature_level_now;        /* in force; 0: not known yet */
+    const char *version;               /* of the program, for people; at most HELLO_VERSION_MAX */
     /* learned: a node's data id is known now, or the cluster id is (node_id 0). What is worth
      * keeping across restarts: see peers_tcp_know. May be NULL. */
     void (*learned)(void *data, uint64_t node_id, const uint8_t id[PEER_ID_BYTES]);
@@ -42,13 +44,15 @@ struct peer_about {
     const char *peer;    /* as the node told it last, like the following; "" = not told */
     const char *http;
     const char *rpc;
-    uint32_t feature_level; /* the lower of both nodes' levels; 0 = never connected */
-    int64_t wall_ahead_ms;  /* its wall clock minus ours, as of its last heartbeat */
-    uint64_t silent_ms;     /* while it is connected: since its last byte */
-    uint64_t boot;          /* changes when its process does; 0 = never connected */
-    uint64_t connections;   /* how often it was connected */
-    enum refusal refused;   /* why the last attempt was, by either side */
-    enum status failed;     /* why the last attempt or connection ended */
+    const char *version;        /* of its program; "" = not told */
+    uint32_t feature_level;     /* of its program, as it told last; 0 = it never did */
+    uint32_t feature_level_min; /* what it takes to be let in there */
+    int64_t wall_ahead_ms;      /* its wall clock minus ours, as of its last heartbeat */
+    uint64_t silent_ms;         /* while it is connected: since its last byte */
+    uint64_t boot;              /* changes when its process does; 0 = never connected */
+    uint64_t connections;       /* how often it was connected */
+    enum refusal refused;       /* why the last attempt was, by either side */
+    enum status failed;         /* why the last attempt or connection ended */
     uint64_t bytes_in, bytes_out, messages_in, messages_out;
 };
 
@@ -66,6 +70,10 @@ void peers_tcp_advertise(struct peers *peers, const char *peer, const char *http
 
 /* peers_tcp_set_cluster: the cluster has its id now, or it was found in the state. */
 void peers_tcp_set_cluster(struct peers *peers, const uint8_t cluster_id[PEER_ID_BYTES]);
+
+/* peers_tcp_set_level: the level in force in the cluster: all must know it from now on, and be able
+ * to work with it. */
+void peers_tcp_set_level(struct peers *peers, uint32_t feature_level);
 
 /* peers_tcp_know: `node_id` is only the node that has these data. Otherwise the first that comes
  * under an id is believed, and what comes with other data later is refused (REFUSAL_DATA). */

@@ -71,15 +71,18 @@ void batch_refuse(struct shard *shard, struct shard_call *call, enum status stat
     shard_wake(shard);
 }
 
-static bool decodes(const struct shard_call *call)
+/* judge: every command of a call, before it is taken. */
+static enum status judge(const struct shard *shard, const struct shard_call *call)
 {
     struct cursor in = cursor_of(buffer_slice(&call->commands));
     struct command command;
     for (uint32_t i = 0; i < call->count; i++) {
         if (command_decode(&in, &command) != STATUS_OK)
-            return false;
+            return STATUS_INVALID;
+        if (!level_allows(shard, call, &command))
+            return STATUS_UNSUPPORTED;
     }
-    return call->count > 0 && cursor_left(&in) == 0;
+    return call->count > 0 && cursor_left(&in) == 0 ? STATUS_OK : STATUS_INVALID;
 }
 
 /* room_on_disks: a majority of the voters has it, and this node among them. */
@@ -99,8 +102,9 @@ static enum status admit(const struct shard *shard, const struct shard_call *cal
         return STATUS_NOT_LEADER;
     if (call->commands.length > CALL_BYTES_MAX)
         return STATUS_TOO_LARGE;
-    if (!decodes(call)) /* I3 */
-        return STATUS_INVALID;
+    enum status judged = judge(shard, call); /* I3 */
+    if (judged != STATUS_OK)
+        return judged;
     if (call->grows && shard_leading(shard) && !room_on_disks(shard))
         return STATUS_DISK_FULL;
     if (call->grows && snapshots_full(shard))

@@ -204,6 +204,7 @@ static void on_committed(void *data, enum status status)
     core_free(shard->core);
     shard->core = c->core;
     c->core = NULL;
+    level_look(shard, shard->core);
     for (size_t i = 0; i < c->ref_count; i++)
         log_hold(shard->log, c->refs[i]);
     snapshots_installed(shard, c->index, c->ref_count);
@@ -271,6 +272,7 @@ static void on_restored(void *data, enum status status)
         give_up(shard, "its state makes no sense to this version of the program");
         return;
     }
+    level_look(shard, c->core);
     if (c->ref_count > 0)
         qsort(c->refs, c->ref_count, sizeof *c->refs, by_place);
     while (c->needed < c->ref_count && c->refs[c->needed].index <= c->keep_index)

@@ -247,6 +247,7 @@ struct shard {
     uint64_t proposed_ms; /* when an entry was proposed last */
     bool told_leading;
     bool spare_answer; /* the append that is being received wants none, if it is good */
+    uint32_t level;    /* the feature level in force, as of the applied state */
     bool catalog_changed;
     bool departs;
     struct buffer ready_queues; /* u64 ids, from the core's events */
@@ -290,6 +291,17 @@ static inline bool shard_leading(const struct shard *shard)
 void shard_settle(struct shard *shard);
 /* shard_core_new: an empty state whose events this shard hears. */
 struct core *shard_core_new(struct shard *shard);
+
+/* ---- level.c ---- */
+/* level_look: a state is new, or its document has changed; ends the process if the program does not
+ * know its level. level_too_old: why a recovered state cannot be worked with; NULL: it can. */
+void level_look(struct shard *shard, const struct core *core);
+const char *level_too_old(const struct shard *shard);
+/* level_first: a new group begins at this program's lowest level; the command borrows `content`. */
+void level_first(struct command *command, struct buffer *content);
+/* level_allows: may this command of a call be proposed? The origin of another node's has asked. */
+bool level_allows(const struct shard *shard, const struct shard_call *call,
+                  const struct command *command);
 
 /* ---- snapshot.c ---- */
 /* snapshots_init: the library's calls and the log's; before raft_init. */

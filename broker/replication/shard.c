@@ -24,6 +24,7 @@
  * I1  The core changes in fsm_apply only, and while the log is loaded.
  * I2  Nothing that a callback of the core or of the library calls touches the library; that happens
  *     in shard_flush. */
+#include "broker/feature/feature.h"
 #include "broker/replication/internal.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
@@ -107,6 +108,13 @@ static void on_departs(void *data, uint32_t to)
     struct shard *shard = data;
     (void)to;
     shard->departs = true;
+}
+
+static void on_document_changed(void *data, struct slice name)
+{
+    struct shard *shard = data;
+    if (slice_is(name, FEATURE_LEVEL_DOCUMENT))
+        level_look(shard, shard->core);
 }
 
 /* ---- the library's state machine ---- */
@@ -205,6 +213,8 @@ static void found(struct shard *shard)
     const struct shard_founding *founding = shard->options.founding;
     struct command whose = {.type = COMMAND_BOOTSTRAP};
     struct command place = {.type = COMMAND_PLACE, .place = {.shard = shard->options.shard_id}};
+    struct command level;
+    struct buffer level_text = {0};
     uuid_random(whose.bootstrap.cluster_id);
     clock_random(whose.bootstrap.secret, sizeof whose.bootstrap.secret);
     if (founding != NULL) {
@@ -212,9 +222,12 @@ static void found(struct shard *shard)
         memcpy(whose.bootstrap.secret, founding->secret, sizeof whose.bootstrap.secret);
         place.place.queue_shards = founding->queue_shards;
     }
+    level_first(&level, &level_text);
     struct first_call *first = first_begin(shard, on_founded);
     shard_call_add(&first->call, &whose);
     shard_call_add(&first->call, &place);
+    shard_call_add(&first->call, &level);
+    buffer_free(&level_text);
     shard->stage = STAGE_FOUNDING;
     batch_add_first(shard, &first->call);
 }
@@ -586,6 +599,7 @@ struct core *shard_core_new(struct shard *shard)
                                  .queue_ready = on_queue_ready,
                                  .queue_gone = on_queue_gone,
                                  .catalog_changed = on_catalog_changed,
+                                 .document_changed = on_document_changed,
                                  .departs = on_departs};
     return core_new(&events);
 }
@@ -606,6 +620,7 @@ static struct shard *make(const struct shard_options *options)
     if (shard->options.disk_reserve_bytes == 0)
         shard->options.disk_reserve_bytes = DISK_RESERVE_BYTES;
     shard->core = shard_core_new(shard);
+    shard->level = FEATURE_LEVEL_FIRST;
     shard->fsm = (struct raft_fsm){.version = 1, .data = shard, .apply = fsm_apply};
     forward_init(shard);
     return shard;
@@ -718,7 +733,8 @@ static enum status check_recovered(struct shard *shard, const char **error)
                          shard->options.dir, missing, index);
         return STATUS_CORRUPT;
     }
-    return STATUS_OK;
+    *error = level_too_old(shard);
+    return *error == NULL ? STATUS_OK : STATUS_UNSUPPORTED;
 }
 
 static enum status recover(struct shard *shard, const char **error)

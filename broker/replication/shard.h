@@ -71,7 +71,9 @@ struct shard_options {
 
 /* shard_open: recover from `dir` (blocking, at start only) and start taking part. On failure *error
  * is a sentence for the operator, in static storage: what is wrong and what to do.
- *   errors: CORRUPT, IO_ERROR, PERMISSION, DISK_FULL, INVALID (another node's data) */
+ *   errors: CORRUPT, IO_ERROR, PERMISSION, DISK_FULL, INVALID (another node's data), UNSUPPORTED
+ * (of a feature level that is too old). Data of a later level than the program's end the process,
+ * here or when they come from another node, with EX_CONFIG after a trace. */
 MUST_CHECK enum status shard_open(struct shard **out, const struct shard_options *options,
                                   const char **error);
 
@@ -95,13 +97,22 @@ uint64_t shard_now_ms(const struct shard *shard);
 /* shard_core: the applied state, for reading. Valid until control returns to the loop. */
 const struct core *shard_core(const struct shard *shard);
 
+/* shard_level: the feature level in force here, as of the applied state (docs/upgrades.md). */
+uint32_t shard_level(const struct shard *shard);
+
+struct shard_call;
+/* shard_raise_level: have it put into the state. `call` has `done` and `data` set; CONFLICT:
+ * another leader did it. */
+void shard_raise_level(struct shard *shard, struct shard_call *call, uint32_t level);
+
 /* ---- commands ---- */
 
 struct shard_call;
 /* results: `count` of them when status is OK, borrowed for the duration of the callback; else NULL.
  * status: OK; NOT_LEADER (no leader took it in time), BUSY (too much in flight), DISK_FULL (sends
- * only), INVALID or TOO_LARGE (commands that do not decode, or more than 16 MiB of them): not done,
- * and never will be; CLOSED: the outcome is unknown. */
+ * only), INVALID or TOO_LARGE (commands that do not decode, or more than 16 MiB of them),
+ * UNSUPPORTED (a command of a later feature level than is in force): not done, and never will be;
+ * CLOSED: the outcome is unknown. */
 typedef void (*shard_call_cb)(struct shard_call *call, enum status status,
                               const struct core_result *results, uint32_t count);
 

@@ -268,7 +268,10 @@ static void on_ended(void *data, enum status status)
 static enum status restore_state(void *data, struct slice state)
 {
     struct shard *shard = data;
-    return core_restore(shard->core, state);
+    enum status status = core_restore(shard->core, state);
+    if (status == STATUS_OK)
+        level_look(shard, shard->core);
+    return status;
 }
 
 /* The state is restored while loading: the library has a token. */

@@ -5,6 +5,7 @@
  *     founders.c  who founds the queue shards: written in the catalog once
  *     follow.c    the members of the queue shards follow those of the catalog
  *     balance.c   which node leads which
+ *     level.c     their feature levels follow the catalog's
  *     handover.c  a node that stops lets others lead first
  *     nodes.c     what the catalog says of a node
  *     courier.c   messages that go from one to another
@@ -28,6 +29,8 @@ struct place {
     bool changing;
     uint64_t led_since_ms; /* of the loop's clock; 0: not led from here */
     uint64_t rest_until_ms;
+    struct shard_call level_call;
+    bool level_asked;
 };
 
 struct shards {
@@ -70,5 +73,8 @@ bool founders_known(struct shards *s);
  * begun. */
 bool follow_tick(struct place *place);
 bool balance_tick(struct place *place);
+
+/* level_tick: one step for the feature level of one shard. */
+void level_tick(struct place *place);
 
 #endif

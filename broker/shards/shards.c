@@ -187,6 +187,7 @@ static void on_tick(uv_timer_t *timer)
         open_late(s);
     for (uint32_t id = 0; id < s->count; id++) {
         struct place *place = &s->places[id];
+        level_tick(place);
         courier_look(place->courier);
         if (!place_may_change(place))
             continue;

@@ -49,6 +49,7 @@ static void print_member(struct table *table, const json_t *member)
         table_number(table, cli_integer(member, "Lag"));
     else
         table_cell(table, NULL);
+    table_cell(table, cli_text(member, "Version", NULL));
     if (json_object_get(member, "FeatureLevel") != NULL)
         table_number(table, cli_integer(member, "FeatureLevel"));
     else
@@ -83,14 +84,15 @@ static void print_shards(struct cli *cli, const json_t *shards)
 
 static void print_cluster(struct cli *cli, const json_t *cluster)
 {
-    static const char *const titles[] = {">NODE",     "ADDRESS", "ROLE",      "LEADER",
-                                         "CONNECTED", ">LAG",    ">FEATURES", "DUTY"};
+    static const char *const titles[] = {">NODE", "ADDRESS", "ROLE",   "LEADER", "CONNECTED",
+                                         ">LAG",  "VERSION", ">LEVEL", "DUTY"};
     const json_t *members = json_object_get(cluster, "Members");
     const char *id = cli_text(cluster, "ClusterId", "");
     struct table table = {.titles = titles, .columns = ARRAY_COUNT(titles)};
-    buffer_printf(cli->out, "Cluster %s, as node %lld sees it: term %lld, index %lld\n\n",
-                  id[0] != 0 ? id : "(new)", cli_integer(cluster, "NodeId"),
-                  cli_integer(cluster, "Term"), cli_integer(cluster, "LastIndex"));
+    buffer_printf(
+        cli->out, "Cluster %s, as node %lld sees it: term %lld, index %lld, feature level %lld\n\n",
+        id[0] != 0 ? id : "(new)", cli_integer(cluster, "NodeId"), cli_integer(cluster, "Term"),
+        cli_integer(cluster, "LastIndex"), cli_integer(cluster, "FeatureLevel"));
     for (size_t i = 0; i < json_array_size(members); i++)
         print_member(&table, json_array_get(members, i));
     table_print(&table, cli->out);

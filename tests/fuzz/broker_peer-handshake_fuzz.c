@@ -12,8 +12,10 @@ static void again(const struct hello *hello, struct slice in)
     struct hello copy;
     hello_encode(&out, hello);
     ASSERT(out.length <= HELLO_BYTES_MAX);
-    ASSERT(out.length <= in.length);
-    ASSERT(memcmp(out.data, in.data, out.length) == 0);
+    bool more = hello->version.length > 0 || hello->feature_level_now > 0; /* it may be missing */
+    size_t told = more ? out.length : out.length - 6;
+    ASSERT(told <= in.length);
+    ASSERT(memcmp(out.data, in.data, told) == 0);
     ASSERT(hello_decode(buffer_slice(&out), &copy));
     buffer_free(&out);
 }
@@ -46,11 +48,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         again(&hello, in);
         judge(&hello);
     }
-    enum refusal why;
-    uint64_t node_id;
-    if (refused_decode(in, &why, &node_id)) {
-        ASSERT(refusal_name(why) != NULL);
-        ASSERT(refusal_text(why) != NULL);
+    struct refused refused;
+    if (refused_decode(in, &refused)) {
+        ASSERT(refusal_name(refused.why) != NULL);
+        ASSERT(refusal_text(refused.why) != NULL);
     }
     return 0;
 }

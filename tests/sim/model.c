@@ -734,6 +734,13 @@ HANDLER(refused)
     model_refused(model, &command->refused, result);
 }
 
+/* Of a later level: nothing to the state, and never proposed here. */
+HANDLER(rehearse)
+{
+    (void)model, (void)command, (void)result;
+    UNUSED_BODY;
+}
+
 HANDLER(document_put)
 {
     UNUSED_BODY;

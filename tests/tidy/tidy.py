@@ -29,7 +29,7 @@ EXCUSED = {
 # Who may include whom: a folder may include itself and what is listed. The folder of a file is the
 # longest one here that its path begins with.
 BASE = ["proto/base"]
-CORE = BASE + ["broker/core"]
+CORE = BASE + ["broker/feature", "broker/core"]
 LOG = CORE + ["broker/log"]
 REPLICATION = LOG + ["broker/peer", "broker/replication"]
 SHARDS = REPLICATION + ["broker/shards"]
@@ -49,7 +49,8 @@ LAYERS = {
     "client": PROTO,
     "client/bench": PROTO + ["client"],
     "client/cli": PROTO + ["client", "client/bench"],
-    "broker/core": BASE,
+    "broker/feature": BASE,
+    "broker/core": BASE + ["broker/feature"],
     "broker/log": CORE,
     "broker/peer": BASE + ["proto/tls"],
     "broker/replication": LOG + ["broker/peer"],

@@ -124,8 +124,11 @@ static int teardown(void **state)
 
 static struct identity sample(void)
 {
-    struct identity identity = {
-        .node_id = 7, .data_id = {1, 2}, .cluster_id = {3, 4}, .founders = UINT64_MAX - 1};
+    struct identity identity = {.node_id = 7,
+                                .data_id = {1, 2},
+                                .cluster_id = {3, 4},
+                                .founders = UINT64_MAX - 1,
+                                .feature_level = 3};
     static const uint8_t one[UUID_BYTES] = {5}, two[UUID_BYTES] = {6};
     assert_true(identity_learn(&identity, 1, one));
     assert_true(identity_learn(&identity, 4000000000u, two));
@@ -169,6 +172,7 @@ static void test_bad_files(void **state)
         enum status status;
     } rows[] = {
         {"{\"format\":1,\"node_id\":1," DATA "," REST "}", STATUS_OK},
+        {"{\"format\":1,\"node_id\":1,\"feature_level\":-1," DATA "," REST "}", STATUS_CORRUPT},
         {"", STATUS_CORRUPT},
         {"[]", STATUS_CORRUPT},
         {"{\"format\":1", STATUS_CORRUPT},

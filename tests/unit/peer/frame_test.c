@@ -143,7 +143,8 @@ static struct hello sample(void)
                           .founders = 12345,
                           .peer = SLICE_LITERAL("broker-2.local:9326"),
                           .http = SLICE_LITERAL("[::1]:9324"),
-                          .rpc = {NULL, 0}};
+                          .rpc = {NULL, 0},
+                          .version = SLICE_LITERAL("1.2.3")};
 }
 
 static void test_hello_round_trip(void **state)
@@ -169,8 +170,12 @@ static void test_hello_round_trip(void **state)
     assert_true(slice_is(out.peer, "broker-2.local:9326"));
     assert_true(slice_is(out.http, "[::1]:9324"));
     assert_int_equal(out.rpc.length, 0);
-    for (size_t length = 0; length < 88 + 3 * 2 + 19 + 10; length++)
-        assert_false(hello_decode(slice_make(bytes.data, length), &out));
+    assert_true(slice_is(out.version, "1.2.3"));
+    size_t shortest = 88 + 3 * 2 + 19 + 10; /* of an earlier version: no version */
+    assert_true(hello_decode(slice_make(bytes.data, shortest), &out));
+    assert_int_equal(out.version.length, 0);
+    for (size_t length = 0; length < shortest + 2 + 5 + 4; length++)
+        assert_true(length == shortest || !hello_decode(slice_make(bytes.data, length), &out));
     buffer_free(&bytes);
 }
 
@@ -244,24 +249,56 @@ static void test_judge(void **state)
     assert_int_equal(hello_judge(&b, &a, 0), REFUSAL_FEATURES);
 }
 
+/* a (program 7, works from 3 on) is in a cluster that runs at some level; b is another program. */
+static enum refusal judge_levels(uint32_t now, uint32_t level, uint32_t level_min, uint32_t b_now)
+{
+    struct hello a = sample(), b = sample();
+    a.node_id = 1;
+    a.to_node_id = 2;
+    a.feature_level_now = now;
+    b.feature_level = level;
+    b.feature_level_min = level_min;
+    b.feature_level_now = b_now;
+    assert_int_equal(hello_judge(&a, &b, 0), hello_judge(&b, &a, 0));
+    return hello_judge(&a, &b, 0);
+}
+
+static void test_judge_levels(void **state)
+{
+    (void)state;
+    assert_int_equal(judge_levels(5, 5, 4, 0), REFUSAL_NONE);
+    assert_int_equal(judge_levels(6, 5, 4, 0), REFUSAL_FEATURES); /* too old for what is in force */
+    assert_int_equal(judge_levels(5, 7, 6, 0), REFUSAL_FEATURES); /* too new for it */
+    assert_int_equal(judge_levels(0, 7, 6, 0), REFUSAL_NONE);     /* nothing is in force yet */
+    assert_int_equal(judge_levels(5, 7, 6, 6), REFUSAL_NONE);     /* a has not heard it yet */
+    assert_int_equal(judge_levels(6, 6, 5, 5), REFUSAL_NONE);     /* b has not */
+    assert_int_equal(judge_levels(6, 5, 4, 5), REFUSAL_FEATURES);
+}
+
 static void test_refused_round_trip(void **state)
 {
     (void)state;
     struct buffer bytes = {0};
-    enum refusal why;
-    uint64_t node_id;
-    refused_encode(&bytes, REFUSAL_CLUSTER, 3);
+    struct refused out;
+    refused_encode(&bytes, &(struct refused){REFUSAL_CLUSTER, 3, 5, 4});
     assert_int_equal(bytes.length, REFUSED_BYTES);
-    assert_true(refused_decode(buffer_slice(&bytes), &why, &node_id));
-    assert_int_equal(why, REFUSAL_CLUSTER);
-    assert_int_equal(node_id, 3);
+    buffer_add_text(&bytes, "what a later version adds");
+    assert_true(refused_decode(buffer_slice(&bytes), &out));
+    assert_int_equal(out.why, REFUSAL_CLUSTER);
+    assert_int_equal(out.node_id, 3);
+    assert_int_equal(out.feature_level, 5);
+    assert_int_equal(out.feature_level_min, 4);
     bytes.data[0] = 200;
-    assert_true(refused_decode(buffer_slice(&bytes), &why, &node_id));
-    assert_string_equal(refusal_name(why), "OTHER");
-    assert_non_null(refusal_text(why));
+    assert_true(refused_decode(buffer_slice(&bytes), &out));
+    assert_string_equal(refusal_name(out.why), "OTHER");
+    assert_non_null(refusal_text(out.why));
+    assert_true(refused_decode(slice_make(bytes.data, 9), &out)); /* of an earlier version */
+    assert_int_equal(out.node_id, 3);
+    assert_int_equal(out.feature_level, 0);
+    assert_false(refused_decode(slice_make(bytes.data, 10), &out));
     bytes.data[0] = 0;
-    assert_false(refused_decode(buffer_slice(&bytes), &why, &node_id));
-    assert_false(refused_decode(slice_make(bytes.data, 8), &why, &node_id));
+    assert_false(refused_decode(buffer_slice(&bytes), &out));
+    assert_false(refused_decode(slice_make(bytes.data, 8), &out));
     buffer_free(&bytes);
 }
 
@@ -274,6 +311,7 @@ int main(void)
         cmocka_unit_test(test_hello_round_trip),
         cmocka_unit_test(test_hello_refuses_nonsense),
         cmocka_unit_test(test_judge),
+        cmocka_unit_test(test_judge_levels),
         cmocka_unit_test(test_refused_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

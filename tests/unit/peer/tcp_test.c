@@ -178,6 +178,7 @@ static void test_what_others_tell(void **state)
     struct world *w = *state;
     struct peers_tcp_options options = node_defaults(w, 2);
     options.feature_level = 5;
+    options.version = "9.9";
     struct node *a = node_open(w, 1);
     struct node *b = node_open_as(w, &options);
     peers_tcp_advertise(b->peers, "two:9326", "two:9324", "two:9325");
@@ -188,7 +189,8 @@ static void test_what_others_tell(void **state)
     assert_string_equal(two.peer, "two:9326");
     assert_string_equal(two.http, "two:9324");
     assert_string_equal(two.rpc, "two:9325");
-    assert_int_equal(two.feature_level, 1);
+    assert_int_equal(two.feature_level, 5);
+    assert_string_equal(two.version, "9.9");
     assert_int_equal(about(b, 1).feature_level, 1);
     assert_string_equal(about(b, 1).rpc, "");
     assert_true(two.wall_ahead_ms > -1000 && two.wall_ahead_ms < 1000);
@@ -305,6 +307,26 @@ static void test_features(void **state)
     know(a, b);
     know(b, a);
     expect_refusal(w, a, b, REFUSAL_FEATURES);
+    assert_int_equal(about(a, 2).feature_level_min, 2); /* whoever refused: both can say why */
+    assert_int_equal(about(b, 1).feature_level, 1);
+}
+
+/* The cluster begins to use a level that one that was here does not know: it does not come back. */
+static void test_features_rise(void **state)
+{
+    struct world *w = *state;
+    struct peers_tcp_options options = node_defaults(w, 2);
+    options.feature_level = 2;
+    struct node *a = node_open(w, 1);
+    struct node *b = node_open_as(w, &options);
+    know(b, a);
+    WAIT_FOR(w, a->ups[2] == 1 && b->ups[1] == 1);
+    peers_tcp_set_level(b->peers, 2);
+    peers_set_address(b->peers, 1, NULL);
+    WAIT_FOR(w, b->downs[1] == 1);
+    know(b, a);
+    WAIT_FOR(w, about(a, 2).refused == REFUSAL_FEATURES);
+    assert_int_equal(a->ups[2], 1);
 }
 
 #ifndef OVER_TLS
@@ -327,7 +349,7 @@ static void test_refused_waits(void **state)
     peers_set_address(a->peers, 2, text);
     unsigned attempts = 0;
     struct buffer refused = {0};
-    refused_encode(&refused, REFUSAL_CLUSTER, 2);
+    refused_encode(&refused, &(struct refused){.why = REFUSAL_CLUSTER, .node_id = 2});
     uint64_t until = clock_monotonic_ns() + 1500 * 1000000ull;
     while (clock_monotonic_ns() < until) {
         uv_run(&w->loop, UV_RUN_NOWAIT);
@@ -362,11 +384,10 @@ static void test_garbage(void **state)
     for (size_t i = 0; i < ARRAY_COUNT(noise); i++) {
         int fd = raw_connect(peers_tcp_port(a->peers));
         raw_write(fd, noise[i]);
-        enum refusal why;
-        uint64_t node_id;
+        struct refused refused;
         assert_int_equal(raw_read(w, fd, WAIT_MS, &payload), PEER_FRAME_REFUSED);
-        assert_true(refused_decode(buffer_slice(&payload), &why, &node_id));
-        assert_int_equal(why, REFUSAL_MALFORMED);
+        assert_true(refused_decode(buffer_slice(&payload), &refused));
+        assert_int_equal(refused.why, REFUSAL_MALFORMED);
         assert_int_equal(raw_read(w, fd, WAIT_MS, &payload), -1);
         close(fd);
     }
@@ -688,6 +709,7 @@ int main(void)
         TEST(test_lost_data),
         TEST(test_id_in_use),
         TEST(test_features),
+        TEST(test_features_rise),
         TEST(test_own_pause_is_forgiven),
 #ifdef OVER_TLS
         TEST(test_a_worker_is_no_broker),
