@@ -38,7 +38,7 @@ bool fresh_wait(struct fresh **list, struct api *api, const struct shard_set *se
     fresh->api = api;
     fresh->request = request;
     fresh->go = go;
-    if (!shard_set_sync(set, api_shards(api), on_synced, fresh)) {
+    if (!shard_set_sync(set, api_shards(api), request->arrived_ms, on_synced, fresh)) {
         free(fresh);
         return false;
     }

@@ -10,7 +10,10 @@
 
 struct fresh;
 
-/* fresh_wait: hand `request` to `go` when this node is up to date in the shards of `set`, or nobody
+/* A call has one deadline, whatever it waits for: this time counts from the request's arrival, and
+ * so does the shard's for what the family proposes then (since_ms in broker/replication/shard.h).
+ *
+ * fresh_wait: hand `request` to `go` when this node is up to date in the shards of `set`, or nobody
  * will tell it so: then it is for the family to look at shard_ready. `list` holds those that wait.
  *   returns  false: it need not wait, and is left to the caller */
 MUST_CHECK bool fresh_wait(struct fresh **list, struct api *api, const struct shard_set *set,

@@ -213,6 +213,7 @@ static void propose(struct key_call *call, const struct command *command)
                SLICE_ARGS(call->record.id), SLICE_ARGS(call->caller.key_id));
     call->proposal.done = on_done;
     call->proposal.data = call;
+    call->proposal.since_ms = call->request->arrived_ms;
     shard_call_add(&call->proposal, command);
     shard_call(api_catalog(call->api), &call->proposal);
 }

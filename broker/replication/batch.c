@@ -126,7 +126,8 @@ void shard_call(struct shard *shard, struct shard_call *call)
 static void count_in(struct shard *shard, struct shard_call *call)
 {
     call->bytes = call->commands.length;
-    call->deadline_ms = uv_now(shard->options.loop) + CALL_DEADLINE_MS;
+    uint64_t since_ms = call->since_ms > 0 ? call->since_ms : uv_now(shard->options.loop);
+    call->deadline_ms = since_ms + CALL_DEADLINE_MS;
     shard->batch.flight_bytes += call->bytes;
     shard->batch.flight_calls++;
 }

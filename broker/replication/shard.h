@@ -122,6 +122,9 @@ struct shard_call {
     struct buffer commands; /* encoded with command_encode; freed by the shard */
     uint32_t count;
     bool grows; /* stores bodies: refused when the disk is nearly full */
+    /* Its time counts from here, of the loop's clock (uv_now): when what it is for has arrived, if
+     * that has waited for something else already. 0: now. */
+    uint64_t since_ms;
     shard_call_cb done;
     void *data;
     /* private */
@@ -149,6 +152,7 @@ typedef void (*shard_receive_cb)(struct shard_receive *receive, enum status stat
 struct shard_receive {
     struct command_receive command;
     uint32_t wait_ms;      /* 0: answer at once */
+    uint64_t since_ms;     /* as in struct shard_call: the wait counts from here */
     shard_receive_cb done; /* result: as of RECEIVE; no messages when the wait is over */
     void *data;
     /* private */
@@ -184,6 +188,7 @@ void shard_receive_cancel(struct shard *shard, struct shard_receive *receive);
 struct shard_sync {
     void (*done)(struct shard_sync *sync, enum status status); /* OK; NOT_LEADER, CLOSED */
     void *data;
+    uint64_t since_ms; /* as in struct shard_call */
     /* private */
     struct shard_sync *next;
     uint64_t number; /* of the question; 0: not asked yet */

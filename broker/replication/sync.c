@@ -262,7 +262,8 @@ void sync_receive(struct shard *shard, struct link *link, const struct wire *wir
 void shard_sync(struct shard *shard, struct shard_sync *sync)
 {
     sync->number = sync->index = sync->term = 0;
-    sync->deadline_ms = uv_now(shard->options.loop) + CALL_DEADLINE_MS;
+    uint64_t since_ms = sync->since_ms > 0 ? sync->since_ms : uv_now(shard->options.loop);
+    sync->deadline_ms = since_ms + CALL_DEADLINE_MS;
     sync->next = shard->sync.list;
     shard->sync.list = sync;
     shard_wake(shard);

@@ -457,7 +457,8 @@ void shard_receive(struct shard *shard, struct shard_receive *receive)
     receive->away = false;
     receive->shard = shard;
     receive->heap_slot = NO_SLOT;
-    receive->deadline_ms = uv_now(shard->options.loop) + receive->wait_ms;
+    receive->deadline_ms = receive->wait_ms + (receive->since_ms > 0 ? receive->since_ms
+                                                                     : uv_now(shard->options.loop));
     receive->next = receive->previous = NULL;
     if (!company && shard->stage != STAGE_READY)
         wait_finish(shard, receive, STATUS_NOT_LEADER, CORE_OK);

@@ -115,7 +115,7 @@ static uint32_t to_ask(const struct shard_set *set, const struct shards *shards,
     return count;
 }
 
-bool shard_set_sync(const struct shard_set *set, const struct shards *shards,
+bool shard_set_sync(const struct shard_set *set, const struct shards *shards, uint64_t since_ms,
                     shard_set_sync_cb done, void *data)
 {
     struct shard *list[1 + QUEUE_SHARDS_MAX];
@@ -127,7 +127,8 @@ bool shard_set_sync(const struct shard_set *set, const struct shards *shards,
     ASSERT(syncing != NULL);
     *syncing = (struct syncing){.done = done, .data = data, .status = status, .left = count};
     for (uint32_t i = 0; i < count; i++) {
-        syncing->parts[i] = (struct shard_sync){.done = on_synced, .data = syncing};
+        syncing->parts[i] =
+            (struct shard_sync){.done = on_synced, .data = syncing, .since_ms = since_ms};
         shard_sync(list[i], &syncing->parts[i]);
     }
     return true;

@@ -27,10 +27,10 @@ bool shard_set_led(const struct shard_set *set, const struct shards *shards);
 /* shard_set_sync: see all that was answered in any of them, on any node, before this was called
  * (shard_sync). All are asked at the same time, but for those that this node leads. Calls back
  * once, with OK or what one that failed said; NOT_LEADER too if one is not open here. It cannot be
- * cancelled.
+ * cancelled. `since_ms`: as in struct shard_sync.
  *   returns  false: none was to be asked, and `done` is not called */
 typedef void (*shard_set_sync_cb)(void *data, enum status status);
 MUST_CHECK bool shard_set_sync(const struct shard_set *set, const struct shards *shards,
-                               shard_set_sync_cb done, void *data);
+                               uint64_t since_ms, shard_set_sync_cb done, void *data);
 
 #endif

@@ -217,6 +217,7 @@ static void handle_request(struct http_connection *c, bool too_large)
     c->state = CONNECTION_HANDLING;
     c->requests++;
     deadline_set(c, 0);
+    request->arrived_ms = uv_now(c->server->loop);
     if (!too_large) {
         handler->on_request(handler->data, request);
         return;

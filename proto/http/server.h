@@ -37,7 +37,8 @@ struct http_request {
     struct arena arena; /* for whoever handles the request; freed with it */
     void *data;         /* the handler's */
     struct http_connection *connection;
-    char peer[64]; /* address of the client, for traces */
+    uint64_t arrived_ms; /* when it was here in full, of the loop's clock (uv_now) */
+    char peer[64];       /* address of the client, for traces */
 };
 
 struct http_limits {

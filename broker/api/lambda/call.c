@@ -197,6 +197,7 @@ void call_commit(struct lambda_call *call, bool grows, call_committed_fn committ
     call->commit.grows = grows;
     call->commit.done = on_committed;
     call->commit.data = call;
+    call->commit.since_ms = call->request != NULL ? call->request->arrived_ms : 0;
     call_ref(call);
     shard_call(api_catalog(call->api), &call->commit);
 }

@@ -29,6 +29,7 @@ struct sqs_call *sqs_call_new(struct api *api, const struct sqs_carrier *carrier
     call->carried = carried;
     call->action_name = "unknown";
     call->started_ns = clock_monotonic_ns();
+    call->since_ms = uv_now(api_loop(api));
     return call;
 }
 
@@ -136,6 +137,7 @@ void sqs_propose(struct sqs_call *call, sqs_results_fn on_results)
     call->on_results = on_results;
     call->proposal.done = on_proposal_done;
     call->proposal.data = call;
+    call->proposal.since_ms = call->since_ms;
     shard_call(call->shard, &call->proposal);
 }
 

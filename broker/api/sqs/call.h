@@ -64,6 +64,7 @@ struct sqs_call {
     struct slice region;       /* that it was signed for; empty: the node's own (region.h) */
     uint8_t secret[RECEIPT_SECRET_BYTES];
     uint64_t started_ns;
+    uint64_t since_ms; /* when it arrived, of the loop's clock: its deadline counts from there */
     char request_id[UUID_TEXT_LENGTH + 1];
     /* The asynchronous step under way: exactly one, whenever the call is not answered and control
      * is with the loop. It ends in sqs_reply or sqs_fail, also when the client has gone. */

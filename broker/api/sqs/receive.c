@@ -444,6 +444,7 @@ void handle_receive_message(struct sqs_call *call)
                     .bytes_max = ANSWER_BYTES_MAX,
                     .attempt_id = input->attempt_id},
         .wait_ms = api_closing(call->api) ? 0 : wait_s * 1000,
+        .since_ms = call->since_ms,
         .done = on_received,
         .data = receiving,
     };

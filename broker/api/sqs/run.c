@@ -53,7 +53,7 @@ static bool wait_until_fresh(struct sqs_call *call)
     if (call->carrier->may_lag && sqs_of_messages(call->action) && sqs_queue_known(call))
         return false;
     call->fresh = call->reads;
-    return shard_set_sync(&call->reads, api_shards(call->api), on_fresh, call);
+    return shard_set_sync(&call->reads, api_shards(call->api), call->since_ms, on_fresh, call);
 }
 
 static void go_on(struct sqs_call *call)

@@ -125,6 +125,7 @@ static struct sqs_call *call_new(struct api *api, struct http_request *request)
 {
     struct sqs_call *call = sqs_call_new(api, &http_carrier, NULL);
     call->request = request;
+    call->since_ms = request->arrived_ms;
     call->protocol = protocol_of(request);
     uint8_t id[UUID_BYTES];
     uuid_random(id);

@@ -268,6 +268,39 @@ static void a_new_leader_answers_what_it_was_asked_too_early(void **state)
     cluster_free(c);
 }
 
+static void on_late_call(struct shard_call *call, enum status status,
+                         const struct core_result *results, uint32_t count)
+{
+    (void)results, (void)count;
+    *(int *)call->data = (int)status + 1;
+}
+
+/* What has waited for one thing already has so much less time for the next: all that a request
+ * leads to ends CALL_DEADLINE_MS after its arrival. */
+static void time_counts_from_arrival(void **state)
+{
+    (void)state;
+    struct cluster *c = cluster_new(3);
+    struct command tick = {.type = COMMAND_TICK};
+    int synced = 0, called = 0;
+    UNTIL(c, all_ready(c));
+    uint64_t asked = leader_of(c) % 3 + 1;
+    for (uint64_t id = 1; id <= 3; id++)
+        c->cut[asked][id] = c->cut[id][asked] = true;
+    uint64_t began_ms = uv_now(&c->loop);
+    struct shard_sync sync = {.done = on_synced, .data = &synced, .since_ms = began_ms - 9500};
+    struct shard_call call = {.done = on_late_call, .data = &called, .since_ms = began_ms - 9500};
+    shard_call_add(&call, &tick);
+    shard_sync(c->nodes[asked].shard, &sync);
+    shard_call(c->nodes[asked].shard, &call);
+    UNTIL(c, synced > 0 && called > 0);
+    assert_true(uv_now(&c->loop) - began_ms >= 500);
+    assert_true(uv_now(&c->loop) - began_ms < 9000);
+    assert_int_equal(synced - 1, STATUS_NOT_LEADER);
+    assert_true(called - 1 == STATUS_NOT_LEADER || called - 1 == STATUS_CLOSED);
+    cluster_free(c);
+}
+
 /* A node that is cut off refuses nothing before it must, and says that it does not know. */
 static void without_a_majority_calls_end_unanswered(void **state)
 {
@@ -520,6 +553,7 @@ int main(void)
         cmocka_unit_test(a_restarted_node_goes_on),
         cmocka_unit_test(a_synced_node_sees_what_others_wrote),
         cmocka_unit_test(a_new_leader_answers_what_it_was_asked_too_early),
+        cmocka_unit_test(time_counts_from_arrival),
         cmocka_unit_test(without_a_majority_calls_end_unanswered),
         cmocka_unit_test(leadership_is_handed_over),
         cmocka_unit_test(members_come_and_go),
