@@ -35,11 +35,29 @@ static void claim_mac(const uint8_t secret[RECEIPT_SECRET_BYTES], struct slice f
     buffer_free(&all);
 }
 
+void claim_seal(struct buffer *out, size_t start, const uint8_t secret[RECEIPT_SECRET_BYTES],
+                struct slice function)
+{
+    uint8_t mac[SHA256_BYTES];
+    claim_mac(secret, function, slice_make(out->data + start, out->length - start), mac);
+    buffer_add(out, mac, CLAIM_MAC_BYTES);
+}
+
+bool claim_open(struct slice in, const uint8_t secret[RECEIPT_SECRET_BYTES], struct slice function,
+                struct slice *body)
+{
+    uint8_t mac[SHA256_BYTES];
+    if (in.length < CLAIM_MAC_BYTES)
+        return false;
+    *body = slice_make(in.data, in.length - CLAIM_MAC_BYTES);
+    claim_mac(secret, function, *body, mac);
+    return CRYPTO_memcmp(mac, in.data + body->length, CLAIM_MAC_BYTES) == 0;
+}
+
 void claim_encode(struct buffer *out, const uint8_t secret[RECEIPT_SECRET_BYTES],
                   struct slice function, const struct claim *claim)
 {
     size_t start = out->length;
-    uint8_t mac[SHA256_BYTES];
     ASSERT(claim->count >= 1);
     ASSERT(claim->count <= CLAIM_MESSAGES_MAX);
     buffer_add_byte(out, CLAIM_VERSION);
@@ -56,8 +74,7 @@ void claim_encode(struct buffer *out, const uint8_t secret[RECEIPT_SECRET_BYTES]
         buffer_add(out, claim->messages[i].id, UUID_BYTES);
         buffer_add_u32(out, claim->messages[i].group);
     }
-    claim_mac(secret, function, slice_make(out->data + start, out->length - start), mac);
-    buffer_add(out, mac, CLAIM_MAC_BYTES);
+    claim_seal(out, start, secret, function);
 }
 
 static void take_uuid(struct cursor *c, uint8_t out[UUID_BYTES])
@@ -67,25 +84,16 @@ static void take_uuid(struct cursor *c, uint8_t out[UUID_BYTES])
         memcpy(out, id.data, UUID_BYTES);
 }
 
-static bool authentic(struct slice in, const uint8_t secret[RECEIPT_SECRET_BYTES],
-                      struct slice function)
-{
-    uint8_t mac[SHA256_BYTES];
-    if (in.length < CLAIM_HEAD_BYTES + CLAIM_MAC_BYTES || in.data[0] != CLAIM_VERSION)
-        return false;
-    struct slice body = slice_make(in.data, in.length - CLAIM_MAC_BYTES);
-    claim_mac(secret, function, body, mac);
-    return CRYPTO_memcmp(mac, in.data + body.length, CLAIM_MAC_BYTES) == 0;
-}
-
 /* What is authentic was made here; lengths are checked all the same. */
 bool claim_decode(struct slice in, const uint8_t secret[RECEIPT_SECRET_BYTES],
                   struct slice function, struct claim *out)
 {
     *out = (struct claim){0};
-    if (!authentic(in, secret, function))
+    struct slice body;
+    if (in.length < CLAIM_HEAD_BYTES + CLAIM_MAC_BYTES || in.data[0] != CLAIM_VERSION ||
+        !claim_open(in, secret, function, &body))
         return false;
-    struct cursor c = cursor_of(slice_make(in.data + 1, in.length - 1 - CLAIM_MAC_BYTES));
+    struct cursor c = cursor_of(slice_sub(body, 1));
     uint8_t flags = cursor_u8(&c);
     out->async = (flags & 1) != 0;
     out->fifo = (flags & 2) != 0;

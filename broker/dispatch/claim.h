@@ -39,4 +39,11 @@ void claim_encode(struct buffer *out, const uint8_t secret[RECEIPT_SECRET_BYTES]
 MUST_CHECK bool claim_decode(struct slice in, const uint8_t secret[RECEIPT_SECRET_BYTES],
                              struct slice function, struct claim *out);
 
+/* claim_seal: append the code that authenticates the bytes from `start` on, for this function.
+ * claim_open: `in` without its code, if that is right. For claims and tickets (ticket.h). */
+void claim_seal(struct buffer *out, size_t start, const uint8_t secret[RECEIPT_SECRET_BYTES],
+                struct slice function);
+MUST_CHECK bool claim_open(struct slice in, const uint8_t secret[RECEIPT_SECRET_BYTES],
+                           struct slice function, struct slice *body);
+
 #endif

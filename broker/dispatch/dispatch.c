@@ -159,6 +159,7 @@ enum status dispatch_open(struct dispatch **out, const struct dispatch_options *
     dispatch->version = text_new(slice_of(options->version));
     dispatch->catalog_stale = true;
     clock_random(&dispatch->lease_id, sizeof dispatch->lease_id);
+    clock_random(&dispatch->remote_id, sizeof dispatch->remote_id);
     dispatch->first_lease_id = dispatch->abandoned_lease_id = dispatch->lease_id;
     dispatch->operations = 3; /* listener, pump, tick */
     dispatch->ticked_ms = uv_now(options->loop);

@@ -72,7 +72,9 @@ struct invocation {
     char request_id[UUID_TEXT_LENGTH + 1]; /* the caller chooses it */
     invocation_cb done;
     void *data;
-    bool only_here; /* NOT_LEADER, and not run, if this node does not lead */
+    bool only_here; /* NOT_LEADER, and not run, if this node does not lead; CLOSED: it was run, and
+                       the next leader may send the result to the origin */
+    uint64_t origin_node_id, origin_id; /* of another node's, which is `only_here` */
     void *private_state;
 };
 void dispatch_invoke(struct dispatch *dispatch, struct invocation *invocation);

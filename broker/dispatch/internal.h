@@ -13,7 +13,7 @@
  *     usage.c       what runs cost, and where that is counted
  *     async.c       retries of asynchronous events
  *     invoke.c      synchronous invocations
- *     remote.c      those of nodes that do not lead
+ *     remote.c      those of nodes that do not lead, or lead no more
  *
  * thread: loop. */
 #ifndef BROKER_DISPATCH_INTERNAL_H
@@ -210,6 +210,13 @@ const struct invocation *waiting_invocation(const struct waiting *waiting);
 void waiting_run_here(struct waiting *waiting);
 void waiting_answer(struct waiting *waiting, enum status status, const Millrace__Result *result);
 void waiting_lost(struct waiting *waiting);
+/* waiting_taken_over: a worker runs it, as `assignment`. waiting_adopt: the same for an invocation
+ * of another node's that is new here. */
+void waiting_taken_over(struct waiting *waiting, struct assignment *assignment);
+void waiting_adopt(struct dispatch *dispatch, struct invocation *invocation,
+                   struct assignment *assignment);
+/* waiting_ended: `done` of its assignment; the owner is the waiting. */
+void waiting_ended(struct assignment *assignment, const Millrace__Result *result);
 
 /* ---- remote.c ---- */
 
@@ -221,6 +228,16 @@ void remotes_close(struct dispatch *dispatch);
  * above. remote_cancel: nobody waits for it any more; it does not end in them then. */
 struct remote *remote_begin(struct dispatch *dispatch, struct waiting *waiting);
 void remote_cancel(struct remote *remote);
+
+/* remote_drift: a worker has it, and this node leads no more: the next leader will tell. */
+struct remote *remote_drift(struct dispatch *dispatch, struct waiting *waiting, uint64_t id);
+
+/* remotes_keep: may invocations outlive their leader? remote_ticket_came: a worker shows one that
+ * an earlier leader gave it. NULL: it is taken over; else why not. */
+bool remotes_keep(const struct dispatch *dispatch);
+struct ticket;
+const char *remote_ticket_came(struct session *session, const Millrace__Running *running,
+                               const struct ticket *ticket);
 
 /* remotes_leader_changed: send what waits, or run it here. remotes_tick: give up what waits too
  * long. */

@@ -2,20 +2,22 @@
 /* Synchronous invocations: a caller is waiting, so they go before batches.
  *
  *     dispatch_invoke ──> waiting ──room──> running ──result──> done(OK, result)
- *            │               │                 ├──worker lost──> done(OK, a made-up crash)
- *            │               │                 └──rejected──> waiting again: it has not run
- *            │               ├──too long──> finished(BUSY or UNAVAILABLE)
- *            └──refused──────┴──cancelled──> finished(status) ──next turn──> done(status, NULL)
+ *            │               │                 ├──leads no more──> the next leader has it
+ * (remote.c) │               │                 ├──worker lost──> done(OK, a made-up crash) │ │
+ * └──rejected──> waiting again: it has not run │               ├──too long──> finished(BUSY or
+ * UNAVAILABLE) └──refused──────┴──cancelled──> finished(status) ──next turn──> done(status, NULL)
  *
- * A run whose worker was lost is not repeated, because the function may have run: the caller gets
- * an error and decides. A cancelled run goes on without its caller until the worker has stopped it;
- * its usage is counted when its result comes.
+ * A run has a ticket with it (ticket.h), so that its worker can show it to the next leader, which
+ * sends the result here. A run whose worker was lost is not repeated, because the function may have
+ * run: the caller gets an error and decides. A cancelled run goes on without its caller until the
+ * worker has stopped it; its usage is counted when its result comes.
  *
  *   I1  `waiting` holds at most INVOKE_WAITING_MAX
  *   I2  `done` of an invocation runs exactly once, and never before the call that started it
  * returned I3  invocation->private_state is set from dispatch_invoke until `done` runs
  */
 #include "broker/dispatch/internal.h"
+#include "broker/dispatch/ticket.h"
 
 #include "proto/base/assert.h"
 #include "proto/base/trace.h"
@@ -29,6 +31,8 @@ struct waiting {
     struct function_entry *function; /* NULL: there is none of that name */
     struct assignment *assignment;   /* running here */
     struct remote *remote;           /* at the leader, or on the way there */
+    uint64_t ticket_id;              /* the worker has a ticket with this number; 0: none */
+    bool adopted;                    /* begun by another leader; its payload may not be here */
     enum status status;              /* finished: what to tell */
     uint64_t began_ms;               /* of the loop's clock */
     struct waiting *prev, *next;     /* in dispatch->waiting or ->finished */
@@ -105,12 +109,29 @@ void waiting_lost(struct waiting *waiting)
     buffer_free(&payload);
 }
 
-static void waiting_ended(struct assignment *assignment, const Millrace__Result *result)
+/* The worker was sent to another leader, and shows its ticket there. */
+static bool waiting_drifts(struct waiting *waiting)
+{
+    struct dispatch *dispatch = waiting->dispatch;
+    if (waiting->ticket_id == 0 || waiting->invocation == NULL || dispatch->ready ||
+        dispatch->closing)
+        return false;
+    if (waiting->invocation->only_here)
+        waiting_answer(waiting, STATUS_CLOSED, NULL);
+    else
+        waiting->remote = remote_drift(dispatch, waiting, waiting->ticket_id);
+    return true;
+}
+
+void waiting_ended(struct assignment *assignment, const Millrace__Result *result)
 {
     struct waiting *waiting = assignment->owner;
     bool rejected = result != NULL && result->outcome == MILLRACE__OUTCOME__OUTCOME_REJECTED;
     waiting->assignment = NULL;
-    if (rejected && waiting->invocation != NULL && !waiting->dispatch->closing) {
+    if (result == NULL && waiting_drifts(waiting))
+        return;
+    bool again = rejected && !waiting->adopted && !waiting->dispatch->closing;
+    if (again && waiting->invocation != NULL) {
         waiting_add(waiting);
     } else if (result == NULL) {
         waiting_lost(waiting);
@@ -122,6 +143,27 @@ static void waiting_ended(struct assignment *assignment, const Millrace__Result 
     }
 }
 
+/* waiting_ticket: for the worker; nothing where nobody else could use it. */
+static void waiting_ticket(struct waiting *waiting, const struct assignment *assignment,
+                           struct buffer *out)
+{
+    struct dispatch *dispatch = waiting->dispatch;
+    const struct invocation *invocation = waiting->invocation;
+    struct ticket ticket = {.lease_id = assignment->lease_id,
+                            .node_id = invocation->origin_node_id,
+                            .id = invocation->origin_id};
+    waiting->ticket_id = 0;
+    if (!remotes_keep(dispatch))
+        return;
+    if (!invocation->only_here) {
+        ticket.node_id = dispatch->node_id;
+        ticket.id = ++dispatch->remote_id;
+    }
+    waiting->ticket_id = ticket.id;
+    memcpy(ticket.request_id, invocation->request_id, sizeof ticket.request_id);
+    ticket_encode(out, dispatch->secret, slice_of(waiting->function->name), &ticket);
+}
+
 static bool waiting_start(struct waiting *waiting)
 {
     const struct invocation *invocation = waiting->invocation;
@@ -129,10 +171,15 @@ static bool waiting_start(struct waiting *waiting)
         assignment_reserve(waiting->dispatch, waiting->function, waiting_ended, waiting);
     if (assignment == NULL)
         return false;
+    struct buffer ticket = {0};
+    waiting_ticket(waiting, assignment, &ticket);
     struct assignment_input input = {.request_id = invocation->request_id,
                                      .payload = invocation->payload,
-                                     .client_context = invocation->client_context};
-    if (!assignment_send(assignment, &input)) {
+                                     .client_context = invocation->client_context,
+                                     .claim = buffer_slice(&ticket)};
+    bool sent = assignment_send(assignment, &input);
+    buffer_free(&ticket);
+    if (!sent) {
         assignment_release(assignment);
         return false;
     }
@@ -201,6 +248,31 @@ static enum status invoke_refusal(const struct dispatch *dispatch,
 const struct invocation *waiting_invocation(const struct waiting *waiting)
 {
     return waiting->invocation;
+}
+
+void waiting_taken_over(struct waiting *waiting, struct assignment *assignment)
+{
+    waiting->remote = NULL;
+    waiting->adopted = true;
+    waiting->assignment = assignment;
+    assignment->owner = waiting;
+    if (waiting->function == NULL) {
+        waiting->function = assignment->function;
+        function_ref(waiting->function);
+    }
+}
+
+void waiting_adopt(struct dispatch *dispatch, struct invocation *invocation,
+                   struct assignment *assignment)
+{
+    struct waiting *waiting = memory_new(1, sizeof *waiting);
+    waiting->dispatch = dispatch;
+    waiting->invocation = invocation;
+    waiting->began_ms = dispatch_now(dispatch);
+    waiting->ticket_id = invocation->origin_id;
+    invocation->private_state = waiting;
+    dispatch_operation_begin(dispatch);
+    waiting_taken_over(waiting, assignment);
 }
 
 void waiting_run_here(struct waiting *waiting)

@@ -1,25 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Synchronous invocations of a node that does not lead: the leader's dispatcher runs them.
  *
- *     remote_begin ──> waiting ──leader known, connected──> sent ──ANSWER──> answered
- *                         │  ^                               │
- *                         │  └────────NOT_LEADER─────────────┤  it has not run
- *                         ├──this node leads──> run here     └──connection lost──> lost
- *                         └──too long──> UNAVAILABLE
+ *     remote_begin ──> waiting ──leader connected──> sent ──ANSWER──> answered
+ *                        │  ^                        │ ^
+ *                        │  └──NOT_LEADER: not run───┤ └──ADOPTED──────┐
+ *                        ├──leads here──> run here   └──CLOSED, gone──> drifting ──> lost
+ *                        └──too long──> UNAVAILABLE                     └──shown here──> run here
  *
  * What was sent is never sent again, as the function may have run; only the leader's own word that
- * it has not run lets it be tried elsewhere.
+ * it has not run lets it be tried elsewhere. When that leader is gone the run may go on: its worker
+ * shows the ticket (ticket.h) to the next leader, which takes it over and tells the origin, where
+ * it drifts meanwhile.
  *
- * On PEER_CHANNEL_DISPATCH, all integers little-endian:
- *     INVOKE  u8 1, u64 id, then each as u32 length and bytes: request id, function, context,
- * payload CANCEL  u8 2, u64 id ANSWER  u8 3, u64 id, u8 enum status; if that is OK: the packed
- * Millrace__Result The id is the asking node's, of this run of its process.
+ * On PEER_CHANNEL_DISPATCH, integers little-endian, each u8 kind, u64 id:
+ *     1 INVOKE   then, as u32 length and bytes: request id, function, context, payload
+ *     2 CANCEL
+ *     3 ANSWER   then u8 enum status; if that is OK: the packed Millrace__Result
+ *     4 ADOPTED  the sender has it now, and the answer will come from there
+ * The id is the asking node's, of this run of its process; the first is random. ADOPTED, and ANSWER
+ * with CLOSED, came with FEATURE_INVOCATION_KEPT.
  *
  *   I1  a remote is in dispatch->remotes until it has ended; `node_id` != 0 exactly while it is
- * sent I2  a served is in dispatch->served until its answer, if the other node is still there, is
- * sent
+ *       sent, and not while it drifts
+ *   I2  a served is in dispatch->served until its answer, if the other node is still there, is sent
  */
 #include "broker/dispatch/internal.h"
+#include "broker/dispatch/ticket.h"
+#include "broker/feature/feature.h"
 
 #include "proto/base/assert.h"
 #include "proto/base/bytes.h"
@@ -29,11 +36,12 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-#define INVOKE_MESSAGE 1
-#define CANCEL_MESSAGE 2
-#define ANSWER_MESSAGE 3
-#define ANSWER_HEAD    10u /* bytes before the result */
-#define SERVED_MAX     (4u * INVOKE_WAITING_MAX)
+#define INVOKE_MESSAGE  1
+#define CANCEL_MESSAGE  2
+#define ANSWER_MESSAGE  3
+#define ADOPTED_MESSAGE 4
+#define ANSWER_HEAD     10u /* bytes before the result */
+#define SERVED_MAX      (4u * INVOKE_WAITING_MAX)
 
 /* An invocation of ours. */
 struct remote {
@@ -42,6 +50,9 @@ struct remote {
     uint64_t id;
     uint64_t node_id; /* it was sent there; 0: it waits */
     uint64_t began_ms;
+    bool drifts;
+    uint64_t drifts_ms;    /* since then, */
+    uint64_t left_node_id; /* and who had it */
     struct remote *prev, *next;
 };
 
@@ -163,6 +174,38 @@ struct remote *remote_begin(struct dispatch *dispatch, struct waiting *waiting)
     return remote;
 }
 
+bool remotes_keep(const struct dispatch *dispatch)
+{
+    return dispatch->peers != NULL &&
+           feature_in(shard_level(dispatch->catalog), FEATURE_INVOCATION_KEPT);
+}
+
+static void drift(struct remote *remote)
+{
+    remote->drifts = true;
+    remote->drifts_ms = dispatch_now(remote->dispatch);
+    remote->left_node_id = remote->node_id;
+    remote->node_id = 0;
+}
+
+struct remote *remote_drift(struct dispatch *dispatch, struct waiting *waiting, uint64_t id)
+{
+    struct remote *remote = memory_new(1, sizeof *remote);
+    remote->dispatch = dispatch;
+    remote->waiting = waiting;
+    remote->id = id;
+    DL_APPEND(dispatch->remotes, remote);
+    drift(remote);
+    return remote;
+}
+
+static void remote_lost(struct remote *remote)
+{
+    struct waiting *waiting = remote->waiting;
+    remote_end(remote);
+    waiting_lost(waiting);
+}
+
 void remote_cancel(struct remote *remote)
 {
     struct buffer out = {0};
@@ -179,7 +222,7 @@ void remotes_leader_changed(struct dispatch *dispatch)
     struct remote *after;
     DL_FOREACH_SAFE(dispatch->remotes, remote, after)
     {
-        if (remote->node_id != 0)
+        if (remote->node_id != 0 || remote->drifts)
             continue;
         if (dispatch->ready) {
             struct waiting *waiting = remote->waiting;
@@ -200,7 +243,11 @@ void remotes_tick(struct dispatch *dispatch)
     remotes_leader_changed(dispatch);
     DL_FOREACH_SAFE(dispatch->remotes, remote, after)
     {
-        if (remote->node_id != 0 || now - remote->began_ms < INVOKE_NO_WORKER_MS)
+        if (remote->drifts && now - remote->drifts_ms >= DRIFT_MS) {
+            remote_lost(remote);
+            continue;
+        }
+        if (remote->drifts || remote->node_id != 0 || now - remote->began_ms < INVOKE_NO_WORKER_MS)
             continue;
         struct waiting *waiting = remote->waiting;
         remote_end(remote);
@@ -220,6 +267,10 @@ static void answer_came(struct dispatch *dispatch, uint64_t node_id, struct curs
         remote->node_id = 0; /* not run: to whoever leads now */
         return;
     }
+    if (status == STATUS_CLOSED) {
+        drift(remote);
+        return;
+    }
     Millrace__Result *result =
         status == STATUS_OK ? millrace__result__unpack(NULL, cursor_left(c), c->at) : NULL;
     struct waiting *waiting = remote->waiting;
@@ -232,6 +283,21 @@ static void answer_came(struct dispatch *dispatch, uint64_t node_id, struct curs
                        result);
     if (result != NULL)
         millrace__result__free_unpacked(result, NULL);
+}
+
+/* Whatever was heard of it before, from other nodes: this one has it. */
+static void adopted_came(struct dispatch *dispatch, uint64_t node_id, uint64_t id)
+{
+    struct remote *remote;
+    DL_SEARCH_SCALAR(dispatch->remotes, remote, id, id);
+    if (remote != NULL) {
+        remote->drifts = false;
+        remote->node_id = node_id;
+        return;
+    }
+    struct buffer out = {0};
+    head(&out, CANCEL_MESSAGE, id);
+    letter_send(dispatch, node_id, &out);
 }
 
 /* ---- other nodes' ---- */
@@ -282,11 +348,25 @@ static bool served_read(struct served *served)
                                              .payload = payload,
                                              .done = served_done,
                                              .data = served,
-                                             .only_here = true};
+                                             .only_here = true,
+                                             .origin_node_id = served->node_id,
+                                             .origin_id = served->id};
     if (c.bad || cursor_left(&c) > 0 || request_id.length != UUID_TEXT_LENGTH)
         return false;
     memcpy(served->invocation.request_id, request_id.data, UUID_TEXT_LENGTH);
     return true;
+}
+
+static struct served *served_new(struct dispatch *dispatch, uint64_t node_id, uint64_t id)
+{
+    struct served *served = memory_new(1, sizeof *served);
+    served->dispatch = dispatch;
+    served->node_id = node_id;
+    served->id = id;
+    DL_APPEND(dispatch->served, served);
+    dispatch->served_count++;
+    dispatch_operation_begin(dispatch);
+    return served;
 }
 
 static void invoke_came(struct dispatch *dispatch, uint64_t node_id, uint64_t id,
@@ -297,20 +377,62 @@ static void invoke_came(struct dispatch *dispatch, uint64_t node_id, uint64_t id
                !dispatch->ready || dispatch->closing ? STATUS_NOT_LEADER : STATUS_BUSY, NULL);
         return;
     }
-    struct served *served = memory_new(1, sizeof *served);
-    served->dispatch = dispatch;
-    served->node_id = node_id;
-    served->id = id;
+    struct served *served = served_new(dispatch, node_id, id);
     buffer_add_slice(&served->message, message);
-    DL_APPEND(dispatch->served, served);
-    dispatch->served_count++;
-    dispatch_operation_begin(dispatch);
     if (served_read(served)) {
         dispatch_invoke(dispatch, &served->invocation);
         return;
     }
     answer(dispatch, node_id, id, STATUS_INVALID, NULL);
     served_end(served);
+}
+
+static void served_adopt(struct dispatch *dispatch, const struct ticket *ticket,
+                         struct assignment *assignment)
+{
+    struct served *served = served_new(dispatch, ticket->node_id, ticket->id);
+    buffer_add_text(&served->message, assignment->function->name);
+    served->invocation = (struct invocation){.function_name = buffer_slice(&served->message),
+                                             .done = served_done,
+                                             .data = served,
+                                             .only_here = true,
+                                             .origin_node_id = ticket->node_id,
+                                             .origin_id = ticket->id};
+    memcpy(served->invocation.request_id, ticket->request_id, sizeof ticket->request_id);
+    waiting_adopt(dispatch, &served->invocation, assignment);
+    struct buffer out = {0};
+    head(&out, ADOPTED_MESSAGE, ticket->id);
+    letter_send(dispatch, ticket->node_id, &out);
+}
+
+const char *remote_ticket_came(struct session *session, const Millrace__Running *running,
+                               const struct ticket *ticket)
+{
+    struct dispatch *dispatch = session->dispatch;
+    struct function_entry *function = catalog_function(dispatch, slice_of(running->function));
+    bool own = ticket->node_id == dispatch->node_id;
+    struct remote *remote = NULL;
+    if (ticket->lease_id != running->lease_id)
+        return "the ticket is of another assignment";
+    if (function == NULL || !function->present || !function->usable)
+        return "the function is gone";
+    if (own)
+        DL_SEARCH_SCALAR(dispatch->remotes, remote, id, ticket->id);
+    if (own ? remote == NULL : !peers_connected(dispatch->peers, ticket->node_id))
+        return "nobody waits for it";
+    struct assignment *assignment =
+        assignment_adopt(session, function, running, waiting_ended, NULL);
+    if (assignment == NULL)
+        return "it is known, or the worker has no room for it";
+    if (own) {
+        waiting_taken_over(remote->waiting, assignment);
+        remote_end(remote);
+    } else {
+        served_adopt(dispatch, ticket, assignment);
+    }
+    trace_info("dispatch", "taken_over", "worker=%s function=%s lease=%" PRIu64 " origin=%" PRIu64,
+               session->worker_id, function->name, running->lease_id, ticket->node_id);
+    return NULL;
 }
 
 static void cancel_came(struct dispatch *dispatch, uint64_t node_id, uint64_t id)
@@ -343,6 +465,8 @@ static void on_message(void *data, uint64_t node_id, struct slice message)
         cancel_came(dispatch, node_id, id);
     else if (kind == ANSWER_MESSAGE)
         answer_came(dispatch, node_id, &c);
+    else if (kind == ADOPTED_MESSAGE)
+        adopted_came(dispatch, node_id, id);
 }
 
 static void served_leave(struct dispatch *dispatch, uint64_t node_id)
@@ -366,9 +490,22 @@ static void remotes_lose(struct dispatch *dispatch, uint64_t node_id)
     {
         if (remote->node_id != node_id)
             continue;
-        struct waiting *waiting = remote->waiting;
-        remote_end(remote);
-        waiting_lost(waiting);
+        if (remotes_keep(dispatch))
+            drift(remote);
+        else
+            remote_lost(remote);
+    }
+}
+
+/* Only the connection was gone, and the leader is the same: it has cancelled the run. */
+static void remotes_return(struct dispatch *dispatch, uint64_t node_id)
+{
+    struct remote *remote;
+    struct remote *after;
+    DL_FOREACH_SAFE(dispatch->remotes, remote, after)
+    {
+        if (remote->drifts && remote->left_node_id == node_id && dispatch->leader_id == node_id)
+            remote_lost(remote);
     }
 }
 
@@ -377,6 +514,7 @@ static void on_connection(void *data, uint64_t node_id, bool up)
     struct dispatch *dispatch = data;
     dispatch_operation_begin(dispatch);
     if (up) {
+        remotes_return(dispatch, node_id);
         remotes_leader_changed(dispatch);
     } else {
         remotes_lose(dispatch, node_id);
@@ -405,7 +543,7 @@ void remotes_close(struct dispatch *dispatch)
     while (dispatch->remotes != NULL) {
         struct remote *remote = dispatch->remotes;
         struct waiting *waiting = remote->waiting;
-        bool sent = remote->node_id != 0;
+        bool sent = remote->node_id != 0 || remote->drifts;
         remote_end(remote);
         if (sent)
             waiting_lost(waiting);

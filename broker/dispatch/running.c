@@ -14,6 +14,7 @@
  * may only mean that giving them back is under way */
 #include "broker/dispatch/claim.h"
 #include "broker/dispatch/internal.h"
+#include "broker/dispatch/ticket.h"
 
 #include "proto/base/assert.h"
 #include "proto/base/trace.h"
@@ -131,6 +132,18 @@ static void running_adopt(struct session *session, const Millrace__Running *runn
         claim_doubt(session->dispatch, shard, claim);
 }
 
+/* A synchronous invocation: somebody waits for it at the origin. */
+static void ticket_came(struct session *session, const Millrace__Running *running)
+{
+    struct ticket ticket;
+    const char *why = "the ticket is not of this cluster";
+    if (ticket_decode(slice_make(running->claim.data, running->claim.len),
+                      session->dispatch->secret, slice_of(running->function), &ticket))
+        why = remote_ticket_came(session, running, &ticket);
+    if (why != NULL)
+        running_refuse(session, running, why);
+}
+
 void running_came(struct session *session, const Millrace__Running *running)
 {
     struct dispatch *dispatch = session->dispatch;
@@ -139,6 +152,10 @@ void running_came(struct session *session, const Millrace__Running *running)
     if (!dispatch->ready || dispatch->closing)
         return; /* the worker will show it to whoever leads */
     catalog_refresh(dispatch);
+    if (ticket_is(slice_make(running->claim.data, running->claim.len))) {
+        ticket_came(session, running);
+        return;
+    }
     if (!claim_decode(slice_make(running->claim.data, running->claim.len), dispatch->secret,
                       function, &claim)) {
         running_refuse(session, running, "the claim is not of this cluster");

@@ -27,6 +27,7 @@
  * timeout. A new leader has LEASE_S less LEASE_RENEW_MS to hear from the worker. */
 #define LEASE_S        10u
 #define LEASE_RENEW_MS 4000u
+#define DRIFT_MS       10000u /* for the next leader to say that it has an invocation of ours */
 #define GUARD_MS       40000u /* past the function's timeout: init, and the worker's slack */
 #define TICK_MS        250u
 #define DRAIN_MS       3000u /* at close: for what runs to end */
@@ -172,7 +173,7 @@ struct dispatch {
     struct served *served;       /* those that we run for other nodes */
     struct letter *delayed;      /* messages to other dispatchers that wait for room */
     uint32_t served_count;
-    uint64_t remote_id;       /* the last one given out */
+    uint64_t remote_id;       /* the last one given out; the first is random */
     struct waiting *waiting;  /* invocations that wait for room, oldest first */
     struct waiting *finished; /* ... whose callback is due */
     uint32_t waiting_count;

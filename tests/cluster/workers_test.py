@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 import urllib.error
@@ -108,11 +109,11 @@ class Workers(unittest.TestCase):
         self.send("0")
         wait_for("one more", lambda: self.ended() == 4)
 
-    def invoke(self, node):
+    def invoke(self, node, seconds="0", name="direct"):
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.cluster.port + 10 * (node - 1)}"
             "/2015-03-31/functions/sleeper/invocations",
-            json.dumps({"Records": [{"body": "0", "messageId": "direct"}]}).encode())
+            json.dumps({"Records": [{"body": seconds, "messageId": name}]}).encode())
         try:
             with urllib.request.urlopen(request, timeout=40) as answer:
                 return answer.status, answer.headers.get("X-Amz-Function-Error")
@@ -128,6 +129,43 @@ class Workers(unittest.TestCase):
         for node in NODES:
             if node != old:
                 wait_for("an invocation", lambda n=node: self.invoke(n) == (200, None))
+
+    def invoke_while(self, nodes, disturb):
+        """Invocations through some nodes while something is done to the leader: each has its
+        answer, and none was run twice."""
+        answers = {}
+
+        def one(node):
+            answers[node] = self.invoke(node, "4", f"through-{node}")
+        threads = [threading.Thread(target=one, args=(node,)) for node in nodes]
+        for thread in threads:
+            thread.start()
+        wait_for("the functions to begin", lambda: self.begun() == len(nodes))
+        disturb()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(answers, {node: (200, None) for node in nodes}, self.cluster.logs())
+        self.assertEqual((self.begun(), self.ended()), (len(nodes), len(nodes)))
+        wait_for("their usage", lambda: self.leader_status()["functions"][0]["usage"]
+                 ["invocations"] == len(nodes))
+
+    def test_invocations_outlive_their_leader(self):
+        self.deploy()
+        old, _ = self.leader()
+        self.invoke_while([node for node in NODES if node != old],
+                          lambda: self.cluster.script("kill", str(old)))
+
+    def transfer(self):
+        old, _ = self.leader()
+        subprocess.run([os.path.join(BIN, "millrace"), "cluster", "transfer", "--endpoint",
+                        f"http://127.0.0.1:{self.cluster.port + 10 * (old - 1)}"],
+                       capture_output=True, check=False, timeout=60)
+        wait_for("another leader", lambda: self.leader()[0] not in (None, old))
+
+    def test_invocations_are_handed_over(self):
+        """Also those whose caller is at the node that led."""
+        self.deploy()
+        self.invoke_while(NODES, self.transfer)
 
     def test_a_worker_and_its_leader_die_together(self):
         """Its messages are back after their short lease, not after the visibility timeout."""

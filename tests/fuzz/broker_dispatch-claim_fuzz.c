@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Claims that workers show: with the right code at the end (which the fuzzer cannot guess, so it is
- * put there) they decode to what encodes to the same bytes again, or not at all. */
+/* Claims and tickets that workers show: with the right code at the end (which the fuzzer cannot
+ * guess, so it is put there) they decode to what encodes to the same bytes again, or not at all. */
 #include "broker/dispatch/claim.h"
+#include "broker/dispatch/ticket.h"
 #include "proto/base/assert.h"
 
 #include <stdlib.h>
@@ -10,9 +11,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const uint8_t secret[RECEIPT_SECRET_BYTES] = {7};
 
+static void decode_ticket(struct slice in)
+{
+    struct ticket ticket;
+    if (!ticket_decode(in, secret, SLICE_LITERAL("f"), &ticket))
+        return;
+    struct ticket other;
+    ASSERT(!ticket_decode(in, secret, SLICE_LITERAL("g"), &other));
+}
+
 static void decode(struct slice in)
 {
     struct claim claim;
+    decode_ticket(in);
     if (!claim_decode(in, secret, SLICE_LITERAL("f"), &claim)) {
         ASSERT(claim.messages == NULL);
         return;

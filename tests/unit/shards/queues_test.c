@@ -141,11 +141,11 @@ static void test_where_this_node_leads(void **state)
     shard_set_add_queues(&set, b->shards);
     assert_true(shard_set_ready(&set, b->shards));
     assert_true(shard_set_led(&set, b->shards));
-    assert_false(shard_set_sync(&set, b->shards, never, NULL));
+    assert_false(shard_set_sync(&set, b->shards, 0, never, NULL));
     shard_set_add(&set, 5);
     assert_false(shard_set_ready(&set, b->shards));
     assert_false(shard_set_led(&set, b->shards));
-    assert_false(shard_set_sync(&set, b->shards, never, NULL));
+    assert_false(shard_set_sync(&set, b->shards, 0, never, NULL));
     shard_set_add(&set, QUEUE_SHARDS_MAX); /* the last bit */
     assert_int_equal(set.queues >> (QUEUE_SHARDS_MAX - 1), 1);
     assert_false(shard_set_ready(&set, b->shards));
