@@ -190,6 +190,12 @@ static void watch_id(struct cluster *c)
     uint8_t id[UUID_BYTES];
     if (c->known || !bootstrapped(c, id))
         return;
+    if (id_known(c->identity.restored_from)) {
+        if (memcmp(id, c->identity.restored_from, UUID_BYTES) == 0)
+            return; /* the entry that names the new one is behind, and not committed yet */
+        memset(c->identity.restored_from, 0, UUID_BYTES);
+        (void)store(c); /* else it is done again at the next start */
+    }
     c->known = true;
     if (other_cluster(c, id)) {
         c->failed(c->failed_data, refuse(c, "data_of_another_cluster",

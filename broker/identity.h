@@ -6,6 +6,7 @@
  *
  *     {"format": 1, "node_id": 2, "data_id": UUID, "founders": "9f...", "cluster_id": UUID or "",
  *      "shards_begun": true, "feature_level": 2, "nodes": {"1": UUID of the data, "3": ...}}
+ * and "restored_from": UUID while that is not zeros.
  * thread: loop (blocking; at start, and when something new is learned). */
 #ifndef BROKER_IDENTITY_H
 #define BROKER_IDENTITY_H
@@ -23,6 +24,9 @@ struct identity {
     uint64_t node_id;
     uint8_t data_id[UUID_BYTES];
     uint8_t cluster_id[UUID_BYTES]; /* zeros: not known yet */
+    /* Of a restored node: the cluster that its backup was of; zeros once its state says the new id.
+     */
+    uint8_t restored_from[UUID_BYTES];
     uint64_t founders;      /* members_digest of the list it was founded with; 0: it joined */
     bool shards_begun;      /* the queue shards have their folders here */
     uint32_t feature_level; /* of the cluster, when last seen; 0: never */

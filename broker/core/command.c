@@ -26,6 +26,9 @@ static const struct field bootstrap_fields[] = {
     FIELD(BYTES16, C, bootstrap.cluster_id),
     FIELD(BYTES32, C, bootstrap.secret),
 };
+static const struct field cluster_rename_fields[] = {
+    FIELD(BYTES16, C, cluster_rename.cluster_id),
+};
 static const struct field origin_fields[] = {
     FIELD(U64, C, origin.node_id), FIELD(U64, C, origin.boot),   FIELD(U64, C, origin.seq),
     FIELD(U64, C, origin.term),    FIELD(U64, C, origin.commit), FIELD(U32, C, origin.count),
@@ -167,6 +170,7 @@ static const struct format formats[] = {
     FORMAT(BOOTSTRAP, bootstrap),
     FORMAT(ORIGIN, origin),
     FORMAT(PLACE, place),
+    FORMAT(CLUSTER_RENAME, cluster_rename),
     FORMAT(QUEUE_CREATE, queue_create),
     FORMAT(QUEUE_UPDATE, queue_update),
     FORMAT(QUEUE_DELETE, queue_delete),

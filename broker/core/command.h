@@ -46,6 +46,10 @@ struct command_bootstrap {
     uint8_t cluster_id[UUID_BYTES];
     uint8_t secret[32]; /* keys receipt handles */
 };
+/* What is restored from a backup is another cluster than the one that goes on. */
+struct command_cluster_rename {
+    uint8_t cluster_id[UUID_BYTES];
+};
 /* Changes nothing in the state. count 0: at the head of an entry, who built it; else: the next
  * `count` commands were sent by `node_id`, which finds its call by (boot, seq).
  * docs/replication.md. */

@@ -185,6 +185,14 @@ static void apply_place(struct core *core, const struct command *command, struct
     core->queue_shards = command->place.queue_shards;
 }
 
+static void apply_cluster_rename(struct core *core, const struct command *command,
+                                 struct slice entry, struct core_result *result)
+{
+    (void)entry, (void)result;
+    if (core->bootstrapped)
+        memcpy(core->cluster_id, command->cluster_rename.cluster_id, UUID_BYTES);
+}
+
 /* A command of a later level; there is nothing to it. */
 static void apply_rehearse(struct core *core, const struct command *command, struct slice entry,
                            struct core_result *result)

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A new cluster of one node from a backup.
  *
- *     DIR/shard-K.new   the files, copied and compared with the manifest's checksums; a term; the
- *                       entry that makes this node the only member
- *     DIR/node.json     of the old cluster, with data of its own
+ *     DIR/shard-K.new   the files, copied and compared with the manifest's checksums; a term; an
+ *                       entry that gives the cluster a new id, and one that makes this node the
+ *                       only member
+ *     DIR/node.json     of that cluster, with data of its own
  *     DIR/shard-K       the folders renamed, shard-0, without which nothing starts, last: that is
  *                       the step
+ *
+ * The old cluster may go on, or come back: with another id the two never talk.
  *
  * What was made is removed when something goes wrong before that. */
 #include "broker/identity.h"
@@ -37,7 +40,8 @@ struct restoring {
     struct manifest manifest;
     struct node_lock lock;
     bool made_dir;
-    bool begun;     /* there is something to undo */
+    bool begun; /* there is something to undo */
+    uint8_t cluster_id[UUID_BYTES];
     uint8_t *piece; /* PIECE_BYTES */
     int from_fd;
     const struct manifest_shard *shard; /* at work on */
@@ -218,8 +222,10 @@ static int make_node(struct restoring *r)
     const char *dir = new_folder(r, r->shard);
     struct log_meta meta = {
         .node_id = options->node_id, .shard_id = (uint16_t)r->shard->id, .term = r->shard->term};
-    struct alone_place place = {
-        .dir = dir, .shard_id = (uint16_t)r->shard->id, .node_id = options->node_id};
+    struct alone_place place = {.dir = dir,
+                                .shard_id = (uint16_t)r->shard->id,
+                                .node_id = options->node_id,
+                                .cluster_id = r->cluster_id};
     if (meta_store(&log_disk_real, r->to_fd, &meta) != 0)
         return recovery_fail(EX_IOERR, "%s/meta-1 could not be written", dir);
     enum status status = alone_look(&place, &report, &error);
@@ -271,7 +277,8 @@ static int publish(struct restoring *r)
                                 .shards_begun = r->manifest.shard_count > 1};
     int code = EX_OK;
     uuid_random(identity.data_id);
-    memcpy(identity.cluster_id, r->manifest.cluster_id, UUID_BYTES);
+    memcpy(identity.cluster_id, r->cluster_id, UUID_BYTES);
+    memcpy(identity.restored_from, r->manifest.cluster_id, UUID_BYTES);
     if (identity_store(dir, &identity) != STATUS_OK)
         return recovery_fail(EX_IOERR, "%s/node.json could not be written", dir);
     for (size_t i = r->manifest.shard_count; i > 0 && code == EX_OK; i--)
@@ -282,6 +289,7 @@ static int publish(struct restoring *r)
 static int make_all(struct restoring *r)
 {
     int code = EX_OK;
+    uuid_random(r->cluster_id);
     for (size_t i = 0; i < r->manifest.shard_count && code == EX_OK; i++)
         code = make_shard(r, &r->manifest.shards[i]);
     return code == EX_OK ? publish(r) : code;

@@ -121,25 +121,53 @@ enum status alone_look(const struct alone_place *place, struct alone_report *out
 
 /* ---- making ---- */
 
-static enum status append_members(struct log *log, uint64_t node_id, const char *address)
+/* An entry as a leader would build it; core time stays where it is. */
+static void rename_cluster(struct buffer *out, const struct alone_place *place, uint64_t term)
+{
+    struct command origin = {.type = COMMAND_ORIGIN,
+                             .origin = {.node_id = place->node_id, .term = term}};
+    struct command rename = {.type = COMMAND_CLUSTER_RENAME};
+    memcpy(rename.cluster_rename.cluster_id, place->cluster_id, UUID_BYTES);
+    entry_begin(out);
+    command_encode(out, &origin);
+    command_encode(out, &rename);
+    entry_finish(out, 2, 0);
+}
+
+static void only_member(struct raft_buffer *out, uint64_t node_id, const char *address)
 {
     struct raft_configuration members;
-    struct raft_buffer bytes;
     raft_configuration_init(&members);
     int rv = raft_configuration_add(&members, node_id, address, RAFT_VOTER);
     ASSERT(rv == 0); /* fails for lack of memory only */
-    rv = raft_configuration_encode(&members, &bytes);
+    rv = raft_configuration_encode(&members, out);
     ASSERT(rv == 0);
-    uint64_t term = log_term(log) + 1;
-    enum status status = log_set_term(log, term);
-    struct log_entry entry = {.index = log_last_index(log) + 1,
-                              .term = term,
-                              .type = RAFT_CHANGE,
-                              .payload = slice_make(bytes.base, bytes.len)};
-    if (status == STATUS_OK)
-        status = log_append_now(log, &entry, 1);
     raft_configuration_close(&members);
-    raft_free(bytes.base);
+}
+
+static enum status append(struct log *log, const struct alone_place *place, const char *address)
+{
+    struct raft_buffer members;
+    struct buffer renaming = {0};
+    struct log_entry entries[2];
+    unsigned count = 0;
+    uint64_t term = log_term(log) + 1;
+    uint64_t next = log_last_index(log) + 1;
+    only_member(&members, place->node_id, address);
+    if (place->cluster_id != NULL) {
+        rename_cluster(&renaming, place, term);
+        entries[count++] = (struct log_entry){
+            .index = next, .term = term, .type = RAFT_COMMAND, .payload = buffer_slice(&renaming)};
+    }
+    entries[count] = (struct log_entry){.index = next + count,
+                                        .term = term,
+                                        .type = RAFT_CHANGE,
+                                        .payload = slice_make(members.base, members.len)};
+    enum status status = log_set_term(log, term);
+    if (status == STATUS_OK)
+        status = log_append_now(log, entries, count + 1);
+    buffer_free(&renaming);
+    raft_free(members.base);
     return status;
 }
 
@@ -154,7 +182,7 @@ enum status alone_make(const struct alone_place *place, const char *address, con
         status = STATUS_NOT_FOUND;
     } else {
         *error = "the new member list could not be written";
-        status = append_members(o.log, place->node_id, address);
+        status = append(o.log, place, address);
     }
     offline_close(&o);
     return status;

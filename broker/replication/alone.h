@@ -30,6 +30,8 @@ struct alone_place {
     const char *dir; /* the shard's folder */
     uint16_t shard_id;
     uint64_t node_id; /* whose it is */
+    /* alone_make: UUID_BYTES: the shard is of this cluster from now on; NULL: of the one it was. */
+    const uint8_t *cluster_id;
 };
 
 /* alone_look: what is in it. alone_make: its node is the only member, a voter at `address`, in one

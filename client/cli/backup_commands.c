@@ -29,7 +29,7 @@
 #define SPREAD_MS     2000u
 #define BEGIN_TRIES   50
 #define BEGIN_WAIT_US 100000u
-#define SAY_EVERY_S   5
+#define SAY_EVERY_MS  5000u
 #define NAME_MAX_HERE 63
 
 /* One shard, as the broker that leads it began it. */
@@ -51,7 +51,7 @@ struct backup {
     struct copied_shard *shard; /* at work on */
     uint64_t bytes_all, bytes;
     size_t files;
-    time_t said;
+    uint64_t began_ms, said_ms;
 };
 
 /* ---- the folder ---- */
@@ -78,15 +78,34 @@ static const char *in_shard(struct backup *b, const char *name)
                         name);
 }
 
+static bool has(struct backup *b, const char *name)
+{
+    return faccessat(b->dir_fd, name, F_OK, 0) == 0;
+}
+
+/* One that was given up cannot be gone on with: the cluster has changed since. */
+static int refuse_folder(struct backup *b)
+{
+    if (has(b, MANIFEST))
+        return cli_error(b->cli, "%s is not an empty folder: it is a backup; give a new one",
+                         b->dir);
+    if (has(b, "shard-0"))
+        return cli_error(b->cli,
+                         "%s is not an empty folder: a backup into it was not finished, and "
+                         "cannot be gone on with; remove it, or give a new one",
+                         b->dir);
+    return cli_error(b->cli, "%s is not an empty folder; give a new one", b->dir);
+}
+
 static int open_folder(struct backup *b)
 {
     b->made_dir = mkdir(b->dir, 0700) == 0;
     if (!b->made_dir && errno != EEXIST)
         return fail_errno(b, "");
-    if (!is_empty(b->dir))
-        return cli_error(b->cli, "%s is not an empty folder; give a new one", b->dir);
     b->dir_fd = open(b->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return b->dir_fd < 0 ? fail_errno(b, "") : 0;
+    if (b->dir_fd < 0)
+        return fail_errno(b, "");
+    return is_empty(b->dir) ? 0 : refuse_folder(b);
 }
 
 static int make_shard_folder(struct backup *b)
@@ -139,14 +158,33 @@ static bool name_fits(const char *name)
            strstr(name, "..") == NULL;
 }
 
-static void say_progress(struct backup *b)
+static uint64_t now_ms(void)
 {
-    time_t now = time(NULL);
-    if (now - b->said < SAY_EVERY_S)
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void say_progress(struct backup *b, uint64_t at_ms)
+{
+    if (at_ms - b->said_ms < SAY_EVERY_MS)
         return;
-    b->said = now;
-    fprintf(stderr, "millrace: backup: %" PRIu64 " of %" PRIu64 " MiB\n", b->bytes >> 20,
-            b->bytes_all >> 20);
+    uint64_t bytes_per_ms = b->bytes / (at_ms - b->began_ms + 1) + 1;
+    b->said_ms = at_ms;
+    fprintf(stderr, "millrace: backup: %" PRIu64 " of %" PRIu64 " MiB, %" PRIu64 " s to go\n",
+            b->bytes >> 20, b->bytes_all >> 20, (b->bytes_all - b->bytes) / bytes_per_ms / 1000);
+}
+
+/* --rate: so many bytes may have come by now; wait until it is no more. */
+static void keep_rate(struct backup *b, uint64_t at_ms)
+{
+    uint64_t rate = b->cli->options.rate; /* 10^6 bytes a second; 0: not given */
+    uint64_t due_ms = rate > 0 ? b->began_ms + b->bytes / (rate * 1000) : 0;
+    if (due_ms <= at_ms)
+        return;
+    struct timespec wait = {.tv_sec = (time_t)((due_ms - at_ms) / 1000),
+                            .tv_nsec = (long)((due_ms - at_ms) % 1000) * 1000000};
+    (void)nanosleep(&wait, NULL);
 }
 
 static int copy_bytes(struct backup *b, int fd, const char *name, uint64_t bytes, uint32_t *crc)
@@ -166,7 +204,9 @@ static int copy_bytes(struct backup *b, int fd, const char *name, uint64_t bytes
             *crc = crc32c(*crc, buffer_slice(&piece.body));
             at += piece.body.length;
             b->bytes += piece.body.length;
-            say_progress(b);
+            uint64_t at_ms = now_ms();
+            say_progress(b, at_ms);
+            keep_rate(b, at_ms);
         }
     }
     mr_response_free(&piece);
@@ -234,13 +274,6 @@ static int write_manifest(struct backup *b, json_t *about)
 }
 
 /* ---- beginning ---- */
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* Be connected to the node that leads this shard, as far as the broker at hand knows. */
 static void find_leader(struct cli *cli, unsigned shard)
@@ -368,7 +401,7 @@ static int copy_round(struct backup *b, bool *more)
 static int copy_all(struct backup *b)
 {
     int exit_status = 0;
-    b->said = time(NULL);
+    b->began_ms = b->said_ms = now_ms();
     count_all(b);
     for (unsigned i = 0; i < b->count && exit_status == 0; i++) {
         turn_to(b, &b->shards[i]);
@@ -484,11 +517,16 @@ static int recover_run(struct cli *cli)
     return become(cli, NULL);
 }
 
+static const struct option_row backup_rows[] = {
+    CLI_ROW("rate", NUMBER, "MB", rate, .min = 1, .max = 1000000,
+            .help = "Megabytes a second, at most; default: as fast as it goes."),
+};
+
 static const struct option_row restore_rows[] = {
     CLI_ROW("data-dir", TEXT, "DIR", data_dir, .required = true,
             .help = "The new broker's data directory: absent or empty."),
     CLI_ROW("node-id", NUMBER, "N", node_id, .required = true, .min = 1, .max = UINT32_MAX,
-            .help = "Its number; best one that the old cluster never used."),
+            .help = "Its number in the new cluster."),
     CLI_ROW("peer", ADDRESS, "HOST:PORT", peer, .required = true,
             .help = "Where other brokers will reach it: its --peer (or --advertise-peer)."),
 };
@@ -504,9 +542,11 @@ static const struct option_row recover_rows[] = {
 const struct cli_command cli_backup_commands[] = {
     {.words = "backup",
      .usage = "DIR",
+     .rows = backup_rows,
+     .row_count = ARRAY_COUNT(backup_rows),
      .summary = "Copy a running cluster, as of one moment, to a folder.",
      .examples = "  millrace backup /backups/monday\n"
-                 "  millrace backup --endpoint http://10.0.0.2:9324 /backups/monday\n",
+                 "  millrace backup --rate 20 --endpoint http://10.0.0.2:9324 /backups/monday\n",
      .arguments_min = 1,
      .arguments_max = 1,
      .run = backup_run},

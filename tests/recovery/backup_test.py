@@ -7,6 +7,7 @@ damaged or was not finished is refused by name and leaves nothing behind; a brok
 others goes on alone, and they cannot come back on their old data.
 """
 
+import base64
 import json
 import os
 import pathlib
@@ -186,6 +187,38 @@ class BackupTest(unittest.TestCase):
         clusters.wait_for("the new member to be ready",
                           lambda: cluster.get(2, "/health/ready")[0] == 200)
 
+    def cluster_id(self, cluster, old):
+        found = cluster.get(1, "/status")[1]["cluster_id"]
+        return found if found != old else None
+
+    def test_old_and_new_cluster_do_not_talk(self):
+        """Also when a node of the old one is told to join the new one by mistake."""
+        cluster = self.cluster(3)
+        self.queue(cluster, "plain")
+        again = self.restored(self.backup(cluster, "copy"))
+        clusters.wait_for("the restored one", lambda: again.get(1, "/health/ready")[0] == 200)
+        again.script("restart", "11")  # its own data are its own cluster's still
+        clusters.wait_for("it again", lambda: again.get(1, "/health/ready")[0] == 200)
+        folder = pathlib.Path(cluster.dir) / "broker-3"
+        cluster.script("stop", "3")
+        self.command(folder, 3, cluster.port + 20, "--join", f"11=127.0.0.1:{again.port + 2}")
+        cluster.script("restart", "3")
+        clusters.wait_for("the refusal", lambda: "reason=CLUSTER" in
+                          (folder / "log").read_text().rpartition("listening")[2])
+        self.assertEqual(len(again.get(1, "/admin/cluster")[1]["Members"]), 1)
+
+    def test_a_backup_can_be_slowed_down(self):
+        cluster = self.cluster(1)
+        url = self.queue(cluster, "plain")
+        for _ in range(15):  # what the broker cannot compress
+            body = base64.b64encode(os.urandom(150_000)).decode()
+            self.call(cluster, 1, "SendMessage", QueueUrl=url, MessageBody=body)
+        began = time.monotonic()
+        done = millrace("backup", "--rate", "1", "--endpoint", cluster.about["endpoints"][0],
+                        self.folder / "slow")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertGreater(time.monotonic() - began, 2.9)  # 3 MB, however fast the machine is
+
     def test_a_restored_cluster_has_what_was_confirmed(self):
         cluster = self.cluster(3)
         urls = self.send_all(cluster)
@@ -203,10 +236,15 @@ class BackupTest(unittest.TestCase):
         finally:
             load.stop()
         self.assertGreater(len(load.confirmed), len(before))
+        old_id = cluster.get(1, "/status")[1]["cluster_id"]
         cluster.script("down")
 
         again = self.restored(backup)
+        new_id = clusters.wait_for("the new cluster's id", lambda: self.cluster_id(again, old_id))
         self.joins(again, 12, 11)
+        self.assertEqual(again.get(2, "/status")[1]["cluster_id"], new_id)
+        identity = pathlib.Path(again.dir) / "broker-11/data/node.json"
+        self.assertNotIn("restored_from", json.loads(identity.read_text()))
         plain = self.drain(again, 2, urls["plain"], MESSAGES)
         self.assertEqual(sorted(plain), sorted(
             f"plain-{number}-" + "x" * (LARGE_BYTES if number % 25 == 0 else 10)
@@ -241,7 +279,7 @@ class BackupTest(unittest.TestCase):
         backup = self.backup(cluster, "good")
         again = millrace("backup", "--endpoint", cluster.about["endpoints"][0], backup)
         self.assertEqual(again.returncode, 1)
-        self.assertIn("is not an empty folder", again.stderr)
+        self.assertIn("is not an empty folder: it is a backup", again.stderr)
         manifest = json.loads((backup / "manifest.json").read_text())
         self.assertEqual(len(manifest["Shards"]), 5)
         names = [f"shard-{shard['ShardId']}/{file['Name']}" for shard in manifest["Shards"]
@@ -262,6 +300,9 @@ class BackupTest(unittest.TestCase):
         (self.folder / "kept").rename(backup / names[-1])
         (backup / "manifest.json").rename(backup / "manifest.json.new")
         self.refused(backup, "not finished")
+        again = millrace("backup", "--endpoint", cluster.about["endpoints"][0], backup)
+        self.assertEqual(again.returncode, 1)
+        self.assertIn("a backup into it was not finished", again.stderr)
 
     def admin(self, cluster, node, method, path):
         request = urllib.request.Request(cluster.about["endpoints"][node - 1] + path, method=method)

@@ -734,6 +734,13 @@ HANDLER(refused)
     model_refused(model, &command->refused, result);
 }
 
+/* Only in the log of a restored shard. */
+HANDLER(cluster_rename)
+{
+    (void)model, (void)command, (void)result;
+    UNUSED_BODY;
+}
+
 /* Of a later level: nothing to the state, and never proposed here. */
 HANDLER(rehearse)
 {

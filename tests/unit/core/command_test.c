@@ -58,6 +58,7 @@ static size_t samples(struct command out[32])
     ADD(.type = COMMAND_PLACE, .place = {3, 4});
     ADD(.type = COMMAND_USAGE_ADD, .usage_add = {5, {1, 2, 3, 4, 5, 6, 7, UINT64_MAX}});
     ADD(.type = COMMAND_USAGE_DROP, .usage_drop = {6});
+    ADD(.type = COMMAND_CLUSTER_RENAME, .cluster_rename = {{7, 8}});
 #undef ADD
     return count;
 }

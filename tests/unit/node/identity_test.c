@@ -128,6 +128,7 @@ static struct identity sample(void)
                                 .data_id = {1, 2},
                                 .cluster_id = {3, 4},
                                 .founders = UINT64_MAX - 1,
+                                .restored_from = {9},
                                 .feature_level = 3};
     static const uint8_t one[UUID_BYTES] = {5}, two[UUID_BYTES] = {6};
     assert_true(identity_learn(&identity, 1, one));
