@@ -14,6 +14,7 @@
  * What other nodes refuse is in broker/peer/refusal.def. */
 #include "broker/cluster.h"
 
+#include "broker/addresses.h"
 #include "broker/feature/feature.h"
 #include "broker/identity.h"
 #include "broker/level.h"
@@ -43,6 +44,7 @@ struct cluster {
     uv_timer_t watch;
     bool known; /* the cluster's id */
     struct level level;
+    struct addresses addresses;
     uint64_t leader;
     char leader_rpc[HELLO_ADDRESS_MAX + 1];
     void (*leader_changed)(void *data, uint64_t node_id, const char *rpc_address);
@@ -250,6 +252,8 @@ static void on_watch(uv_timer_t *timer)
     watch_id(c);
     watch_level(c);
     watch_leader(c);
+    addresses_watch(&c->addresses, c->shard, c->peers, c->options->node_id, c->address,
+                    uv_now(timer->loop));
 }
 
 void cluster_on_leader(struct cluster *c,
@@ -322,6 +326,18 @@ void cluster_advertise(struct cluster *c, const char *http_host, uint16_t http_p
 
 /* ---- opening and closing ---- */
 
+/* Whom to dial comes from the log, but for a node that joins. Where, from the command line, too: a
+ * member may have moved while this node was away. */
+static void know_member(struct cluster *c, const struct member *member)
+{
+    if (member->id == c->options->node_id)
+        return;
+    if (c->joins)
+        peers_set_address(c->peers, member->id, member->address);
+    else
+        peers_tcp_set_spare(c->peers, member->id, PEER_SPARE_GIVEN, member->address);
+}
+
 static int listen_for_peers(struct cluster *c, uv_loop_t *loop, struct tls_context *tls)
 {
     const char *host;
@@ -354,8 +370,8 @@ static int listen_for_peers(struct cluster *c, uv_loop_t *loop, struct tls_conte
         peers_tcp_know(c->peers, c->identity.nodes[i].id, c->identity.nodes[i].data_id);
     c->address = own_address(c, host);
     peers_tcp_advertise(c->peers, c->address, NULL, NULL);
-    for (size_t i = 0; i < c->member_count && c->joins; i++)
-        peers_set_address(c->peers, c->members[i].id, c->members[i].address);
+    for (size_t i = 0; i < c->member_count; i++)
+        know_member(c, &c->members[i]);
     return EX_OK;
 }
 

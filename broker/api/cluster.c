@@ -16,6 +16,7 @@
 #include "broker/api/internal.h"
 #include "broker/feature/feature.h"
 #include "broker/peer/tcp.h"
+#include "broker/shards/nodes.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 #include "proto/base/options.h"
@@ -114,6 +115,12 @@ static void fail_not_leader(struct cluster_call *call)
 static const char *const role_names[] = {
     [SHARD_LEARNER] = "learner", [SHARD_VOTER] = "voter", [SHARD_SPARE] = "spare"};
 
+static const char *address_of(struct cluster_call *call, const struct shard_member_view *member)
+{
+    struct slice recorded = node_address(shard_core(api_catalog(call->api)), member->id);
+    return recorded.length > 0 ? arena_text(&call->arena, recorded) : member->address;
+}
+
 /* `last_index` is the leader's; 0 where lags are not known. */
 static json_t *render_member(struct cluster_call *call, const struct shard_member_view *member,
                              uint64_t last_index)
@@ -122,10 +129,11 @@ static json_t *render_member(struct cluster_call *call, const struct shard_membe
     bool own = member->id == api_config(call->api)->node_id;
     bool known = about_node(call, member->id, &about);
     uint64_t match = own ? last_index : member->match_index;
-    json_t *json = json_pack(
-        "{s:I, s:s, s:s, s:b, s:b, s:s, s:s}", "NodeId", (json_int_t)member->id, "Address",
-        member->address, "Role", role_names[member->role], "Leads", member->leads, "Connected",
-        own || member->connected, "Endpoint", endpoint_of(call, member->id), "Rpc", about.rpc);
+    json_t *json =
+        json_pack("{s:I, s:s, s:s, s:b, s:b, s:s, s:s}", "NodeId", (json_int_t)member->id,
+                  "Address", address_of(call, member), "Role", role_names[member->role], "Leads",
+                  member->leads, "Connected", own || member->connected, "Endpoint",
+                  endpoint_of(call, member->id), "Rpc", about.rpc);
     if (last_index > 0) {
         json_object_set_new(json, "MatchIndex", json_integer((json_int_t)match));
         json_object_set_new(

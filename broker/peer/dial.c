@@ -173,7 +173,7 @@ void peer_dial_start(struct peer_node *node)
     d->connect.data = d;
     uv_timer_init(d->tcp->loop, &d->timer);
     d->timer.data = d;
-    bool resolving = resolve(d, node->address) == 0;
+    bool resolving = resolve(d, peer_node_turn(node)) == 0;
     if (resolving)
         d->parts++;
     int rc = uv_timer_start(&d->timer, resolving ? timed_out : cannot_resolve,

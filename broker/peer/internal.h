@@ -77,7 +77,9 @@ struct peer_node {
     struct tcp_peers *tcp;
     struct peer_node *next; /* by id */
     uint64_t id;
-    char *address;              /* to be kept connected; NULL: not */
+    char *address; /* to be kept connected; NULL: not */
+    char spares[PEER_SPARES][HELLO_ADDRESS_MAX + 1];
+    unsigned turn;              /* of its addresses */
     bool leaving;               /* the address was taken away; connections end in the next turn */
     struct peer_connection *up; /* the one that counts */
     struct peer_connection *connections; /* all, newest first */
@@ -150,6 +152,8 @@ struct peer_node *peer_node_get(struct tcp_peers *tcp, uint64_t id);
 /* peer_nodes_forget: when many are known, free those that came by themselves and have gone. No
  * pointer to a node may be held across this. */
 void peer_nodes_forget(struct tcp_peers *tcp);
+/* peer_node_turn: the address whose turn it is. */
+const char *peer_node_turn(const struct peer_node *node);
 void peer_node_set_address(struct peer_node *node, const char *address);
 void peer_node_tick(struct peer_node *node);
 void peer_node_accepted(struct peer_node *node, struct peer_connection *connection);

@@ -111,6 +111,31 @@ static void dial_soon(struct peer_node *node)
     tcp_soon(node->tcp);
 }
 
+/* All that is known, without what says the same. */
+static size_t addresses_of(const struct peer_node *node, const char *out[PEER_SPARES + 2])
+{
+    const char *all[PEER_SPARES + 2] = {node->address, node->peer};
+    size_t count = 0;
+    for (unsigned i = 0; i < PEER_SPARES; i++)
+        all[2 + i] = node->spares[i];
+    for (size_t i = 0; i < ARRAY_COUNT(all); i++) {
+        bool known = all[i] == NULL || all[i][0] == '\0';
+        for (size_t j = 0; j < count && !known; j++)
+            known = strcmp(out[j], all[i]) == 0;
+        if (!known)
+            out[count++] = all[i];
+    }
+    return count;
+}
+
+const char *peer_node_turn(const struct peer_node *node)
+{
+    const char *addresses[PEER_SPARES + 2];
+    size_t count = addresses_of(node, addresses);
+    ASSERT(count > 0); /* N3 */
+    return addresses[node->turn % count];
+}
+
 /* An attempt has failed. One alone is no news: nodes start and stop, and of two connections that
  * are made at the same time one is closed. */
 static void attempt_failed(struct peer_node *node, enum status why)
@@ -120,8 +145,9 @@ static void attempt_failed(struct peer_node *node, enum status why)
     if (node->failures % FAILURES_TOLD_EVERY == 2)
         trace_warn("peer", "unreachable",
                    "node=%" PRIu64 " addr=%s attempts=%" PRIu64 " why=\"%s\"", node->id,
-                   node->address != NULL ? node->address : "none", node->failures,
+                   node->address != NULL ? peer_node_turn(node) : "none", node->failures,
                    why == STATUS_NOT_FOUND ? "the name does not resolve" : status_text(why));
+    node->turn++;
     back_off(node);
 }
 
@@ -342,7 +368,7 @@ void peer_node_refused(struct peer_node *node, const struct peer_connection *c, 
         trace_error("peer", by_us ? "refused_it" : "was_refused",
                     "node=%" PRIu64 " addr=%s remote=%s reason=%s times=%" PRIu64
                     " levels=%u-%u their_levels=%u-%u why=\"%s\"",
-                    node->id, node->address != NULL ? node->address : "none", c->remote,
+                    node->id, node->address != NULL ? peer_node_turn(node) : "none", c->remote,
                     refusal_name(why), node->refusals, node->tcp->options.feature_level_min,
                     node->tcp->options.feature_level, node->about.feature_level_min,
                     node->about.feature_level, refusal_text(why));

@@ -234,6 +234,15 @@ void peers_tcp_set_cluster(struct peers *peers, const uint8_t cluster_id[PEER_ID
     memcpy(tcp_of(peers)->options.cluster_id, cluster_id, PEER_ID_BYTES);
 }
 
+void peers_tcp_set_spare(struct peers *peers, uint64_t node_id, enum peer_spare which,
+                         const char *address)
+{
+    struct peer_node *node = peer_node_get(tcp_of(peers), node_id);
+    if (node != NULL)
+        snprintf(node->spares[which], sizeof node->spares[which], "%s",
+                 address != NULL ? address : "");
+}
+
 void peers_tcp_set_level(struct peers *peers, uint32_t feature_level)
 {
     tcp_of(peers)->options.feature_level_now = feature_level;

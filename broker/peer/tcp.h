@@ -71,6 +71,13 @@ void peers_tcp_advertise(struct peers *peers, const char *peer, const char *http
 /* peers_tcp_set_cluster: the cluster has its id now, or it was found in the state. */
 void peers_tcp_set_cluster(struct peers *peers, const uint8_t cluster_id[PEER_ID_BYTES]);
 
+/* peers_tcp_set_spare: another address to try for a node, besides that of peers_set_address and the
+ * one that it told last: what the command line says, or the catalog. They take turns, one for each
+ * attempt; who answers is checked. NULL: none. Copied. */
+enum peer_spare { PEER_SPARE_GIVEN, PEER_SPARE_RECORDED, PEER_SPARES };
+void peers_tcp_set_spare(struct peers *peers, uint64_t node_id, enum peer_spare which,
+                         const char *address);
+
 /* peers_tcp_set_level: the level in force in the cluster: all must know it from now on, and be able
  * to work with it. */
 void peers_tcp_set_level(struct peers *peers, uint32_t feature_level);

@@ -6,7 +6,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define NAME_PREFIX "cluster/node/"
+#define NAME_PREFIX    "cluster/node/"
+#define ADDRESS_PREFIX "cluster/address/"
 
 static const char *const names[] = {
     [NODE_ACTIVE] = "active", [NODE_DRAINED] = "drained", [NODE_LEAVING] = "leaving"};
@@ -41,5 +42,26 @@ struct command node_duty_command(const struct core *catalog, uint64_t node_id, e
     command.type = COMMAND_DOCUMENT_PUT;
     command.document_put = (struct command_document_put){
         .name = name, .version = there ? view.version : 0, .content = slice_of(names[duty])};
+    return command;
+}
+
+struct slice node_address(const struct core *catalog, uint64_t node_id)
+{
+    struct document_view view;
+    char name[sizeof ADDRESS_PREFIX + 20];
+    snprintf(name, sizeof name, ADDRESS_PREFIX "%" PRIu64, node_id);
+    return core_document_get(catalog, slice_of(name), &view) ? view.content : slice_of(NULL);
+}
+
+struct command node_address_command(const struct core *catalog, uint64_t node_id,
+                                    struct slice address, struct buffer *out)
+{
+    struct document_view view;
+    struct command command = {.type = COMMAND_DOCUMENT_PUT};
+    buffer_printf(out, ADDRESS_PREFIX "%" PRIu64, node_id);
+    struct slice name = buffer_slice(out);
+    bool there = core_document_get(catalog, name, &view);
+    command.document_put = (struct command_document_put){
+        .name = name, .version = there ? view.version : 0, .content = address};
     return command;
 }

@@ -83,6 +83,47 @@ class Members(unittest.TestCase):
         wait_for("the leader to tell why", lambda: "a node whose data were lost must join with a "
                  "new id" in self.millrace(1, "status"))
 
+    def move(self, nodes, lists, away=()):
+        """Stop all; start `nodes` at new peer ports, each with the --cluster that is in `lists`."""
+        for node in (1, 2, 3):
+            self.cluster.script("stop", str(node))
+        for node in nodes:
+            path = os.path.join(self.cluster.dir, f"broker-{node}/command")
+            with open(path, encoding="utf-8") as file:
+                words = file.read().splitlines()
+            words[words.index("--peer") + 1] = f"127.0.0.1:{self.cluster.port + 10 * node - 4}"
+            words[words.index("--cluster") + 1] = lists[node]
+            with open(path, "w", encoding="utf-8") as file:
+                file.write("".join(f"{word}\n" for word in words))
+        for node in (1, 2, 3):
+            if node not in away:
+                self.cluster.script("restart", str(node))
+
+    def peers(self, moved):
+        """A --cluster with the new ports of these nodes."""
+        return ",".join(f"{n}=127.0.0.1:{self.cluster.port + 10 * n - (4 if n in moved else 8)}"
+                        for n in (1, 2, 3))
+
+    def test_nodes_move_to_other_addresses(self):
+        self.assertEqual(self.cluster.sqs(1, "CreateQueue", QueueName="q")[0], 200)
+        new = self.peers((2, 3))
+        moved = {n: new.split(",")[n - 1].split("=")[1] for n in (1, 2, 3)}
+        # The command lines of those that moved say so; node 1 is away, and they are a majority.
+        self.move((2, 3), {2: new, 3: new}, away=(1,))
+        for node in (2, 3):
+            wait_for(f"node {node}", lambda n=node: self.cluster.get(n, "/health/ready")[0] == 200)
+        # Node 1 knows the old addresses only, and is found by the others.
+        self.cluster.script("restart", "1")
+        wait_for("node 1", lambda: self.cluster.get(1, "/health/ready")[0] == 200)
+        wait_for("the new addresses", lambda: [
+            self.members(1)[0][n]["Address"] for n in (1, 2, 3)] == list(moved.values()))
+        # Now each of them says only where itself is: the rest is in the catalog.
+        self.move((2, 3), {2: self.peers((2,)), 3: self.peers((3,))}, away=(1,))
+        for node in (2, 3):
+            wait_for(f"node {node}", lambda n=node: self.cluster.get(n, "/health/ready")[0] == 200)
+        self.assertEqual(self.cluster.sqs(2, "GetQueueUrl", QueueName="q")[0], 200)
+        self.cluster.script("restart", "1")
+
     def test_misuse(self):
         self.assertIn("not a node's id", self.millrace(1, "remove", "two", good=False))
         self.assertIn("ValidationException", self.millrace(1, "add", "5", "nowhere", good=False))

@@ -173,6 +173,26 @@ static void test_ipv6(void **state)
     WAIT_FOR(w, a->ups[2] == 1 && b->ups[1] == 1);
 }
 
+/* The member list has an address where nobody is, or somebody else: others that are known are tried
+ * in turn. */
+static void test_spare_addresses(void **state)
+{
+    struct world *w = *state;
+    struct node *a = node_open(w, 1);
+    struct node *b = node_open(w, 2);
+    struct node *c = node_open(w, 3);
+    char wrong[32], right[32];
+    snprintf(wrong, sizeof wrong, "127.0.0.1:%u", peers_tcp_port(c->peers));
+    snprintf(right, sizeof right, "127.0.0.1:%u", peers_tcp_port(b->peers));
+    peers_tcp_set_spare(a->peers, 2, PEER_SPARE_RECORDED, right);
+    peers_tcp_set_spare(a->peers, 2, PEER_SPARE_GIVEN, wrong);
+    world_run(w, 300);
+    assert_int_equal(a->ups[2], 0); /* nobody asked for it */
+    peers_set_address(a->peers, 2, "127.0.0.1:1");
+    WAIT_FOR(w, a->ups[2] == 1 && b->ups[1] == 1);
+    assert_int_equal(a->ups[3], 0);
+}
+
 static void test_what_others_tell(void **state)
 {
     struct world *w = *state;
@@ -702,6 +722,7 @@ int main(void)
         TEST(test_address_changes),
         TEST(test_moved_node_dials),
         TEST(test_ipv6),
+        TEST(test_spare_addresses),
         TEST(test_what_others_tell),
         TEST(test_wrong_cluster),
         TEST(test_joining_takes_the_cluster_over),
