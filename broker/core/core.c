@@ -72,6 +72,11 @@ struct core *core_new(const struct core_events *events)
     return core;
 }
 
+void core_set_events(struct core *core, const struct core_events *events)
+{
+    core->events = *events;
+}
+
 static void catalog_free(struct core *core)
 {
     for (size_t i = 0; i < core->function_names.count; i++)

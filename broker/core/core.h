@@ -76,6 +76,10 @@ struct core_result {
 struct core *core_new(const struct core_events *events);
 void core_free(struct core *core);
 
+/* core_set_events: who is told from now on. A state may be restored on another thread, which tells
+ * somebody else. */
+void core_set_events(struct core *core, const struct core_events *events);
+
 /* core_set_step: how many messages an entry may expire, show when they are due, or drop of purged
  * and deleted queues; 10,000 unless told. For tests: it is part of the state machine, so it must be
  * the same on all replicas, from the first entry on. */

@@ -3,9 +3,9 @@
  * lags".
  *
  *     offered -> SNAPSHOT (the file, piece by piece) -> RESTORING (verified and decoded; the state
- * is built in a second core, which says which bodies it refers to) -> BODIES (those of entries that
- *     this node has not applied) -> COMMITTING (the log takes it all over in one step) -> the core
- * is exchanged, the library is told, the leader gets its acknowledgement
+ * is built in a second core, on a pool thread, which says which bodies it refers to) -> BODIES
+ * (those of entries that this node has not applied) -> COMMITTING (the log takes it all over in one
+ * step) -> the core is exchanged, the library is told, the leader gets its acknowledgement
  *
  * One request is under way at a time, to the node that made the offer; it is asked again when it
  * does not answer, and given up when that does not help: the leader offers again. Bodies that are
@@ -54,8 +54,10 @@ struct catch_up {
     uint64_t said_ms;
     struct buffer piece; /* being stored */
     struct log_snapshot snapshot;
-    struct core *core;
-    bool collecting;
+    struct shard *shard;
+    struct core *core; /* in a pool thread's hands while RESTORING: it tells nobody but this */
+    uv_work_t work;
+    enum status restored;
     struct body_ref *refs; /* all that the new state refers to, in order */
     size_t ref_count;
     size_t ref_capacity;
@@ -69,20 +71,6 @@ struct catch_up {
 };
 
 static void ask(struct shard *shard);
-
-bool catch_up_collect(struct shard *shard, struct body_ref ref)
-{
-    struct catch_up *c = shard->catch_up;
-    if (c == NULL || !c->collecting)
-        return false;
-    if (c->ref_count == c->ref_capacity) {
-        c->ref_capacity = c->ref_capacity < 1024 ? 1024 : c->ref_capacity * 2;
-        c->refs = realloc(c->refs, c->ref_capacity * sizeof *c->refs);
-        ASSERT(c->refs != NULL);
-    }
-    c->refs[c->ref_count++] = ref;
-    return true;
-}
 
 static void end(struct shard *shard)
 {
@@ -204,6 +192,8 @@ static void on_committed(void *data, enum status status)
     core_free(shard->core);
     shard->core = c->core;
     c->core = NULL;
+    struct core_events events = shard_core_events(shard);
+    core_set_events(shard->core, &events);
     level_look(shard, shard->core);
     for (size_t i = 0; i < c->ref_count; i++)
         log_hold(shard->log, c->refs[i]);
@@ -212,7 +202,7 @@ static void on_committed(void *data, enum status status)
     shard->disk.told_index = c->index;
     tell_library(shard, &c->snapshot, c->node_id);
     log_reclaim_begin(shard->log);
-    shard->catalog_changed = true;
+    shard->catalog_changed = shard->departs = true; /* there may be news */
     say(shard, "caught-up");
     end(shard);
     batch_give_up(shard); /* I3 */
@@ -251,7 +241,67 @@ static int by_place(const void *a, const void *b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-static void on_restored(void *data, enum status status)
+/* on_hold: the new state refers to a body. On the pool thread. */
+static void on_hold(void *data, struct body_ref ref)
+{
+    struct catch_up *c = data;
+    if (c->ref_count == c->ref_capacity) {
+        c->ref_capacity = c->ref_capacity < 1024 ? 1024 : c->ref_capacity * 2;
+        c->refs = realloc(c->refs, c->ref_capacity * sizeof *c->refs);
+        ASSERT(c->refs != NULL);
+    }
+    c->refs[c->ref_count++] = ref;
+}
+
+static void run_restore(uv_work_t *work)
+{
+    struct catch_up *c = work->data;
+    c->restored = core_restore(c->core, buffer_slice(&c->snapshot.data));
+    buffer_free(&c->snapshot.data);
+    if (c->ref_count > 0)
+        qsort(c->refs, c->ref_count, sizeof *c->refs, by_place);
+    while (c->needed < c->ref_count && c->refs[c->needed].index <= c->keep_index)
+        c->needed++;
+}
+
+static void restored(struct shard *shard)
+{
+    struct catch_up *c = resume(shard, STATUS_OK);
+    if (c == NULL)
+        return;
+    if (c->restored != STATUS_OK) {
+        give_up(shard, "its state makes no sense to this version of the program");
+        return;
+    }
+    level_look(shard, c->core);
+    c->next = c->needed;
+    c->step = CATCH_BODIES;
+    moved(shard);
+    ask(shard);
+}
+
+static void after_restore(uv_work_t *work, int cancelled)
+{
+    struct shard *shard = ((struct catch_up *)work->data)->shard;
+    ASSERT(cancelled == 0); /* nobody does */
+    restored(shard);
+    shard_part_gone(shard);
+}
+
+/* restore: a large state takes seconds, in which this node has to answer its peers. */
+static void restore(struct shard *shard)
+{
+    struct catch_up *c = shard->catch_up;
+    struct core_events events = {.data = c, .body_hold = on_hold};
+    c->core = core_new(&events);
+    c->work.data = c;
+    c->storing = true;
+    shard->handles++;
+    int error = uv_queue_work(shard->options.loop, &c->work, run_restore, after_restore);
+    ASSERT(error == 0);
+}
+
+static void on_verified(void *data, enum status status)
 {
     struct shard *shard = data;
     struct catch_up *c = resume(shard, status);
@@ -263,24 +313,7 @@ static void on_restored(void *data, enum status status)
         return;
     }
     raft_configuration_close(&members);
-    c->core = shard_core_new(shard);
-    c->collecting = true;
-    status = core_restore(c->core, buffer_slice(&c->snapshot.data));
-    c->collecting = false;
-    buffer_free(&c->snapshot.data);
-    if (status != STATUS_OK) {
-        give_up(shard, "its state makes no sense to this version of the program");
-        return;
-    }
-    level_look(shard, c->core);
-    if (c->ref_count > 0)
-        qsort(c->refs, c->ref_count, sizeof *c->refs, by_place);
-    while (c->needed < c->ref_count && c->refs[c->needed].index <= c->keep_index)
-        c->needed++;
-    c->next = c->needed;
-    c->step = CATCH_BODIES;
-    moved(shard);
-    ask(shard);
+    restore(shard);
 }
 
 static void on_bodies_stored(void *data, enum status status)
@@ -375,7 +408,7 @@ static void on_piece_stored(void *data, enum status status)
     }
     c->step = CATCH_RESTORING;
     c->storing = true;
-    log_incoming_restore(c->incoming, &c->snapshot, on_restored, shard);
+    log_incoming_restore(c->incoming, &c->snapshot, on_verified, shard);
 }
 
 /* begin_taking: the first piece says how large the file is. */
@@ -541,6 +574,7 @@ void catch_up_offered(struct shard *shard, struct link *link, const struct wire 
         return; /* it is offered again */
     struct catch_up *c = calloc(1, sizeof *c);
     ASSERT(c != NULL);
+    c->shard = shard;
     c->node_id = link->node_id;
     c->index = wire->a;
     c->term = wire->b;

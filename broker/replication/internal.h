@@ -289,8 +289,11 @@ static inline bool shard_leading(const struct shard *shard)
     return shard->stage >= STAGE_BARRIER && shard->stage <= STAGE_READY;
 }
 void shard_settle(struct shard *shard);
-/* shard_core_new: an empty state whose events this shard hears. */
-struct core *shard_core_new(struct shard *shard);
+/* shard_core_events: what a core tells this shard. */
+struct core_events shard_core_events(struct shard *shard);
+/* shard_part_gone: one of shard->handles, which keep its memory alive: a handle, or what is under
+ * way in a pool thread. The shard may be gone when it returns. */
+void shard_part_gone(struct shard *shard);
 
 /* ---- level.c ---- */
 /* level_look: a state is new, or its document has changed; ends the process if the program does not
@@ -478,8 +481,6 @@ void catch_up_receive(struct shard *shard, struct link *link, const struct wire 
 void catch_up_tick(struct shard *shard);
 void catch_up_gone(struct shard *shard, uint64_t node_id);
 void catch_up_abort(struct shard *shard);
-/* catch_up_collect: true if `ref` is of the state that is being looked at, not of this shard's. */
-bool catch_up_collect(struct shard *shard, struct body_ref ref);
 
 /* ---- give.c ---- */
 void give_receive(struct shard *shard, struct link *link, const struct wire *wire);

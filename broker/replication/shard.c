@@ -56,8 +56,6 @@ void shard_fatal(struct shard *shard, const char *sentence)
 static void on_hold(void *data, struct body_ref ref)
 {
     struct shard *shard = data;
-    if (catch_up_collect(shard, ref))
-        return;
     shard->snapshots.bodies++;
     if (shard->log != NULL)
         log_hold(shard->log, ref);
@@ -498,9 +496,8 @@ void shard_wake(struct shard *shard)
 
 /* ---- closing ---- */
 
-static void on_handle_closed(uv_handle_t *handle)
+void shard_part_gone(struct shard *shard)
 {
-    struct shard *shard = handle->data;
     if (--shard->handles > 0)
         return;
     void (*closed)(void *data) = shard->closed;
@@ -521,6 +518,11 @@ static void on_handle_closed(uv_handle_t *handle)
     free(shard);
     if (closed != NULL)
         closed(data);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    shard_part_gone(handle->data);
 }
 
 static void on_raft_closed(struct raft *raft)
@@ -591,17 +593,16 @@ static void init_handles(struct shard *shard)
     shard->pace_timer.data = shard->sweep_timer.data = shard;
 }
 
-struct core *shard_core_new(struct shard *shard)
+struct core_events shard_core_events(struct shard *shard)
 {
-    struct core_events events = {.data = shard,
-                                 .body_hold = on_hold,
-                                 .body_release = on_release,
-                                 .queue_ready = on_queue_ready,
-                                 .queue_gone = on_queue_gone,
-                                 .catalog_changed = on_catalog_changed,
-                                 .document_changed = on_document_changed,
-                                 .departs = on_departs};
-    return core_new(&events);
+    return (struct core_events){.data = shard,
+                                .body_hold = on_hold,
+                                .body_release = on_release,
+                                .queue_ready = on_queue_ready,
+                                .queue_gone = on_queue_gone,
+                                .catalog_changed = on_catalog_changed,
+                                .document_changed = on_document_changed,
+                                .departs = on_departs};
 }
 
 static struct shard *make(const struct shard_options *options)
@@ -619,7 +620,8 @@ static struct shard *make(const struct shard_options *options)
         shard->options.trailing_max = TRAILING_MAX;
     if (shard->options.disk_reserve_bytes == 0)
         shard->options.disk_reserve_bytes = DISK_RESERVE_BYTES;
-    shard->core = shard_core_new(shard);
+    struct core_events events = shard_core_events(shard);
+    shard->core = core_new(&events);
     shard->level = FEATURE_LEVEL_FIRST;
     shard->fsm = (struct raft_fsm){.version = 1, .data = shard, .apply = fsm_apply};
     forward_init(shard);

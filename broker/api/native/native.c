@@ -291,7 +291,7 @@ static void ask(struct session *session, struct asking *asking)
     if (native->proving++ == 0)
         uv_timer_start(&native->timer, on_tick, PROVE_STEP_MS, PROVE_STEP_MS);
     session->asking = asking;
-    if (!shard_set_sync(&keys, api_shards(native->api), on_fresh, asking))
+    if (!shard_set_sync(&keys, api_shards(native->api), 0, on_fresh, asking))
         on_fresh(asking, STATUS_OK);
 }
 
