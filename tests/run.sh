@@ -240,7 +240,7 @@ print(sandbox.why_not() or "")')
     fi
     unittest_files chaos tests/chaos/net_test.py
     suite chaos-run exit tests/chaos/run --seed 7 --minutes 0.4 --prove
-    suite chaos-run-again exit tests/chaos/run --seed 11 --minutes 0.3
+    suite chaos-run-again exit tests/chaos/run --seed 11 --minutes 0.3 --rehearse
 }
 
 run_quickstart() {

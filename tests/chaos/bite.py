@@ -204,6 +204,16 @@ def replica_differs(events):
     events.append({**replica, "node": "another", "digest": "0000000000000000"})
 
 
+def missing_in_a_backup(events):
+    """One that was taken between an acknowledgement and the first try to delete."""
+    queue = plain(events)
+    deletes = named(events, "delete", queue)
+    send = next(s for name, s in named(events, "send", queue).items()
+                if name in deletes and s["end"] + 2 < deletes[name]["begin"])
+    events.append({"op": "restored", "queue": queue, "names": [], "taken": send["end"] + 1,
+                   "done": send["end"] + 2})
+
+
 MUTATIONS = [
     (lost_acknowledgement, "lost"),
     (lost_in_a_group, "lost"),
@@ -222,6 +232,7 @@ MUTATIONS = [
     (miscounted, "counters"),
     (queue_gone, "errors"),
     (replica_differs, "replicas"),
+    (missing_in_a_backup, "backup"),
 ]
 
 

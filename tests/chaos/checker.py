@@ -24,6 +24,7 @@ no choice of such moments excuses it.
 | count | receive counts grow with each lease, and not beyond what receives can explain |
 | dead-letters | only what was received maxReceiveCount times is moved; what was never deleted is |
 | answers | every message to a function is answered, and no other |
+| backup | a restored backup has every message that was acknowledged before it began and not deleted |
 | stuck | every queue can be drained when all is well again |
 | counters | a drained queue says it is empty, and a settled one says how much comes out of it |
 | errors | no client is refused for a reason that is not allowed |
@@ -41,7 +42,7 @@ SHOWN_MAX = 5
 TOLERANCE_US = 5_000
 SLEW = 0.001  # twice what the broker's clock may run too fast
 EVERY = ("lost", "invented", "twice", "order", "gone", "visibility", "count", "dead-letters",
-         "answers", "stuck", "counters", "errors", "replicas", "crash")
+         "answers", "backup", "stuck", "counters", "errors", "replicas", "crash")
 # Refusals that a client must bear, by operation.
 ALLOWED = {
     "send": {"connect", "RequestThrottled", "ServiceUnavailable"},
@@ -84,6 +85,7 @@ class Queue:
         self.deletes = defaultdict(list)  # name: operations
         self.changes = defaultdict(list)  # handle: operations
         self.counts = []
+        self.restored = []
         self.drained = None  # the operation; without it nothing can be said of what is missing
 
     def note_receive(self, receive):
@@ -129,6 +131,8 @@ class Checker:
                 queue.changes[event["handle"]].append(event)
             elif kind == "count":
                 queue.counts.append(event)
+            elif kind == "restored":
+                queue.restored.append(event)
             elif kind == "drained":
                 queue.drained = event
         for queue in self.queues.values():
@@ -152,6 +156,8 @@ class Checker:
             if queue.answers:
                 self.check_answers(queue, self.queues[queue.answers])
             self.check_counters(queue)
+            for restored in queue.restored:
+                self.check_backup(queue, restored)
         self.check_errors()
         self.check_replicas()
         return self
@@ -167,6 +173,31 @@ class Checker:
             acknowledged = [s for s in sends if s["outcome"] == "ok"]
             if acknowledged and name not in queue.deliveries and name not in dead:
                 self.breach("lost", f"{name} was acknowledged and never received", *acknowledged)
+
+    def check_backup(self, queue, restored):
+        """What a function takes may be gone by then; what was set aside is in the other queue."""
+        found = set(restored["names"])
+        for name in found:
+            if not self.sends_of(queue, name) and not self.is_answer(queue):
+                self.breach("backup", f"{name} was restored and never sent", restored)
+        if queue.answers:
+            return
+        if queue.dead_letters:
+            for other in self.queues[queue.dead_letters].restored:
+                found |= set(other["names"])
+        for name, sends in queue.sends.items():
+            before = [s for s in sends if s["outcome"] == "ok" and s["end"] < restored["taken"]]
+            tried = [d for d in self.deletes_of(queue, name) if d["begin"] < restored["done"]]
+            if before and not tried and name not in found:
+                self.breach("backup", f"{name} was acknowledged before the backup, and is not in it",
+                            *before)
+
+    def is_answer(self, queue):
+        return any(q.answers == queue.name for q in self.queues.values())
+
+    def deletes_of(self, queue, name):
+        dead = self.queues.get(queue.dead_letters)
+        return queue.deletes[name] + (dead.deletes[name] if dead else [])
 
     def sends_of(self, queue, name):
         """The sends that explain a message in this queue."""

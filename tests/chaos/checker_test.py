@@ -275,6 +275,24 @@ class LoudTest(unittest.TestCase):
         self.story.do("drained", "plain", 2000, outcome="fail")
         self.assertEqual(self.story.breaches(), {"stuck"})
 
+    def backup(self, names, deleted_at=9):
+        """`kept` was there when the backup was taken, from 4 to 5."""
+        story = Story()
+        story.send("plain", "kept", 1)
+        story.receive("plain", ["kept"], deleted_at - 1)
+        story.delete("plain", "kept", deleted_at)
+        story.events.append({"op": "restored", "queue": "plain", "names": names,
+                             "taken": 4 * SECOND, "done": 5 * SECOND})
+        story.end()
+        return story.breaches()
+
+    def test_a_backup_has_what_was_there(self):
+        self.assertEqual(self.backup(["kept"]), set())
+        self.assertEqual(self.backup([]), {"backup"})
+        self.assertEqual(self.backup([], deleted_at=4.5), set())
+        self.assertEqual(self.backup(["kept"], deleted_at=3), set())  # an old backup is one, too
+        self.assertEqual(self.backup(["kept", "other"]), {"backup"})
+
     def test_damaged_data(self):
         self.story.replica("n3", 8, "cc", ["a hole"])
         self.assert_broken("replicas")

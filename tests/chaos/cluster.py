@@ -19,6 +19,7 @@ RPC_PORT, PEER_PORT = 9325, 9326
 READY_S = 30
 STOP_S = 60
 CHANGE_S = 15
+BACKUP_S = 30
 FAKETIME = net.available("faketime/libfaketimeMT.so.1")
 
 
@@ -192,6 +193,31 @@ class Node(Process):
             return {"node": self.host, "index": 0, "digest": "", "problems": [problem]}
 
 
+class Restored(Node):
+    """A cluster of one node on what a backup holds, in the place of a node that runs no more."""
+
+    def __init__(self, cluster, node, backup, number):
+        super().__init__(cluster, node.number)
+        self.bin = cluster.new_bin
+        self.number = number
+        self.data = pathlib.Path(f"{backup}-restored")
+        self.data.mkdir()
+        self.problem = ""
+        command = [self.bin / "millrace", "restore", "--data-dir", self.data / "data", "--node-id",
+                   number, "--peer", f"{self.address}:{PEER_PORT}", backup]
+        done = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL,
+                              capture_output=True, encoding="utf-8")
+        if done.returncode != 0:
+            self.problem = done.stderr
+
+    def command(self):
+        at = self.address
+        command = [self.bin / "millrace-broker", "--node-id", self.number, "--data-dir"]
+        command += [self.data / "data", "--http", f"{at}:{sqs.HTTP_PORT}"]
+        return command + ["--rpc", f"{at}:{RPC_PORT}", "--peer", f"{at}:{PEER_PORT}", "--auth",
+                          "off"]
+
+
 class Worker(Process):
     def __init__(self, cluster, host):
         super().__init__(host, cluster.out)
@@ -223,6 +249,7 @@ class Cluster:
         self.founders = count
         self.founding = self.members()
         self.worker = None
+        self.restored = None  # of a backup, at the end
 
     def members(self):
         return ",".join(f"{n.number}={n.address}:{PEER_PORT}" for n in self.nodes)
@@ -264,6 +291,25 @@ class Cluster:
             if done.returncode == 0 or "There is no such member" in done.stderr:
                 return True
         return False
+
+    def backup(self, folder):
+        """`millrace backup` through any node that is there; whether it says that it is done."""
+        for node in self.nodes:
+            if not alive(node.process) or node.paused or not node.ready():
+                continue
+            command = [self.new_bin / "millrace", "backup", folder, "--endpoint",
+                       f"http://{node.address}:{sqs.HTTP_PORT}"]
+            try:
+                done = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL,
+                                      capture_output=True, timeout=BACKUP_S, encoding="utf-8")
+            except subprocess.TimeoutExpired:
+                return False
+            return done.returncode == 0
+        return False
+
+    def levels(self):
+        """The feature level in force, as each node says."""
+        return [(node.status() or {}).get("feature_level") for node in self.nodes]
 
     def leader(self):
         """The node that leads, as most of those that answer say; None if nobody knows."""

@@ -7,8 +7,7 @@ steps taken out, to find the one that matters. "leader" and "follower" in a step
 is at the moment; the history says who it was.
 
 A step is a class below: `begin` does the harm, `end` undoes it. Ends are safe to call at any time.
-New kinds of harm (membership changes, upgrades, restoring a backup) are one class and one row of
-STEPS each.
+New kinds of harm are one class and one row of STEPS each.
 """
 
 import random
@@ -376,9 +375,27 @@ class Upgrade(Rolling):
         return shape["upgrade"]
 
     def begin(self):
+        self.cluster.bin = self.cluster.new_bin  # of members that join later, too
         for node in self.cluster.nodes:
             node.bin = self.cluster.new_bin
         super().begin()
+
+
+class Backup(Step):
+    """A backup of the cluster as it is. It may fail, as when a leader goes; if it says that it is
+    done, it is restored at the end of the run and must have what was confirmed before it began."""
+
+    longest_s = 0.5
+
+    @classmethod
+    def choose(cls, rng, shape):
+        return {}
+
+    def begin(self):
+        self.about["done"] = self.world.take_backup()
+
+    def end(self):
+        pass
 
 
 class Member(Step):
@@ -486,6 +503,7 @@ STEPS = {
     "rolling": (2, Rolling),
     "upgrade": (2, Upgrade),
     "member": (1, Member),
+    "backup": (1, Backup),
     "worker-kill": (1, WorkerKill),
     "worker-pause": (1, WorkerPause),
 }

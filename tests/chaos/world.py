@@ -20,12 +20,14 @@ import cluster as programs
 import net
 import sqs
 import workload
+from clients import name_of
 from history import History, now_us
 
 HERE = pathlib.Path(__file__).resolve().parent
 DISK_BYTES = 1200 << 20
 SETTLE_S = 60
 DRAIN_S = 120
+RESTORED_NUMBER = 90
 CLIENT_HOSTS = {"c1": 31, "c2": 32}
 WORKER_HOST = {"w1": 21}
 NUMBERS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible",
@@ -44,6 +46,7 @@ class World:
         self.network = self.cluster = None
         self.clients = {}
         self.queues = []
+        self.backups = []  # folder, and when it was begun and done
         self.begun = time.monotonic()
 
     # ---- history ----
@@ -117,14 +120,33 @@ class World:
             client.stdin.write(phase + "\n")
             client.stdin.flush()
 
+    def take_backup(self):
+        folder = self.folder / f"backup-{len(self.backups)}-{now_us()}"
+        begun = now_us()
+        done = self.cluster.backup(folder)
+        if done:
+            self.backups.append((folder, begun, now_us()))
+        return done
+
     # ---- the last phases ----
 
     def settle(self):
         self.cluster.await_ready(SETTLE_S)
+        self.await_level()
         self.tell_clients("stop")
         for client in self.clients.values():
             if client.stdout.readline().strip() != "stopped":
                 raise RuntimeError("a client ended before its time")
+
+    def await_level(self):
+        """After an upgrade the cluster uses what all members know."""
+        if all(node.bin == self.cluster.new_bin for node in self.cluster.nodes):
+            level = programs.await_true(lambda: len(set(self.cluster.levels())) == 1 and
+                                        self.cluster.levels()[0], SETTLE_S)
+            known = (self.cluster.nodes[0].status() or {}).get("program_feature_level")
+            if not level or not programs.await_true(
+                    lambda: set(self.cluster.levels()) == {known}, SETTLE_S):
+                self.note("crash", host="upgrade", log=[f"level {level}, programs {known}"])
 
     def drain(self):
         rows = [workload.QUEUES[name] for name in self.queues]
@@ -193,6 +215,38 @@ class World:
             node.kill()
         for node in self.cluster.nodes:
             self.note("replica", **node.inspect())
+        if self.backups:
+            self.read_backup(*self.backups[-1])
+
+    def read_backup(self, folder, begun, done):
+        """What the last backup gives out, by an honest consumer."""
+        node = programs.Restored(self.cluster, self.cluster.nodes[0], folder, RESTORED_NUMBER)
+        node.set_clock(0)
+        self.cluster.restored = node
+        if not node.problem:
+            node.start()
+        if node.problem or not programs.await_true(node.ready, SETTLE_S):
+            self.note("crash", host="restored", log=[node.problem, *node.tail()])
+            return
+        for queue in self.queues:
+            names = self.read_queue(node, queue)
+            self.history.write("restored", queue=queue, names=names, taken=begun, done=done)
+        node.kill()
+
+    def read_queue(self, node, queue):
+        names = []
+        end = time.monotonic() + DRAIN_S
+        while time.monotonic() < end:
+            answer = sqs.call(node.address, "ReceiveMessage", {
+                "QueueUrl": queue, "MaxNumberOfMessages": 10, "WaitTimeSeconds": 1})
+            messages = answer.data.get("Messages", []) if answer.ok else []
+            for message in messages:
+                names.append(name_of(message["Body"]))
+                sqs.call(node.address, "DeleteMessage", {
+                    "QueueUrl": queue, "ReceiptHandle": message["ReceiptHandle"]})
+            if not messages and self.numbers(node, queue) == [0, 0, 0]:
+                break
+        return names
 
     def positions(self, node):
         shard = (node.status() or {}).get("shard")
@@ -204,6 +258,8 @@ class World:
             client.kill()
         if self.cluster is not None:
             self.cluster.close()
+            if self.cluster.restored is not None:
+                self.cluster.restored.kill()
         if self.network is not None:
             self.network.close()
 
