@@ -344,7 +344,8 @@ static void close_one_file(struct log *log)
     struct segment *oldest = NULL;
     for (size_t i = 0; i < log->segment_count; i++) {
         struct segment *segment = log->segments[i];
-        bool idle = segment->fd >= 0 && segment->sealed && segment->users == 0;
+        /* In this order: while it is used its file may be the writer's. */
+        bool idle = segment->users == 0 && segment->sealed && segment->fd >= 0;
         if (idle && (oldest == NULL || segment->last_used < oldest->last_used))
             oldest = segment;
     }

@@ -328,7 +328,7 @@ static void run_script(struct bench *b, uint64_t seed)
     *m = (struct model){.b = b, .random = seed * UINT64_C(0x9e3779b97f4a7c15) + 1};
     b->options.segment_bytes = SEGMENT_BYTES;
     bench_open(b);
-    for (uint64_t term = 1; term < 50 && m->last + 100 < ENTRIES_MAX; term++) {
+    for (uint64_t term = 1; term < 40 && m->last + 100 < ENTRIES_MAX; term++) {
         for (uint32_t n = draw(m, 40); n > 0; n--)
             append_one(m, term);
         for (uint32_t n = draw(m, 4); n > 0; n--)
@@ -351,7 +351,7 @@ static void a_log_of_all_kinds(void **state)
     struct bench *b = *state;
     const char *seeds = getenv("SEEDS");
     b->quick = true;
-    for (uint64_t seed = 1; seed <= (seeds != NULL ? strtoull(seeds, NULL, 10) : 3); seed++) {
+    for (uint64_t seed = 1; seed <= (seeds != NULL ? strtoull(seeds, NULL, 10) : 2); seed++) {
         print_message("seed %" PRIu64 "\n", seed);
         run_script(b, seed);
         bench_remove(b->dir);
