@@ -228,6 +228,14 @@ static void write_shards(struct writer *w, shard_value_fn value)
     {                                                                                              \
         write_shards(w, value_##metric);                                                           \
     }
+static uint64_t outbox_total(const struct core *core)
+{
+    uint64_t total = 0;
+    for (uint32_t to = 0; to <= QUEUE_SHARDS_MAX; to++)
+        total += core_outbox_count(core, to);
+    return total;
+}
+
 SHARD_METRIC(shard_ready, shard_ready(shard))
 SHARD_METRIC(shard_leads, shard_leads(shard))
 SHARD_METRIC(shard_term, stats->term)
@@ -237,6 +245,7 @@ SHARD_METRIC(shard_snapshot_index, stats->snapshot_index)
 SHARD_METRIC(shard_entries, stats->entries)
 SHARD_METRIC(shard_commands, stats->commands)
 SHARD_METRIC(shard_waiting, stats->waiting)
+SHARD_METRIC(shard_outbox, outbox_total(shard_core(shard)))
 SHARD_METRIC(log_written, stats->log_bytes_written)
 SHARD_METRIC(log_syncs, stats->log_syncs)
 SHARD_METRIC(log_segments, stats->log_segments)

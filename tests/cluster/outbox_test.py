@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import unittest
+import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "clients")]
@@ -109,6 +110,18 @@ class Outbox(unittest.TestCase):
             return None
         return wait_for(f"shard {shard} to have a leader", known)
 
+    def outbox(self, node):
+        """Messages on their way, as a node's metrics have it; once nobody sends any more."""
+        def told():
+            url = f"http://127.0.0.1:{self.cluster.port + 10 * (node - 1)}/metrics"
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                rows = [line for line in answer.read().decode().splitlines()
+                        if line.startswith("millrace_shard_outbox_messages{")]
+            self.assertEqual(len(rows), 1 + SHARDS)
+            return sum(int(row.split()[1]) for row in rows)
+        wait_for(f"node {node} to see all arrive", lambda: told() == 0)
+        return told()
+
     def kill_leader(self, shard):
         victim = self.leader(shard)
         self.cluster.script("kill", str(victim))
@@ -149,6 +162,7 @@ class Outbox(unittest.TestCase):
                 stream.receiving = False
                 for thread in stream.threads[1:]:
                     thread.join()
+        self.assertEqual([self.outbox(node) for node in NODES], [0, 0, 0])
         for stream in streams:
             self.check(stream)
 

@@ -6,9 +6,10 @@
  * Three cores are three shards. Clients send, receive, delete, move, create and delete queues;
  * queues redrive to each other across shards. For each pair of shards there are two couriers, as if
  * a deposed leader went on beside the new one: they read the outbox of the leading core or of one
- * that lags, and crash between any two steps. Their calls are applied late, in any order, or never.
- * Cores restart from their snapshot. ghost.c judges after every command. At the end the chaos
- * stops, and every message must reach a consumer (X4), every move end, and all replicas be equal.
+ * that lags, offer more before they have settled what was taken, and crash between any two steps.
+ * Their calls are applied late, in any order, or never. Cores restart from their snapshot. ghost.c
+ * judges after every command. At the end the chaos stops, and every message must reach a consumer
+ * (X4), every move end, and all replicas be equal.
  *
  * The same seed gives the same run. A mutation, here or of the core (CMakeLists.txt), must fail. */
 #include "tests/sim/cluster/chance.h"
@@ -50,6 +51,7 @@ struct courier {
     enum { IDLE, OFFERED, SETTLING } state;
     uint64_t numbers[BATCH_MAX];
     uint32_t count;
+    uint64_t offered; /* what follows is next, though this is not settled yet; 0: nothing */
 };
 
 static struct world {
@@ -78,6 +80,7 @@ static struct world {
     uint64_t handle_last; /* of moves */
     uint64_t moves_done;
     uint64_t refusals;
+    bool draining;
 } w;
 
 void sim_fail(const char *format, ...)
@@ -375,6 +378,8 @@ static void settle(struct courier *courier, uint64_t accepted, uint64_t first, u
     if (last > 0)
         call_add(call, &refused);
     courier->state = SETTLING;
+    if (last > 0)
+        courier->offered = 0; /* what follows is numbered anew */
 }
 
 static void offer(struct courier *courier, const struct core *core)
@@ -385,6 +390,8 @@ static void offer(struct courier *courier, const struct core *core)
     uint32_t most = 1 + below(BATCH_MAX);
     courier->count = 0;
     while (courier->count < most && core_outbox_next(core, courier->to, &position, &view)) {
+        if (view.arrive.number <= courier->offered)
+            continue;
         struct command command = {.type = COMMAND_ARRIVE, .arrive = view.arrive};
         command.arrive.record = ghost_body(w.ghost, courier->from, view.body);
         if (call == NULL)
@@ -417,8 +424,10 @@ static void on_offered(struct courier *courier, const struct core_result *result
         w.refusals++;
     }
     courier->state = IDLE;
-    if (accepted > 0 || last > 0)
-        settle(courier, accepted, first, last);
+    if (accepted > 0)
+        courier->offered = accepted;
+    if (last > 0 || (accepted > 0 && (w.draining || percent(50))))
+        settle(courier, courier->offered, first, last);
 }
 
 static void deliver(struct call *call)
@@ -439,6 +448,7 @@ static void crash(struct courier *courier)
 {
     courier->life++;
     courier->state = IDLE;
+    courier->offered = 0;
 }
 
 static void courier_step(void)
@@ -447,6 +457,10 @@ static void courier_step(void)
     const struct node *node = &w.shards[courier->from];
     if (courier->state != IDLE || courier->from == courier->to)
         return;
+    if (courier->offered > 0 && percent(20)) {
+        settle(courier, courier->offered, 0, 0);
+        return;
+    }
     offer(courier, percent(50) ? node->core : node->lagging);
 }
 
@@ -537,6 +551,7 @@ static bool moves_run(void)
 static void drain(void)
 {
     uint32_t turns = 0;
+    w.draining = true;
     for (; ghost_alive(w.ghost) > 0 || moves_run(); turns++) {
         if (turns == DRAIN_TURNS)
             sim_fail("X4: %llu messages are stuck%s", (unsigned long long)ghost_alive(w.ghost),
