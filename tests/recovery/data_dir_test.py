@@ -24,7 +24,7 @@ BIN = kill_test.BIN
 STOP_S = 30
 NOBODY = 65534
 EX_CANTCREAT = 73
-FILE_SYSTEM_BYTES = 330 << 20  # a little more than the reserve of 256 MiB and what a start takes
+FILE_SYSTEM_BYTES = 480 << 20  # more than the reserve of 256 MiB and what a start of all shards takes
 PIECE_BYTES = 1 << 20
 
 
