@@ -80,7 +80,18 @@
  *
  *   G15 It takes no snapshot that ends where it has an entry of a later term, although that entry
  *       is not committed: it would be left behind for good. catch_up.c tells it of a later term
- *       for that moment. (recvInstallSnapshot; tests/sim/cluster, mutant "left-behind") */
+ *       for that moment. (recvInstallSnapshot; tests/sim/cluster, mutant "left-behind")
+ *
+ *   G16 The only voter leads without an election, in the term of the leader before it: what that
+ * one (or itself, before a crash) had sent to others may then stand at the same index in the same
+ *       term as something else, and a call is taken twice. It gets a term of its own first.
+ *       (convertToCandidate)
+ *       an_only_voter_leads_in_a_term_of_its_own
+ *
+ *   G17 A refusal of a pre-vote says the term that was asked for. A node in a later term with a
+ *       shorter log, and one in an earlier term with a longer one, then refuse each other for good:
+ *       VOTED carries the term of who votes, too. (recvRequestVote)
+ *       a_refused_pre_vote_tells_the_term */
 #include "broker/replication/configuration.h"
 #include "broker/replication/internal.h"
 #include "proto/base/assert.h"
@@ -320,6 +331,45 @@ static bool keep_from_entry(struct shard *shard, uint64_t index)
     return true;
 }
 
+/* ---- G16: terms of its own ---- */
+
+static bool is_only_voter(const struct raft *raft)
+{
+    unsigned voters = 0;
+    bool self = false;
+    for (unsigned i = 0; i < raft->configuration.n; i++) {
+        const struct raft_server *server = &raft->configuration.servers[i];
+        voters += server->role == RAFT_VOTER;
+        self |= server->role == RAFT_VOTER && server->id == raft->id;
+    }
+    return self && voters == 1;
+}
+
+static void new_term(struct shard *shard)
+{
+    struct raft *raft = &shard->raft;
+    if (raft->io->set_term(raft->io, raft->current_term + 1) != 0)
+        shard_fatal(shard, "the term could not be stored");
+    raft->current_term++;
+    raft->voted_for = 0;
+}
+
+void guard_starting(void *data)
+{
+    struct shard *shard = data;
+    if (shard_in_company(shard) && is_only_voter(&shard->raft))
+        new_term(shard);
+}
+
+/* will_lead: in this tick. */
+static bool will_lead(const struct shard *shard)
+{
+    const struct raft *raft = &shard->raft;
+    uint64_t waited_ms = uv_now(shard->options.loop) - raft->election_timer_start;
+    return raft->state == RAFT_FOLLOWER && is_only_voter(raft) &&
+           waited_ms >= raft->follower_state.randomized_election_timeout;
+}
+
 void guard_started(struct shard *shard)
 {
     struct raft *raft = &shard->raft;
@@ -414,6 +464,8 @@ void guard_tick(struct shard *shard)
 {
     if (shard->guard.frozen)
         return;
+    if (will_lead(shard))
+        new_term(shard);
     shard->disk.tick(&shard->disk.io);
     shard_settle(shard);
 }

@@ -144,8 +144,10 @@ static void step_transfer(struct shard *shard, struct change *change)
     if (id != 0) {
         change->step = STEP_TRANSFER;
         change->running = true;
-        if (raft_transfer(&shard->raft, &change->transfer, id, on_transferred) == 0)
+        if (raft_transfer(&shard->raft, &change->transfer, id, on_transferred) == 0) {
+            shard_settle(shard);
             return;
+        }
         change->running = false;
         change->step = STEP_DRAIN;
     }
@@ -208,8 +210,8 @@ void members_settle(struct shard *shard)
             step_transfer(shard, change);
         } else {
             step(shard, change);
+            shard_settle(shard);
         }
-        shard_settle(shard);
     }
     if (change->step == STEP_DONE && !change->running)
         finish(shard, change);
