@@ -91,7 +91,16 @@
  *   G17 A refusal of a pre-vote says the term that was asked for. A node in a later term with a
  *       shorter log, and one in an earlier term with a longer one, then refuse each other for good:
  *       VOTED carries the term of who votes, too. (recvRequestVote)
- *       a_refused_pre_vote_tells_the_term */
+ *       a_refused_pre_vote_tells_the_term
+ *
+ *   G18 Who is no voter in its own latest members does not vote, though the candidate may know
+ *       better: promoted, and not told yet; or removed by an entry that is not committed, which
+ *       then keeps shorter logs from winning, and does not stand for election itself. Candidates
+ *       count who votes by their own members (the dissertation, 4.1), so everybody votes; and one
+ *       that such an entry removes as if its log ended before that: what it has from there on never
+ *       counted for a majority, and of the voters without it one of any majority has the entry if
+ *       it is committed. (electionVote; tests/sim/cluster, mutants "mute-learner", "mute-removed")
+ */
 #include "broker/replication/configuration.h"
 #include "broker/replication/internal.h"
 #include "proto/base/assert.h"
@@ -432,6 +441,57 @@ static void forget_leader(struct shard *shard)
         raft->follower_state.current_leader.id = 0;
 }
 
+/* own_role: of this node in the latest members; NULL: it is none of them. */
+static int *own_role(struct raft *raft)
+{
+    for (unsigned i = 0; i < raft->configuration.n; i++) {
+        if (raft->configuration.servers[i].id == raft->id)
+            return &raft->configuration.servers[i].role;
+    }
+    return NULL;
+}
+
+/* vote_removed: as one of the members, and with a log that ends before the entry that says
+ * otherwise, if that is not committed. */
+static void vote_removed(struct shard *shard, struct raft_message *message)
+{
+    struct raft *raft = &shard->raft;
+    struct raft_configuration members = raft->configuration;
+    struct raft_server servers[SHARD_MEMBERS_MAX + 1];
+    size_t back = raft->log.back;
+    uint64_t change = raft->configuration_uncommitted_index;
+    if (members.n > SHARD_MEMBERS_MAX)
+        return;
+    for (unsigned i = 0; i < members.n; i++)
+        servers[i] = members.servers[i];
+    servers[members.n] = (struct raft_server){raft->id, raft->address, RAFT_VOTER};
+    raft->configuration = (struct raft_configuration){servers, members.n + 1};
+    if (change > 0 && guard_entry(raft, change) != NULL)
+        raft->log.back =
+            (raft->log.front + (size_t)(change - raft->log.offset - 1)) % raft->log.size;
+    shard->disk.recv(&shard->disk.io, message);
+    raft->log.back = back;
+    raft->configuration = members;
+}
+
+/* give_vote: G18. */
+static void give_vote(struct shard *shard, struct raft_message *message)
+{
+    struct raft *raft = &shard->raft;
+    int *role = own_role(raft);
+    bool follows = raft->state == RAFT_FOLLOWER;
+    if (follows && role == NULL && guard_last_index(raft) > 0) {
+        vote_removed(shard, message);
+        return;
+    }
+    int was = role != NULL ? *role : RAFT_VOTER;
+    if (role != NULL && follows)
+        *role = RAFT_VOTER;
+    shard->disk.recv(&shard->disk.io, message);
+    if (role != NULL)
+        *role = was;
+}
+
 static void receive_vote(struct shard *shard, struct raft_message *message)
 {
     struct raft *raft = &shard->raft;
@@ -440,7 +500,7 @@ static void receive_vote(struct shard *shard, struct raft_message *message)
                   raft->voted_for != 0 && raft->voted_for != vote->candidate_id; /* G9 */
     forget_leader(shard);
     if (!second)
-        shard->disk.recv(&shard->disk.io, message);
+        give_vote(shard, message);
 }
 
 bool guard_receive(struct shard *shard, struct raft_message *message)
