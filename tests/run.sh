@@ -159,10 +159,14 @@ run_asan() {
     wants sim && ctest_suite sim asan -R '_sim(_|$)'
 }
 
-# Many short runs of a cluster, optimised; a few of them run with sanitizers above.
+# Many short runs of a cluster, optimised, on all cores; a few of them run with sanitizers above.
+# Then versions of the engine that are wrong in one place: a run must notice each of them.
 run_sim() {
-    suite sim-cluster exit tests/sim/run --nodes 1 --seeds 1..2000
-    suite sim-cluster-3 exit tests/sim/run --nodes 3 --seeds 1..40 --no wall --no damage
+    suite sim-cluster exit tests/sim/run --nodes 1 --seeds 1..1500
+    suite sim-cluster-3 exit tests/sim/run --nodes 3 --seeds 1..1200
+    suite sim-cluster-5 exit tests/sim/run --nodes 5 --seeds 1..250
+    suite build-sim-mutants exit cmake --build --preset sim --target cluster_sim_all
+    ctest_suite sim-mutants sim -R '^cluster_sim_'
 }
 
 # The thread sanitizer is for what has threads. The HTTP server has one, and its flood of pipelined

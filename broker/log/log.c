@@ -102,6 +102,10 @@ static enum status check_owner(struct log *log, const char **error)
 static enum status open_meta(struct log *log, const char **error)
 {
     enum status status = meta_load(log->dir_fd, &log->meta);
+    /* The first write of all was torn, or failed: nothing was voted or stored before it. */
+    if (status == STATUS_CORRUPT && meta_is_first(log->dir_fd) && log->segment_count == 0 &&
+        log->snapshot_count == 0)
+        status = STATUS_OK;
     if (status == STATUS_UNSUPPORTED)
         *error = refusal("%s was written by a later version of this program", log->dir);
     else if (status != STATUS_OK)

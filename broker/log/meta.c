@@ -114,6 +114,15 @@ int meta_store(const struct log_disk *disk, int dir_fd, struct log_meta *meta)
     return error;
 }
 
+bool meta_is_first(int dir_fd)
+{
+    int fd = openat(dir_fd, names[0], O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT;
+    close(fd);
+    return false;
+}
+
 int meta_sync(const struct log_disk *disk, int dir_fd)
 {
     int error = disk_sync_name(disk, dir_fd, names[0]);

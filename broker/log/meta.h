@@ -30,6 +30,9 @@ MUST_CHECK enum status meta_load(int dir_fd, struct log_meta *out);
 /* meta_store: write the file that is not the newest, and sync it. Returns 0 or an errno. */
 MUST_CHECK int meta_store(const struct log_disk *disk, int dir_fd, struct log_meta *meta);
 
+/* meta_is_first: there was no second write, which makes the other file. */
+MUST_CHECK bool meta_is_first(int dir_fd);
+
 /* meta_sync: both files as they are. Returns 0 or an errno. */
 MUST_CHECK int meta_sync(const struct log_disk *disk, int dir_fd);
 

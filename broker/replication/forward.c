@@ -22,7 +22,6 @@
 #include <stdlib.h>
 #include <uthash.h>
 
-#define HOLD_MS        20u
 #define SEND_BYTES_MAX (4u << 20) /* of calls in one message */
 #define UNSENT_MAX     (4u << 20)
 #define ORIGIN_BYTES   64u    /* of the command, about */
@@ -359,7 +358,8 @@ void forward_pump(struct shard *shard)
     struct link *leader = see_leader(shard);
     if (leader == NULL)
         return;
-    forward_wait_send(shard, leader);
+    if (uv_now(shard->options.loop) >= shard->forward.hold_until_ms)
+        forward_wait_send(shard, leader);
     sync_ask(shard, leader);
     while (shard->batch.pending.first != NULL && links_room(leader, UNSENT_MAX) &&
            uv_now(shard->options.loop) >= shard->forward.hold_until_ms)

@@ -179,7 +179,7 @@ static void on_ended(struct shard *shard, const struct wire *wire)
             continue;
         if (verdict.status == STATUS_NOT_LEADER || verdict.status == STATUS_CLOSED) {
             away->sent = false; /* to whoever leads next */
-            shard->forward.hold_until_ms = uv_now(shard->options.loop);
+            shard->forward.hold_until_ms = uv_now(shard->options.loop) + HOLD_MS;
             continue;
         }
         wait_finish(shard, bring_home(shard, away), (enum status)verdict.status,

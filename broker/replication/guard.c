@@ -80,7 +80,27 @@
  *
  *   G15 It takes no snapshot that ends where it has an entry of a later term, although that entry
  *       is not committed: it would be left behind for good. catch_up.c tells it of a later term
- *       for that moment. (recvInstallSnapshot; tests/sim/cluster, mutant "left-behind") */
+ *       for that moment. (recvInstallSnapshot; tests/sim/cluster, mutant "left-behind")
+ *
+ *   G16 The only voter leads without an election, in the term of the leader before it: what that
+ * one (or itself, before a crash) had sent to others may then stand at the same index in the same
+ *       term as something else, and a call is taken twice. It gets a term of its own first.
+ *       (convertToCandidate)
+ *       an_only_voter_leads_in_a_term_of_its_own
+ *
+ *   G17 A refusal of a pre-vote says the term that was asked for. A node in a later term with a
+ *       shorter log, and one in an earlier term with a longer one, then refuse each other for good:
+ *       VOTED carries the term of who votes, too. (recvRequestVote)
+ *       a_refused_pre_vote_tells_the_term
+ *
+ *   G18 Who is no voter in its own latest members does not vote, though the candidate may know
+ *       better: promoted, and not told yet; or removed by an entry that is not committed, which
+ *       then keeps shorter logs from winning, and does not stand for election itself. Candidates
+ *       count who votes by their own members (the dissertation, 4.1), so everybody votes; and one
+ *       that such an entry removes as if its log ended before that: what it has from there on never
+ *       counted for a majority, and of the voters without it one of any majority has the entry if
+ *       it is committed. (electionVote; tests/sim/cluster, mutants "mute-learner", "mute-removed")
+ */
 #include "broker/replication/configuration.h"
 #include "broker/replication/internal.h"
 #include "proto/base/assert.h"
@@ -320,6 +340,45 @@ static bool keep_from_entry(struct shard *shard, uint64_t index)
     return true;
 }
 
+/* ---- G16: terms of its own ---- */
+
+static bool is_only_voter(const struct raft *raft)
+{
+    unsigned voters = 0;
+    bool self = false;
+    for (unsigned i = 0; i < raft->configuration.n; i++) {
+        const struct raft_server *server = &raft->configuration.servers[i];
+        voters += server->role == RAFT_VOTER;
+        self |= server->role == RAFT_VOTER && server->id == raft->id;
+    }
+    return self && voters == 1;
+}
+
+static void new_term(struct shard *shard)
+{
+    struct raft *raft = &shard->raft;
+    if (raft->io->set_term(raft->io, raft->current_term + 1) != 0)
+        shard_fatal(shard, "the term could not be stored");
+    raft->current_term++;
+    raft->voted_for = 0;
+}
+
+void guard_starting(void *data)
+{
+    struct shard *shard = data;
+    if (shard_in_company(shard) && is_only_voter(&shard->raft))
+        new_term(shard);
+}
+
+/* will_lead: in this tick. */
+static bool will_lead(const struct shard *shard)
+{
+    const struct raft *raft = &shard->raft;
+    uint64_t waited_ms = uv_now(shard->options.loop) - raft->election_timer_start;
+    return raft->state == RAFT_FOLLOWER && is_only_voter(raft) &&
+           waited_ms >= raft->follower_state.randomized_election_timeout;
+}
+
 void guard_started(struct shard *shard)
 {
     struct raft *raft = &shard->raft;
@@ -382,6 +441,57 @@ static void forget_leader(struct shard *shard)
         raft->follower_state.current_leader.id = 0;
 }
 
+/* own_role: of this node in the latest members; NULL: it is none of them. */
+static int *own_role(struct raft *raft)
+{
+    for (unsigned i = 0; i < raft->configuration.n; i++) {
+        if (raft->configuration.servers[i].id == raft->id)
+            return &raft->configuration.servers[i].role;
+    }
+    return NULL;
+}
+
+/* vote_removed: as one of the members, and with a log that ends before the entry that says
+ * otherwise, if that is not committed. */
+static void vote_removed(struct shard *shard, struct raft_message *message)
+{
+    struct raft *raft = &shard->raft;
+    struct raft_configuration members = raft->configuration;
+    struct raft_server servers[SHARD_MEMBERS_MAX + 1];
+    size_t back = raft->log.back;
+    uint64_t change = raft->configuration_uncommitted_index;
+    if (members.n > SHARD_MEMBERS_MAX)
+        return;
+    for (unsigned i = 0; i < members.n; i++)
+        servers[i] = members.servers[i];
+    servers[members.n] = (struct raft_server){raft->id, raft->address, RAFT_VOTER};
+    raft->configuration = (struct raft_configuration){servers, members.n + 1};
+    if (change > 0 && guard_entry(raft, change) != NULL)
+        raft->log.back =
+            (raft->log.front + (size_t)(change - raft->log.offset - 1)) % raft->log.size;
+    shard->disk.recv(&shard->disk.io, message);
+    raft->log.back = back;
+    raft->configuration = members;
+}
+
+/* give_vote: G18. */
+static void give_vote(struct shard *shard, struct raft_message *message)
+{
+    struct raft *raft = &shard->raft;
+    int *role = own_role(raft);
+    bool follows = raft->state == RAFT_FOLLOWER;
+    if (follows && role == NULL && guard_last_index(raft) > 0) {
+        vote_removed(shard, message);
+        return;
+    }
+    int was = role != NULL ? *role : RAFT_VOTER;
+    if (role != NULL && follows)
+        *role = RAFT_VOTER;
+    shard->disk.recv(&shard->disk.io, message);
+    if (role != NULL)
+        *role = was;
+}
+
 static void receive_vote(struct shard *shard, struct raft_message *message)
 {
     struct raft *raft = &shard->raft;
@@ -390,7 +500,7 @@ static void receive_vote(struct shard *shard, struct raft_message *message)
                   raft->voted_for != 0 && raft->voted_for != vote->candidate_id; /* G9 */
     forget_leader(shard);
     if (!second)
-        shard->disk.recv(&shard->disk.io, message);
+        give_vote(shard, message);
 }
 
 bool guard_receive(struct shard *shard, struct raft_message *message)
@@ -414,6 +524,8 @@ void guard_tick(struct shard *shard)
 {
     if (shard->guard.frozen)
         return;
+    if (will_lead(shard))
+        new_term(shard);
     shard->disk.tick(&shard->disk.io);
     shard_settle(shard);
 }

@@ -15,7 +15,8 @@
 #define ENTRIES_IN_FLIGHT 2u
 #define WAITING_MAX       100000u
 #define CALL_DEADLINE_MS                                                                           \
-    10000u /* where there are other nodes; then a call ends, one way or another */
+    10000u          /* where there are other nodes; then a call ends, one way or another */
+#define HOLD_MS 20u /* what a node that does not lead refused is sent again after this */
 /* Raft's timing: docs/replication.md. One voter needs no hurry. */
 #define HEARTBEAT_MS      50u
 #define HEARTBEAT_LONE_MS 100u
@@ -408,7 +409,8 @@ const struct raft_entry *guard_entry(const struct raft *raft, uint64_t index);
 struct raft_entry *guard_entry_of(struct raft *raft, uint64_t index);
 uint64_t guard_term(const struct raft *raft, uint64_t index);
 uint64_t guard_last_index(const struct raft *raft);
-/* guard_started: the library has loaded the log. */
+/* guard_starting: the library has loaded the log; guard_started: and done what it does then. */
+void guard_starting(void *data);
 void guard_started(struct shard *shard);
 /* guard_receive: give a message to the library. false: it was dropped, and the caller frees it. */
 bool guard_receive(struct shard *shard, struct raft_message *message);

@@ -3,8 +3,8 @@
  *
  *     add:      raft_add (a spare, which gets nothing) -> raft_assign (a learner) -> done
  *     promote:  raft_assign (a voter), after the library's rounds of catching up
- *     remove:   raft_remove
- *     transfer: calls wait -> nothing in flight, and the successor has it all -> raft_transfer
+ *     remove:   raft_remove; a leader that is one of two voters hands over instead of removing
+ * itself transfer: calls wait -> nothing in flight, and the successor has it all -> raft_transfer
  *               -> another leads: done; or still leading at the deadline: TIMEOUT, calls go on
  *
  * One change at a time; the library's callbacks only note what happened, and the next step is taken
@@ -33,7 +33,8 @@ enum change_step {
 struct change {
     struct shard_change *user;
     enum change_step step;
-    bool running; /* the library has it */
+    bool running;    /* the library has it */
+    bool leads_away; /* a removal that the next leader has to make */
     enum status status;
     uint64_t node_id;
     char *address;
@@ -144,8 +145,10 @@ static void step_transfer(struct shard *shard, struct change *change)
     if (id != 0) {
         change->step = STEP_TRANSFER;
         change->running = true;
-        if (raft_transfer(&shard->raft, &change->transfer, id, on_transferred) == 0)
+        if (raft_transfer(&shard->raft, &change->transfer, id, on_transferred) == 0) {
+            shard_settle(shard);
             return;
+        }
         change->running = false;
         change->step = STEP_DRAIN;
     }
@@ -187,6 +190,8 @@ static void finish(struct shard *shard, struct change *change)
     shard->change = NULL;
     if (change->status == STATUS_TIMEOUT && !shard_leading(shard))
         change->status = STATUS_OK; /* a transfer: another leads, or is about to */
+    if (change->leads_away && change->status == STATUS_OK)
+        change->status = STATUS_NOT_LEADER;
     trace_info("shard", "members-changed", "dir=\"%s\" node=%" PRIu64 " status=%s",
                shard->options.dir, change->node_id, status_name(change->status));
     user->done(user, change->status);
@@ -208,8 +213,8 @@ void members_settle(struct shard *shard)
             step_transfer(shard, change);
         } else {
             step(shard, change);
+            shard_settle(shard);
         }
-        shard_settle(shard);
     }
     if (change->step == STEP_DONE && !change->running)
         finish(shard, change);
@@ -302,9 +307,25 @@ void shard_member_promote(struct shard *shard, struct shard_change *change, uint
     begin_or_refuse(shard, change, STEP_PROMOTE, node_id, "");
 }
 
+/* is_one_of_two: a leader that removes itself from two voters, and stops in the middle of it, has
+ * the longer log and does not stand for election any more: nobody could lead again. */
+static bool is_one_of_two(const struct raft *raft, uint64_t node_id)
+{
+    unsigned voters = 0;
+    for (unsigned i = 0; i < raft->configuration.n; i++)
+        voters += raft->configuration.servers[i].role == RAFT_VOTER;
+    return node_id == raft->id && voters == 2;
+}
+
 void shard_member_remove(struct shard *shard, struct shard_change *change, uint64_t node_id)
 {
-    begin_or_refuse(shard, change, STEP_REMOVE, node_id, "");
+    if (!is_one_of_two(&shard->raft, node_id)) {
+        begin_or_refuse(shard, change, STEP_REMOVE, node_id, "");
+        return;
+    }
+    begin_or_refuse(shard, change, STEP_DRAIN, 0, "");
+    if (shard->change != NULL && shard->change->user == change)
+        shard->change->leads_away = true;
 }
 
 void shard_transfer(struct shard *shard, struct shard_change *change, uint64_t node_id)

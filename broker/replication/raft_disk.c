@@ -89,6 +89,8 @@ static int io_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick, ra
     disk->tick = tick;
     disk->recv = recv;
     msecs = disk->tick_ms > 0 ? disk->tick_ms : msecs;
+    if (disk->starting != NULL)
+        disk->starting(disk->data);
     return uv_timer_start(&disk->ticker, on_tick, msecs, msecs) == 0 ? 0 : RAFT_INVALID;
 }
 

@@ -41,6 +41,8 @@ struct raft_disk {
     unsigned (*snapshot_trailing)(void *data);
     void (*snapshot_wanted)(void *data);
     struct slice (*snapshot_members)(void *data);
+    /* starting: the library knows the log and the members, and will lead at once if it is alone. */
+    void (*starting)(void *data);
     /* send, appended, ticked: what the library's messages, ends of writes and ticks go through. */
     int (*send)(void *data, struct raft_io_send *request, const struct raft_message *message,
                 raft_io_send_cb cb);

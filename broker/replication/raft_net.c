@@ -213,6 +213,7 @@ static void voted_encode(const struct shard *shard, struct wire *wire,
                      (voted->pre_vote == raft_tribool_true ? WIRE_PRE_VOTE : 0);
     *wire = (struct wire){.type = WIRE_VOTED, .flags = (uint16_t)flags, .term = voted->term};
     wire->a = shard->time.term;
+    wire->b = shard->raft.current_term;
     wire->c = clock_now_ms();
     wire->d = time_known_ms(shard);
 }
@@ -424,6 +425,22 @@ static void receive_vote(const struct wire *wire, struct raft_message *message)
                                    .pre_vote = (wire->flags & WIRE_PRE_VOTE) != 0};
 }
 
+/* receive_voted: in a refusal of a pre-vote the library repeats the term that was asked for, and
+ * who is in an earlier term than the others would never hear of theirs (G17). */
+static void receive_voted(struct shard *shard, struct link *link, const struct wire *wire,
+                          struct raft_message *message)
+{
+    bool granted = (wire->flags & WIRE_GRANTED) != 0;
+    bool pre_vote = (wire->flags & WIRE_PRE_VOTE) != 0;
+    uint64_t term = pre_vote && !granted && wire->b > wire->term ? wire->b : wire->term;
+    time_told(shard, wire->a, wire->d);
+    link->wall_known = true;
+    link->wall_offset_ms = (int64_t)(wire->c - clock_steady_ms());
+    message->type = RAFT_IO_REQUEST_VOTE_RESULT;
+    message->request_vote_result =
+        (struct raft_request_vote_result){term, granted, TO_RAFT_TRIBOOL(pre_vote)};
+}
+
 void raft_net_receive(struct shard *shard, struct link *link, const struct wire *wire)
 {
     struct raft_message message = {.server_id = link->node_id, .server_address = link->address};
@@ -441,13 +458,7 @@ void raft_net_receive(struct shard *shard, struct link *link, const struct wire 
         receive_vote(wire, &message);
         break;
     case WIRE_VOTED:
-        time_told(shard, wire->a, wire->d);
-        link->wall_known = true;
-        link->wall_offset_ms = (int64_t)(wire->c - clock_steady_ms());
-        message.type = RAFT_IO_REQUEST_VOTE_RESULT;
-        message.request_vote_result =
-            (struct raft_request_vote_result){wire->term, (wire->flags & WIRE_GRANTED) != 0,
-                                              TO_RAFT_TRIBOOL((wire->flags & WIRE_PRE_VOTE) != 0)};
+        receive_voted(shard, link, wire, &message);
         break;
     case WIRE_TIMEOUT_NOW:
         message.type = RAFT_IO_TIMEOUT_NOW;

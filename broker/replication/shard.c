@@ -678,6 +678,7 @@ static void connect_disk(struct shard *shard)
     shard->disk.commit_in = batch_commit_in;
     shard->disk.appended = on_appended;
     shard->disk.ticked = on_ticked_library;
+    shard->disk.starting = guard_starting;
     shard->disk.idle = nothing_on_its_way;
     shard->disk.tick_ms = shard_in_company(shard) ? TICK_MS : 0;
     snapshots_init(shard);

@@ -225,8 +225,8 @@ struct shard_change {
 };
 /* shard_member_add: as a learner, which gets the log and has no vote. shard_member_promote: a
  * learner that has caught up becomes a voter. shard_member_remove: for good; its id is not used
- * again. shard_transfer: let `node_id` lead (0: whoever is fit); calls wait meanwhile, none is
- * refused. */
+ * again. The leader of two voters does not remove itself: it hands over, and says NOT_LEADER.
+ * shard_transfer: let `node_id` lead (0: whoever is fit); calls wait meanwhile, none is refused. */
 void shard_member_add(struct shard *shard, struct shard_change *change, uint64_t node_id,
                       const char *address);
 void shard_member_promote(struct shard *shard, struct shard_change *change, uint64_t node_id);

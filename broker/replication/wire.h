@@ -26,13 +26,13 @@
 
 enum wire_type {
     /* Raft's own; numbers: a, b, c, d */
-    WIRE_APPEND = 1,  /* prev index, prev term, commit index, leader's time; items: entries;
-                         flags: WIRE_TELLS */
-    WIRE_APPENDED,    /* rejected index or 0, last index; flags: WIRE_DISK_LOW */
-    WIRE_VOTE,        /* candidate, last index, last term; flags: WIRE_PRE_VOTE, WIRE_DISRUPT */
-    WIRE_VOTED,       /* term of the clock, -, wall clock, cluster time or 0; flags: WIRE_GRANTED,
-                         WIRE_PRE_VOTE */
-    WIRE_OFFER,       /* a snapshot: last index, last term, members' index; one item: members */
+    WIRE_APPEND = 1, /* prev index, prev term, commit index, leader's time; items: entries;
+                        flags: WIRE_TELLS */
+    WIRE_APPENDED,   /* rejected index or 0, last index; flags: WIRE_DISK_LOW */
+    WIRE_VOTE,       /* candidate, last index, last term; flags: WIRE_PRE_VOTE, WIRE_DISRUPT */
+    WIRE_VOTED,      /* term of the clock, term, wall clock, cluster time or 0; flags: WIRE_GRANTED,
+                        WIRE_PRE_VOTE */
+    WIRE_OFFER,      /* a snapshot: last index, last term, members' index; one item: members */
     WIRE_TIMEOUT_NOW, /* last index, last term */
     /* ours */
     WIRE_CALLS,       /* boot; items: calls. The term: only in this one may they be proposed */

@@ -14,6 +14,7 @@
 
 uint64_t queue_ids[QUEUE_COUNT];
 static struct call *open_calls;
+static uint64_t answered_index; /* the latest entry that any answer so far knew of */
 
 /* ---- the queues ---- */
 
@@ -144,8 +145,8 @@ static void write_down(struct call *call)
     }
 }
 
-static const char *const kind_names[] = {"setup",  "send",       "receive",
-                                         "delete", "visibility", "purge"};
+static const char *const kind_names[] = {"setup",      "send",  "receive", "delete",
+                                         "visibility", "purge", "look"};
 
 static void end(struct call *call, enum outcome outcome)
 {
@@ -198,6 +199,35 @@ void calls_node_ended(struct node *node)
 
 /* ---- answers ---- */
 
+static void note_answer(const struct node *node, enum status status)
+{
+    uint64_t index = node->shard != NULL ? core_applied_index(shard_core(node->shard)) : 0;
+    if (status == STATUS_OK && index > answered_index)
+        answered_index = index;
+}
+
+/* on_synced: the state must be as new as any that was answered from before the call. */
+static void on_synced(struct shard_sync *sync, enum status status)
+{
+    struct call *call = CONTAINER_OF(sync, struct call, sync);
+    struct queue_view view;
+    if (call->over)
+        return;
+    call->status = status;
+    call->answered_ns = sim_now_ns();
+    if (status == STATUS_OK) {
+        const struct core *core = shard_core(call->node->shard);
+        if (core_applied_index(core) < call->answered_index)
+            sim_fail("behind: node %u looked at entry %" PRIu64 " and entry %" PRIu64
+                     " had been answered from before",
+                     call->node->number, core_applied_index(core), call->answered_index);
+        if (!core_queue_by_id(core, queue_ids[call->queue], &view))
+            sim_fail("behind: queue %d is not there", call->queue);
+        history_look(call->queue, call->called_ns, view.sent_total);
+    }
+    end(call, outcome_of(status));
+}
+
 static void take_result(struct call *call, uint32_t i, const struct core_result *result)
 {
     bool took = result->code == CORE_OK;
@@ -224,6 +254,7 @@ static void on_answer(struct shard_call *commands, enum status status,
         return;
     call->status = status;
     call->answered_ns = sim_now_ns();
+    note_answer(call->node, status);
     for (uint32_t i = 0; i < count && status == STATUS_OK; i++)
         take_result(call, i, &results[i]);
     end(call, outcome_of(status));
@@ -244,6 +275,7 @@ static void deliver(struct call *call, struct slice body, uint32_t i, uint32_t n
                                       .answered_ns = call->answered_ns,
                                       .receive = number,
                                       .place = i,
+                                      .called_epoch = call->called_epoch,
                                       .epoch = world.epoch});
     call->got[call->got_count++] =
         (struct lease){call->queue, label, message->seq, message->receive_count};
@@ -291,6 +323,7 @@ static void on_received(struct shard_receive *receive, enum status status,
         return;
     call->status = status;
     call->answered_ns = sim_now_ns();
+    note_answer(call->node, status);
     if (status != STATUS_OK || result->message_count == 0 || call->node->closing) {
         end(call, outcome_of(status));
         return;
@@ -356,6 +389,11 @@ static void arrive(void *data)
         begin_receive(call);
         return;
     }
+    if (call->kind == CALL_LOOK) {
+        call->sync = (struct shard_sync){.done = on_synced};
+        shard_sync(call->node->shard, &call->sync);
+        return;
+    }
     call->commands = (struct shard_call){.done = on_answer, .grows = call->kind == CALL_SEND};
     for (int i = 0; i < QUEUE_COUNT && call->kind == CALL_SETUP; i++)
         add_queue(&call->commands, i);
@@ -393,6 +431,8 @@ static uint32_t begin_one(struct call *call, uint32_t i)
 void call_begin(struct call *call)
 {
     call->called_ns = world.now_ns;
+    call->answered_index = answered_index;
+    call->called_epoch = world.epoch;
     call->next_open = open_calls;
     open_calls = call;
     for (uint32_t i = 0; i < call->count; i++)

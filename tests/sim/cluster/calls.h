@@ -10,7 +10,16 @@
 
 #define BATCH_MAX 10
 
-enum call_kind { CALL_SETUP, CALL_SEND, CALL_RECEIVE, CALL_DELETE, CALL_VISIBILITY, CALL_PURGE };
+enum call_kind {
+    CALL_SETUP,
+    CALL_SEND,
+    CALL_RECEIVE,
+    CALL_DELETE,
+    CALL_VISIBILITY,
+    CALL_PURGE,
+    CALL_LOOK, /* at a queue, after shard_sync */
+    CALL_KINDS
+};
 
 /* The queues of every run, by number: plain; with a dead-letter queue; that one; FIFO with dedup
  * ids of the queue, and of the group; FIFO with a dead-letter queue; that one. */
@@ -57,11 +66,14 @@ struct call {
     /* private */
     uint64_t called_ns;
     uint64_t answered_ns;
+    uint32_t called_epoch;
     uint32_t numbers[BATCH_MAX]; /* labels, or of what is settled */
     struct shard_call commands;
     struct shard_receive receive;
     bool receiving;
     struct shard_read read;
+    struct shard_sync sync;
+    uint64_t answered_index; /* LOOK: the latest entry that an answer before the call knew of */
     struct core_message messages[BATCH_MAX];
     struct body_ref refs[BATCH_MAX];
     struct call *next_open;

@@ -24,12 +24,13 @@ struct client {
     int queue;
     bool drained;
     bool idle;
+    bool watches; /* it only looks, at any node, until the others are done; not counted as steps */
 };
 
 static struct client clients[CLIENTS_MAX];
 static size_t client_count;
 static struct client drains[QUEUE_COUNT];
-static uint32_t weights[CALL_PURGE + 1];
+static uint32_t weights[CALL_KINDS];
 static uint32_t think_ms;
 static bool set_up;
 
@@ -51,7 +52,7 @@ static struct node *choose_node(struct chance *chance, struct node *known)
 static enum call_kind choose_kind(struct client *client)
 {
     uint64_t total = 0;
-    for (int i = CALL_SEND; i <= CALL_PURGE; i++)
+    for (int i = CALL_SEND; i < CALL_KINDS; i++)
         total += weights[i];
     uint64_t at = chance_below(&client->chance, total);
     int kind = CALL_SEND;
@@ -168,15 +169,17 @@ static void think(void *data)
         client->idle = true;
         return;
     }
-    world.steps_done++;
-    struct call *call = new_call(client, choose_kind(client));
+    world.steps_done += !client->watches;
+    if (client->watches)
+        client->node = NULL;
+    struct call *call = new_call(client, client->watches ? CALL_LOOK : choose_kind(client));
     if (call->kind == CALL_SEND)
         fill_send(client, call);
     else if (call->kind == CALL_RECEIVE)
         fill_receive(client, call);
     else if (call->kind == CALL_PURGE)
         call->count = 1;
-    else
+    else if (call->kind != CALL_LOOK)
         fill_settle(client, call);
     call_begin(call);
 }
@@ -223,18 +226,20 @@ static void try_set_up(void *data)
 
 void clients_begin(void)
 {
-    static const uint32_t mixes[][CALL_PURGE + 1] = {{0, 40, 30, 22, 7, 1},
-                                                     {0, 30, 40, 20, 10, 0},
-                                                     {0, 60, 20, 15, 5, 0},
-                                                     {0, 30, 30, 38, 2, 0}};
+    static const uint32_t mixes[][CALL_KINDS] = {{0, 40, 30, 22, 7, 1, 5},
+                                                 {0, 30, 40, 20, 10, 0, 5},
+                                                 {0, 60, 20, 15, 5, 0, 0},
+                                                 {0, 30, 30, 38, 2, 0, 20}};
     static const uint32_t pauses[] = {1, 5, 20, 100};
     const uint32_t *mix = mixes[chance_below(&world.chance, ARRAY_COUNT(mixes))];
-    for (int i = 0; i <= CALL_PURGE; i++)
+    for (int i = 0; i < CALL_KINDS; i++)
         weights[i] = mix[i];
     think_ms = pauses[chance_below(&world.chance, ARRAY_COUNT(pauses))];
     client_count = (size_t)chance_between(&world.chance, 2, CLIENTS_MAX);
     for (size_t i = 0; i < client_count; i++)
         clients[i].chance.state = chance_next(&world.chance);
+    if (client_count > 3 && chance_in(&world.chance, 2))
+        clients[0].watches = clients[1].watches = true;
     queues_promised();
     try_set_up(NULL);
 }

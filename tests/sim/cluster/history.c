@@ -11,6 +11,7 @@
  *   order      of a FIFO group: first deliveries, and those of one receive, in order of sending
  *   blocking   of a FIFO group: nothing is delivered while another receive holds some of it
  *   dedup      an id is accepted once in five minutes
+ *   behind     who asks to see all that was answered before sees it
  *
  * Calls overlap, so a breach is one only if no order of what overlapped would make it right. What a
  * call did, it did between its begin and its answer; without an answer, at any time after. */
@@ -31,6 +32,12 @@
     60u             /* what a node saved of cluster time may be off by that, docs/replication.md */
 #define SLACK_MS 2u /* both are whole milliseconds */
 
+struct look {
+    int queue;
+    uint64_t called_ns;
+    uint64_t sent_total;
+};
+
 static struct queue_promise queues[QUEUES_MAX];
 static struct sent *sents;
 static size_t sent_count;
@@ -41,6 +48,9 @@ static size_t delivery_capacity;
 static struct settled *settleds;
 static size_t settled_count;
 static size_t settled_capacity;
+static struct look *looks;
+static size_t look_count;
+static size_t look_capacity;
 static uint32_t receives;
 
 /* ---- writing it down ---- */
@@ -94,6 +104,12 @@ void history_deliver(struct delivery delivery)
 {
     deliveries = grow(deliveries, delivery_count, &delivery_capacity, sizeof *deliveries);
     deliveries[delivery_count++] = delivery;
+}
+
+void history_look(int queue, uint64_t called_ns, uint64_t sent_total)
+{
+    looks = grow(looks, look_count, &look_capacity, sizeof *looks);
+    looks[look_count++] = (struct look){queue, called_ns, sent_total};
 }
 
 /* ---- helpers ---- */
@@ -176,18 +192,13 @@ static void judge_gone(const struct delivery *d)
 
 /* ---- pairs of deliveries ---- */
 
-static uint64_t slack_ms(void)
-{
-    return world.node_count > 1 ? HANDOVER_MS : SLACK_MS;
-}
-
 /* judge_real_lease: the same lease by the clock on the wall. */
 static void judge_real_lease(const struct delivery *a, const struct delivery *b)
 {
     uint64_t lease_ms = (uint64_t)a->visibility_s * 1000;
     uint64_t real_ms = b->answered_ns > a->called_ns ? (b->answered_ns - a->called_ns) / MS : 0;
-    if (a->receive_count < b->receive_count && a->epoch == b->epoch &&
-        real_ms + lease_ms / 1000 + slack_ms() < lease_ms &&
+    if (a->receive_count < b->receive_count && a->called_epoch == b->epoch &&
+        real_ms + lease_ms / 1000 + HANDOVER_MS < lease_ms &&
         !may_settle(a, 1u << SETTLE_VISIBILITY, b->answered_ns))
         breach("early: it was delivered again too soon", a, b);
 }
@@ -239,10 +250,10 @@ static void judge_clock(const struct delivery *d)
 /* judge_time: not when everything was down in between: then the clocks say what time it is. */
 static void judge_time(const struct delivery *a, const struct delivery *b)
 {
-    if (taken_ms(b) <= taken_ms(a) || a->epoch != b->epoch)
+    if (taken_ms(b) <= taken_ms(a) || a->called_epoch != b->epoch)
         return;
     uint64_t real_ms = b->answered_ns > a->called_ns ? (b->answered_ns - a->called_ns) / MS : 0;
-    if (taken_ms(b) - taken_ms(a) > real_ms + real_ms * SLEW_PPM / 1000000 + slack_ms())
+    if (taken_ms(b) - taken_ms(a) > real_ms + real_ms * SLEW_PPM / 1000000 + HANDOVER_MS)
         breach("time: cluster time ran faster than real time", a, b);
 }
 
@@ -376,8 +387,24 @@ static void judge_sends(void)
     }
 }
 
+static void judge_looks(void)
+{
+    for (size_t i = 0; i < look_count; i++) {
+        const struct look *look = &looks[i];
+        uint64_t least = 0;
+        for (size_t j = 0; j < sent_count; j++)
+            least += sents[j].queue == look->queue && sents[j].outcome == OUTCOME_DONE &&
+                     !sents[j].duplicate && sents[j].answered_ns < look->called_ns;
+        if (look->sent_total < least)
+            sim_fail("behind: queue %d, at %.6f s: %" PRIu64 " sends were seen, and %" PRIu64
+                     " had been answered",
+                     look->queue, (double)look->called_ns / 1e9, look->sent_total, least);
+    }
+}
+
 void history_judge(void)
 {
+    judge_looks();
     judge_deliveries();
     judge_sends();
 }

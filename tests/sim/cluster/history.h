@@ -50,9 +50,10 @@ struct delivery {
     uint64_t until_ms;     /* cluster time at which the lease ends */
     uint64_t called_ns;
     uint64_t answered_ns;
-    uint32_t receive; /* number of the receive */
-    uint32_t place;   /* in its result */
-    uint32_t epoch;   /* world.epoch when it was answered */
+    uint32_t receive;      /* number of the receive */
+    uint32_t place;        /* in its result */
+    uint32_t called_epoch; /* world.epoch when it was called, */
+    uint32_t epoch;        /* and when it was answered */
 };
 
 enum settle_kind { SETTLE_DELETE, SETTLE_VISIBILITY, SETTLE_PURGE };
@@ -78,6 +79,10 @@ uint32_t history_settle(struct settled settled);
 struct settled *history_settled(uint32_t number);
 uint32_t history_receive(void);
 void history_deliver(struct delivery delivery);
+
+/* history_look: someone saw, after a call at this time, that so many messages had been stored in
+ * this queue ever. */
+void history_look(int queue, uint64_t called_ns, uint64_t sent_total);
 
 /* history_judge: when everything has come to rest and all queues are empty; ends the run with
  * sim_fail where a promise was broken. */

@@ -42,7 +42,7 @@ static const char *const fault_names[FAULT_COUNT] = {
     [FAULT_STOP] = "stop",           [FAULT_EIO] = "eio",           [FAULT_FULL] = "full",
     [FAULT_SLOW_DISK] = "slow-disk", [FAULT_PAUSE] = "pause",       [FAULT_WALL] = "wall",
     [FAULT_DRIFT] = "drift",         [FAULT_DAMAGE] = "damage",     [FAULT_PARTITION] = "partition",
-    [FAULT_LOSS] = "loss",           [FAULT_DISORDER] = "disorder",
+    [FAULT_LOSS] = "loss",           [FAULT_DISORDER] = "disorder", [FAULT_MEMBERS] = "members",
 };
 
 static void choose_faults(void)
@@ -50,6 +50,8 @@ static void choose_faults(void)
     uint64_t bits = chance_next(&world.chance) & chance_next(&world.chance);
     for (int i = 0; i < FAULT_COUNT; i++)
         world.faults[i] = (bits >> i & 1) != 0 && (world.options.without >> i & 1) == 0;
+    /* Who may be damaged, and who lost, is bounded together: one of the two. */
+    world.faults[FAULT_DAMAGE] &= !world.faults[FAULT_MEMBERS];
 }
 
 static bool never(void)
@@ -59,7 +61,17 @@ static bool never(void)
 
 static bool rested(void)
 {
-    return clients_drained() && digests_settled();
+    return members_settled() && clients_drained() && digests_settled() && members_agree(false);
+}
+
+static const char *what_is_missing(void)
+{
+    if (!members_settled())
+        return "the change of the members does not end";
+    if (!clients_drained())
+        return "the queues were not emptied";
+    return members_agree(true) ? "the nodes do not agree"
+                               : "the nodes do not agree who the members are";
 }
 
 static bool anyone_left(void)
@@ -73,7 +85,7 @@ static bool anyone_left(void)
 
 static void start_all(void)
 {
-    for (unsigned i = 1; i <= world.node_count; i++)
+    for (unsigned i = 1; i <= world.founders; i++)
         node_start(&world.nodes[i]);
 }
 
@@ -97,7 +109,9 @@ static void run(struct options options)
     unsigned size = sizes[chance_below(&world.chance, ARRAY_COUNT(sizes))];
     world.snapshot_bytes = UINT64_C(1) << (chance_in(&world.chance, 2) ? 14 : 40);
     network_begin();
-    nodes_make(options.nodes > 0 ? options.nodes : size);
+    world.founders = options.nodes > 0 ? options.nodes : size;
+    nodes_make(world.founders + (world.faults[FAULT_MEMBERS] ? 2 : 0));
+    members_begin(world.founders);
     start_all();
     clients_begin();
     world_run(RUN_MAX, clients_done);
@@ -111,11 +125,10 @@ static void run(struct options options)
     sim_say("healed");
     clients_drain_begin();
     world_run(world.now_ns + SETTLE_MAX, rested);
-    if (!rested())
+    if (!rested()) {
         digests_tell();
-    if (!rested())
-        sim_fail("no progress: %s",
-                 clients_drained() ? "the nodes do not agree" : "the queues were not emptied");
+        sim_fail("no progress: %s", what_is_missing());
+    }
     history_judge();
     history_summary(summary, sizeof summary);
     sim_say("%s, %.1f s", summary, (double)world.now_ns / 1e9);

@@ -17,6 +17,7 @@ THREE = "--nodes 3 --seeds 1..2000 --no wall --no damage --no drift"
 
 # All kinds of faults.
 MANY = "--nodes 3 --seeds 1..4000"
+CHANGES = "--nodes 3 --seeds 1..6000"
 FIVE = "--nodes 5 --seeds 1..2000"
 
 # name: (file, what stands there, what is put in its place, how the simulation is run)
@@ -112,6 +113,64 @@ MUTANTS = {
     "taken-again": (
         "broker/replication/forward.c",
         "    bool fresh = (*word & mask) == 0;", "    bool fresh = true;", THREE),
+    # A leader answers questions for the commit index without asking whether it still leads.
+    "sync-unconfirmed": (
+        "broker/replication/sync.c",
+        "    return confirmed > voters / 2;", "    return confirmed <= voters;", MANY),
+    # A synced read does not wait until what it asked for is applied.
+    "sync-early": (
+        "broker/replication/sync.c",
+        "(sync->index > 0 && sync->index <= applied_index)", "(sync->index > 0)", MANY),
+    # G16: an only voter leads in the term of the leader before it.
+    "same-term": (
+        "broker/replication/guard.c",
+        "    if (will_lead(shard))\n        new_term(shard);\n", "    (void)will_lead;\n", CHANGES),
+    # G18: who does not know yet that it is a voter does not vote.
+    "mute-learner": (
+        "broker/replication/guard.c",
+        "    if (role != NULL && follows)\n        *role = RAFT_VOTER;\n", "", CHANGES),
+    # G18: who was removed by an entry that is not committed does not vote.
+    "mute-removed": (
+        "broker/replication/guard.c",
+        "    if (follows && role == NULL && guard_last_index(raft) > 0) {",
+        "    if (role == NULL && vote_removed == NULL) {", CHANGES),
+    # A learner counts for the majority.
+    "learner-counts": (
+        "broker/replication/guard.c",
+        "        if (server->role == RAFT_VOTER)\n            have[voters++]",
+        "        if (server->role != RAFT_SPARE)\n            have[voters++]", CHANGES),
+    # G14: a change of members that a start found in the log is not taken back.
+    "change-kept": (
+        "broker/replication/guard.c",
+        "    raft->configuration_uncommitted_index = last;\n", "", CHANGES),
+    # Of a snapshot that is taken over, some bodies are not asked for (R8).
+    "bodies-skipped": (
+        "broker/replication/catch_up.c",
+        "c->refs[c->needed].index <= c->keep_index)",
+        "c->refs[c->needed].index <= c->keep_index + 1)", MANY),
+    # What a node missed while it took over a snapshot is lost in its state.
+    "stale-core": (
+        "broker/replication/catch_up.c",
+        "    for (size_t i = 0; i < c->ref_count; i++)\n        log_hold(shard->log, c->refs[i]);\n",
+        "    for (size_t i = 0; i + 1 < c->ref_count; i++)\n"
+        "        log_hold(shard->log, c->refs[i]);\n", MANY),
+    # R6: the first appends of a new leader carry its wall clock.
+    "wall-first": (
+        "broker/replication/time.c",
+        "    if (!t->known)\n        return clock_now_ms();",
+        "    if (!t->known || shard->stage != STAGE_READY)\n        return clock_now_ms();", MANY),
+    # R6: the next process does not know the time.
+    "time-forgotten": (
+        "broker/replication/time.c",
+        "    if (!time_record_load(shard->options.dir, &record))", "    record.term = 0;\n    if (record.term == 0)", MANY),
+    # R6: an old leader's clock counts for as much as the last one's.
+    "any-clock": (
+        "broker/replication/time.c",
+        "!t->known || term > t->term || (term == t->term && told > t->offset_ms)",
+        "!t->known || told > t->offset_ms", MANY),
+    # The segment that says where the log ends is gone for a moment.
+    "end-lost": (
+        "broker/log/log.c", "    cut(log, index, true);", "    cut(log, index, false);", FIVE),
     # G15: an entry that was never committed keeps a node from taking over a snapshot.
     "left-behind": (
         "broker/replication/catch_up.c",

@@ -231,7 +231,8 @@ void network_cut(unsigned from, unsigned to, bool cut)
         struct pair *pair = calloc(1, sizeof *pair);
         ASSERT(pair != NULL);
         *pair = (struct pair){from, to};
-        world_after(chance_between(&world.chance, 100, NOTICE_MS_MAX) * MS, time_out, pair);
+        uint64_t most_ms = chance_in(&world.chance, 2) ? NOTICE_MS_MAX : NOTICE_MS_MAX / 10;
+        world_after(chance_between(&world.chance, 100, most_ms) * MS, time_out, pair);
         return;
     }
     for (struct message *m = direction->first; m != NULL; m = m->next) {

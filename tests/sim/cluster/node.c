@@ -45,9 +45,12 @@ void sim_end_node(enum vdisk_end end)
 static void note_epoch(void)
 {
     unsigned know = 0;
-    for (unsigned i = 1; i <= world.node_count; i++)
-        know += world.nodes[i].knows_time;
-    if (know <= world.node_count / 2)
+    unsigned members = 0;
+    for (unsigned i = 1; i <= world.node_count; i++) {
+        members += !world.nodes[i].removed;
+        know += !world.nodes[i].removed && world.nodes[i].knows_time;
+    }
+    if (know <= members / 2)
         world.epoch++;
 }
 
@@ -156,9 +159,14 @@ static const char *const addresses[] = {"",       "node:1", "node:2", "node:3", 
 /* founders: the machines as they were in the beginning. */
 static size_t founders(struct shard_member members[NODES_MAX])
 {
-    for (unsigned i = 1; i <= world.node_count; i++)
+    for (unsigned i = 1; i <= world.founders; i++)
         members[i - 1] = (struct shard_member){i, addresses[i]};
-    return world.node_count;
+    return world.founders;
+}
+
+const char *node_address(const struct node *node)
+{
+    return addresses[node->number];
 }
 
 static void open_shard(void *data)
@@ -194,6 +202,7 @@ void node_start(struct node *node)
     node->loop = vloop_new(node);
     node->shard = NULL;
     node->applied_seen = 0;
+    node->led = false;
     sim_say("node %u starts", node->number);
     uint64_t spent_ns;
     if (!node_enter(node, open_shard, &opening, &spent_ns))
@@ -273,6 +282,7 @@ void node_turn(struct node *node)
     if (node->shard == NULL)
         return;
     node->knows_time |= shard_leader(node->shard) != 0;
+    leaders_see(node);
     digests_see(node);
 }
 

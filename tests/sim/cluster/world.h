@@ -41,6 +41,7 @@ enum fault {
     FAULT_PARTITION, /* the network is cut: around a node, in halves, or in one direction */
     FAULT_LOSS,      /* connections break */
     FAULT_DISORDER,  /* messages are duplicated and reordered */
+    FAULT_MEMBERS,   /* machines join, leave, are lost and replaced; leaders hand over */
     FAULT_COUNT
 };
 
@@ -61,6 +62,8 @@ struct node {
     bool damaged;  /* its data are */
     bool joins;    /* starts empty, to be added */
     bool removed;  /* is to stay down */
+    bool voter;    /* as far as the operator knows */
+    bool led;      /* when it was looked at last */
     uint32_t life; /* how often it was started */
     struct vdisk *disk;
     struct vloop *loop;
@@ -84,6 +87,7 @@ struct world {
     uint64_t now_ns;
     struct node nodes[NODES_MAX + 1]; /* by number */
     unsigned node_count;
+    unsigned founders;
     bool faults[FAULT_COUNT];
     bool healing;   /* no more faults */
     uint32_t epoch; /* how often a majority did not know what time it is */
@@ -134,6 +138,7 @@ void node_turn(struct node *node);
 uint64_t node_next_ns(const struct node *node);
 uint64_t node_monotonic_ns(const struct node *node);
 uint64_t node_wall_ms(const struct node *node);
+const char *node_address(const struct node *node);
 /* node_world_ns: when its monotonic clock will show that. */
 uint64_t node_world_ns(const struct node *node, uint64_t monotonic_ns);
 
@@ -157,6 +162,16 @@ void nemesis_heal(void);
 /* nemesis_down: the node has ended; when will it be started again? */
 void nemesis_down(struct node *node);
 void nemesis_refused(struct node *node, int status, const char *sentence);
+
+/* ---- members.c ---- */
+/* members_begin: the first so many machines found the group, the others are spares. */
+void members_begin(unsigned founders);
+/* members_settled: no plan is under way. members_agree: all say what the operator knows; told:
+ * print what they say. */
+bool members_settled(void);
+bool members_agree(bool told);
+/* leaders_see: of a term there is one leader. */
+void leaders_see(struct node *node);
 
 /* ---- client.c ---- */
 void clients_begin(void);

@@ -288,6 +288,24 @@ static void half_a_meta_file(void **state)
     assert_non_null(strstr(error, "neither meta-1 nor meta-2 is readable and whole"));
 }
 
+/* The very first write of a new folder: there is nothing that it could lose. */
+static void half_of_the_first_meta_file(void **state)
+{
+    struct bench *b = *state;
+    char path[256];
+    bench_open(b);
+    bench_close(b);
+    file_of(b, "meta-2", path);
+    assert_int_equal(truncate(path, 30), 0);
+    bench_open(b);
+    assert_int_equal(log_term(b->log), 0);
+    some_entries(b, 1);
+    bench_close(b);
+    bench_open(b);
+    assert_int_equal(log_last_index(b->log), 1);
+    bench_close(b);
+}
+
 static void half_written_leftovers_go(void **state)
 {
     struct bench *b = *state;
@@ -485,6 +503,7 @@ int main(void)
         TEST(a_failing_write_or_sync_ends_the_process),
         TEST(a_vote_that_cannot_be_stored_ends_the_process),
         TEST(half_a_meta_file),
+        TEST(half_of_the_first_meta_file),
         TEST(half_written_leftovers_go),
         TEST(half_a_segment_is_refused_by_name),
         TEST(damage_is_refused_with_file_and_offset),

@@ -167,11 +167,27 @@ static void an_installed_snapshot_ends_a_change_of_members(void **state)
     cluster_free(c);
 }
 
+/* G16: what it sent to a learner before it ended may be lost here. */
+static void an_only_voter_leads_in_a_term_of_its_own(void **state)
+{
+    (void)state;
+    struct cluster *c = cluster_make(1);
+    start_node(c, 1);
+    UNTIL(c, all_ready(c));
+    uint64_t term = stats_of(c, 1).term;
+    stop_node(c, 1);
+    start_node(c, 1);
+    UNTIL(c, all_ready(c));
+    assert_true(stats_of(c, 1).term > term);
+    cluster_free(c);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_candidate_takes_over_a_snapshot),
         cmocka_unit_test(an_installed_snapshot_ends_a_change_of_members),
+        cmocka_unit_test(an_only_voter_leads_in_a_term_of_its_own),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);

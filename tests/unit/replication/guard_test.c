@@ -363,9 +363,23 @@ static void an_answer_that_cannot_be_sent_does_no_harm(void **state)
     script_free(s);
 }
 
+/* G17 */
+static void a_refused_pre_vote_tells_the_term(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    UNTIL(s->c, heard_last(s, 2, WIRE_VOTE) != NULL);
+    uint64_t asked = heard_last(s, 2, WIRE_VOTE)->wire.term;
+    struct wire wire = {.type = WIRE_VOTED, .flags = WIRE_PRE_VOTE, .term = asked, .b = asked + 5};
+    say(s, 2, &wire, (struct slice){0});
+    assert_int_equal(stats_of(s).term, asked + 5);
+    script_free(s);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_refused_pre_vote_tells_the_term),
         cmocka_unit_test(an_entry_of_an_older_term_is_not_counted),
         cmocka_unit_test(only_what_this_leader_has_is_acknowledged),
         cmocka_unit_test(a_write_for_an_old_leader_is_not_reported_to_a_new_one),

@@ -82,6 +82,10 @@ mutant(g13_covered guard_test entries_that_a_snapshot_covers_are_left_out raft_n
        "skip_known(&shard->raft, &message->append_entries);" "")
 mutant(g14_started guard_test a_change_that_a_start_found_is_taken_back guard.c
        "raft->configuration_uncommitted_index = last;" "")
+mutant(g16_own_term guard_catch_up_test an_only_voter_leads_in_a_term_of_its_own guard.c
+       "if (shard_in_company(shard) && is_only_voter(&shard->raft))" "if (false)")
+mutant(g17_pre_vote guard_test a_refused_pre_vote_tells_the_term raft_net.c
+       "pre_vote && !granted && wire->b > wire->term ? wire->b : wire->term" "wire->term")
 mutant(lost_is_not_done guard_flow_test an_entry_of_unknown_fate_is_not_repeated batch.c
        "(shard->stage == STAGE_CLOSING || !shard_in_company(shard)))
         fail_calls(shard, entry, STATUS_CLOSED)" "true)
