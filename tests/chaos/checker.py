@@ -445,13 +445,14 @@ class Checker:
                     self.breach("errors", f"{kind}: {event.get('error')}", event)
 
     def check_replicas(self):
-        first = {}  # index: replica
+        first = {}  # (shard, index): replica
         for replica in [event for event in self.events if event["op"] == "replica"]:
             if replica["problems"]:
                 self.breach("replicas", f"{replica['node']}: {replica['problems'][0]}", replica)
-            other = first.setdefault(replica["index"], replica)
+            other = first.setdefault((replica["shard"], replica["index"]), replica)
             if other["digest"] != replica["digest"]:
-                what = f"{other['node']} and {replica['node']} differ at {replica['index']}"
+                what = (f"{other['node']} and {replica['node']} differ at {replica['index']} of "
+                        f"{replica['shard']}")
                 self.breach("replicas", what, other, replica)
 
     # ---- what the histories are worth ----

@@ -82,8 +82,8 @@ class Story:
     def count(self, queue, at, when, visible):
         self.do("count", queue, at, when=when, visible=visible, in_flight=0, delayed=0)
 
-    def replica(self, node, index, digest, problems=()):
-        event = {"op": "replica", "node": node, "index": index, "digest": digest}
+    def replica(self, node, index, digest, problems=(), shard="shard-0"):
+        event = {"op": "replica", "node": node, "shard": shard, "index": index, "digest": digest}
         self.events.append({**event, "problems": list(problems)})
 
     def breaches(self):
@@ -198,6 +198,10 @@ class SilentTest(unittest.TestCase):
         self.story.replica("n3", 6, "bb")
         self.assert_kept()
 
+    def test_replicas_of_another_shard_differ(self):
+        self.story.replica("n3", 7, "bb", shard="shard-1")
+        self.assert_kept()
+
     def test_a_send_that_is_repeated_is_one_message(self):
         self.story.send("group.fifo", "a", 1, group="g", outcome="unknown")
         self.story.send("group.fifo", "a", 2, group="g", outcome="fail")
@@ -292,6 +296,11 @@ class LoudTest(unittest.TestCase):
         self.assertEqual(self.backup([], deleted_at=4.5), set())
         self.assertEqual(self.backup(["kept"], deleted_at=3), set())  # an old backup is one, too
         self.assertEqual(self.backup(["kept", "other"]), {"backup"})
+
+    def test_replicas_of_a_queue_shard_differ(self):
+        self.story.replica("n1", 7, "bb", shard="shard-1")
+        self.story.replica("n3", 7, "cc", shard="shard-1")
+        self.assert_broken("replicas")
 
     def test_damaged_data(self):
         self.story.replica("n3", 8, "cc", ["a hole"])

@@ -180,17 +180,19 @@ class Node(Process):
             return None
 
     def inspect(self):
-        """What its data are, when it does not run: index and digest of the state, and problems."""
+        """What its data are, when it does not run: of each shard index and digest of the state, and
+        problems, which are of them all together."""
         command = [self.bin / "millrace-inspect", "--verify", "--json", self.data / "data"]
         found = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
         try:
             report = json.loads(found.stdout)
-            state = report["shards"][0]["state"]
-            return {"node": self.host, "index": state["applied_index"],
-                    "digest": state["digest"], "problems": report["problems"]}
+            return [{"node": self.host, "shard": shard["name"],
+                     "index": shard["state"]["applied_index"], "digest": shard["state"]["digest"],
+                     "problems": report["problems"]} for shard in report["shards"]]
         except (ValueError, LookupError):
             problem = found.stderr.decode(errors="replace") or "no report"
-            return {"node": self.host, "index": 0, "digest": "", "problems": [problem]}
+            return [{"node": self.host, "shard": "", "index": 0, "digest": "",
+                     "problems": [problem]}]
 
 
 class Restored(Node):
