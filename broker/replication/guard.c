@@ -99,7 +99,7 @@
  *       count who votes by their own members (the dissertation, 4.1), so everybody votes; and one
  *       that such an entry removes as if its log ended before that: what it has from there on never
  *       counted for a majority, and of the voters without it one of any majority has the entry if
- *       it is committed. (electionVote; tests/sim/cluster, mutants "mute-learner", "mute-removed")
+ *       it is committed. (electionVote; tests/sim/cluster, mutant "mute-learner")
  */
 #include "broker/replication/configuration.h"
 #include "broker/replication/internal.h"

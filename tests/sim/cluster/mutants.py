@@ -11,8 +11,8 @@ any more, the file is written unchanged and its test fails as not caught: change
 import sys
 
 ONE = "--nodes 1 --seeds 1..3000"
-# Without the faults by which the engine itself is still found wanting: a test must not pass for
-# that reason.
+# A mutant must be caught for what it is, so where a breach is not bound to a kind of fault, those
+# that make runs long are left out.
 THREE = "--nodes 3 --seeds 1..2000 --no wall --no damage --no drift"
 
 # All kinds of faults.
@@ -37,8 +37,8 @@ MUTANTS = {
     "unsynced-name": (
         "broker/log/writer.c",
         "return error != 0 ? error : disk_sync_whole(log->disk, log->segments_fd);\n}\n\n"
-        "/* write_run",
-        "return error;\n}\n\n/* write_run", ONE),
+        "/* Frames that",
+        "return error;\n}\n\n/* Frames that", ONE),
     # What an earlier process left unsynced is believed.
     "unsynced-start": (
         "broker/log/log.c",
@@ -129,11 +129,6 @@ MUTANTS = {
     "mute-learner": (
         "broker/replication/guard.c",
         "    if (role != NULL && follows)\n        *role = RAFT_VOTER;\n", "", CHANGES),
-    # G18: who was removed by an entry that is not committed does not vote.
-    "mute-removed": (
-        "broker/replication/guard.c",
-        "    if (follows && role == NULL && guard_last_index(raft) > 0) {",
-        "    if (role == NULL && vote_removed == NULL) {", CHANGES),
     # A learner counts for the majority.
     "learner-counts": (
         "broker/replication/guard.c",
@@ -175,10 +170,6 @@ MUTANTS = {
     "left-behind": (
         "broker/replication/catch_up.c",
         "guard_term(raft, c->index) == c->term", "guard_term(raft, c->index) != 0", MANY),
-    # Bodies that are damaged at the leader are not asked for elsewhere.
-    "damaged-giver": (
-        "broker/replication/catch_up.c",
-        "!ask_another(shard)", "ask_another != NULL", MANY),
     # What a snapshot lacked for a reason counts as lost at the next start.
     "owed-forgotten": (
         "broker/log/owed.c",

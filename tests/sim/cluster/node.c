@@ -11,7 +11,7 @@
 
 /* So small that a short run has many segments and snapshots. */
 #define SEGMENT_BYTES      (8u << 10)
-#define SHARD_ID           3
+#define SHARD_ID           0 /* of a cluster without queue shards: all queues are its own */
 #define TURNS_IN           (100 * MS)
 #define TURNS_MAX          4000u
 #define DISK_RESERVE_BYTES (64u << 10)
