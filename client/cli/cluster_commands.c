@@ -260,23 +260,20 @@ static int add_run(struct cli *cli)
     return exit_status;
 }
 
-static int change_run(struct cli *cli, const char *method, const char *what)
+static int change_run(struct cli *cli, const char *method,
+                      const char *(*path)(struct cli *cli, long long id), const char *what)
 {
     long long id;
     json_t *cluster = NULL;
     if (!read_id(cli->arguments[0], &id))
         return cli_misuse(cli, "'%s' is not a node's id", cli->arguments[0]);
-    int exit_status = find_leader(cli);
-    if (exit_status != 0)
-        return exit_status;
-    if (mr_rest_call(cli->client, method, member_path(cli, id), NULL, &cluster) != STATUS_OK)
-        return cli_fail(cli, "%s node %lld", what, id);
-    return show(cli, cluster);
+    int exit_status = change_at_leader(cli, method, path(cli, id), what, id, &cluster);
+    return exit_status == 0 ? show(cli, cluster) : exit_status;
 }
 
 static int promote_run(struct cli *cli)
 {
-    return change_run(cli, "PUT", "promote");
+    return change_run(cli, "PUT", member_path, "promote");
 }
 
 /* The broker answers every two seconds, with who still has it, until nobody has. */
@@ -323,13 +320,7 @@ static int drain_run(struct cli *cli)
 
 static int undrain_run(struct cli *cli)
 {
-    long long id;
-    json_t *cluster = NULL;
-    if (!read_id(cli->arguments[0], &id))
-        return cli_misuse(cli, "'%s' is not a node's id", cli->arguments[0]);
-    int exit_status =
-        change_at_leader(cli, "DELETE", drained_path(cli, id), "undrain", id, &cluster);
-    return exit_status == 0 ? show(cli, cluster) : exit_status;
+    return change_run(cli, "DELETE", drained_path, "undrain");
 }
 
 static int transfer_run(struct cli *cli)
