@@ -164,7 +164,7 @@ run_asan() {
 run_sim() {
     suite sim-cluster exit tests/sim/run --nodes 1 --seeds 1..1500
     suite sim-cluster-3 exit tests/sim/run --nodes 3 --seeds 1..1200
-    suite sim-cluster-5 exit tests/sim/run --nodes 5 --seeds 1..200 --no members
+    suite sim-cluster-5 exit tests/sim/run --nodes 5 --seeds 1..250
     suite build-sim-mutants exit cmake --build --preset sim --target cluster_sim_all
     ctest_suite sim-mutants sim -R '^cluster_sim_'
 }

@@ -291,6 +291,24 @@ static void take_call(struct shard *shard, struct link *link, uint64_t boot,
     shard_call(shard, &taken->call);
 }
 
+/* never_taken: it is certain that this node did not take that call when it led in `term`. Calls
+ * come twice (they are sent again when a connection broke), and the second time this node may lead
+ * no more: to refuse then what it has proposed would store it twice (R3). */
+static bool never_taken(const struct shard *shard, const struct link *link, const struct wire *wire,
+                        uint64_t seq)
+{
+    const struct taken *t = link->taken;
+    if (wire->term <= shard->forward.begun_term)
+        return false; /* the process before this one may have led then */
+    if (t == NULL || t->term < wire->term)
+        return true;
+    if (t->term > wire->term || t->boot != wire->a || seq + TAKEN_WINDOW <= t->highest)
+        return false;
+    return seq > t->highest || (t->bits[seq % TAKEN_WINDOW / 64] & UINT64_C(1) << seq % 64) == 0;
+}
+
+/* What is neither taken nor refused its node looks after when it applies an entry of a later term.
+ */
 static void on_calls(struct shard *shard, struct link *link, const struct wire *wire)
 {
     struct cursor in = cursor_of(wire->items);
@@ -300,7 +318,7 @@ static void on_calls(struct shard *shard, struct link *link, const struct wire *
         struct shard_origin origin = {link->node_id, wire->a, item.seq};
         if (here)
             take_call(shard, link, wire->a, &item);
-        else
+        else if (never_taken(shard, link, wire, item.seq))
             refuse(shard, &origin, STATUS_NOT_LEADER);
     }
 }

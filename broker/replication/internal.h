@@ -175,6 +175,7 @@ struct forward {
     uint64_t leader;               /* to whom all of that was sent, and in which term */
     uint64_t term;
     uint64_t hold_until_ms; /* it refused: send nothing before */
+    uint64_t begun_term;    /* the term when this process began */
     uint64_t applied_term;  /* of the latest entry that was applied */
     uint64_t settled_term;  /* what was sent before this term has been looked after */
     uint64_t known_commit;  /* that the leader told of */

@@ -744,6 +744,7 @@ static enum status recover(struct shard *shard, const char **error)
 {
     int rv = start_raft(shard);
     if (rv == 0) {
+        shard->forward.begun_term = shard->raft.current_term;
         guard_started(shard);
         return check_recovered(shard, error);
     }
