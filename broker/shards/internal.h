@@ -44,6 +44,10 @@ struct shards {
     struct shard_call founders_call;
     bool founders_asked;
     uv_timer_t tick;
+    struct shard_sync sync; /* of the catalog */
+    bool syncing;
+    uint64_t sync_began_ms; /* the latest; and the latest that ended well: */
+    uint64_t synced_ms;
     bool handing_over;
     uint32_t handovers; /* under way */
     void (*handed_over)(void *data, enum status status);
@@ -64,6 +68,11 @@ static inline uint64_t shards_now_ms(const struct shards *s)
 typedef void (*place_change_fn)(struct shard *shard, struct shard_change *change, uint64_t node_id);
 void place_change(struct place *place, place_change_fn begin, uint64_t node_id, uint64_t rest_ms);
 bool place_may_change(const struct place *place);
+
+/* place_sees_catalog: this node's catalog is no older than what the leaders of this shard before it
+ * have gone by; else that is being seen to. Without it a new leader whose catalog lags would take
+ * out members that it has not heard of yet. */
+bool place_sees_catalog(const struct place *place);
 
 /* founders_known: read them from the catalog into s->founders; where the catalog has none yet, and
  * is led from here, have them written, and say false. */

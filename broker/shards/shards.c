@@ -180,6 +180,28 @@ void place_change(struct place *place, place_change_fn begin, uint64_t node_id, 
     begin(place->shard, &place->change, node_id);
 }
 
+static void on_synced(struct shard_sync *sync, enum status status)
+{
+    struct shards *s = sync->data;
+    s->syncing = false;
+    if (status == STATUS_OK)
+        s->synced_ms = s->sync_began_ms;
+}
+
+bool place_sees_catalog(const struct place *place)
+{
+    struct shards *s = place->shards;
+    if (place->id == 0 || s->synced_ms > place->led_since_ms)
+        return true;
+    if (!s->syncing && shards_now_ms(s) > place->led_since_ms) {
+        s->syncing = true;
+        s->sync_began_ms = shards_now_ms(s);
+        s->sync = (struct shard_sync){.done = on_synced, .data = s};
+        shard_sync(s->places[0].shard, &s->sync);
+    }
+    return false;
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct shards *s = timer->data;
@@ -189,7 +211,7 @@ static void on_tick(uv_timer_t *timer)
         struct place *place = &s->places[id];
         level_tick(place);
         courier_look(place->courier);
-        if (!place_may_change(place))
+        if (!place_may_change(place) || !place_sees_catalog(place))
             continue;
         place->change = (struct shard_change){.done = on_changed, .data = place};
         if (id == 0 || !follow_tick(place))
