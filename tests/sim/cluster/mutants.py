@@ -129,11 +129,6 @@ MUTANTS = {
     "mute-learner": (
         "broker/replication/guard.c",
         "    if (role != NULL && follows)\n        *role = RAFT_VOTER;\n", "", CHANGES),
-    # A learner counts for the majority.
-    "learner-counts": (
-        "broker/replication/guard.c",
-        "        if (server->role == RAFT_VOTER)\n            have[voters++]",
-        "        if (server->role != RAFT_SPARE)\n            have[voters++]", CHANGES),
     # G14: a change of members that a start found in the log is not taken back.
     "change-kept": (
         "broker/replication/guard.c",
