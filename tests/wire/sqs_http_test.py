@@ -194,8 +194,9 @@ class Pages(unittest.TestCase):
         self.assertTrue(status["ready"])
         self.assertEqual(sorted(status), sorted(
             ["version", "node_id", "cluster_id", "ready", "leads", "leader", "leader_endpoint",
-             "uptime_s", "shard", "shards",
+             "uptime_s", "feature_level", "program_feature_level", "features", "shard", "shards",
              "workers", "queues", "functions", "mappings"]))
+        self.assertEqual(status["feature_level"], status["program_feature_level"])
         (queue,) = [q for q in status["queues"] if q["name"] == url.rpartition("/")[2]]
         self.assertEqual((queue["visible"], queue["in_flight"], queue["delayed"]), (1, 0, 0))
         self.assertGreater(status["shard"]["applied_index"], 0)
