@@ -313,14 +313,15 @@ class Cluster:
         """The feature level in force, as each node says."""
         return [(node.status() or {}).get("feature_level") for node in self.nodes]
 
-    def leader(self):
-        """The node that leads, as most of those that answer say; None if nobody knows."""
+    def leader(self, queue=None):
+        """The node that leads the catalog, or the shard of this queue, as most of those that answer
+        say; None if nobody knows."""
         if len(self.nodes) == 1:
             return self.nodes[0]
         votes = {}
         for node in self.nodes:
             if alive(node.process) and not node.paused:
-                term, leader = leader_in(node.status() or {})
+                term, leader = leader_in(node.status() or {}, queue)
                 if leader:
                     votes.setdefault((term, leader), []).append(node)
         if not votes:
@@ -341,7 +342,10 @@ class Cluster:
                 process.kill()
 
 
-def leader_in(status):
+def leader_in(status, queue=None):
     """(term, node id of the leader) in a /status document; (0, 0) if it names none."""
     shard = status.get("shard", {})
+    if queue is not None:
+        of = next((q["shard"] for q in status.get("queues", []) if q["name"] == queue), None)
+        shard = next((s for s in status.get("shards", []) if s["id"] == of), {})
     return shard.get("term", 0), shard.get("leader", 0)

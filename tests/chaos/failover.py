@@ -6,8 +6,8 @@ Three brokers with their defaults on the real disk; clients on all of them send 
 second, one by one, and go to another node when something goes wrong. Three things are done, each
 --runs times, some seconds apart:
 
-    kill       kill -9 of the leader
-    handover   SIGTERM to the leader
+    kill       kill -9 of the node that leads the queue's shard
+    handover   SIGTERM to it
     rolling    SIGTERM, a start and ready again, one node after another (once a run)
 
 The gap is the longest time without any acknowledged send, from a second before until all is well
@@ -90,13 +90,13 @@ class Failover:
     def calm(self):
         self.cluster.await_ready()
         end = time.monotonic() + CALM_S
-        while time.monotonic() < end or self.cluster.leader() is None:
+        while time.monotonic() < end or self.cluster.leader(QUEUES[0]) is None:
             self.world.watch()
             time.sleep(0.1)
 
     def run(self, kind):
         self.calm()
-        leader = self.cluster.leader()
+        leader = self.cluster.leader(QUEUES[0])
         moment = now_us()
         getattr(self, kind)(leader)
         self.cluster.await_ready()
