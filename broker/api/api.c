@@ -128,9 +128,9 @@ static void on_too_large(void *data, struct http_request *request)
         respond_json(request, 413, "{\"message\":\"The request body is too large.\"}");
 }
 
-static void handle(struct api *api, struct http_request *request)
+static void handle_by(struct api *api, const struct api_family *family,
+                      struct http_request *request)
 {
-    const struct api_family *family = family_of(api, request);
     if (family == NULL) {
         uint64_t now = clock_monotonic_ns();
         api_count(api, "none", "none", "NotFound", now);
@@ -141,6 +141,11 @@ static void handle(struct api *api, struct http_request *request)
     } else {
         family->handle(api, request);
     }
+}
+
+static void handle(struct api *api, struct http_request *request)
+{
+    handle_by(api, family_of(api, request), request);
 }
 
 static struct shard_set shards_read(const struct api *api, enum api_reads reads)
@@ -159,7 +164,7 @@ static void on_request(void *data, struct http_request *request)
     if (family != NULL && family->reads != NULL && !api->closing)
         set = shards_read(api, family->reads(request));
     if (!fresh_wait(&api->fresh, api, &set, request, handle))
-        handle(api, request);
+        handle_by(api, family, request);
 }
 
 static void on_abort(void *data, struct http_request *request)

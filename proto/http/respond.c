@@ -9,8 +9,8 @@
 
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
+#include "proto/base/scan.h"
 
-#include <ctype.h>
 #include <time.h>
 
 #define HEAD_BYTES_USUAL 512 /* of an answer: more grows */
@@ -25,15 +25,18 @@ static const struct slice reserved_names[] = {SLICE_LITERAL("Content-Length"),
                                               SLICE_LITERAL("Date")};
 
 /* RFC 9110 5.6.2 */
-static bool token_byte(uint8_t c)
-{
-    return isalnum(c) || (c != 0 && strchr("!#$%&'*+-.^_`|~", c) != NULL);
-}
+static const bool token_bytes[256] = {
+    ['0' ... '9'] = true,  ['A' ... 'Z'] = true, ['a' ... 'z'] = true, ['!'] = true,
+    ['#' ... '\''] = true, ['*'] = true,         ['+'] = true,         ['-'] = true,
+    ['.'] = true,          ['^'] = true,         ['_'] = true,         ['`'] = true,
+    ['|'] = true,          ['~'] = true};
+
+static const struct scan_plain plain_text = {.low = 0x20, .high = 0xff, .but = {0x7f, 0x7f, 0x7f}};
 
 static bool name_allowed(struct slice name)
 {
     for (size_t i = 0; i < name.length; i++) {
-        if (!token_byte(name.data[i]))
+        if (!token_bytes[name.data[i]])
             return false;
     }
     for (size_t i = 0; i < ARRAY_COUNT(reserved_names); i++) {
@@ -49,7 +52,7 @@ static void add_header(struct buffer *out, const struct http_header *header)
         return;
     buffer_add_slice(out, header->name);
     buffer_add(out, ": ", 2);
-    size_t start = out->length;
+    size_t start = out->length + scan_run(plain_text, header->value);
     buffer_add_slice(out, header->value);
     for (size_t i = start; i < out->length; i++) {
         uint8_t c = out->data[i];
