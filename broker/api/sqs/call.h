@@ -15,11 +15,13 @@
 
 struct cooldowns;
 struct sqs_call;
+struct sqs_digest_job;
 
 /* What the family keeps between calls. */
 struct sqs_state {
     struct cooldowns *cooldowns;
-    struct sqs_call *waiting; /* long polls under way */
+    struct sqs_call *waiting;                          /* long polls under way */
+    struct sqs_digest_job *digest_first, *digest_last; /* digests.h: until the turn's end */
 };
 
 /* How a call came, and so how it is answered: over HTTP (sqs.c) or natively (broker/api/native). */
@@ -54,11 +56,12 @@ struct sqs_call {
     struct arena arena;           /* outlives the request */
     enum sqs_protocol protocol;
     enum sqs_action action;
-    const char *action_name; /* static storage */
-    void *input;             /* struct of the action's input shape */
-    struct sqs_error wrong;  /* why that could not be read; SQS_OK: it was */
-    struct shard_set reads;  /* the shards that its input names (subject.h) */
-    struct shard_set fresh;  /* in these it has seen all that was answered before it came */
+    const char *action_name;   /* static storage */
+    void *input;               /* struct of the action's input shape */
+    uint8_t (*md5)[MD5_BYTES]; /* of the bodies in it (digests.h); NULL: not made yet */
+    struct sqs_error wrong;    /* why that could not be read; SQS_OK: it was */
+    struct shard_set reads;    /* the shards that its input names (subject.h) */
+    struct shard_set fresh;    /* in these it has seen all that was answered before it came */
     struct slice sender_id;
     struct auth_caller caller; /* known once the action is */
     struct slice region;       /* that it was signed for; empty: the node's own (region.h) */
