@@ -8,13 +8,13 @@
 #include "proto/http/connection.h"
 
 #include "proto/base/assert.h"
+#include "proto/base/blocks.h"
 #include "proto/base/clock.h"
 #include "proto/base/scan.h"
 
 #include <time.h>
 
-#define HEAD_BYTES_USUAL 512 /* of an answer: more grows */
-#define BODY_BYTES_SMALL 512 /* goes out behind its head, in one piece */
+#define BODY_BYTES_SMALL 1024 /* goes out behind its head, in one piece */
 
 static const struct slice reserved_names[] = {SLICE_LITERAL("Content-Length"),
                                               SLICE_LITERAL("Transfer-Encoding"),
@@ -81,7 +81,7 @@ static void add_head(struct http_connection *c, int status, const struct http_he
 {
     struct buffer *out = &c->out_head;
     buffer_clear(out);
-    (void)buffer_reserve(out, HEAD_BYTES_USUAL);
+    (void)buffer_reserve(out, BLOCK_BYTES_MIN); /* room for a small body too */
     buffer_add_text(out, "HTTP/1.1 ");
     buffer_add_decimal(out, (uint64_t)status);
     buffer_add_byte(out, ' ');
