@@ -3,7 +3,8 @@
  * way, and which line each goes to (channel_route.c).
  *
  * One line is home: the first that answered, for all that has no better place. When it ends,
- * another that is ready is home from then on, else the next of the list is tried after RETRY_MS.
+ * another that is ready is home from then on, else the next of the list is tried, at once if that
+ * one has served, and then one each RETRY_MS.
  *
  * The id of a call is its slot in the table and, above, a number that grows each time a slot is
  * used, so that an answer which comes too late or twice finds nobody. Calls that cannot be sent
@@ -158,16 +159,23 @@ static size_t next_home(const struct mr_channel *channel)
     return best;
 }
 
+/* retry_after_ms: until the next broker is tried; the first one behind one that served, at once. */
+static uint32_t retry_after_ms(const struct mr_channel *channel, const struct line *lost)
+{
+    if (lost->why == STATUS_PERMISSION)
+        return REFUSED_RETRY_MS;
+    return lost->served && channel->line_count > 1 ? 0 : RETRY_MS;
+}
+
 void channel_line_lost(struct line *line)
 {
     struct mr_channel *channel = line->channel;
     uint8_t lost = (uint8_t)(line - channel->lines);
-    bool refused = line->why == STATUS_PERMISSION;
     if (channel->home == lost) {
         channel->why = line->why;
         memcpy(channel->why_text, line->why_text, sizeof channel->why_text);
         channel->home = next_home(channel);
-        channel->retry_at_ms = uv_now(&channel->loop) + (refused ? REFUSED_RETRY_MS : RETRY_MS);
+        channel->retry_at_ms = uv_now(&channel->loop) + retry_after_ms(channel, line);
     }
     routes_lost(channel, lost);
     end_all(channel, lost);

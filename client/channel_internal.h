@@ -26,6 +26,7 @@ struct line {
     enum line_state state;
     struct link *link;
     uint64_t node_id; /* as its broker said; 0: it is not ready */
+    bool served;      /* it was ready before it ended */
     uint64_t retry_at_ms;
     enum status why; /* it ended */
     char why_text[MR_WHY_BYTES];

@@ -22,6 +22,7 @@ static void lost(struct line *line, enum status why)
 {
     line->link = NULL;
     line->node_id = 0;
+    line->served = line->state == LINE_READY;
     line->state = LINE_IDLE;
     if (line->why == STATUS_OK) /* else the broker has said why */
         line->why = why;

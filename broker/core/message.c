@@ -138,8 +138,10 @@ static uint32_t room_of(uint32_t capacity)
 }
 
 /* map_ahead: the queue's next messages come soon, and their places are far from this one's: what is
- * fetched now need not be waited for then. */
-static void map_ahead(const struct messages *messages, uint32_t index)
+ * fetched now need not be waited for then. (Not inlined, gcc takes it for a function that does
+ * nothing, and drops it.) */
+static inline __attribute__((always_inline)) void map_ahead(const struct messages *messages,
+                                                            uint32_t index)
 {
     const struct message *message = message_at(messages, index);
     uint64_t next = hash(message->queue_slot, message->seq + 1);
@@ -171,6 +173,13 @@ void messages_expect(struct messages *messages, uint32_t count)
         if (capacity > map->capacity && count >= MAP_PARTS)
             map_resize(messages, map, capacity);
     }
+}
+
+const void *messages_place(const struct messages *messages, uint32_t queue_slot, uint64_t seq)
+{
+    uint64_t h = hash(queue_slot, seq);
+    const struct message_map *map = part_of(messages, h);
+    return map->capacity > 0 ? &map->slots[(uint32_t)h & (map->capacity - 1)] : NULL;
 }
 
 /* The position in the part of the map, or MESSAGE_NONE. */

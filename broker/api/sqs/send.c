@@ -6,9 +6,8 @@
 #include "broker/api/sqs/message.h"
 #include "proto/base/assert.h"
 
-#include <inttypes.h>
-
 #define BATCH_BYTES_MAX 1048576
+#define SEQUENCE_DIGITS 20
 
 struct sent_message {
     uint64_t bytes; /* as SQS counts them */
@@ -114,13 +113,23 @@ static void reply(struct sqs_call *call, const struct sending *sending)
         reply_batch(call, sending);
 }
 
-/* What only the core knows: the number of the message in its queue, or that it was sent before:
- * then the answer names the first one. */
+/* The number of the message in its queue, in 20 digits. */
+static struct slice sequence_text(struct sqs_call *call, uint64_t seq)
+{
+    char digits[SEQUENCE_DIGITS];
+    for (size_t i = SEQUENCE_DIGITS; i-- > 0; seq /= 10)
+        digits[i] = (char)('0' + seq % 10);
+    return arena_copy(&call->arena, slice_make(digits, sizeof digits));
+}
+
+/* What only the core knows: the number, or that it was sent before: then the answer names the first
+ * one. */
 static void describe_fifo(struct sqs_call *call, const struct core_result *result,
                           struct sqs_send_result_entry *out)
 {
-    out->message_id = id_text(call, result->message_id);
-    out->sequence_number = slice_of(arena_printf(&call->arena, "%020" PRIu64, result->seq));
+    if (result->duplicate)
+        out->message_id = id_text(call, result->message_id);
+    out->sequence_number = sequence_text(call, result->seq);
 }
 
 static void count_sent(struct sqs_call *call, const struct sending *sending, uint32_t i)
