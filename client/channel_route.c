@@ -138,10 +138,11 @@ static void free_held(struct mr_channel *channel, struct held_call *held)
     free(held);
 }
 
-/* settle: if it may move, it does, and what was held for that goes out. */
+/* settle: if it may move, it does, and what was held for that goes out; or it does not move after
+ * all. */
 static void settle(struct mr_channel *channel, struct route *route)
 {
-    if (route->ordered > 0)
+    if (route->ordered > 0 && route->next != route->line)
         return;
     route->line = route->next;
     while (route->held_first != NULL) { /* I1 */
@@ -217,8 +218,7 @@ void routes_lost(struct mr_channel *channel, uint8_t line)
     {
         if (route->next == line)
             route->next = route->line != line ? route->line : home;
-        if (route->line == line && route->ordered == 0)
-            settle(channel, route);
+        settle(channel, route);
     }
 }
 

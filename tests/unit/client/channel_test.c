@@ -491,6 +491,35 @@ static void another_broker_takes_over_at_once(void **state)
     stop(&pair.second);
 }
 
+static void what_is_held_back_goes_on_when_its_broker_is_gone(void **state)
+{
+    struct pair pair;
+    struct outcome before[2];
+    struct outcome after[3];
+    struct outcome released;
+    (void)state;
+    open_pair(&pair);
+    ask_until_moved(&pair, "orders of others");
+    ended = 0;
+    call_with(pair.channel, "orders", "wait", &before[0]);
+    call_with(pair.channel, "orders", "wait", &before[1]);
+    call(pair.channel, "release one", &released); /* names the second */
+    run_until_ended(&pair, &released);
+    call(pair.channel, "orders", &after[0]);
+    call(pair.channel, "orders", &after[1]);
+    stop(&pair.second);
+    run_until_ended(&pair, &after[0]); /* at the first, behind what waits there */
+    call(pair.channel, "orders", &after[2]);
+    run_until_ended(&pair, &after[2]);
+    for (size_t i = 0; i < ARRAY_COUNT(after); i++) {
+        assert_string_equal(after[i].text, "first");
+        assert_true(i == 0 || after[i].order > after[i - 1].order);
+    }
+    assert_int_equal(before[0].order, 0);
+    mr_channel_close(pair.channel);
+    stop(&pair.first);
+}
+
 static void what_is_held_back_ends_with_the_channel(void **state)
 {
     struct pair pair;
@@ -522,6 +551,7 @@ int main(void)
         cmocka_unit_test(calls_keep_their_order_when_a_queue_moves),
         cmocka_unit_test(a_queue_comes_back_when_its_broker_is_gone),
         cmocka_unit_test(another_broker_takes_over_at_once),
+        cmocka_unit_test(what_is_held_back_goes_on_when_its_broker_is_gone),
         cmocka_unit_test(what_is_held_back_ends_with_the_channel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
