@@ -268,13 +268,39 @@ uint64_t guard_acknowledged(const struct shard *shard, uint64_t last_index)
 
 /* ---- G10: the members ---- */
 
+/* keep_from_entry: false: it makes no sense. */
+static bool keep_from_entry(struct shard *shard, uint64_t index)
+{
+    const struct raft_entry *entry = guard_entry(&shard->raft, index);
+    struct raft_configuration members;
+    if (configuration_from_entry(slice_make(entry->buf.base, entry->buf.len), &members) !=
+        STATUS_OK)
+        return false;
+    shard->guard.configuration_index = index;
+    buffer_clear(&shard->guard.configuration);
+    configuration_encode(&shard->guard.configuration, &members);
+    raft_configuration_close(&members);
+    return true;
+}
+
+/* keep_committed: before the library lets go of the entry that made them. One message may bring
+ * what commits a change, and the next change with it: then only the entry says who they were in
+ * between.
+ */
 static void keep_committed(struct shard *shard)
 {
     struct raft *raft = &shard->raft;
     struct guard *g = &shard->guard;
-    if (raft->configuration_uncommitted_index != 0 || raft->configuration.n == 0 ||
+    if (raft->configuration.n == 0 ||
         (g->configuration_index == raft->configuration_index && g->configuration.length > 0))
         return;
+    if (raft->configuration_uncommitted_index != 0) {
+        const struct raft_entry *entry = guard_entry(raft, raft->configuration_index);
+        if (raft->configuration_index <= raft->last_applied && entry != NULL &&
+            entry->type == RAFT_CHANGE)
+            (void)keep_from_entry(shard, raft->configuration_index);
+        return;
+    }
     g->configuration_index = raft->configuration_index;
     buffer_clear(&g->configuration);
     configuration_encode(&g->configuration, &raft->configuration);
@@ -323,21 +349,6 @@ static uint64_t change_before(const struct raft *raft, uint64_t index, uint64_t 
             return index;
     }
     return 0;
-}
-
-/* keep_from_entry: false: it makes no sense. */
-static bool keep_from_entry(struct shard *shard, uint64_t index)
-{
-    const struct raft_entry *entry = guard_entry(&shard->raft, index);
-    struct raft_configuration members;
-    if (configuration_from_entry(slice_make(entry->buf.base, entry->buf.len), &members) !=
-        STATUS_OK)
-        return false;
-    shard->guard.configuration_index = index;
-    buffer_clear(&shard->guard.configuration);
-    configuration_encode(&shard->guard.configuration, &members);
-    raft_configuration_close(&members);
-    return true;
 }
 
 /* ---- G16: terms of its own ---- */
