@@ -148,6 +148,12 @@ MUTANTS = {
         "broker/replication/guard.c",
         "            (void)keep_from_entry(shard, raft->configuration_index);\n", "            return;\n",
         STALE),
+    # G10: a change of members that is taken back takes one with it that is left in the log.
+    "rolled-too-far": (
+        "broker/replication/guard.c",
+        "raft->configuration_uncommitted_index < conflict ||",
+        "raft->configuration_uncommitted_index < conflict ||\n"
+        "        guard_entry(raft, raft->configuration_index) != NULL ||", STALE),
     # G14: a change of members that a start found in the log is not taken back.
     "change-kept": (
         "broker/replication/guard.c",
