@@ -34,8 +34,8 @@ struct sqs_carrier {
     /* base_url: "http://host:port" as this client can dial it; alive until the call ends. */
     const char *(*base_url)(struct sqs_call *call);
     bool no_md5; /* of bodies: its frames have checksums */
-    /* Calls about messages of a queue that is known here need not wait until this node is up to
-     * date: their command is judged when it is applied. */
+    /* No call about messages of a queue that is known here waits until this node is up to date
+     * (run.c); else some do. */
     bool may_lag;
     /* caller: fill in call->caller, in memory that lives as long as the call. False, and why it
      * cannot be. NULL: the HTTP request says who. */
