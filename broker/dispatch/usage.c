@@ -152,8 +152,11 @@ void usage_tick(struct dispatch *dispatch)
     if (dispatch->sweeping || now - dispatch->swept_ms < SWEEP_MS)
         return;
     dispatch->swept_ms = now;
-    for (uint32_t id = 1; id < shards_count(dispatch->shards); id++)
-        look_for_gone(dispatch, shards_at(dispatch->shards, id), &found);
+    for (uint32_t id = 1; id < shards_total(dispatch->shards); id++) {
+        struct shard *shard = shards_at(dispatch->shards, id);
+        if (shard != NULL)
+            look_for_gone(dispatch, shard, &found);
+    }
     if (found.length > 0)
         sweep_begin(dispatch, &found);
 }
