@@ -31,17 +31,13 @@ static void on_queue_ready(void *data, uint64_t queue_id)
 {
     struct place *place = data;
     struct shards_events *events = &place->shards->options.events;
+    glances_queue_ready(place->shards, queue_id);
     events->queue_ready(events->data, queue_id);
 }
 
 static void on_departs(void *data)
 {
     courier_look(((struct place *)data)->courier);
-}
-
-static struct shard *find_shard(void *data, uint32_t id)
-{
-    return shards_at(data, id);
 }
 
 /* ---- opening ---- */
@@ -106,11 +102,8 @@ static enum status open_one(struct shards *s, uint32_t id, const char **error, c
         return status;
     }
     s->count++;
-    place->courier = courier_new(&(struct courier_options){.loop = s->options.loop,
-                                                           .shard = place->shard,
-                                                           .find = find_shard,
-                                                           .data = s,
-                                                           .keep_ms = COURIER_KEEP_MS});
+    place->courier = courier_new(&(struct courier_options){
+        .loop = s->options.loop, .shard = place->shard, .shards = s, .keep_ms = COURIER_KEEP_MS});
     return status;
 }
 
@@ -230,6 +223,7 @@ enum status shards_open(struct shards **out, const struct shards_options *option
     s->tick.data = s;
     found(s);
     *out = s;
+    doors_open(s, options->away);
     enum status status = open_one(s, 0, error, folder);
     if (status == STATUS_OK && options->begun && catalog_read(s))
         status = open_queue_shards(s, error, folder);
@@ -247,9 +241,34 @@ static void on_tick_closed(uv_handle_t *handle)
     void *data = s->closed_data;
     for (uint32_t id = 0; id < s->count; id++)
         courier_free(s->places[id].courier);
+    tallies_free(s);
     arena_free(&s->arena);
     free(s);
     closed(data);
+}
+
+static void on_closing_tick(uv_timer_t *timer);
+
+static void on_doors_closed(uv_handle_t *handle)
+{
+    struct shards *s = handle->data;
+    uv_close((uv_handle_t *)&s->tick, on_tick_closed);
+}
+
+/* Questions end soon after they were cancelled, and tasks with the shard that did them. */
+static void close_when_ended(struct shards *s)
+{
+    if (s->closed == NULL || s->closing > 0)
+        return;
+    if (!doors_ended(s))
+        uv_timer_start(&s->tick, on_closing_tick, 1, 0);
+    else
+        doors_close(s, on_doors_closed);
+}
+
+static void on_closing_tick(uv_timer_t *timer)
+{
+    close_when_ended(timer->data);
 }
 
 static void on_closed(void *data)
@@ -257,8 +276,8 @@ static void on_closed(void *data)
     struct place *place = data;
     struct shards *s = place->shards;
     place->shard = NULL;
-    if (--s->closing == 0)
-        uv_close((uv_handle_t *)&s->tick, on_tick_closed);
+    s->closing--;
+    close_when_ended(s);
 }
 
 void shards_close(struct shards *s, void (*closed)(void *data), void *data)
@@ -267,12 +286,12 @@ void shards_close(struct shards *s, void (*closed)(void *data), void *data)
     s->closed_data = data;
     uv_timer_stop(&s->tick);
     s->closing = s->count;
-    if (s->count == 0)
-        uv_close((uv_handle_t *)&s->tick, on_tick_closed);
+    doors_stop(s);
     for (uint32_t id = 0; id < s->count; id++)
         courier_stop(s->places[id].courier);
     for (uint32_t id = 0, count = s->count; id < count; id++)
         shard_close(s->places[id].shard, on_closed, &s->places[id]);
+    close_when_ended(s);
 }
 
 /* ---- finding ---- */
@@ -280,6 +299,11 @@ void shards_close(struct shards *s, void (*closed)(void *data), void *data)
 struct shard *shards_catalog(const struct shards *s)
 {
     return s->places[0].shard;
+}
+
+uint32_t shards_total(const struct shards *s)
+{
+    return s->count;
 }
 
 uint32_t shards_count(const struct shards *s)
@@ -315,7 +339,7 @@ bool shards_function_usage(const struct shards *s, struct slice name, struct usa
     uint64_t function_id = core_function_id(catalog, name);
     for (uint32_t id = 1; id < s->count && function_id > 0; id++) {
         struct usage more;
-        if (core_tally(shard_core(s->places[id].shard), function_id, &more))
+        if (tallies_get(s, id, function_id, &more))
             core_usage_add(out, &more);
     }
     return true;
