@@ -363,7 +363,8 @@ static void on_shards_failed(void *data)
 
 static void on_shards_begun(void *data)
 {
-    cluster_set_shards_begun(((struct node *)data)->cluster);
+    struct node *node = data;
+    cluster_set_shards_begun(node->cluster, shards_begun(node->shards));
 }
 
 static int open_shards(struct node *node)
@@ -380,6 +381,7 @@ static int open_shards(struct node *node)
                                      .disk_reserve_bytes = DISK_RESERVE_BYTES,
                                      .move_rate = node->options->move_rate_mb * 1000000,
                                      .queue_shards = (uint32_t)node->options->queue_shards,
+                                     .replication = (uint32_t)node->options->replicas,
                                      .events = {.leading_changed = on_leading_changed,
                                                 .catalog_changed = on_catalog_changed,
                                                 .queue_ready = on_queue_ready,

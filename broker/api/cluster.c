@@ -168,22 +168,41 @@ static json_t *render_shard_members(const struct shard *shard)
     return list;
 }
 
+/* What the catalog says: who is to have a replica, the one to lead first. */
+static json_t *render_replicas(const struct cluster_call *call, uint32_t id)
+{
+    uint64_t nodes[SHARD_MEMBERS_MAX];
+    size_t count = shards_replicas(api_shards(call->api), id, nodes, ARRAY_COUNT(nodes));
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(list, json_integer((json_int_t)nodes[i]));
+    return list;
+}
+
+/* One with a replica on this node. */
+static json_t *render_shard(const struct shard *shard, uint32_t id)
+{
+    struct shard_stats stats;
+    shard_stats(shard, &stats);
+    return json_pack("{s:I, s:I, s:b, s:I, s:I, s:I, s:o}", "ShardId", (json_int_t)id, "Leader",
+                     (json_int_t)shard_leader(shard), "Ready", shard_ready(shard), "Term",
+                     (json_int_t)stats.term, "LastIndex", (json_int_t)stats.last_index,
+                     "AppliedIndex", (json_int_t)stats.applied_index, "Members",
+                     render_shard_members(shard));
+}
+
 /* Who leads each shard and has a replica, as far as this node knows. */
 static json_t *render_shards(const struct cluster_call *call)
 {
     const struct shards *shards = api_shards(call->api);
     json_t *list = json_array();
-    for (uint32_t id = 0; id < shards_count(shards); id++) {
-        const struct shard *shard = shards_at(shards, id);
-        struct shard_stats stats;
-        shard_stats(shard, &stats);
-        json_array_append_new(list,
-                              json_pack("{s:I, s:I, s:b, s:I, s:I, s:I, s:o}", "ShardId",
-                                        (json_int_t)id, "Leader", (json_int_t)shard_leader(shard),
-                                        "Ready", shard_ready(shard), "Term", (json_int_t)stats.term,
-                                        "LastIndex", (json_int_t)stats.last_index, "AppliedIndex",
-                                        (json_int_t)stats.applied_index, "Members",
-                                        render_shard_members(shard)));
+    for (uint32_t id = 0; id < shards_total(shards); id++) {
+        const struct shard *shard = shards_here(shards, id);
+        json_t *one =
+            shard != NULL ? render_shard(shard, id) : json_pack("{s:I}", "ShardId", (json_int_t)id);
+        json_object_set_new(one, "Here", json_boolean(shard != NULL));
+        json_object_set_new(one, "Replicas", render_replicas(call, id));
+        json_array_append_new(list, one);
     }
     return list;
 }

@@ -3,7 +3,9 @@
  *
  *     shards.c    opens, closes and finds them
  *     founders.c  who founds the queue shards: written in the catalog once
- *     follow.c    the members of the queue shards follow those of the catalog
+ *     placement.c on which nodes a shard is, in the catalog
+ *     replicas.c  the same, as this node goes by it
+ *     follow.c    the members of the queue shards follow that
  *     balance.c   which node leads which
  *     level.c     their feature levels follow the catalog's
  *     handover.c  a node that stops lets others lead first
@@ -20,14 +22,16 @@
 #include "broker/shards/courier.h"
 #include "broker/shards/doors.h"
 #include "broker/shards/nodes.h"
+#include "broker/shards/placement.h"
 #include "broker/shards/question.h"
 #include "broker/shards/shards.h"
 #include "proto/base/arena.h"
 
-/* One open shard, where its events go, and what is being done about it here. */
+/* One shard, where its events go, and what is being done about it here. */
 struct place {
     struct shards *shards;
-    struct shard *shard;
+    struct shard *shard; /* the replica on this node; NULL: none is open */
+    bool serves;         /* this node's replica answers requests */
     struct courier *courier;
     uint32_t id;
     struct shard_change change; /* of the members, or of the leader */
@@ -48,10 +52,9 @@ struct shards {
     struct shards_options options;
     struct arena arena;
     struct place places[1 + QUEUE_SHARDS_MAX];
-    uint32_t count; /* open ones */
+    bool catalog_known; /* it says how many shards there are, and who founds them */
+    bool opened;        /* all that are to be here have been opened once */
     struct shard_founding founding;
-    struct shard_member founders[SHARD_MEMBERS_MAX];
-    size_t founder_count;
     struct shard_call founders_call;
     bool founders_asked;
     uv_timer_t tick;
@@ -87,9 +90,26 @@ bool place_may_change(const struct place *place);
  * out members that it has not heard of yet. */
 bool place_sees_catalog(const struct place *place);
 
-/* founders_known: read them from the catalog into s->founders; where the catalog has none yet, and
- * is led from here, have them written, and say false. */
+/* founders_known: the catalog names them; where it does not yet, and is led from here, have them
+ * written, and say false. founders_of: those of one queue shard; how many. Addresses are kept as
+ * long as `s`. */
 bool founders_known(struct shards *s);
+size_t founders_of(struct shards *s, uint32_t shard, struct shard_member *out);
+
+/* replicas_of: the list of a queue shard; where the catalog has none, all its voters that are not
+ * leaving. The K-th of them leads then (M4). */
+void replicas_of(const struct shards *s, uint32_t shard, struct replica_list *out);
+
+/* place_serves: this node has a vote in that shard, and is not to let go of it. place_is_listed:
+ * the list names this node, and not as one that is leaving. */
+bool place_serves(const struct place *place);
+bool place_is_listed(const struct place *place);
+
+/* shards_total without the queue shards that nobody has begun yet. */
+static inline uint32_t places_end(const struct shards *s)
+{
+    return s->catalog_known ? 1 + s->founding.queue_shards : 1;
+}
 
 /* follow_tick, balance_tick: one step for one shard that is led from here. True: something was
  * begun. */

@@ -20,14 +20,15 @@ bool shards_queue_by_id(const struct shards *shards, uint64_t queue_id, struct q
 static void head_move(struct queue_walk *walk, uint32_t shard, struct slice after)
 {
     struct queue_view view;
-    bool more = core_queue_next(shard_core(shards_at(walk->shards, shard)), after, &view);
+    const struct shard *here = shards_at(walk->shards, shard);
+    bool more = here != NULL && core_queue_next(shard_core(here), after, &view);
     walk->heads[shard] = more ? view.name : (struct slice){0};
 }
 
 void queue_walk_begin(struct queue_walk *walk, const struct shards *shards, struct slice after)
 {
     walk->shards = shards;
-    for (uint32_t shard = 0; shard < shards_count(shards); shard++)
+    for (uint32_t shard = 0; shard < shards_total(shards); shard++)
         head_move(walk, shard, after);
 }
 
@@ -40,7 +41,7 @@ static bool before(struct slice a, struct slice b)
 
 bool queue_walk_next(struct queue_walk *walk, struct queue_view *out)
 {
-    uint32_t count = shards_count(walk->shards);
+    uint32_t count = shards_total(walk->shards);
     uint32_t first = count;
     for (uint32_t shard = 0; shard < count; shard++) {
         struct slice head = walk->heads[shard];
