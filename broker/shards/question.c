@@ -12,6 +12,7 @@
 #define GLANCE_BYTES      72u
 #define TALLY_BYTES       (8u + 8u * USAGE_COUNTERS)
 #define USAGE_COUNTERS    8u
+#define MARK_NONE         1u /* there is no such queue */
 #define FLAG_GROWS        1u
 #define FLAG_DUPLICATE    1u
 #define FLAG_FRESH        1u
@@ -244,34 +245,34 @@ bool receive_answer_decode(struct slice in, struct arena *arena, struct receive_
 
 /* ---- glances ---- */
 
-/* FNV-1a, by whole numbers: these are counters of one queue, not somebody's input. */
-static uint64_t mark_of(const struct glance *glance)
+/* These are counters of one queue, not somebody's input. What was received is among them: messages
+ * that were leased and given back meanwhile are news to who counted on their being leased. */
+static uint64_t mark_of(const struct queue_view *view)
 {
-    const uint64_t parts[] = {glance->queue_id, glance->visible,        glance->in_flight,
-                              glance->delayed,  glance->oldest_sent_ms, glance->sent_total,
-                              glance->fifo,     glance->visibility_s,   glance->there};
+    const uint64_t parts[] = {view->queue_id,   view->version,        view->visible,
+                              view->in_flight,  view->delayed,        view->oldest_sent_ms,
+                              view->sent_total, view->received_total, view->deleted_total};
     uint64_t mark = UINT64_C(0xcbf29ce484222325);
     for (size_t i = 0; i < ARRAY_COUNT(parts); i++)
         mark = (mark ^ parts[i]) * UINT64_C(0x9e3779b97f4a7c15) ^ mark >> 29;
-    return mark > 0 ? mark : 1;
+    return mark > MARK_NONE ? mark : MARK_NONE + 1;
 }
 
 struct glance glance_of(const struct queue_view *view)
 {
-    struct glance glance = {0};
-    if (view != NULL)
-        glance = (struct glance){.there = true,
-                                 .fifo = view->settings.fifo,
-                                 .visibility_s = view->settings.visibility_s,
-                                 .queue_id = view->queue_id,
-                                 .visible = view->visible,
-                                 .in_flight = view->in_flight,
-                                 .delayed = view->delayed,
-                                 .oldest_sent_ms = view->oldest_sent_ms,
-                                 .sent_total = view->sent_total,
-                                 .name = view->name};
-    glance.mark = mark_of(&glance);
-    return glance;
+    if (view == NULL)
+        return (struct glance){.mark = MARK_NONE};
+    return (struct glance){.there = true,
+                           .fifo = view->settings.fifo,
+                           .visibility_s = view->settings.visibility_s,
+                           .mark = mark_of(view),
+                           .queue_id = view->queue_id,
+                           .visible = view->visible,
+                           .in_flight = view->in_flight,
+                           .delayed = view->delayed,
+                           .oldest_sent_ms = view->oldest_sent_ms,
+                           .sent_total = view->sent_total,
+                           .name = view->name};
 }
 
 static void add_one(struct buffer *out, size_t at)

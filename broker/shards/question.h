@@ -87,7 +87,8 @@ void receive_answer_encode(struct buffer *out, const struct receive_answer *answ
 MUST_CHECK bool receive_answer_decode(struct slice in, struct arena *arena,
                                       struct receive_answer *out);
 
-/* How a queue is, in short. `mark` differs when anything else does; 0: not known. */
+/* How a queue is, in short. `mark` is another one once anything has happened to the queue; 0: not
+ * known. */
 struct glance {
     bool there;
     bool fifo;
