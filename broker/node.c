@@ -11,13 +11,15 @@
  * This file wires and does not decide: requests belong to the families it registers, work to the
  * dispatcher, state to the shard.
  *
- *     start ──shard ready──> serving ──SIGTERM──> native ──> api ──> dispatcher ──> shard ──>
- * cluster ──> exit 0
+ *     start ──shard ready──> serving ──SIGTERM──> native ──> api ──> dispatcher ──> shard ──> away
+ *           ──> cluster ──> exit 0
  */
 #include "broker/node.h"
 
 #include "broker/api/api.h"
 #include "broker/api/native/native.h"
+#include "broker/api/sqs/away.h"
+#include "broker/away/away.h"
 #include "broker/cluster.h"
 #include "broker/dispatch/dispatch.h"
 #include "broker/log/log.h"
@@ -42,6 +44,8 @@
 #define LOCK_WAIT_MS       5000u /* a killed predecessor may still be dying */
 #define LINGER_MS          300u
 #define API_GRACE_MS       2000u
+#define DRAIN_MS           300u
+#define DRAIN_STEP_MS      5u
 #define DISK_RESERVE_BYTES ((uint64_t)256 << 20)
 
 static const struct api_family *const families[] = {
@@ -54,9 +58,11 @@ struct node {
     struct arena arena;
     uv_loop_t loop;
     uv_signal_t sigterm, sigint;
-    uv_timer_t linger; /* after a handover */
+    uv_timer_t linger; /* after a handover; while draining */
+    uint64_t drain_until_ms;
     struct node_lock lock;
     struct cluster *cluster;
+    struct away *away;
     struct node_tls tls;
     struct shards *shards;
     struct auth *auth;
@@ -225,14 +231,25 @@ static void cluster_closed(void *data)
     uv_close((uv_handle_t *)&node->sigint, NULL);
 }
 
-static void auth_closed(void *data)
+static void away_closed(void *data)
 {
     struct node *node = data;
-    node->auth = NULL;
+    node->away = NULL;
     if (node->cluster != NULL)
         cluster_close(node->cluster, cluster_closed, node);
     else
         cluster_closed(node);
+}
+
+/* What is asked of other nodes, and by them, has ended with those above that ask and answer. */
+static void auth_closed(void *data)
+{
+    struct node *node = data;
+    node->auth = NULL;
+    if (node->away != NULL)
+        away_close(node->away, away_closed, node);
+    else
+        away_closed(node);
 }
 
 /* Auth comes behind the shards, which may still have ended a call of its. */
@@ -261,14 +278,33 @@ static void dispatch_closed(void *data)
     close_shards(node);
 }
 
-static void api_closed(void *data)
+static void close_dispatch(struct node *node)
 {
-    struct node *node = data;
-    node->api = NULL;
     if (node->dispatch != NULL)
         dispatch_close(node->dispatch, dispatch_closed, node);
     else
         close_shards(node);
+}
+
+static void drain(uv_timer_t *timer)
+{
+    struct node *node = timer->data;
+    bool empty = node->away == NULL || away_serving(node->away) == 0;
+    if (empty || uv_now(&node->loop) >= node->drain_until_ms) {
+        uv_timer_stop(timer);
+        close_dispatch(node);
+    }
+}
+
+/* What other nodes sent here is finished first; what is new they send elsewhere. */
+static void api_closed(void *data)
+{
+    struct node *node = data;
+    node->api = NULL;
+    if (node->away != NULL)
+        away_serve(node->away, AWAY_SQS, NULL);
+    node->drain_until_ms = uv_now(&node->loop) + DRAIN_MS;
+    uv_timer_start(&node->linger, drain, 0, DRAIN_STEP_MS);
 }
 
 static void native_closed(void *data)
@@ -330,6 +366,27 @@ static void on_signal(uv_signal_t *handle, int signum)
 }
 
 /* ---- opening ---- */
+
+/* Who has the shard: the one that is to lead it comes last (broker/away). */
+static size_t replicas_of(void *data, uint32_t shard, uint64_t *out, size_t max)
+{
+    const struct node *node = data;
+    (void)node;
+    (void)shard;
+    (void)out;
+    (void)max;
+    return 0;
+}
+
+static void open_away(struct node *node)
+{
+    struct away_options options = {.loop = &node->loop,
+                                   .node_id = node->options->node_id,
+                                   .peers = cluster_peers(node->cluster),
+                                   .replicas = replicas_of,
+                                   .data = node};
+    node->away = away_open(&options);
+}
 
 static bool host_is_loopback(const char *host)
 {
@@ -422,6 +479,7 @@ static int open_api(struct node *node, const char *host, uint16_t port)
         .shards = node->shards,
         .auth = node->auth,
         .peers = cluster_peers(node->cluster),
+        .away = node->away,
         .host = host,
         .port = port,
         .limits = http_limits_of(options),
@@ -495,12 +553,16 @@ static int node_open(struct node *node)
     if (code == EX_OK)
         code = cluster_open(&node->cluster, &node->loop, node->options, node->tls.peer);
     if (code == EX_OK)
+        open_away(node);
+    if (code == EX_OK)
         code = open_shards(node);
     if (code == EX_OK)
         node->auth = signatures_open(node->options, host_is_loopback(http_host), &node->loop,
                                      catalog_of(node), on_no_key, node);
     if (code == EX_OK)
         code = open_api(node, http_host, http_port);
+    if (code == EX_OK)
+        sqs_away_serve(node->api);
     if (code == EX_OK)
         code = open_dispatch(node, http_host, rpc_host, rpc_port);
     if (code != EX_OK)

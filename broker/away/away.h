@@ -102,8 +102,8 @@ struct away_server {
     void (*cancel)(void *data, struct away_task *task);
     void *data;
 };
-/* away_serve: copied; NULL ends it (no task of that kind may be left). Where nobody serves a kind,
- * the answer is NOT_LEADER. */
+/* away_serve: copied; NULL ends it, but for the tasks under way, which keep their server. Where
+ * nobody serves a kind, the answer is NOT_LEADER. */
 void away_serve(struct away *away, enum away_kind kind, const struct away_server *server);
 
 /* away_answer: end a task, which is gone then. OK with the answer; or that it was not done and

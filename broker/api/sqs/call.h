@@ -38,6 +38,10 @@ struct sqs_carrier {
     /* caller: fill in call->caller, in memory that lives as long as the call. False, and why it
      * cannot be. NULL: the HTTP request says who. */
     bool (*caller)(struct sqs_call *call, struct auth_failure *failure);
+    /* refuse: of calls that another node has sent here (away_serve.c), else NULL. NOT_LEADER: this
+     * node cannot carry it out and has done nothing of it, another one is to be asked. CLOSED:
+     * nobody knows whether it was done. Frees the call. */
+    void (*refuse)(struct sqs_call *call, enum status status);
 };
 
 typedef void (*sqs_results_fn)(struct sqs_call *call, const struct core_result *results,
@@ -61,6 +65,7 @@ struct sqs_call {
     struct shard_set fresh;  /* in these it has seen all that was answered before it came */
     struct slice sender_id;
     struct auth_caller caller; /* known once the action is */
+    bool away;                 /* its queue is of a shard that is on other nodes (away.h) */
     struct slice region;       /* that it was signed for; empty: the node's own (region.h) */
     uint8_t secret[RECEIPT_SECRET_BYTES];
     uint64_t started_ns;
@@ -95,10 +100,11 @@ void sqs_end_waiting(struct api *api);
  * free the call. */
 void sqs_reply(struct sqs_call *call, const void *result);
 
-/* sqs_fail: answer with an error and free the call. */
+/* sqs_fail: answer with an error and free the call. sqs_fail_status: the same for what the shard
+ * said. sqs_unavailable: for what this node cannot carry out now, and has done nothing of; one that
+ * came from another node goes on to the next one instead. */
 void sqs_fail(struct sqs_call *call, struct sqs_error error);
-
-/* sqs_fail_status: the same for what the shard said. */
+void sqs_unavailable(struct sqs_call *call);
 void sqs_fail_status(struct sqs_call *call, enum status status);
 
 /* sqs_fail_core: the same for the code of a command. */

@@ -372,6 +372,15 @@ static void stop_waiting(struct receiving *receiving)
     receiving->waiting = false;
 }
 
+/* The node stops. One that came from another node goes on waiting at the next one. */
+static void stop(struct receiving *receiving)
+{
+    if (receiving->call->carrier->refuse != NULL)
+        sqs_unavailable(receiving->call);
+    else
+        answer_nothing(receiving);
+}
+
 static void on_received(struct shard_receive *receive, enum status status,
                         const struct core_result *result)
 {
@@ -379,7 +388,7 @@ static void on_received(struct shard_receive *receive, enum status status,
     struct sqs_call *call = receiving->call;
     stop_waiting(receiving);
     if (status == STATUS_CANCELLED && receiving->closing) {
-        answer_nothing(receiving);
+        stop(receiving);
         return;
     }
     if (status != STATUS_OK) {

@@ -6,7 +6,11 @@
  * call is about (subject.h), so whom to wait for, and what must be ready.
  *
  *     sqs_call_run ──> go_on ──> wait until fresh ──> on_fresh ──> go_on ──> permitted ──> handler
- *                        └────────── nothing to wait for ───────────────────────^            */
+ *                        └────────── nothing to wait for ───────────────────────^
+ *
+ * Where the call's queue is of a shard that other nodes have, all from "caller allowed" on is done
+ * there (away.h). */
+#include "broker/api/sqs/away.h"
 #include "broker/api/sqs/permit.h"
 #include "broker/api/sqs/subject.h"
 #include "proto/base/assert.h"
@@ -38,6 +42,8 @@ static void permit_and_handle(struct sqs_call *call)
     if (missing != NULL)
         sqs_fail(call, sqs_error_make(call, SQS_ERROR_MISSING_PARAMETER,
                                       "The request must contain the parameter %s.", missing));
+    else if (call->away)
+        sqs_away_ask(call);
     else if (sqs_permit_action(call))
         handlers[call->action](call);
 }
@@ -60,6 +66,7 @@ static void go_on(struct sqs_call *call)
 {
     struct shards *shards = api_shards(call->api);
     uint8_t cluster_id[UUID_BYTES];
+    call->away = sqs_away_wanted(call);
     call->reads = sqs_shards_read(call);
     if (wait_until_fresh(call))
         return;
@@ -67,15 +74,17 @@ static void go_on(struct sqs_call *call)
         core_bootstrapped(shard_core(shards_catalog(shards)), cluster_id, call->secret))
         permit_and_handle(call);
     else
-        sqs_fail(call, (struct sqs_error){SQS_ERROR_UNAVAILABLE, NULL});
+        sqs_unavailable(call);
 }
 
 /* Not to have been told is no reason to answer from what may be old. */
 static void on_fresh(void *data, enum status status)
 {
     struct sqs_call *call = data;
-    if (call->gone || status != STATUS_OK)
-        sqs_fail_status(call, status != STATUS_OK ? status : STATUS_CANCELLED);
+    if (call->gone || status == STATUS_NOT_LEADER)
+        sqs_unavailable(call);
+    else if (status != STATUS_OK)
+        sqs_fail_status(call, status);
     else
         go_on(call);
 }
