@@ -24,6 +24,7 @@
 #include "broker/dispatch/dispatch.h"
 #include "broker/log/log.h"
 #include "broker/page_options.h"
+#include "broker/shards/look.h"
 #include "broker/shards/shards.h"
 #include "broker/signatures.h"
 #include "broker/tls.h"
@@ -265,6 +266,8 @@ static void shards_closed(void *data)
 
 static void close_shards(struct node *node)
 {
+    if (node->away != NULL)
+        look_serve_end(node->away);
     if (node->shards != NULL)
         shards_close(node->shards, shards_closed, node);
     else
@@ -371,11 +374,15 @@ static void on_signal(uv_signal_t *handle, int signum)
 static size_t replicas_of(void *data, uint32_t shard, uint64_t *out, size_t max)
 {
     const struct node *node = data;
-    (void)node;
-    (void)shard;
-    (void)out;
-    (void)max;
-    return 0;
+    if (node->shards == NULL)
+        return 0;
+    size_t count = shards_replicas(node->shards, shard, out, max);
+    uint64_t first = count > 0 ? out[0] : 0;
+    for (size_t i = 1; i < count; i++)
+        out[i - 1] = out[i];
+    if (count > 0)
+        out[count - 1] = first;
+    return count;
 }
 
 static void open_away(struct node *node)
@@ -449,6 +456,7 @@ static int open_shards(struct node *node)
     options.members = cluster_members(node->cluster, &options.member_count);
     enum status status = shards_open(&node->shards, &options, &error, &folder);
     if (status == STATUS_OK) {
+        look_serve(node->away, node->shards);
         cluster_watch(node->cluster, catalog_of(node), on_failed, node);
         return EX_OK;
     }

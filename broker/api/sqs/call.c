@@ -160,12 +160,16 @@ void sqs_propose(struct sqs_call *call, sqs_results_fn on_results)
     shard_call(call->shard, &call->proposal);
 }
 
+/* A replica that is being taken from here still brings the answers of what it was asked: who looks
+ * again then finds it by the call. */
 bool sqs_find(struct sqs_call *call, struct slice key, struct queue_view *out)
 {
     struct shard_set own = {0};
     shard_set_add_name(&own, api_shards(call->api), key);
     ASSERT(shard_set_within(&own, &call->reads)); /* so it is fresh, ready and open */
-    call->shard = shards_of_name(api_shards(call->api), key);
+    struct shard *shard = shards_of_name(api_shards(call->api), key);
+    if (shard != NULL)
+        call->shard = shard;
     ASSERT(call->shard != NULL);
     return core_queue_by_name(shard_core(call->shard), key, out);
 }

@@ -58,10 +58,14 @@ struct sqs_call {
     struct arena arena;           /* outlives the request */
     enum sqs_protocol protocol;
     enum sqs_action action;
-    const char *action_name; /* static storage */
-    void *input;             /* struct of the action's input shape */
-    struct sqs_error wrong;  /* why that could not be read; SQS_OK: it was */
-    struct shard_set reads;  /* the shards that its input names (subject.h) */
+    const char *action_name;   /* static storage */
+    void *input;               /* struct of the action's input shape */
+    struct sqs_error wrong;    /* why that could not be read; SQS_OK: it was */
+    struct shard_set reads;    /* the shards that its input names (subject.h), on this node; */
+    struct shard_set lacks;    /* more of them, which are on other nodes only */
+    struct queue_view *looked; /* queues of those that it looks at (look.h); in name order */
+    uint32_t looked_count;
+    struct looking *looking; /* while it waits for them */
     struct shard_set fresh;  /* in these it has seen all that was answered before it came */
     struct slice sender_id;
     struct auth_caller caller; /* known once the action is */
@@ -121,7 +125,7 @@ struct sqs_error sqs_error_make(struct sqs_call *call, enum sqs_error_code code,
 void sqs_propose(struct sqs_call *call, sqs_results_fn on_results);
 
 /* sqs_find: is there a queue of this key? The call goes on in the key's shard, which is open: only
- * for the queue that its input names (sqs_permits.def). Others: shards_queue_by_name. */
+ * for the queue that its input names (sqs_permits.def). Others: sqs_queue_by_name (look.h). */
 bool sqs_find(struct sqs_call *call, struct slice key, struct queue_view *out);
 
 /* sqs_queue: find the queue that a QueueUrl names; if there is none, the call has been answered and

@@ -46,14 +46,24 @@ struct slice sqs_key_named(struct sqs_call *call)
     return (struct slice){0};
 }
 
+bool sqs_own_in(struct sqs_call *call, const struct shard_set *set)
+{
+    struct shard_set own = {0};
+    if (shard_set_empty(set))
+        return false;
+    struct slice key = sqs_key_named(call);
+    if (key.length > 0)
+        shard_set_add_name(&own, api_shards(call->api), key);
+    return key.length > 0 && shard_set_within(&own, set);
+}
+
 bool sqs_queue_known(struct sqs_call *call)
 {
     struct queue_view queue;
     return shards_queue_by_name(api_shards(call->api), sqs_key_named(call), &queue);
 }
 
-/* The two inputs that set attributes. */
-static struct slice target_named(struct sqs_call *call)
+struct slice sqs_target_named(struct sqs_call *call)
 {
     const struct sqs_create_queue_input *create = call->input;
     const struct sqs_set_queue_attributes_input *set = call->input;
@@ -74,7 +84,7 @@ struct shard_set sqs_shards_read(struct sqs_call *call)
         return set;
     add(call, sqs_key_named(call), &set);
     if (sqs_permits[call->action].reads == TARGET)
-        add(call, target_named(call), &set);
+        add(call, sqs_target_named(call), &set);
     else if (sqs_permits[call->action].reads == ALL)
         shard_set_add_queues(&set, api_shards(call->api));
     return set;

@@ -24,6 +24,13 @@ struct slice sqs_first_member(const struct sqs_call *call);
 /* sqs_key_named: the core's name of the queue that the call names; empty if it names none. */
 struct slice sqs_key_named(struct sqs_call *call);
 
+/* sqs_own_in: the shard of that queue is in the set. */
+bool sqs_own_in(struct sqs_call *call, const struct shard_set *set);
+
+/* sqs_target_named: likewise, of the target of the RedrivePolicy that CreateQueue or
+ * SetQueueAttributes is to set. */
+struct slice sqs_target_named(struct sqs_call *call);
+
 /* sqs_shards_read: the shards whose state decides what the call, whose input is filled in, is
  * answered: of its queue, of others that it looks at, and the catalog where keys are checked. */
 struct shard_set sqs_shards_read(struct sqs_call *call);
