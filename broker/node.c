@@ -440,6 +440,7 @@ static int open_shards(struct node *node)
                                      .node_id = node->options->node_id,
                                      .address = cluster_address(node->cluster),
                                      .peers = cluster_peers(node->cluster),
+                                     .away = node->away,
                                      .join = cluster_joins(node->cluster),
                                      .begun = cluster_shards_begun(node->cluster),
                                      .disk_reserve_bytes = DISK_RESERVE_BYTES,

@@ -31,6 +31,8 @@ enum away_kind {
     AWAY_RECEIVE = 2, /* a receive with the bodies: broker/shards */
     AWAY_LOOK = 3,    /* what queues there are, and how they are: broker/shards */
     AWAY_SQS = 4,     /* a whole SQS call: broker/api/sqs */
+    AWAY_GLANCE = 5,  /* a few queues, once they are not as they were: broker/shards */
+    AWAY_TALLIES = 6, /* what functions used: broker/shards */
     AWAY_KIND_COUNT
 };
 

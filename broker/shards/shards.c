@@ -31,18 +31,15 @@ static void on_queue_ready(void *data, uint64_t queue_id)
 {
     struct place *place = data;
     struct shards_events *events = &place->shards->options.events;
-    if (place->serves)
-        events->queue_ready(events->data, queue_id);
+    if (!place->serves)
+        return;
+    glances_queue_ready(place->shards, queue_id);
+    events->queue_ready(events->data, queue_id);
 }
 
 static void on_departs(void *data)
 {
     courier_look(((struct place *)data)->courier);
-}
-
-static struct shard *find_shard(void *data, uint32_t id)
-{
-    return shards_at(data, id);
 }
 
 /* ---- opening ---- */
@@ -115,11 +112,8 @@ static enum status open_one(struct shards *s, uint32_t id, const char **error, c
         return status;
     }
     place->serves = place_serves(place);
-    place->courier = courier_new(&(struct courier_options){.loop = s->options.loop,
-                                                           .shard = place->shard,
-                                                           .find = find_shard,
-                                                           .data = s,
-                                                           .keep_ms = COURIER_KEEP_MS});
+    place->courier = courier_new(&(struct courier_options){
+        .loop = s->options.loop, .shard = place->shard, .shards = s, .keep_ms = COURIER_KEEP_MS});
     return status;
 }
 
@@ -281,6 +275,7 @@ enum status shards_open(struct shards **out, const struct shards_options *option
 {
     struct shards *s = make(options);
     *out = s;
+    doors_open(s, options->away);
     enum status status = open_one(s, 0, error, folder);
     if (status == STATUS_OK && options->begun != 0 && catalog_read(s))
         status = open_queue_shards(s, error, folder);
@@ -300,15 +295,32 @@ static void on_tick_closed(uv_handle_t *handle)
         if (s->places[id].courier != NULL)
             courier_free(s->places[id].courier);
     }
+    tallies_free(s);
     arena_free(&s->arena);
     free(s);
     closed(data);
 }
 
+static void on_doors_closed(uv_handle_t *handle)
+{
+    struct shards *s = handle->data;
+    uv_close((uv_handle_t *)&s->tick, on_tick_closed);
+}
+
+/* Questions end soon after they were cancelled, and tasks with the shard that did them. */
+static void close_when_ended(uv_timer_t *timer)
+{
+    struct shards *s = timer->data;
+    if (!doors_ended(s))
+        uv_timer_start(&s->tick, close_when_ended, 1, 0);
+    else
+        doors_close(s, on_doors_closed);
+}
+
 static void part_closed(struct shards *s)
 {
     if (--s->closing == 0)
-        uv_close((uv_handle_t *)&s->tick, on_tick_closed);
+        close_when_ended(&s->tick);
 }
 
 static void on_closed(void *data)
@@ -324,6 +336,7 @@ void shards_close(struct shards *s, void (*closed)(void *data), void *data)
     s->closed_data = data;
     uv_timer_stop(&s->tick);
     s->closing = 1;
+    doors_stop(s);
     for (uint32_t id = 0; id <= QUEUE_SHARDS_MAX; id++) {
         if (s->places[id].courier != NULL)
             courier_stop(s->places[id].courier);
@@ -385,8 +398,7 @@ bool shards_function_usage(const struct shards *s, struct slice name, struct usa
     uint64_t function_id = core_function_id(catalog, name);
     for (uint32_t id = 1; id < places_end(s) && function_id > 0; id++) {
         struct usage more;
-        const struct shard *shard = shards_at(s, id);
-        if (shard != NULL && core_tally(shard_core(shard), function_id, &more))
+        if (tallies_get(s, id, function_id, &more))
             core_usage_add(out, &more);
     }
     return true;
