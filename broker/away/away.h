@@ -31,6 +31,8 @@ enum away_kind {
     AWAY_RECEIVE = 2, /* a receive with the bodies: broker/shards */
     AWAY_LOOK = 3,    /* what queues there are, and how they are: broker/shards */
     AWAY_SQS = 4,     /* a whole SQS call: broker/api/sqs */
+    AWAY_GLANCE = 5,  /* a few queues, once they are not as they were: broker/shards */
+    AWAY_TALLIES = 6, /* what functions used: broker/shards */
     AWAY_KIND_COUNT
 };
 
@@ -100,8 +102,8 @@ struct away_server {
     void (*cancel)(void *data, struct away_task *task);
     void *data;
 };
-/* away_serve: copied; NULL ends it (no task of that kind may be left). Where nobody serves a kind,
- * the answer is NOT_LEADER. */
+/* away_serve: copied; NULL ends it, but for the tasks under way, which keep their server. Where
+ * nobody serves a kind, the answer is NOT_LEADER. */
 void away_serve(struct away *away, enum away_kind kind, const struct away_server *server);
 
 /* away_answer: end a task, which is gone then. OK with the answer; or that it was not done and

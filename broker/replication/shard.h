@@ -18,6 +18,7 @@
 #include <uv.h>
 
 #define SHARD_MEMBERS_MAX 64u
+#define SHARD_CALL_MS     10000u /* where there are other nodes; then a call ends, one way or another */
 
 struct shard;
 

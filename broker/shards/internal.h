@@ -14,15 +14,20 @@
  *     handover.c  a node that stops lets others lead first
  *     nodes.c     what the catalog says of a node
  *     courier.c   messages that go from one to another
+ *     door.c      asking for what a shard does, wherever it is; door_serve.c, glance.c: answering
+ *     doors.c     what of that is under way; question.c: as bytes
+ *     tallies.c   what functions used, in shards that are not here
  *     duty.c      changing that, and removing a node
  */
 #ifndef BROKER_SHARDS_INTERNAL_H
 #define BROKER_SHARDS_INTERNAL_H
 
 #include "broker/shards/courier.h"
+#include "broker/shards/doors.h"
 #include "broker/shards/inquiry.h"
 #include "broker/shards/nodes.h"
 #include "broker/shards/placement.h"
+#include "broker/shards/question.h"
 #include "broker/shards/shards.h"
 #include "proto/base/arena.h"
 
@@ -59,6 +64,8 @@ struct place {
     uint64_t list_seen; /* a version of the list, and since when it is known here */
     uint64_t list_seen_ms;
     bool releases; /* nobody is to count on this node's replica again */
+    uint64_t
+        out_since_ms; /* this node is no member, as its leader said; 0: as far as is known it is */
     enum release release;
     uint64_t released_list; /* by this version there is nothing to let go of */
     struct shard_end end;   /* of its log */
@@ -71,6 +78,12 @@ struct place {
 struct spent {
     struct courier *courier;
     struct spent *next;
+};
+
+/* What functions used for queues of a shard that is not here, by their ids (tallies.c). */
+struct tallies {
+    struct tally_item *items;
+    uint32_t count;
 };
 
 struct shards {
@@ -93,6 +106,8 @@ struct shards {
     bool syncing;
     uint64_t sync_began_ms; /* the latest; and the latest that ended well: */
     uint64_t synced_ms;
+    struct doors doors;
+    struct tallies tallies[1 + QUEUE_SHARDS_MAX];
     bool handing_over;
     uint32_t handovers; /* under way */
     void (*handed_over)(void *data, enum status status);
@@ -175,6 +190,12 @@ void shards_part_closed(struct shards *s);
  * begun. */
 bool follow_tick(struct place *place);
 bool balance_tick(struct place *place);
+
+/* tallies_get: of one function, in a shard here or not; false: nothing. tallies_free: forget them.
+ */
+bool tallies_get(const struct shards *shards, uint32_t shard_id, uint64_t function_id,
+                 struct usage *out);
+void tallies_free(struct shards *shards);
 
 /* level_tick: one step for the feature level of one shard. */
 void level_tick(struct place *place);

@@ -32,18 +32,15 @@ static void on_queue_ready(void *data, uint64_t queue_id)
 {
     struct place *place = data;
     struct shards_events *events = &place->shards->options.events;
-    if (place->serves)
-        events->queue_ready(events->data, queue_id);
+    if (!place->serves)
+        return;
+    glances_queue_ready(place->shards, queue_id);
+    events->queue_ready(events->data, queue_id);
 }
 
 static void on_departs(void *data)
 {
     courier_look(((struct place *)data)->courier);
-}
-
-static struct shard *find_shard(void *data, uint32_t id)
-{
-    return shards_at(data, id);
 }
 
 /* ---- opening ---- */
@@ -126,11 +123,8 @@ static enum status open_one(struct shards *s, uint32_t id, const char **error, c
         return status;
     }
     place->serves = place_serves(place);
-    place->courier = courier_new(&(struct courier_options){.loop = s->options.loop,
-                                                           .shard = place->shard,
-                                                           .find = find_shard,
-                                                           .data = s,
-                                                           .keep_ms = COURIER_KEEP_MS});
+    place->courier = courier_new(&(struct courier_options){
+        .loop = s->options.loop, .shard = place->shard, .shards = s, .keep_ms = COURIER_KEEP_MS});
     return status;
 }
 
@@ -253,7 +247,7 @@ bool place_sees_catalog(const struct place *place)
 
 static void tick_one(struct place *place)
 {
-    place->serves = place_serves(place);
+    place->serves = place->out_since_ms == 0 && place_serves(place);
     if (place->releases && place->id > 0 && !shard_leads(place->shard))
         return;
     level_tick(place);
@@ -300,6 +294,7 @@ enum status shards_open(struct shards **out, const struct shards_options *option
 {
     struct shards *s = make(options);
     *out = s;
+    doors_open(s, options->away);
     enum status status = open_one(s, 0, error, folder);
     if (status == STATUS_OK && options->begun != 0 && catalog_read(s))
         status = open_queue_shards(s, error, folder);
@@ -334,9 +329,26 @@ static void on_tick_closed(uv_handle_t *handle)
     free_couriers(s);
     for (uint32_t id = 0; id <= QUEUE_SHARDS_MAX; id++)
         free(s->places[id].state);
+    tallies_free(s);
     arena_free(&s->arena);
     free(s);
     closed(data);
+}
+
+static void on_doors_closed(uv_handle_t *handle)
+{
+    struct shards *s = handle->data;
+    uv_close((uv_handle_t *)&s->tick, on_tick_closed);
+}
+
+/* Questions end soon after they were cancelled, and tasks with the shard that did them. */
+static void close_when_ended(uv_timer_t *timer)
+{
+    struct shards *s = timer->data;
+    if (!doors_ended(s))
+        uv_timer_start(&s->tick, close_when_ended, 1, 0);
+    else
+        doors_close(s, on_doors_closed);
 }
 
 void shards_part_begin(struct shards *s)
@@ -347,7 +359,7 @@ void shards_part_begin(struct shards *s)
 void shards_part_closed(struct shards *s)
 {
     if (--s->parts == 0 && s->closed != NULL)
-        uv_close((uv_handle_t *)&s->tick, on_tick_closed);
+        close_when_ended(&s->tick);
 }
 
 static void on_closed(void *data)
@@ -363,6 +375,7 @@ void shards_close(struct shards *s, void (*closed)(void *data), void *data)
     s->closed_data = data;
     uv_timer_stop(&s->tick);
     watch_close(s);
+    doors_stop(s);
     shards_part_begin(s);
     for (uint32_t id = 0; id <= QUEUE_SHARDS_MAX; id++) {
         if (s->places[id].courier != NULL)
@@ -426,8 +439,7 @@ bool shards_function_usage(const struct shards *s, struct slice name, struct usa
     uint64_t function_id = core_function_id(catalog, name);
     for (uint32_t id = 1; id < places_end(s) && function_id > 0; id++) {
         struct usage more;
-        const struct shard *shard = shards_at(s, id);
-        if (shard != NULL && core_tally(shard_core(shard), function_id, &more))
+        if (tallies_get(s, id, function_id, &more))
             core_usage_add(out, &more);
     }
     return true;

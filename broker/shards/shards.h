@@ -19,6 +19,7 @@
 #include "broker/replication/shard.h"
 #include "broker/shards/nodes.h"
 
+struct away;
 struct shards;
 
 /* What happened in one of them. Called as of struct shard_options. */
@@ -39,6 +40,8 @@ struct shards_options {
     uint64_t node_id;
     const char *address; /* as of struct shard_options, like the next four */
     struct peers *peers;
+    struct away *away; /* other nodes are asked through it (broker/shards/door.h); NULL: nobody is.
+                        * It is open, and not closed, while the shards are */
     const struct shard_member *members; /* of a new catalog */
     size_t member_count;
     bool join;
@@ -104,7 +107,8 @@ struct shard *shards_of_name(const struct shards *shards, struct slice name);
 struct shard *shards_of_queue(const struct shards *shards, uint64_t queue_id);
 
 /* shards_function_usage: what a function of the catalog used, in all shards, as far as this node's
- * replicas know. False: there is no such function. */
+ * replicas know, and what was fetched (broker/shards/tallies.h). False: there is no such function.
+ */
 bool shards_function_usage(const struct shards *shards, struct slice name, struct usage *out);
 
 /* shards_ready: all that this node has are open and ready (shard_ready), and belong to a cluster;

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Two nodes on one loop: the first leads the catalog and has the dispatcher, and no replica of the
+ * queue shard, which is on the second alone. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/dispatch/nodes.h"
+
+#include "broker/shards/tallies.h"
+
+#define PROMPT_MS 150u /* much less than anything here waits for by itself (a tick is 250 ms) */
+
+static const uint8_t uuid[UUID_BYTES] = {1, 2, 3};
+
+static int setup(void **state)
+{
+    int code = nodes_setup(state, 1);
+    struct nodes *nodes = *state;
+    assert_null(shard_on(nodes, 0, 1));
+    assert_true(shard_leads(shard_on(nodes, 1, 1)));
+    nodes->world[0]->far = nodes->world[1]->shards;
+    return code;
+}
+
+static uint64_t mapped_queue(struct world *world, bool fifo, struct mapping_config config)
+{
+    uint64_t queue = world_queue_make(world, "orders", fifo);
+    assert_int_equal(shard_of_queue_id(queue), 1);
+    world_queue_new(world, "/async/f");
+    world_function_new(world, "f");
+    world_mapping_put(world, uuid, "f", "orders", 0, config);
+    return queue;
+}
+
+static const struct mapping_config plain = {.enabled = true, .batch_size = 10};
+
+static void on_fetched(void *data)
+{
+    *(bool *)data = true;
+}
+
+/* What the function used, as the first node finds out. */
+static struct usage usage(struct world *world)
+{
+    bool done = false;
+    if (tallies_fetch(world->shards, on_fetched, &done))
+        until(world, done);
+    return world_usage(world, "f");
+}
+
+static bool has(const struct worker *worker, unsigned i, const char *text)
+{
+    const ProtobufCBinaryData *payload = &worker->assigned[i]->payload;
+    return memmem(payload->data, payload->len, text, strlen(text)) != NULL;
+}
+
+static uint64_t now_ms(const struct world *world)
+{
+    uv_update_time((uv_loop_t *)(uintptr_t)&world->loop);
+    return uv_now(&world->loop);
+}
+
+static void test_messages_come_with_their_bodies_and_go(void **state)
+{
+    struct nodes *nodes = *state;
+    struct world *world = nodes->world[0];
+    struct worker worker;
+    uint64_t queue = mapped_queue(world, false, plain);
+    uint64_t least_ms = UINT64_MAX;
+    worker_join(world, &worker, "w", 4);
+    for (unsigned i = 0; i < 8; i++) {
+        char body[16];
+        snprintf(body, sizeof body, "body-%u", i);
+        world_settle(world, 300);
+        uint64_t sent_ms = now_ms(world);
+        world_send(world, queue, body);
+        until(world, worker.assigned_count == i + 1);
+        uint64_t took_ms = now_ms(world) - sent_ms;
+        least_ms = took_ms < least_ms ? took_ms : least_ms;
+        assert_true(has(&worker, i, body));
+        worker_answer(&worker, i, MILLRACE__OUTCOME__OUTCOME_OK, "null");
+        until(world, world_queue(world, queue).deleted_total == i + 1);
+    }
+    assert_true(least_ms < PROMPT_MS); /* it was told, and did not have to look */
+    assert_int_equal(world_queue(world, queue).received_total, 8);
+    assert_int_equal(usage(world).invocations, 8);
+    assert_int_equal(usage(world).billed_ms, 16);
+    worker_leave(&worker);
+}
+
+/* Records that are on the disk only come through a pool thread of the other node. */
+static void test_a_backlog_in_batches(void **state)
+{
+    struct nodes *nodes = *state;
+    struct world *world = nodes->world[0];
+    struct worker worker;
+    struct mapping_config config = {.enabled = true, .batch_size = 5};
+    uint64_t queue = mapped_queue(world, false, config);
+    for (unsigned i = 0; i < 23; i++)
+        world_send(world, queue, "one of many");
+    worker_join(world, &worker, "w", 3);
+    for (unsigned i = 0; world_queue(world, queue).deleted_total < 23;) {
+        until(world, worker.assigned_count > i || world_queue(world, queue).deleted_total == 23);
+        if (worker.assigned_count > i)
+            worker_answer(&worker, i++, MILLRACE__OUTCOME__OUTCOME_OK, "null");
+    }
+    assert_int_equal(world_queue(world, queue).received_total, 23);
+    assert_int_equal(usage(world).invocations, worker.assigned_count);
+    worker_leave(&worker);
+}
+
+static void test_a_fifo_queue_keeps_its_order(void **state)
+{
+    struct nodes *nodes = *state;
+    struct world *world = nodes->world[0];
+    struct worker worker;
+    struct mapping_config config = {.enabled = true, .batch_size = 1};
+    uint64_t queue = mapped_queue(world, true, config);
+    worker_join(world, &worker, "w", 4);
+    for (unsigned i = 0; i < 6; i++) {
+        char body[16];
+        snprintf(body, sizeof body, "body-%u", i);
+        world_send_group(world, queue, body, "g");
+    }
+    for (unsigned i = 0; i < 6; i++) {
+        char body[16];
+        snprintf(body, sizeof body, "body-%u", i);
+        until(world, worker.assigned_count == i + 1);
+        assert_true(has(&worker, i, body));
+        world_settle(world, 100);
+        assert_int_equal(worker.assigned_count, i + 1); /* the next one waits for it */
+        worker_answer(&worker, i, MILLRACE__OUTCOME__OUTCOME_OK, "null");
+    }
+    until(world, world_queue(world, queue).deleted_total == 6);
+    worker_leave(&worker);
+}
+
+static void test_what_a_lost_worker_had_is_given_back(void **state)
+{
+    struct nodes *nodes = *state;
+    struct world *world = nodes->world[0];
+    struct worker worker;
+    struct worker other;
+    uint64_t queue = mapped_queue(world, false, plain);
+    worker_join(world, &worker, "w", 4);
+    world_send(world, queue, "one");
+    until(world, worker.assigned_count == 1);
+    worker_leave(&worker);
+    until(world, world_queue(world, queue).visible == 1); /* long before the lease ends */
+    worker_join(world, &other, "v", 4);
+    until(world, other.assigned_count == 1);
+    worker_answer(&other, 0, MILLRACE__OUTCOME__OUTCOME_OK, "null");
+    until(world, world_queue(world, queue).deleted_total == 1);
+    assert_int_equal(usage(world).invocations, 1);
+    worker_leave(&other);
+}
+
+/* The one node that has the shard is away for longer than a call waits. */
+static void test_a_result_outlives_a_time_without_a_replica(void **state)
+{
+    struct nodes *nodes = *state;
+    struct world *world = nodes->world[0];
+    struct worker worker;
+    uint64_t queue = mapped_queue(world, false, plain);
+    worker_join(world, &worker, "w", 4);
+    world_send(world, queue, "one");
+    until(world, worker.assigned_count == 1);
+    world->far = NULL;
+    shards_end(nodes, 1);
+    until(world, nodes->world[1]->closed);
+    worker_answer(&worker, 0, MILLRACE__OUTCOME__OUTCOME_OK, "null");
+    live(world, &worker, CALL_WAITS_MS);
+    shards_begin(nodes, 1);
+    world->far = nodes->world[1]->shards;
+    until(world, shard_on(nodes, 1, 1) != NULL && shard_ready(shard_on(nodes, 1, 1)));
+    until(world, world_queue(world, queue).deleted_total == 1);
+    assert_int_equal(usage(world).invocations, 1);
+    worker_leave(&worker);
+}
+
+/* A dead-letter queue with a mapping: the event names the queue that the message came from, which
+ * this node has never heard of. */
+static void test_the_queue_that_a_message_was_redriven_from(void **state)
+{
+    struct nodes *nodes = *state;
+    struct world *world = nodes->world[0];
+    struct worker worker;
+    struct command command = {.type = COMMAND_QUEUE_CREATE};
+    async_queue_settings(&command.queue_create.settings);
+    command.queue_create.name = SLICE_LITERAL("source");
+    command.queue_create.tags = SLICE_LITERAL("{}");
+    command.queue_create.settings.receive_count_max = 1;
+    command.queue_create.settings.dead_letter = SLICE_LITERAL("orders");
+    mapped_queue(world, false, plain);
+    struct shard *shard = shard_on(nodes, 1, 1);
+    uint64_t source = world_call_at(world, shard, &command).queue_id;
+    world_send(world, source, "poison");
+    command = (struct command){.type = COMMAND_RECEIVE, .receive = {.queue_id = source, .max = 1}};
+    assert_int_equal(world_call_at(world, shard, &command).message_count, 1);
+    assert_int_equal(world_call_at(world, shard, &command).message_count, 0);
+    worker_join(world, &worker, "w", 4);
+    until(world, worker.assigned_count == 1);
+    assert_true(has(&worker, 0, "poison"));
+    assert_true(
+        has(&worker, 0, "\"DeadLetterQueueSourceArn\":\"arn:aws:sqs:us-east-1:000000000000:source\""));
+    worker_answer(&worker, 0, MILLRACE__OUTCOME__OUTCOME_OK, "null");
+    worker_leave(&worker);
+}
+
+static void test_what_a_function_used_goes_with_it(void **state)
+{
+    struct nodes *nodes = *state;
+    struct world *world = nodes->world[0];
+    struct worker worker;
+    struct usage left;
+    uint64_t queue = mapped_queue(world, false, plain);
+    uint64_t id = core_function_id(shard_core(world->shard), SLICE_LITERAL("f"));
+    worker_join(world, &worker, "w", 4);
+    world_send(world, queue, "one");
+    until(world, worker.assigned_count == 1);
+    worker_answer(&worker, 0, MILLRACE__OUTCOME__OUTCOME_OK, "null");
+    const struct core *core = shard_core(shard_on(nodes, 1, 1));
+    until(world, core_tally(core, id, &left));
+    struct command command = {.type = COMMAND_FUNCTION_DELETE,
+                              .function_delete = {.name = SLICE_LITERAL("f")}};
+    world_call(world, &command);
+    until(world, !core_tally(core, id, &left));
+    worker_leave(&worker);
+}
+
+/* ---- claims ---- */
+
+static struct claim claim_of(struct world *world, uint64_t queue, struct claim_message *message)
+{
+    return (struct claim){.lease_id = 77,
+                          .uuid = {1, 2, 3},
+                          .queue_id = queue,
+                          .leased_ms = shard_now_ms(world->shard),
+                          .visibility_s = 30,
+                          .count = 1,
+                          .messages = message};
+}
+
+static void test_a_claim_that_turns_out_wrong(void **state)
+{
+    struct nodes *nodes = *state;
+    struct world *world = nodes->world[0];
+    struct worker worker;
+    uint64_t queue = mapped_queue(world, false, plain);
+    struct claim_message message = {.lease = {.seq = 1, .receive_count = 1}};
+    worker_join(world, &worker, "w", 4);
+    worker_claims(&worker, world, claim_of(world, queue, &message));
+    until(world, worker.cancelled_count == 1);
+    worker_leave(&worker);
+}
+
+static void test_a_claim_that_turns_out_right(void **state)
+{
+    struct nodes *nodes = *state;
+    struct world *world = nodes->world[0];
+    struct worker worker;
+    struct mapping_config off = {.enabled = false, .batch_size = 10};
+    uint64_t queue = mapped_queue(world, false, off);
+    world_send(world, queue, "one");
+    struct command receive = {.type = COMMAND_RECEIVE,
+                              .receive = {.queue_id = queue, .max = 1, .visibility_s = 10}};
+    struct claim_message message = {.lease = {.seq = 1, .receive_count = 1}};
+    assert_int_equal(world_call_at(world, shard_on(nodes, 1, 1), &receive).message_count, 1);
+    worker_join(world, &worker, "w", 4);
+    worker_claims(&worker, world, claim_of(world, queue, &message));
+    world_settle(world, 300);
+    assert_int_equal(worker.cancelled_count, 0);
+    Millrace__Result result = MILLRACE__RESULT__INIT;
+    result.lease_id = 77;
+    result.payload = (ProtobufCBinaryData){4, (uint8_t *)(uintptr_t) "null"};
+    worker_say(&worker, MILLRACE__TYPE__TYPE_RESULT, &result.base);
+    until(world, world_queue(world, queue).deleted_total == 1);
+    assert_int_equal(usage(world).invocations, 1);
+    worker_leave(&worker);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, nodes_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_messages_come_with_their_bodies_and_go),
+        TEST(test_a_backlog_in_batches),
+        TEST(test_a_fifo_queue_keeps_its_order),
+        TEST(test_what_a_lost_worker_had_is_given_back),
+        TEST(test_a_result_outlives_a_time_without_a_replica),
+        TEST(test_the_queue_that_a_message_was_redriven_from),
+        TEST(test_what_a_function_used_goes_with_it),
+        TEST(test_a_claim_that_turns_out_wrong),
+        TEST(test_a_claim_that_turns_out_right),
+    };
+    return cmocka_run_group_tests_name("dispatch elsewhere", tests, NULL, NULL);
+}
