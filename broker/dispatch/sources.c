@@ -61,7 +61,6 @@ void source_received(struct source *source, uint32_t count)
 void source_seen(struct source *source, const struct glance *seen)
 {
     source->seen = *seen;
-    source->seen.name = (struct slice){0};
     source->hinted = true;
     source->fruitless = false;
     source->readies++;

@@ -39,7 +39,7 @@ static void watch_ask(struct watch *watch)
     watch->asking = true;
     watch->cancelled = false;
     watch->glance = (struct door_glance){.count = watch->count, .done = on_news, .data = watch};
-    glance_question_begin(&watch->glance.request, HOLD_MS, false);
+    glance_question_begin(&watch->glance.request, HOLD_MS);
     for (uint32_t i = 0; i < watch->count; i++) {
         struct glance_item item = {.mark = watch->list[i]->seen.mark,
                                    .name = slice_of(watch->list[i]->queue_name)};

@@ -13,6 +13,11 @@ static uint64_t deadline_of(const struct shards *s, uint64_t since_ms, uint64_t 
     return (since_ms > 0 ? since_ms : shards_now_ms(s)) + whole_ms;
 }
 
+struct away *shards_away(const struct shards *shards)
+{
+    return shards->doors.away;
+}
+
 /* ---- commands ---- */
 
 static void on_answered(struct away_question *question, enum status status, struct slice bytes)
@@ -268,13 +273,12 @@ static void on_glance(struct away_question *question, enum status status, struct
 
 void door_glance(struct shards *shards, uint32_t shard_id, struct door_glance *glance)
 {
-    uint32_t within_ms = glance->within_ms > 0 ? glance->within_ms : SHARD_CALL_MS;
     glance->asked.question =
         (struct away_question){.shard = shard_id,
                                .kind = AWAY_GLANCE,
                                .request = buffer_slice(&glance->request),
                                .repeatable = true,
-                               .deadline_ms = deadline_of(shards, 0, within_ms),
+                               .deadline_ms = deadline_of(shards, 0, SHARD_CALL_MS),
                                .done = on_glance};
     door_ask(shards, &glance->asked);
 }

@@ -22,6 +22,9 @@ static inline bool door_here(const struct shards *shards, uint32_t shard_id)
     return shards_at(shards, shard_id) != NULL;
 }
 
+/* shards_away: what other nodes are asked through; NULL: nobody is. */
+struct away *shards_away(const struct shards *shards);
+
 /* ---- commands ---- */
 
 /* The caller's memory, alive until `call.done` runs. */
@@ -84,7 +87,6 @@ typedef void (*door_glance_cb)(struct door_glance *glance, enum status status,
 struct door_glance {
     struct buffer request; /* glance_question_begin, _add; freed by the callee */
     uint32_t count;        /* of queues that it asks about */
-    uint32_t within_ms;    /* nobody is asked after this; 0: SHARD_CALL_MS */
     door_glance_cb done;
     void *data;
     /* private */

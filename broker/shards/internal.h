@@ -116,7 +116,8 @@ static inline uint32_t places_end(const struct shards *s)
 bool follow_tick(struct place *place);
 bool balance_tick(struct place *place);
 
-/* tallies_get: of one function, in a shard here or not; false: nothing. tallies_free: forget them. */
+/* tallies_get: of one function, in a shard here or not; false: nothing. tallies_free: forget them.
+ */
 bool tallies_get(const struct shards *shards, uint32_t shard_id, uint64_t function_id,
                  struct usage *out);
 void tallies_free(struct shards *shards);

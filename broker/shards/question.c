@@ -7,15 +7,14 @@
 
 #define MESSAGE_BYTES     64u
 #define RESULT_BYTES      60u
-#define GLANCE_ITEM_BYTES 20u
-#define GLANCE_COUNT_AT   8u
-#define GLANCE_BYTES      72u
+#define GLANCE_ITEM_BYTES 12u
+#define GLANCE_COUNT_AT   4u
+#define GLANCE_BYTES      52u
 #define TALLY_BYTES       (8u + 8u * USAGE_COUNTERS)
 #define USAGE_COUNTERS    8u
 #define MARK_NONE         1u /* there is no such queue */
 #define FLAG_GROWS        1u
 #define FLAG_DUPLICATE    1u
-#define FLAG_FRESH        1u
 #define FLAG_THERE        1u
 #define FLAG_FIFO         2u
 
@@ -268,11 +267,8 @@ struct glance glance_of(const struct queue_view *view)
                            .mark = mark_of(view),
                            .queue_id = view->queue_id,
                            .visible = view->visible,
-                           .in_flight = view->in_flight,
-                           .delayed = view->delayed,
                            .oldest_sent_ms = view->oldest_sent_ms,
-                           .sent_total = view->sent_total,
-                           .name = view->name};
+                           .sent_total = view->sent_total};
 }
 
 static void add_one(struct buffer *out, size_t at)
@@ -280,19 +276,16 @@ static void add_one(struct buffer *out, size_t at)
     bytes_put_u32(out->data + at, bytes_get_u32(out->data + at) + 1);
 }
 
-void glance_question_begin(struct buffer *out, uint32_t hold_ms, bool fresh)
+void glance_question_begin(struct buffer *out, uint32_t hold_ms)
 {
     ASSERT(out->length == 0);
     buffer_add_u32(out, hold_ms);
-    buffer_add_u32(out, fresh ? FLAG_FRESH : 0);
     buffer_add_u32(out, 0);
 }
 
 void glance_question_add(struct buffer *out, const struct glance_item *item)
 {
-    ASSERT((item->queue_id == 0) == (item->name.length > 0));
     buffer_add_u64(out, item->mark);
-    buffer_add_u64(out, item->queue_id);
     add_bytes(out, item->name);
     add_one(out, GLANCE_COUNT_AT);
 }
@@ -301,19 +294,15 @@ bool glance_question_decode(struct slice in, struct arena *arena, struct glance_
 {
     struct cursor at = cursor_of(in);
     *out = (struct glance_question){.hold_ms = cursor_u32(&at)};
-    uint32_t flags = cursor_u32(&at);
-    out->fresh = flags == FLAG_FRESH;
     out->count = cursor_u32(&at);
-    if (at.bad || flags > FLAG_FRESH || out->count > QUESTION_QUEUES_MAX ||
+    if (at.bad || out->count > QUESTION_QUEUES_MAX ||
         out->count > cursor_left(&at) / GLANCE_ITEM_BYTES)
         return false;
     out->items = arena_alloc(arena, out->count * sizeof *out->items);
     for (uint32_t i = 0; i < out->count && !at.bad; i++) {
         struct glance_item *item = &out->items[i];
         item->mark = cursor_u64(&at);
-        item->queue_id = cursor_u64(&at);
         item->name = cursor_bytes(&at);
-        at.bad |= (item->queue_id == 0) != (item->name.length > 0);
     }
     return cursor_ended(&at);
 }
@@ -331,12 +320,9 @@ void glance_answer_add(struct buffer *out, uint32_t which, const struct glance *
     buffer_add_u64(out, glance->mark);
     buffer_add_u64(out, glance->queue_id);
     buffer_add_u64(out, glance->visible);
-    buffer_add_u64(out, glance->in_flight);
-    buffer_add_u64(out, glance->delayed);
     buffer_add_u64(out, glance->oldest_sent_ms);
     buffer_add_u64(out, glance->sent_total);
     buffer_add_u32(out, glance->visibility_s);
-    add_bytes(out, glance->name);
     add_one(out, 0);
 }
 
@@ -348,12 +334,9 @@ static void glance_decode(struct cursor *in, struct glance *out)
     out->mark = cursor_u64(in);
     out->queue_id = cursor_u64(in);
     out->visible = cursor_u64(in);
-    out->in_flight = cursor_u64(in);
-    out->delayed = cursor_u64(in);
     out->oldest_sent_ms = cursor_u64(in);
     out->sent_total = cursor_u64(in);
     out->visibility_s = cursor_u32(in);
-    out->name = cursor_bytes(in);
     in->bad |= flags > (FLAG_THERE | FLAG_FIFO) || out->mark == 0;
 }
 

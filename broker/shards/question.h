@@ -8,11 +8,9 @@
  *     RECEIVE   u64 queue id, u32 max, u32 visibility (s), u64 bytes at most, u32 wait (ms),
  *               bytes attempt id
  *               u32 outcome, u32 zero, u64 core time, one result, bytes: the records
- *     GLANCE    u32 hold (ms), u32 flags (1: fresh), u32 count; each: u64 mark, u64 queue id,
- *               bytes name, which is empty when there is an id
+ *     GLANCE    u32 hold (ms), u32 count; each: u64 mark, bytes name
  *               u32 count; each: u32 which, u32 flags (1: there, 2: FIFO), u64 mark, u64 queue id,
- *               u64 visible, u64 in flight, u64 delayed, u64 oldest sent (ms), u64 ever sent,
- *               u32 visibility (s), bytes name
+ *               u64 visible, u64 oldest sent (ms), u64 ever sent, u32 visibility (s)
  *     TALLIES   nothing
  *               u32 count; each: u64 function id, the counters of struct usage
  *
@@ -95,29 +93,25 @@ struct glance {
     uint32_t visibility_s;
     uint64_t mark;
     uint64_t queue_id;
-    uint64_t visible, in_flight, delayed;
+    uint64_t visible;
     uint64_t oldest_sent_ms;
     uint64_t sent_total;
-    struct slice name;
 };
 /* glance_of: of a view, or of nothing (NULL). */
 struct glance glance_of(const struct queue_view *view);
 
-/* One queue that is asked about: by its id, or, with 0, by its name. What has this mark still is
- * not told again. */
+/* One queue that is asked about. What still has this mark is not told again. */
 struct glance_item {
     uint64_t mark;
-    uint64_t queue_id;
     struct slice name;
 };
 
 /* glance_question_begin, _add: build one; the count is kept in the bytes. */
-void glance_question_begin(struct buffer *out, uint32_t hold_ms, bool fresh);
+void glance_question_begin(struct buffer *out, uint32_t hold_ms);
 void glance_question_add(struct buffer *out, const struct glance_item *item);
 
 struct glance_question {
     uint32_t hold_ms; /* for so long the answer may wait for something to tell */
-    bool fresh;
     uint32_t count;
     struct glance_item *items; /* in the arena */
 };

@@ -205,8 +205,8 @@ static void test_the_queue_that_a_message_was_redriven_from(void **state)
     worker_join(world, &worker, "w", 4);
     until(world, worker.assigned_count == 1);
     assert_true(has(&worker, 0, "poison"));
-    assert_true(
-        has(&worker, 0, "\"DeadLetterQueueSourceArn\":\"arn:aws:sqs:us-east-1:000000000000:source\""));
+    assert_true(has(&worker, 0,
+                    "\"DeadLetterQueueSourceArn\":\"arn:aws:sqs:us-east-1:000000000000:source\""));
     worker_answer(&worker, 0, MILLRACE__OUTCOME__OUTCOME_OK, "null");
     worker_leave(&worker);
 }
