@@ -154,7 +154,7 @@ static void take(struct errand *errand, struct slice answer)
              received->messages.count > 0)
         give_back(errand, received);
     else
-        sqs_reply(call, result);
+        sqs_reply(call, shape == SQS_SHAPE_none ? NULL : result);
 }
 
 static void on_answered(struct away_question *question, enum status status, struct slice answer)
