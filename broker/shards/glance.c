@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Answering who keeps an eye on queues of a shard that it has not (struct door_glance). A question
- * stands until there is something to tell, or its hold_ms are over: a queue is not as its mark says,
- * and GLANCE_PACE_MS have gone by since the question came. That a queue of the shard has messages
- * (queue_ready) makes one look at once, if it has not just done so; all else is found by looking
- * every LOOK_MS. */
+ * stands until there is something to tell, or its hold_ms are over: a queue is not as its mark
+ * says, and GLANCE_PACE_MS have gone by since the question came. That a queue of the shard has
+ * messages (queue_ready) makes one look at once, if it has not just done so; all else is found by
+ * looking every LOOK_MS. */
 #include "broker/shards/door.h"
 
 #include "broker/shards/internal.h"
