@@ -115,7 +115,7 @@ static void on_read(struct shard_read *read, enum status status)
 /* Recent records are in memory; one that is not sends all of them to the pool. */
 static void read_records(struct door_receive *receive)
 {
-    struct shard *shard = shards_at(receive->asked.shards, receive->shard_id);
+    struct shard *shard = receive->receive.shard; /* also while it is letting go of its place */
     for (uint32_t i = 0; i < receive->count; i++) {
         if (shard_read_now(shard, receive->refs[i], &receive->records))
             continue;
