@@ -188,27 +188,21 @@ bool call_answer_decode(struct slice in, struct arena *arena, struct call_answer
 
 void receive_question_encode(struct buffer *out, const struct receive_question *question)
 {
-    const struct command_receive *command = &question->command;
-    buffer_add_u64(out, command->queue_id);
-    buffer_add_u32(out, command->max);
-    buffer_add_u32(out, command->visibility_s);
-    buffer_add_u64(out, command->bytes_max);
+    struct command command = {.type = COMMAND_RECEIVE, .receive = question->command};
     buffer_add_u32(out, question->wait_ms);
-    add_bytes(out, command->attempt_id);
+    command_encode(out, &command);
 }
 
 bool receive_question_decode(struct slice in, struct receive_question *out)
 {
     struct cursor at = cursor_of(in);
-    struct command_receive *command = &out->command;
-    command->queue_id = cursor_u64(&at);
-    command->max = cursor_u32(&at);
-    command->visibility_s = cursor_u32(&at);
-    command->bytes_max = cursor_u64(&at);
+    struct command command;
     out->wait_ms = cursor_u32(&at);
-    command->attempt_id = cursor_bytes(&at);
-    return cursor_ended(&at) && command->max > 0 && command->max <= QUESTION_MESSAGES_MAX &&
-           command->attempt_id.length <= ATTEMPT_ID_BYTES_MAX;
+    if (at.bad || out->wait_ms > QUESTION_WAIT_MS_MAX ||
+        command_decode(&at, &command) != STATUS_OK || command.type != COMMAND_RECEIVE)
+        return false;
+    out->command = command.receive;
+    return cursor_ended(&at);
 }
 
 void receive_answer_encode(struct buffer *out, const struct receive_answer *answer)

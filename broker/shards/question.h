@@ -5,8 +5,7 @@
  *
  *     CALL      u32 count, u32 flags (1: grows), the commands
  *               u32 outcome, u32 count, results
- *     RECEIVE   u64 queue id, u32 max, u32 visibility (s), u64 bytes at most, u32 wait (ms),
- *               bytes attempt id
+ *     RECEIVE   u32 wait (ms), the command
  *               u32 outcome, u32 zero, u64 core time, one result, bytes: the records
  *     GLANCE    u32 hold (ms), u32 count; each: u64 mark, bytes name
  *               u32 count; each: u32 which, u32 flags (1: there, 2: FIFO), u64 mark, u64 queue id,
@@ -19,7 +18,8 @@
  *               u64 seq, u64 sent, u64 first received, u64 visible at (ms), u32 receive count,
  *               u32 received before, u64 source queue id
  *
- * Decoding accepts any bytes safely; slices borrow from them. thread: any. */
+ * Commands are as in an entry (broker/core/command.h). Decoding accepts any bytes safely; slices
+ * borrow from them. Those of a call are for the shard to judge. thread: any. */
 #ifndef BROKER_SHARDS_QUESTION_H
 #define BROKER_SHARDS_QUESTION_H
 
@@ -30,6 +30,7 @@
 #define QUESTION_MESSAGES_MAX 10000u /* as of command_receive */
 #define QUESTION_QUEUES_MAX   10000u
 #define QUESTION_TALLIES_MAX  100000u
+#define QUESTION_WAIT_MS_MAX  60000u
 
 /* The statuses with which a shard refuses or ends something, on the wire: those that broker/away
  * does not carry itself. */

@@ -10,6 +10,7 @@
 
 #include "tests/unit/dispatch/nodes.h"
 
+#include "broker/shards/door.h"
 #include "broker/shards/tallies.h"
 
 #define PROMPT_MS 150u /* much less than anything here waits for by itself (a tick is 250 ms) */
@@ -283,6 +284,110 @@ static void test_a_claim_that_turns_out_right(void **state)
     worker_leave(&worker);
 }
 
+/* ---- the doors themselves ---- */
+
+struct received {
+    struct door_receive receive;
+    bool done;
+    enum status status;
+};
+
+static void on_door_received(struct door_receive *receive, enum status status)
+{
+    struct received *received = receive->data;
+    received->done = true;
+    received->status = status;
+}
+
+static void begin_receive(struct world *world, struct received *received, uint64_t queue,
+                          uint32_t wait_ms)
+{
+    received->receive =
+        (struct door_receive){.command = {.queue_id = queue, .max = 10, .visibility_s = 30},
+                              .wait_ms = wait_ms,
+                              .done = on_door_received,
+                              .data = received};
+    door_receive(world->shards, 1, &received->receive);
+}
+
+static void test_a_receive_that_waits_elsewhere(void **state)
+{
+    struct nodes *nodes = *state;
+    struct world *world = nodes->world[0];
+    struct received received = {0};
+    uint64_t queue = world_queue_new(world, "orders");
+    begin_receive(world, &received, queue, 10000);
+    world_settle(world, 200);
+    assert_false(received.done);
+    world_send(world, queue, "at last");
+    until(world, received.done);
+    assert_int_equal(received.status, STATUS_OK);
+    assert_int_equal(received.receive.count, 1);
+    assert_int_equal(received.receive.refs[0].length, received.receive.records.length);
+    assert_non_null(
+        memmem(received.receive.records.data, received.receive.records.length, "at last", 7));
+    assert_int_equal(world_queue(world, queue).in_flight, 1);
+    door_receive_free(&received.receive);
+}
+
+static void test_a_cancelled_receive_takes_nothing(void **state)
+{
+    struct nodes *nodes = *state;
+    struct world *world = nodes->world[0];
+    struct received received = {0};
+    uint64_t queue = world_queue_new(world, "orders");
+    begin_receive(world, &received, queue, 10000);
+    world_settle(world, 200);
+    door_receive_cancel(&received.receive);
+    until(world, received.done);
+    assert_int_equal(received.status, STATUS_CANCELLED);
+    world_send(world, queue, "nobody waits");
+    world_settle(world, 200);
+    assert_int_equal(world_queue(world, queue).visible, 1);
+    for (unsigned i = 0; i < 20; i++) { /* some of these are leased, or their answer on its way */
+        received = (struct received){0};
+        begin_receive(world, &received, queue, 0);
+        for (unsigned turns = 0; turns < i; turns++)
+            uv_run(&world->loop, UV_RUN_NOWAIT);
+        if (!received.done)
+            door_receive_cancel(&received.receive);
+        until(world, received.done);
+        if (received.status == STATUS_CANCELLED)
+            until(world, world_queue(world, queue).visible == 1); /* D3: not after 30 s */
+        else
+            break;
+    }
+    door_receive_free(&received.receive);
+}
+
+static struct done call_door(struct world *world, const void *commands, size_t bytes,
+                             uint32_t count)
+{
+    struct done done = {0};
+    struct door_call call = {.call = {.count = count, .done = world_called, .data = &done}};
+    buffer_add(&call.call.commands, commands, bytes);
+    door_call(world->shards, 1, &call);
+    until(world, done.yes);
+    return done;
+}
+
+static void test_a_call_says_what_the_shard_says(void **state)
+{
+    struct nodes *nodes = *state;
+    struct world *world = nodes->world[0];
+    uint64_t queue = world_queue_new(world, "orders");
+    struct command command = {.type = COMMAND_DELETE,
+                              .delete = {.queue_id = queue, .lease = {1, 1}, .exact = true}};
+    struct buffer bytes = {0};
+    command_encode(&bytes, &command);
+    struct done done = call_door(world, bytes.data, bytes.length, 1);
+    assert_int_equal(done.status, STATUS_OK);
+    assert_int_equal(done.result.code, CORE_NO_MESSAGE);
+    assert_int_equal(call_door(world, bytes.data, bytes.length, 2).status, STATUS_INVALID);
+    assert_int_equal(call_door(world, "nonsense", 8, 1).status, STATUS_INVALID);
+    buffer_free(&bytes);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, nodes_teardown)
 
 int main(void)
@@ -297,6 +402,9 @@ int main(void)
         TEST(test_what_a_function_used_goes_with_it),
         TEST(test_a_claim_that_turns_out_wrong),
         TEST(test_a_claim_that_turns_out_right),
+        TEST(test_a_receive_that_waits_elsewhere),
+        TEST(test_a_cancelled_receive_takes_nothing),
+        TEST(test_a_call_says_what_the_shard_says),
     };
     return cmocka_run_group_tests_name("dispatch elsewhere", tests, NULL, NULL);
 }
