@@ -41,11 +41,10 @@ static uint64_t source_unclaimed(const struct source *source, const struct glanc
 static bool source_look(const struct source *source, struct glance *out)
 {
     struct queue_view view;
-    struct slice name = slice_of(source->queue_name);
-    const struct shard *shard = shards_of_name(source->dispatch->shards, name);
+    const struct shard *shard = shards_at(source->dispatch->shards, source->shard_id);
     if (shard == NULL)
         *out = source->seen;
-    else if (core_queue_by_name(shard_core(shard), name, &view))
+    else if (core_queue_by_name(shard_core(shard), slice_of(source->queue_name), &view))
         *out = glance_of(&view);
     else
         *out = (struct glance){0};

@@ -100,6 +100,7 @@ struct source {
     struct function_entry *function;
     char *queue_name;
     char *queue_arn;
+    uint32_t shard_id;     /* that its name gives */
     uint64_t queue_id;     /* as last seen; 0: there was none */
     bool fifo;             /* the queue, as last seen */
     uint32_t visibility_s; /* its timeout, as last seen */

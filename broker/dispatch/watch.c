@@ -18,17 +18,9 @@
 
 #define HOLD_MS 1000u
 
-static uint32_t shard_of_source(const struct source *source)
-{
-    uint32_t shard;
-    uint32_t queue_shards;
-    core_place(shard_core(source->dispatch->catalog), &shard, &queue_shards);
-    return shard_of_queue_name(slice_of(source->queue_name), queue_shards);
-}
-
 static bool wanted(const struct watch *watch, const struct source *source)
 {
-    return source->enabled && source->present && shard_of_source(source) == watch->shard_id;
+    return source->enabled && source->present && source->shard_id == watch->shard_id;
 }
 
 static void on_news(struct door_glance *glance, enum status status, const struct glance_news *news,

@@ -388,6 +388,62 @@ static void test_a_call_says_what_the_shard_says(void **state)
     buffer_free(&bytes);
 }
 
+struct glanced {
+    struct door_glance glance;
+    bool done;
+    uint32_t count;
+    struct glance_news news;
+};
+
+static void on_glanced(struct door_glance *glance, enum status status,
+                       const struct glance_news *news, uint32_t count)
+{
+    struct glanced *glanced = glance->data;
+    assert_int_equal(status, STATUS_OK);
+    glanced->done = true;
+    glanced->count = count;
+    if (count > 0)
+        glanced->news = news[0];
+}
+
+static void ask(struct world *world, struct glanced *glanced, uint64_t mark, uint32_t hold_ms)
+{
+    struct glance_item item = {.mark = mark, .name = SLICE_LITERAL("orders")};
+    *glanced = (struct glanced){.glance = {.count = 1, .done = on_glanced, .data = glanced}};
+    glance_question_begin(&glanced->glance.request, hold_ms);
+    glance_question_add(&glanced->glance.request, &item);
+    door_glance(world->shards, 1, &glanced->glance);
+}
+
+static void test_a_glance_stands_until_there_is_news(void **state)
+{
+    struct nodes *nodes = *state;
+    struct world *world = nodes->world[0];
+    struct glanced glanced;
+    ask(world, &glanced, 0, 5000);
+    until(world, glanced.done);
+    assert_int_equal(glanced.count, 1);
+    assert_false(glanced.news.glance.there); /* which is news, too */
+    ask(world, &glanced, glanced.news.glance.mark, 5000);
+    world_settle(world, 200);
+    assert_false(glanced.done);
+    uint64_t queue = world_queue_new(world, "orders");
+    until(world, glanced.done);
+    assert_true(glanced.news.glance.there);
+    assert_int_equal(glanced.news.glance.queue_id, queue);
+    ask(world, &glanced, glanced.news.glance.mark, 5000);
+    world_settle(world, 200);
+    assert_false(glanced.done);
+    world_send(world, queue, "one");
+    until(world, glanced.done);
+    assert_int_equal(glanced.news.glance.visible, 1);
+    uint64_t asked_ms = now_ms(world);
+    ask(world, &glanced, glanced.news.glance.mark, 300);
+    until(world, glanced.done);
+    assert_int_equal(glanced.count, 0); /* nothing happened */
+    assert_true(now_ms(world) - asked_ms >= 300);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, nodes_teardown)
 
 int main(void)
@@ -405,6 +461,7 @@ int main(void)
         TEST(test_a_receive_that_waits_elsewhere),
         TEST(test_a_cancelled_receive_takes_nothing),
         TEST(test_a_call_says_what_the_shard_says),
+        TEST(test_a_glance_stands_until_there_is_news),
     };
     return cmocka_run_group_tests_name("dispatch elsewhere", tests, NULL, NULL);
 }
