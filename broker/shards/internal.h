@@ -64,6 +64,8 @@ struct place {
     uint64_t list_seen; /* a version of the list, and since when it is known here */
     uint64_t list_seen_ms;
     bool releases; /* nobody is to count on this node's replica again */
+    uint64_t
+        out_since_ms; /* this node is no member, as its leader said; 0: as far as is known it is */
     enum release release;
     uint64_t released_list; /* by this version there is nothing to let go of */
     struct shard_end end;   /* of its log */

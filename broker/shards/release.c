@@ -2,7 +2,8 @@
 /* Letting go of a replica (docs/replication.md, P2 to P4):
  *
  *     open ──the lists name this node no more, or as leaving──> answers no requests: others do
- *          ──its leader says that this node is no member (watch.c)──> CLOSING
+ *          ──its leader says that this node is no member (watch.c), and what was under way here
+ *            has had its time──> CLOSING
  *          ──closed──> KEEPING: what it promised goes into the folder shard-K.was (promise.h)
  *          ──shards_begun says so──> REMOVING: the folder is renamed to shard-K.gone, and removed
  *          ──> the node's place in the list is struck
@@ -28,8 +29,10 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#define WAS  ".was"
-#define GONE ".gone"
+#define GRACE_MS (SHARD_CALL_MS + 2000u) /* whoever found the replica here is done with it */
+
+#define WAS      ".was"
+#define GONE     ".gone"
 
 static bool exists(const struct place *place, const char *suffix)
 {
@@ -144,7 +147,7 @@ static void on_closed(void *data)
     s->spent = spent;
     place->courier = NULL;
     place->shard = NULL;
-    place->led_since_ms = 0;
+    place->led_since_ms = place->out_since_ms = 0;
     place->release = RELEASE_KEEPING;
     work_begin(place, released_new(place), keep_in_pool, after_keep);
 }
@@ -200,7 +203,13 @@ static void release_open(struct place *place, const struct replica_list *list)
     if (shard_leads(place->shard))
         return; /* it hands over first (balance.c) */
     shard_end_waits(place->shard);
-    if (watch_is_out(place, list->version) && !place->changing && !place->level_asked)
+    if (!watch_is_out(place, list->version) || place->changing || place->level_asked)
+        return;
+    uint64_t now_ms = shards_now_ms(place->shards);
+    place->serves = false;
+    if (place->out_since_ms == 0)
+        place->out_since_ms = now_ms;
+    if (now_ms >= place->out_since_ms + GRACE_MS)
         begin_close(place);
 }
 
@@ -214,6 +223,8 @@ void release_tick(struct place *place)
         return;
     const struct replica *own = replicas_find(&list, s->options.node_id);
     place->releases = own == NULL || own->leaving;
+    if (!place->releases)
+        place->out_since_ms = 0;
     if (!place->releases || place->released_list == list.version)
         return;
     if (place->shard != NULL)

@@ -247,7 +247,7 @@ bool place_sees_catalog(const struct place *place)
 
 static void tick_one(struct place *place)
 {
-    place->serves = place_serves(place);
+    place->serves = place->out_since_ms == 0 && place_serves(place);
     if (place->releases && place->id > 0 && !shard_leads(place->shard))
         return;
     level_tick(place);
