@@ -139,6 +139,7 @@ struct batch {
     uint64_t started_ms;       /* of the loop's clock: when it was sent */
     uint32_t visibility_s;     /* for which its messages may be kept in all */
     bool leased;               /* it is in dispatch->batches */
+    bool doubted;              /* whether it holds its leases is being asked (doubt.c) */
     uint64_t leased_ms;        /* of the loop's clock, */
     uint64_t leased_at_ms;     /* and core time */
     uint64_t renew_ms;         /* of the loop's clock: when to lease again; UINT64_MAX: no more */

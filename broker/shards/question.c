@@ -10,6 +10,7 @@
 #define GLANCE_ITEM_BYTES 12u
 #define GLANCE_COUNT_AT   4u
 #define GLANCE_BYTES      52u
+#define HELD_LEASE_BYTES  12u
 #define TALLY_BYTES       (8u + 8u * USAGE_COUNTERS)
 #define USAGE_COUNTERS    8u
 #define MARK_NONE         1u /* there is no such queue */
@@ -349,6 +350,48 @@ bool glance_answer_decode(struct slice in, uint32_t asked, struct arena *arena,
         at.bad |= list[i].which >= asked || (i > 0 && list[i].which <= list[i - 1].which);
     }
     return cursor_ended(&at);
+}
+
+/* ---- leases ---- */
+
+void held_question_encode(struct buffer *out, const struct held_question *question)
+{
+    buffer_add_u64(out, question->queue_id);
+    buffer_add_u32(out, question->count);
+    for (uint32_t i = 0; i < question->count; i++) {
+        buffer_add_u64(out, question->leases[i].seq);
+        buffer_add_u32(out, question->leases[i].receive_count);
+    }
+}
+
+bool held_question_decode(struct slice in, struct arena *arena, struct held_question *out)
+{
+    struct cursor at = cursor_of(in);
+    *out = (struct held_question){.queue_id = cursor_u64(&at)};
+    out->count = cursor_u32(&at);
+    if (at.bad || out->count > QUESTION_MESSAGES_MAX ||
+        cursor_left(&at) != (size_t)out->count * HELD_LEASE_BYTES)
+        return false;
+    struct core_lease *leases = arena_alloc(arena, out->count * sizeof *leases);
+    for (uint32_t i = 0; i < out->count; i++) {
+        leases[i].seq = cursor_u64(&at);
+        leases[i].receive_count = cursor_u32(&at);
+    }
+    out->leases = leases;
+    return cursor_ended(&at);
+}
+
+void held_answer_encode(struct buffer *out, bool held)
+{
+    buffer_add_u32(out, held ? 1 : 0);
+}
+
+bool held_answer_decode(struct slice in, bool *held)
+{
+    struct cursor at = cursor_of(in);
+    uint32_t said = cursor_u32(&at);
+    *held = said == 1;
+    return cursor_ended(&at) && said <= 1;
 }
 
 /* ---- tallies ---- */

@@ -10,6 +10,8 @@
  *     GLANCE    u32 hold (ms), u32 count; each: u64 mark, bytes name
  *               u32 count; each: u32 which, u32 flags (1: there, 2: FIFO), u64 mark, u64 queue id,
  *               u64 visible, u64 oldest sent (ms), u64 ever sent, u32 visibility (s)
+ *     HELD      u64 queue id, u32 count; each: u64 seq, u32 receive count
+ *               u32 1: one of the leases holds its message; 0: none does
  *     TALLIES   nothing
  *               u32 count; each: u64 function id, the counters of struct usage
  *
@@ -129,6 +131,18 @@ struct glance_news {
 };
 MUST_CHECK bool glance_answer_decode(struct slice in, uint32_t asked, struct arena *arena,
                                      struct glance_news **news, uint32_t *count);
+
+/* The leases are in the arena. */
+struct held_question {
+    uint64_t queue_id;
+    const struct core_lease *leases;
+    uint32_t count;
+};
+void held_question_encode(struct buffer *out, const struct held_question *question);
+MUST_CHECK bool held_question_decode(struct slice in, struct arena *arena,
+                                     struct held_question *out);
+void held_answer_encode(struct buffer *out, bool held);
+MUST_CHECK bool held_answer_decode(struct slice in, bool *held);
 
 struct tally_item {
     uint64_t function_id;

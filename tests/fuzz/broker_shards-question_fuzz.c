@@ -98,6 +98,18 @@ static void glance_answer(struct slice in)
     arena_free(&arena);
 }
 
+static void held_question(struct slice in)
+{
+    struct arena arena = {0};
+    struct held_question question;
+    struct buffer again = {0};
+    if (held_question_decode(in, &arena, &question)) {
+        held_question_encode(&again, &question);
+        check_same(in, &again);
+    }
+    arena_free(&arena);
+}
+
 static void tallies(struct slice in)
 {
     struct tally_item *items;
@@ -113,7 +125,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const checks[])(struct slice in) = {
         call_question,   call_answer,   receive_question, receive_answer,
-        glance_question, glance_answer, tallies};
+        glance_question, glance_answer, tallies,          held_question};
     if (size > 0)
         checks[data[0] % ARRAY_COUNT(checks)](slice_make(data + 1, size - 1));
     return 0;

@@ -251,6 +251,29 @@ static void test_a_claim_that_turns_out_wrong(void **state)
     worker_leave(&worker);
 }
 
+/* What was given back is not the worker's any more, though nobody has had it since. */
+static void test_a_claim_of_what_was_given_back(void **state)
+{
+    struct nodes *nodes = *state;
+    struct world *world = nodes->world[0];
+    struct worker worker;
+    struct mapping_config off = {.enabled = false, .batch_size = 10};
+    uint64_t queue = mapped_queue(world, false, off);
+    world_send(world, queue, "one");
+    struct command command = {.type = COMMAND_RECEIVE,
+                              .receive = {.queue_id = queue, .max = 1, .visibility_s = 10}};
+    struct claim_message message = {.lease = {.seq = 1, .receive_count = 1}};
+    assert_int_equal(world_call_at(world, shard_on(nodes, 1, 1), &command).message_count, 1);
+    command = (struct command){.type = COMMAND_CHANGE_VISIBILITY,
+                               .change_visibility = {.queue_id = queue, .lease = {1, 1}}};
+    assert_int_equal(world_call_at(world, shard_on(nodes, 1, 1), &command).code, CORE_OK);
+    worker_join(world, &worker, "w", 4);
+    worker_claims(&worker, world, claim_of(world, queue, &message));
+    until(world, worker.cancelled_count == 1);
+    assert_int_equal(world_queue(world, queue).visible, 1);
+    worker_leave(&worker);
+}
+
 static void test_a_claim_that_turns_out_right(void **state)
 {
     struct nodes *nodes = *state;
@@ -449,6 +472,7 @@ int main(void)
         TEST(test_the_queue_that_a_message_was_redriven_from),
         TEST(test_what_a_function_used_goes_with_it),
         TEST(test_a_claim_that_turns_out_wrong),
+        TEST(test_a_claim_of_what_was_given_back),
         TEST(test_a_claim_that_turns_out_right),
         TEST(test_a_receive_that_waits_elsewhere),
         TEST(test_a_cancelled_receive_takes_nothing),
