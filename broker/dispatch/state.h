@@ -152,6 +152,7 @@ struct watch {
     uint32_t shard_id;
     struct door_glance glance;
     bool asking, cancelled;
+    uint64_t asked_ms;    /* of the loop's clock */
     uint32_t count;       /* of sources that it asks for */
     struct source **list; /* those, each with a reference */
 };
