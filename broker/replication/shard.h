@@ -18,7 +18,7 @@
 #include <uv.h>
 
 #define SHARD_MEMBERS_MAX 64u
-#define SHARD_CALL_MS     10000u /* where there are other nodes; then a call ends, one way or another */
+#define SHARD_CALL_MS     10000u /* where there are other nodes: then a call has ended */
 
 struct shard;
 

@@ -108,6 +108,7 @@ struct shards {
     uint64_t synced_ms;
     struct doors doors;
     struct tallies tallies[1 + QUEUE_SHARDS_MAX];
+    struct fetch *fetches; /* of tallies, under way */
     bool handing_over;
     uint32_t handovers; /* under way */
     void (*handed_over)(void *data, enum status status);
@@ -196,6 +197,8 @@ bool balance_tick(struct place *place);
 bool tallies_get(const struct shards *shards, uint32_t shard_id, uint64_t function_id,
                  struct usage *out);
 void tallies_free(struct shards *shards);
+/* tallies_tick: wait no longer for who says nothing. */
+void tallies_tick(struct shards *shards);
 
 /* level_tick: one step for the feature level of one shard. */
 void level_tick(struct place *place);

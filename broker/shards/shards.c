@@ -265,6 +265,7 @@ static void on_tick(uv_timer_t *timer)
     open_late(s);
     watch_tick(s);
     plan_tick(s);
+    tallies_tick(s);
     for (uint32_t id = 0; id < places_end(s); id++) {
         release_tick(&s->places[id]);
         if (s->places[id].shard != NULL && s->places[id].release == RELEASE_NONE)
