@@ -460,14 +460,15 @@ bool cluster_joins(const struct cluster *c)
     return c->joins;
 }
 
-bool cluster_shards_begun(const struct cluster *c)
+uint64_t cluster_shards_begun(const struct cluster *c)
 {
     return c->identity.shards_begun;
 }
 
 /* A failure is traced; the next start tells it again. */
-void cluster_set_shards_begun(struct cluster *c)
+void cluster_set_shards_begun(struct cluster *c, uint64_t begun, uint32_t shards)
 {
-    c->identity.shards_begun = true;
+    c->identity.shards = shards;
+    c->identity.shards_begun = begun;
     (void)store(c);
 }

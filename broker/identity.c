@@ -49,6 +49,21 @@ static bool read_nodes(json_t *nodes, struct identity *out)
     return true;
 }
 
+static bool read_begun(const json_t *list, uint64_t *out)
+{
+    size_t i;
+    json_t *one;
+    *out = json_is_true(list) ? UINT64_MAX : 0;
+    json_array_foreach(list, i, one)
+    {
+        json_int_t shard = json_integer_value(one);
+        if (shard < 1 || shard > 64)
+            return false;
+        *out |= UINT64_C(1) << (shard - 1);
+    }
+    return list == NULL || json_is_boolean(list) || json_is_array(list);
+}
+
 static enum status read_identity(json_t *json, struct identity *out)
 {
     *out = (struct identity){0};
@@ -64,9 +79,12 @@ static enum status read_identity(json_t *json, struct identity *out)
                 (clusterless || read_uuid(cluster_id, out->cluster_id)) &&
                 read_nodes(json_object_get(json, "nodes"), out);
     out->node_id = (uint64_t)node_id;
-    out->shards_begun = json_is_true(json_object_get(json, "shards_begun"));
+    good = good && read_begun(json_object_get(json, "shards_begun"), &out->shards_begun);
     json_t *restored_from = json_object_get(json, "restored_from");
     good = good && (restored_from == NULL || read_uuid(restored_from, out->restored_from));
+    json_int_t shards = json_integer_value(json_object_get(json, "shards"));
+    good = good && shards >= 0 && shards <= 64;
+    out->shards = (uint32_t)shards;
     json_int_t level = json_integer_value(json_object_get(json, "feature_level"));
     good = good && level >= 0 && level <= UINT32_MAX;
     out->feature_level = (uint32_t)level;
@@ -103,6 +121,18 @@ static json_t *write_uuid(const uint8_t id[UUID_BYTES])
     return json_string(text);
 }
 
+static json_t *write_begun(uint64_t begun)
+{
+    if (begun == UINT64_MAX)
+        return json_true();
+    json_t *list = json_array();
+    for (int shard = 1; shard <= 64; shard++) {
+        if ((begun & UINT64_C(1) << (shard - 1)) != 0)
+            json_array_append_new(list, json_integer(shard));
+    }
+    return list;
+}
+
 static char *write_identity(const struct identity *identity)
 {
     static const uint8_t unknown[UUID_BYTES];
@@ -115,12 +145,14 @@ static char *write_identity(const struct identity *identity)
         json_object_set_new(nodes, key, write_uuid(identity->nodes[i].data_id));
     }
     bool clusterless = memcmp(identity->cluster_id, unknown, UUID_BYTES) == 0;
-    json_t *json = json_pack("{s:i, s:I, s:o, s:s, s:o, s:b, s:I, s:o}", "format", FORMAT,
+    json_t *json = json_pack("{s:i, s:I, s:o, s:s, s:o, s:o, s:I, s:o}", "format", FORMAT,
                              "node_id", (json_int_t)identity->node_id, "data_id",
                              write_uuid(identity->data_id), "founders", founders, "cluster_id",
                              clusterless ? json_string("") : write_uuid(identity->cluster_id),
-                             "shards_begun", identity->shards_begun, "feature_level",
+                             "shards_begun", write_begun(identity->shards_begun), "feature_level",
                              (json_int_t)identity->feature_level, "nodes", nodes);
+    if (identity->shards > 0)
+        json_object_set_new(json, "shards", json_integer(identity->shards));
     if (memcmp(identity->restored_from, unknown, UUID_BYTES) != 0)
         json_object_set_new(json, "restored_from", write_uuid(identity->restored_from));
     char *text = json_dumps(json, JSON_INDENT(1));

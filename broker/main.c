@@ -2,6 +2,7 @@
 /* millrace-broker: options in, exit code out. What the broker does is in node.c. */
 #include "broker/core/place.h"
 #include "broker/node.h"
+#include "broker/shards/placement.h"
 #include "proto/base/assert.h"
 #include "proto/base/options.h"
 #include "proto/base/trace.h"
@@ -71,6 +72,15 @@ static const struct option_row rows[] = {
      .max = QUEUE_SHARDS_MAX,
      .offset = AT(queue_shards),
      .help = "Raft groups over which a new cluster spreads its queues; fixed from then on."},
+    {.name = "replicas",
+     .type = OPTION_NUMBER,
+     .placeholder = "N",
+     .default_text = "3",
+     .min = 1,
+     .max = REPLICATION_MAX,
+     .offset = AT(replicas),
+     .help = "Nodes on which a new cluster keeps each of these groups, or all while there are "
+             "fewer; fixed from then on."},
     {.name = "move-rate",
      .type = OPTION_NUMBER,
      .placeholder = "MB",

@@ -11,17 +11,20 @@
  * This file wires and does not decide: requests belong to the families it registers, work to the
  * dispatcher, state to the shard.
  *
- *     start ──shard ready──> serving ──SIGTERM──> native ──> api ──> dispatcher ──> shard ──>
- * cluster ──> exit 0
+ *     start ──shard ready──> serving ──SIGTERM──> native ──> api ──> dispatcher ──> shard ──> away
+ *           ──> cluster ──> exit 0
  */
 #include "broker/node.h"
 
 #include "broker/api/api.h"
 #include "broker/api/native/native.h"
+#include "broker/api/sqs/away.h"
+#include "broker/away/away.h"
 #include "broker/cluster.h"
 #include "broker/dispatch/dispatch.h"
 #include "broker/log/log.h"
 #include "broker/page_options.h"
+#include "broker/shards/look.h"
 #include "broker/shards/shards.h"
 #include "broker/signatures.h"
 #include "broker/tls.h"
@@ -42,6 +45,8 @@
 #define LOCK_WAIT_MS       5000u /* a killed predecessor may still be dying */
 #define LINGER_MS          300u
 #define API_GRACE_MS       2000u
+#define DRAIN_MS           300u
+#define DRAIN_STEP_MS      5u
 #define DISK_RESERVE_BYTES ((uint64_t)256 << 20)
 
 static const struct api_family *const families[] = {
@@ -54,9 +59,11 @@ struct node {
     struct arena arena;
     uv_loop_t loop;
     uv_signal_t sigterm, sigint;
-    uv_timer_t linger; /* after a handover */
+    uv_timer_t linger; /* after a handover; while draining */
+    uint64_t drain_until_ms;
     struct node_lock lock;
     struct cluster *cluster;
+    struct away *away;
     struct node_tls tls;
     struct shards *shards;
     struct auth *auth;
@@ -225,14 +232,25 @@ static void cluster_closed(void *data)
     uv_close((uv_handle_t *)&node->sigint, NULL);
 }
 
-static void auth_closed(void *data)
+static void away_closed(void *data)
 {
     struct node *node = data;
-    node->auth = NULL;
+    node->away = NULL;
     if (node->cluster != NULL)
         cluster_close(node->cluster, cluster_closed, node);
     else
         cluster_closed(node);
+}
+
+/* What is asked of other nodes, and by them, has ended with those above that ask and answer. */
+static void auth_closed(void *data)
+{
+    struct node *node = data;
+    node->auth = NULL;
+    if (node->away != NULL)
+        away_close(node->away, away_closed, node);
+    else
+        away_closed(node);
 }
 
 /* Auth comes behind the shards, which may still have ended a call of its. */
@@ -248,6 +266,8 @@ static void shards_closed(void *data)
 
 static void close_shards(struct node *node)
 {
+    if (node->away != NULL)
+        look_serve_end(node->away);
     if (node->shards != NULL)
         shards_close(node->shards, shards_closed, node);
     else
@@ -261,14 +281,33 @@ static void dispatch_closed(void *data)
     close_shards(node);
 }
 
-static void api_closed(void *data)
+static void close_dispatch(struct node *node)
 {
-    struct node *node = data;
-    node->api = NULL;
     if (node->dispatch != NULL)
         dispatch_close(node->dispatch, dispatch_closed, node);
     else
         close_shards(node);
+}
+
+static void drain(uv_timer_t *timer)
+{
+    struct node *node = timer->data;
+    bool empty = node->away == NULL || away_serving(node->away) == 0;
+    if (empty || uv_now(&node->loop) >= node->drain_until_ms) {
+        uv_timer_stop(timer);
+        close_dispatch(node);
+    }
+}
+
+/* What other nodes sent here is finished first; what is new they send elsewhere. */
+static void api_closed(void *data)
+{
+    struct node *node = data;
+    node->api = NULL;
+    if (node->away != NULL)
+        away_serve(node->away, AWAY_SQS, NULL);
+    node->drain_until_ms = uv_now(&node->loop) + DRAIN_MS;
+    uv_timer_start(&node->linger, drain, 0, DRAIN_STEP_MS);
 }
 
 static void native_closed(void *data)
@@ -331,6 +370,31 @@ static void on_signal(uv_signal_t *handle, int signum)
 
 /* ---- opening ---- */
 
+/* Who has the shard: the one that is to lead it comes last (broker/away). */
+static size_t replicas_of(void *data, uint32_t shard, uint64_t *out, size_t max)
+{
+    const struct node *node = data;
+    if (node->shards == NULL)
+        return 0;
+    size_t count = shards_replicas(node->shards, shard, out, max);
+    uint64_t first = count > 0 ? out[0] : 0;
+    for (size_t i = 1; i < count; i++)
+        out[i - 1] = out[i];
+    if (count > 0)
+        out[count - 1] = first;
+    return count;
+}
+
+static void open_away(struct node *node)
+{
+    struct away_options options = {.loop = &node->loop,
+                                   .node_id = node->options->node_id,
+                                   .peers = cluster_peers(node->cluster),
+                                   .replicas = replicas_of,
+                                   .data = node};
+    node->away = away_open(&options);
+}
+
 static bool host_is_loopback(const char *host)
 {
     return strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0 ||
@@ -363,7 +427,9 @@ static void on_shards_failed(void *data)
 
 static void on_shards_begun(void *data)
 {
-    cluster_set_shards_begun(((struct node *)data)->cluster);
+    struct node *node = data;
+    cluster_set_shards_begun(node->cluster, shards_begun(node->shards),
+                             shards_total(node->shards) - 1);
 }
 
 static int open_shards(struct node *node)
@@ -375,11 +441,13 @@ static int open_shards(struct node *node)
                                      .node_id = node->options->node_id,
                                      .address = cluster_address(node->cluster),
                                      .peers = cluster_peers(node->cluster),
+                                     .away = node->away,
                                      .join = cluster_joins(node->cluster),
                                      .begun = cluster_shards_begun(node->cluster),
                                      .disk_reserve_bytes = DISK_RESERVE_BYTES,
                                      .move_rate = node->options->move_rate_mb * 1000000,
                                      .queue_shards = (uint32_t)node->options->queue_shards,
+                                     .replication = (uint32_t)node->options->replicas,
                                      .events = {.leading_changed = on_leading_changed,
                                                 .catalog_changed = on_catalog_changed,
                                                 .queue_ready = on_queue_ready,
@@ -389,6 +457,7 @@ static int open_shards(struct node *node)
     options.members = cluster_members(node->cluster, &options.member_count);
     enum status status = shards_open(&node->shards, &options, &error, &folder);
     if (status == STATUS_OK) {
+        look_serve(node->away, node->shards);
         cluster_watch(node->cluster, catalog_of(node), on_failed, node);
         return EX_OK;
     }
@@ -420,6 +489,7 @@ static int open_api(struct node *node, const char *host, uint16_t port)
         .shards = node->shards,
         .auth = node->auth,
         .peers = cluster_peers(node->cluster),
+        .away = node->away,
         .host = host,
         .port = port,
         .limits = http_limits_of(options),
@@ -493,12 +563,16 @@ static int node_open(struct node *node)
     if (code == EX_OK)
         code = cluster_open(&node->cluster, &node->loop, node->options, node->tls.peer);
     if (code == EX_OK)
+        open_away(node);
+    if (code == EX_OK)
         code = open_shards(node);
     if (code == EX_OK)
         node->auth = signatures_open(node->options, host_is_loopback(http_host), &node->loop,
                                      catalog_of(node), on_no_key, node);
     if (code == EX_OK)
         code = open_api(node, http_host, http_port);
+    if (code == EX_OK)
+        sqs_away_serve(node->api);
     if (code == EX_OK)
         code = open_dispatch(node, http_host, rpc_host, rpc_port);
     if (code != EX_OK)

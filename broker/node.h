@@ -14,6 +14,7 @@ struct node_options {
     const char *cluster;           /* "1=HOST:PORT,..."; NULL: this node alone */
     const char *join;              /* members of a cluster that this node is new to; NULL: none */
     uint64_t queue_shards;         /* of a cluster that begins */
+    uint64_t replicas;             /* the same: of each queue shard */
     uint64_t move_rate_mb;         /* MB a second; 0: no limit */
     const char *advertise_peer;    /* HOST:PORT for others; NULL: see broker/cluster.c */
     const char *advertise_http;

@@ -35,6 +35,7 @@ struct api {
     struct shards *shards;
     struct auth *auth;
     struct peers *peers;
+    struct away *away;
     struct page_guard *page_guard;
     struct dispatch *dispatch;
     struct http_server *server;
@@ -198,6 +199,7 @@ enum status api_open(struct api **out, const struct api_options *options)
     api->tls = options->tls;
     api->auth = options->auth;
     api->peers = options->peers;
+    api->away = options->away;
     api->page_guard = options->page_guard;
     api->families = options->families;
     api->family_count = options->family_count;
@@ -341,6 +343,11 @@ struct shard *api_catalog(const struct api *api)
 struct page_guard *api_page_guard(const struct api *api)
 {
     return api->page_guard;
+}
+
+struct away *api_away(const struct api *api)
+{
+    return api->away;
 }
 
 struct peers *api_peers(struct api *api)

@@ -12,6 +12,7 @@
 
 struct api;
 struct auth;
+struct away;
 struct page_guard;
 
 struct api_config {
@@ -65,6 +66,7 @@ struct api_options {
     struct shards *shards;
     struct auth *auth;   /* broker/auth: who calls, and what they may do */
     struct peers *peers; /* of broker/peer/tcp.h, to tell of other nodes; NULL: there are none */
+    struct away *away;   /* asks nodes that have the shards that this one has not */
     struct page_guard *page_guard; /* moved, in any case; NULL: /metrics and /status are everybody's
                                     */
     const char *host;
@@ -96,6 +98,7 @@ struct shards *api_shards(const struct api *api);
 struct shard *api_catalog(const struct api *api);
 struct auth *api_auth(struct api *api);
 struct peers *api_peers(struct api *api);
+struct away *api_away(const struct api *api);
 uv_loop_t *api_loop(const struct api *api);
 struct dispatch *api_dispatch(struct api *api);
 const struct api_config *api_config(const struct api *api);

@@ -78,12 +78,18 @@ static void fail(struct backup_call *call, int status, const char *code, const c
 
 static struct shard *shard_of(const struct backup_call *call)
 {
-    return shards_at(api_shards(call->api), call->shard_id);
+    return shards_here(api_shards(call->api), call->shard_id);
+}
+
+static uint64_t leader_of(const struct backup_call *call)
+{
+    return shard_of(call) != NULL ? shard_leader(shard_of(call))
+                                  : shards_leader(api_shards(call->api), call->shard_id);
 }
 
 static void fail_not_leader(struct backup_call *call)
 {
-    uint64_t leader = shard_leader(shard_of(call));
+    uint64_t leader = leader_of(call);
     const char *endpoint = api_node_endpoint(call->api, leader, &call->arena);
     const char *message =
         leader != 0 ? arena_printf(&call->arena, "Node %" PRIu64 " leads: ask it.", leader)
@@ -111,7 +117,7 @@ static json_t *render(struct backup_call *call)
     snprintf(id, sizeof id, "%016" PRIx64, call->begin.number);
     return json_pack("{s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:s, s:I, s:o}", "Backup", id, "ShardId",
                      (json_int_t)call->shard_id, "Shards",
-                     (json_int_t)shards_count(api_shards(call->api)), "Index",
+                     (json_int_t)shards_total(api_shards(call->api)), "Index",
                      (json_int_t)view->index, "Term", (json_int_t)view->term, "ClusterId", cluster,
                      "NodeId", (json_int_t)api_config(call->api)->node_id, "Version",
                      api_config(call->api)->version, "TimeMs",
@@ -154,16 +160,20 @@ static bool read_shard(struct backup_call *call)
     json_decref(json);
     if (!good)
         fail(call, 400, "ValidationException", "The body must be an object of Shard, a number.");
-    else if (id < 0 || id >= shards_count(api_shards(call->api)))
+    else if (id < 0 || id >= shards_total(api_shards(call->api)))
         fail(call, 404, "ResourceNotFoundException", "There is no such shard.");
     call->shard_id = (uint32_t)id;
-    return good && id >= 0 && id < shards_count(api_shards(call->api));
+    return good && id >= 0 && id < shards_total(api_shards(call->api));
 }
 
 static void run_begin(struct backup_call *call)
 {
     if (!read_shard(call))
         return;
+    if (shard_of(call) == NULL) {
+        fail_not_leader(call);
+        return;
+    }
     call->beginning = true;
     call->begin = (struct shard_backup_begin){.done = on_begun, .data = call};
     shard_backup_begin(shard_of(call), &call->begin);
@@ -213,8 +223,11 @@ static void run_read(struct backup_call *call, uint64_t id, struct slice name)
     call->read = (struct log_backup_read){
         .offset = offset, .length = LOG_BACKUP_READ_MAX, .done = on_read, .data = call};
     enum status status = STATUS_NOT_FOUND;
-    for (uint32_t i = 0; i < shards_count(api_shards(call->api)) && status != STATUS_OK; i++)
-        status = shard_backup_read(shards_at(api_shards(call->api), i), id, name, &call->read);
+    for (uint32_t i = 0; i < shards_total(api_shards(call->api)) && status != STATUS_OK; i++) {
+        struct shard *shard = shards_here(api_shards(call->api), i);
+        if (shard != NULL)
+            status = shard_backup_read(shard, id, name, &call->read);
+    }
     if (status != STATUS_OK)
         fail_gone(call);
 }
@@ -222,8 +235,11 @@ static void run_read(struct backup_call *call, uint64_t id, struct slice name)
 static void run_end(struct backup_call *call, uint64_t id)
 {
     enum status status = STATUS_NOT_FOUND;
-    for (uint32_t i = 0; i < shards_count(api_shards(call->api)) && status != STATUS_OK; i++)
-        status = shard_backup_end(shards_at(api_shards(call->api), i), id);
+    for (uint32_t i = 0; i < shards_total(api_shards(call->api)) && status != STATUS_OK; i++) {
+        struct shard *shard = shards_here(api_shards(call->api), i);
+        if (shard != NULL)
+            status = shard_backup_end(shard, id);
+    }
     if (status == STATUS_OK)
         respond(call, 204, NULL, NULL);
     else

@@ -206,15 +206,18 @@ static void metric_queue_sent_size(struct writer *w)
     write_queues(w, "_count", value_queue_sent_here);
 }
 
-/* ---- shards: one row for each that is open ---- */
+/* ---- shards: one row for each that is on this node ---- */
 
 typedef uint64_t (*shard_value_fn)(const struct shard *shard, const struct shard_stats *stats);
 
 static void write_shards(struct writer *w, shard_value_fn value)
 {
-    for (uint32_t id = 0; id < w->shards; id++)
-        buffer_printf(w->out, "%s{shard=\"%u\"} %" PRIu64 "\n", w->name, id,
-                      value(shards_at(api_shards(w->api), id), &w->stats[id]));
+    for (uint32_t id = 0; id < w->shards; id++) {
+        const struct shard *shard = shards_here(api_shards(w->api), id);
+        if (shard != NULL)
+            buffer_printf(w->out, "%s{shard=\"%u\"} %" PRIu64 "\n", w->name, id,
+                          value(shard, &w->stats[id]));
+    }
 }
 
 #define SHARD_METRIC(metric, expression)                                                           \
@@ -443,10 +446,13 @@ void metrics_write(struct api *api, struct buffer *out)
 {
     struct arena arena = {0};
     struct writer writer = {
-        .api = api, .out = out, .now_ms = clock_now_ms(), .shards = shards_count(api_shards(api))};
+        .api = api, .out = out, .now_ms = clock_now_ms(), .shards = shards_total(api_shards(api))};
     writer.stats = arena_alloc(&arena, writer.shards * sizeof *writer.stats);
-    for (uint32_t id = 0; id < writer.shards; id++)
-        shard_stats(shards_at(api_shards(api), id), &writer.stats[id]);
+    for (uint32_t id = 0; id < writer.shards; id++) {
+        const struct shard *shard = shards_here(api_shards(api), id);
+        if (shard != NULL)
+            shard_stats(shard, &writer.stats[id]);
+    }
     for (size_t i = 0; i < ARRAY_COUNT(metrics); i++) {
         writer.name = metrics[i].name;
         buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", metrics[i].name, metrics[i].help,

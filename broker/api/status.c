@@ -85,18 +85,45 @@ static void write_shard(struct buffer *out, const struct shard *shard, uint32_t 
                   ",\"snapshot_index\":%" PRIu64 ",\"log_segments\":%" PRIu64
                   ",\"log_bytes_on_disk\":%" PRIu64 ",\"log_syncs\":%" PRIu64
                   ",\"entries\":%" PRIu64 ",\"commands\":%" PRIu64 ",\"disk_free_bytes\":%" PRIu64
-                  ",\"disk_low\":%s}",
+                  ",\"disk_low\":%s",
                   id, shard_ready(shard) ? "true" : "false", shard_leads(shard) ? "true" : "false",
                   shard_leader(shard), s.term, s.last_index, s.applied_index, s.snapshot_index,
                   s.log_segments, s.log_bytes_on_disk, s.log_syncs, s.entries, s.commands,
                   s.disk_free_bytes, s.disk_low ? "true" : "false");
 }
 
+/* One that this node has no replica of: what its leader said lately. */
+static void write_shard_elsewhere(struct api *api, struct buffer *out, uint32_t id)
+{
+    struct shard_state state;
+    bool told = shards_state(api_shards(api), id, &state);
+    buffer_printf(out,
+                  "{\"id\":%u,\"ready\":%s,\"leads\":false,\"leader\":%" PRIu64
+                  ",\"last_index\":%" PRIu64,
+                  id, told ? "true" : "false", state.leader, state.last_index);
+}
+
+static void write_replicas(struct api *api, struct buffer *out, uint32_t id)
+{
+    uint64_t nodes[SHARD_MEMBERS_MAX];
+    size_t count = shards_replicas(api_shards(api), id, nodes, ARRAY_COUNT(nodes));
+    buffer_add_text(out, ",\"replicas\":[");
+    for (size_t i = 0; i < count; i++)
+        buffer_printf(out, "%s%" PRIu64, i > 0 ? "," : "", nodes[i]);
+    buffer_add_text(out, "]}");
+}
+
 static void write_shards(struct api *api, struct buffer *out)
 {
-    for (uint32_t id = 0; id < shards_count(api_shards(api)); id++) {
+    for (uint32_t id = 0; id < shards_total(api_shards(api)); id++) {
+        const struct shard *shard = shards_here(api_shards(api), id);
         buffer_add_text(out, id > 0 ? "," : "");
-        write_shard(out, shards_at(api_shards(api), id), id);
+        if (shard != NULL)
+            write_shard(out, shard, id);
+        else
+            write_shard_elsewhere(api, out, id);
+        buffer_printf(out, ",\"here\":%s", shard != NULL ? "true" : "false");
+        write_replicas(api, out, id);
     }
 }
 
@@ -210,6 +237,7 @@ void status_write(struct api *api, struct buffer *out)
     write_features(api, out);
     buffer_add_text(out, ",\"shard\":");
     write_shard(out, api_catalog(api), 0);
+    buffer_add_byte(out, '}');
     static const struct {
         const char *key;
         void (*write)(struct api *api, struct buffer *out);

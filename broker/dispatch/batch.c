@@ -2,7 +2,7 @@
 /* One batch: the messages of a source on their way to a function and back.
  *
  *     batch_start     room reserved, RECEIVE proposed            (source->leasing)
- *     batch_received  messages leased, bodies are being read     (source->running)
+ *     batch_lease_came  messages leased, bodies are being read   (source->running)
  *     batch_send      event built and handed to the worker
  *     batch_ended     result, or the worker was lost: settled, freed
  *
@@ -43,9 +43,9 @@ static void batch_free(struct batch *batch)
     source->hinted = true;
     if (batch->leased)
         DL_DELETE(dispatch->batches, batch);
-    buffer_free(&batch->read.out);
-    free(batch->messages);
-    free(batch->refs);
+    if (batch->messages != batch->receive.messages)
+        free(batch->messages);
+    door_receive_free(&batch->receive);
     free(batch->ids);
     free(batch->groups);
     free(batch);
@@ -86,13 +86,13 @@ void batch_ended(struct assignment *assignment, const Millrace__Result *result)
 
 /* ---- sending ---- */
 
-/* The records of the batch lie one after the other in read.out. */
+/* The records of the batch lie one after the other. */
 static bool batch_record(const struct batch *batch, uint32_t i, size_t *offset,
                          struct record *record)
 {
-    struct slice bytes = slice_sub(buffer_slice(&batch->read.out), *offset);
-    ASSERT(bytes.length >= batch->refs[i].length);
-    bytes.length = batch->refs[i].length;
+    struct slice bytes = slice_sub(buffer_slice(&batch->receive.records), *offset);
+    ASSERT(bytes.length >= batch->receive.refs[i].length);
+    bytes.length = batch->receive.refs[i].length;
     *offset += bytes.length;
     if (record_decode(bytes, record) == STATUS_OK)
         return true;
@@ -116,16 +116,13 @@ static void batch_note_group(struct batch *batch, uint32_t i, struct slice *grou
  * It is this queue's own with another name. */
 static const char *batch_origin(const struct batch *batch, uint32_t i, struct buffer *out)
 {
-    struct queue_view origin;
-    uint64_t queue_id = batch->messages[i].source_queue_id;
-    const struct shard *shard =
-        queue_id != 0 ? shards_of_queue(batch->dispatch->shards, queue_id) : NULL;
-    if (shard == NULL || !core_queue_by_id(shard_core(shard), queue_id, &origin))
+    struct slice name = origin_name(batch->dispatch, batch->messages[i].source_queue_id);
+    if (name.length == 0)
         return NULL;
     const char *own = batch->source->queue_arn;
     buffer_clear(out);
     buffer_add(out, own, strlen(own) - strlen(batch->source->queue_name));
-    buffer_add_slice(out, origin.name);
+    buffer_add_slice(out, name);
     return buffer_c_string(out);
 }
 
@@ -244,7 +241,7 @@ static void batch_send(struct batch *batch)
                 batch_hand_over(batch, buffer_slice(&event), buffer_slice(&trace_id));
     buffer_free(&event);
     buffer_free(&trace_id);
-    buffer_free(&batch->read.out);
+    buffer_free(&batch->receive.records);
     if (sent)
         return;
     if (built)
@@ -255,48 +252,17 @@ static void batch_send(struct batch *batch)
 
 /* ---- leasing ---- */
 
-static void batch_read_done(struct shard_read *read, enum status status)
+/* Messages came: what else the batch keeps of them. */
+static void batch_keep(struct batch *batch)
 {
-    struct batch *batch = read->data;
-    if (status == STATUS_OK) {
-        batch_send(batch);
-        return;
-    }
-    trace_error("dispatch", "bodies_unreadable", "queue=\"%s\" count=%u why=\"%s\"",
-                batch->source->queue_name, batch->count, status_text(status));
-    source_back_off(batch->source);
-    batch_drop(batch);
-}
-
-/* Recent bodies are in memory; one that is not sends all of them to the pool. */
-static void batch_read(struct batch *batch)
-{
-    for (uint32_t i = 0; i < batch->count; i++) {
-        if (shard_read_now(batch->shard, batch->refs[i], &batch->read.out))
-            continue;
-        buffer_clear(&batch->read.out);
-        shard_read(batch->shard, &batch->read);
-        return;
-    }
-    batch_send(batch);
-}
-
-static void batch_keep(struct batch *batch, const struct core_result *result)
-{
-    uint32_t count = result->message_count;
+    uint32_t count = batch->receive.count;
     batch->count = count;
-    batch->messages = memory_new(count, sizeof *batch->messages);
-    batch->refs = memory_new(count, sizeof *batch->refs);
+    batch->messages = batch->receive.messages;
     batch->ids = memory_new(count, sizeof *batch->ids);
     if (batch->source->fifo) {
         ASSERT(count <= FIFO_BATCH_MAX);
         batch->groups = memory_new(count, sizeof *batch->groups);
     }
-    memcpy(batch->messages, result->messages, count * sizeof *batch->messages);
-    for (uint32_t i = 0; i < count; i++)
-        batch->refs[i] = batch->messages[i].body;
-    batch->read = (struct shard_read){
-        .refs = batch->refs, .count = count, .done = batch_read_done, .data = batch};
 }
 
 void batch_leased(struct batch *batch, uint64_t now_ms, uint64_t at_ms)
@@ -330,25 +296,45 @@ void batches_tick(struct dispatch *dispatch)
     struct batch *batch;
     DL_FOREACH(dispatch->batches, batch)
     {
-        if (now >= batch->renew_ms)
+        if (now >= batch->renew_ms && !batch->doubted)
             batch_renew(batch);
     }
 }
 
-static void batch_received(struct shard_receive *receive, enum status status,
-                           const struct core_result *result)
+static void batch_lease_came(struct door_receive *receive, enum status status)
+{
+    struct batch *batch = receive->data;
+    ASSERT(status == STATUS_OK && receive->count > 0);
+    batch->source->leasing--;
+    batch->source->running++;
+    source_received(batch->source, receive->count);
+    batch_leased(batch, dispatch_now(batch->dispatch), receive->at_ms);
+    batch_keep(batch);
+}
+
+static void batch_unread(struct batch *batch, enum status status)
+{
+    trace_error("dispatch", "bodies_unreadable", "queue=\"%s\" count=%u why=\"%s\"",
+                batch->source->queue_name, batch->count, status_text(status));
+    source_back_off(batch->source);
+    batch_drop(batch);
+}
+
+static void batch_received(struct door_receive *receive, enum status status)
 {
     struct batch *batch = receive->data;
     struct source *source = batch->source;
-    source->leasing--;
-    bool good = status == STATUS_OK && result->code == CORE_OK;
-    if (good && result->message_count > 0) {
-        source->running++;
-        batch_leased(batch, dispatch_now(batch->dispatch), core_now_ms(shard_core(batch->shard)));
-        batch_keep(batch, result);
-        batch_read(batch);
+    bool good = status == STATUS_OK && receive->code == CORE_OK;
+    if (batch->leased && good) {
+        if (!origins_ask(batch, batch_send))
+            batch_send(batch);
         return;
     }
+    if (batch->leased) {
+        batch_unread(batch, status);
+        return;
+    }
+    source->leasing--;
     if (!good)
         source_back_off(source);
     else if (batch->readies == source->readies)
@@ -359,9 +345,6 @@ static void batch_received(struct shard_receive *receive, enum status status,
 bool batch_start(struct source *source, uint64_t queue_id)
 {
     struct dispatch *dispatch = source->dispatch;
-    struct shard *shard = shards_of_queue(dispatch->shards, queue_id);
-    if (shard == NULL)
-        return false;
     struct batch *batch = memory_new(1, sizeof *batch);
     batch->assignment = assignment_reserve(dispatch, source->function, batch_ended, batch);
     if (batch->assignment == NULL) {
@@ -370,12 +353,13 @@ bool batch_start(struct source *source, uint64_t queue_id)
     }
     batch->dispatch = dispatch;
     batch->source = source;
-    batch->shard = shard;
+    batch->shard_id = shard_of_queue_id(queue_id);
     batch->queue_id = queue_id;
     batch->readies = source->readies;
     batch->visibility_s = source->kind == SOURCE_ASYNC
                               ? source->function->config.timeout_s + ASYNC_LEASE_EXTRA_S
                               : source->visibility_s;
+    batch->receive.leased = batch_lease_came;
     batch->receive.done = batch_received;
     batch->receive.data = batch;
     batch->receive.command = (struct command_receive){
@@ -387,6 +371,6 @@ bool batch_start(struct source *source, uint64_t queue_id)
     source->refs++;
     source->leasing++;
     dispatch_operation_begin(dispatch);
-    shard_receive(shard, &batch->receive);
+    door_receive(dispatch->shards, batch->shard_id, &batch->receive);
     return true;
 }

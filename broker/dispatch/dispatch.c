@@ -91,8 +91,8 @@ static void tick_sources(struct dispatch *dispatch)
     struct source *source;
     DL_FOREACH(dispatch->sources, source)
     {
-        struct queue_view view;
-        if (source_measure(source, &view)) {
+        struct glance seen;
+        if (source_measure(source, &seen)) {
             source->hinted = true;
             source->fruitless &= source->leasing + source->running > 0; /* try again now and then */
         }
@@ -128,6 +128,7 @@ static void tick_fired(uv_timer_t *timer)
         catalog_refresh(dispatch);
         tick_throttles(dispatch);
         usage_tick(dispatch);
+        watches_tick(dispatch);
         tick_sources(dispatch);
     }
     if (dispatch->closing &&
@@ -201,6 +202,7 @@ void dispatch_set_ready(struct dispatch *dispatch, bool ready)
     dispatch->ready = ready;
     if (!ready) {
         dispatch->abandoned_lease_id = dispatch->lease_id;
+        watches_end(dispatch);
         invoke_leave_waiting(dispatch);
         return;
     }
@@ -244,6 +246,7 @@ static void dispatch_free(struct dispatch *dispatch)
     void (*closed)(void *data) = dispatch->closed;
     void *data = dispatch->closed_data;
     catalog_free(dispatch);
+    origins_forget(dispatch);
     free(dispatch->endpoint);
     free(dispatch->region);
     free(dispatch->account_id);
@@ -306,6 +309,7 @@ void dispatch_close(struct dispatch *dispatch, void (*closed)(void *data), void 
     dispatch->closed_data = data;
     dispatch->drain_until_ms = dispatch_now(dispatch) + DRAIN_MS;
     invoke_fail_waiting(dispatch, STATUS_UNAVAILABLE);
+    watches_end(dispatch);
     remotes_close(dispatch);
     link_listener_close(dispatch->listener, listener_closed, dispatch);
     if (dispatch->running == 0)

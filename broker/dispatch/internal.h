@@ -6,6 +6,8 @@
  *     assign.c      one piece of work given to one session
  *     catalog.c     the functions and sources that the core's catalog describes, parsed once
  *     sources.c     when a source (mapping or asynchronous queue) starts a batch
+ *     watch.c       queues whose shard is on other nodes
+ *     origin.c      names of queues that messages were redriven from
  *     batch.c       the life of one batch: lease, read, send, result
  *     running.c     batches that a worker runs for an earlier broker
  *     doubt.c       those of which the replica here cannot say yet whether they still are ours
@@ -130,10 +132,33 @@ void source_unref(struct source *source);
 bool source_start(struct source *source);
 
 /* source_measure: recompute the target; true when the source has messages to lease. */
-bool source_measure(struct source *source, struct queue_view *view);
+bool source_measure(struct source *source, struct glance *seen);
+
+/* source_seen: its queue, whose shard is not here, is so by now. source_received: a receive took so
+ * many of its messages since: what is known says so until there is news. */
+void source_seen(struct source *source, const struct glance *seen);
+void source_received(struct source *source, uint32_t count);
 
 /* source_back_off: a batch came back undone; wait a little longer each time. */
 void source_back_off(struct source *source);
+
+/* ---- watch.c ---- */
+
+/* watches_tick: ask about the queues of shards that are not here, and of those alone.
+ * watches_end: ask no more. */
+void watches_tick(struct dispatch *dispatch);
+void watches_end(struct dispatch *dispatch);
+
+/* ---- origin.c ---- */
+
+/* origin_name: of the queue that a message was redriven from, or absent: there is none, or nobody
+ * tells. Borrowed until control returns to the loop. */
+struct slice origin_name(const struct dispatch *dispatch, uint64_t queue_id);
+
+/* origins_ask: have the names that the batch needs. False: they are all known; else `done` runs,
+ * later. origins_forget: when closing. */
+MUST_CHECK bool origins_ask(struct batch *batch, void (*done)(struct batch *batch));
+void origins_forget(struct dispatch *dispatch);
 
 /* ---- batch.c ---- */
 
@@ -157,14 +182,15 @@ void batches_tick(struct dispatch *dispatch);
  * cancelled. */
 void running_came(struct session *session, const Millrace__Running *running);
 
-/* claim_held: as far as this replica knows, one of its messages is leased under it. */
-bool claim_held(const struct shard *shard, const struct claim *claim);
+/* claim_held: as far as this node's replica of its queue's shard knows, one of its messages is
+ * leased under it. False where there is none. */
+bool claim_held(const struct dispatch *dispatch, const struct claim *claim);
 
 /* ---- doubt.c ---- */
 
-/* claim_doubt: the claim was taken over, and is not held as far as this replica of its queue's
- * shard knows: when that has caught up and it still is not, stop the run. Takes the messages. */
-void claim_doubt(struct dispatch *dispatch, struct shard *shard, struct claim *claim);
+/* claim_doubt: the claim of this batch was taken over, and is not held as far as is known here:
+ * when it turns out that it is not, stop the run. */
+void claim_doubt(struct batch *batch);
 
 /* ---- settle.c ---- */
 

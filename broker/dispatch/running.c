@@ -9,7 +9,7 @@
  *
  *   I1  a batch is taken over only while at least one of its messages is leased under its claim;
  *       for the others deletes are exact (settle.c). A replica of a queue's shard that does not
- *       lead may not know of the leases yet: doubt.c
+ *       lead may not know of the leases yet, and there may be none here: doubt.c
  *   I2  what this process gave back itself is not taken over: that its messages are still leased
  * may only mean that giving them back is under way */
 #include "broker/dispatch/claim.h"
@@ -35,11 +35,11 @@ static struct source *claim_source(struct dispatch *dispatch, const struct claim
     return source != NULL && source->present && source->function == function ? source : NULL;
 }
 
-bool claim_held(const struct shard *shard, const struct claim *claim)
+bool claim_held(const struct dispatch *dispatch, const struct claim *claim)
 {
-    const struct core *core = shard_core(shard);
-    for (uint32_t i = 0; i < claim->count; i++) {
-        if (core_lease_held(core, claim->queue_id, claim->messages[i].lease))
+    const struct shard *shard = shards_of_queue(dispatch->shards, claim->queue_id);
+    for (uint32_t i = 0; i < claim->count && shard != NULL; i++) {
+        if (core_lease_held(shard_core(shard), claim->queue_id, claim->messages[i].lease))
             return true;
     }
     return false;
@@ -53,16 +53,18 @@ static bool given_back_here(const struct dispatch *dispatch, uint64_t lease_id)
 }
 
 /* The batch as it was when it was sent, but for what only sending needs. */
-static struct batch *batch_of(struct source *source, struct shard *shard, const struct claim *claim)
+static struct batch *batch_of(struct source *source, const struct claim *claim)
 {
     struct dispatch *dispatch = source->dispatch;
+    struct shard *shard = shards_of_queue(dispatch->shards, claim->queue_id);
     struct batch *batch = memory_new(1, sizeof *batch);
-    uint64_t at_ms = shard_now_ms(shard);
+    /* The time of a shard that is not here is about that of the catalog. */
+    uint64_t at_ms = shard_now_ms(shard != NULL ? shard : dispatch->catalog);
     uint64_t age_ms = at_ms > claim->leased_ms ? at_ms - claim->leased_ms : 0;
     uint64_t now_ms = dispatch_now(dispatch);
     batch->dispatch = dispatch;
     batch->source = source;
-    batch->shard = shard;
+    batch->shard_id = shard_of_queue_id(claim->queue_id);
     batch->queue_id = claim->queue_id;
     batch->visibility_s = claim->visibility_s;
     batch->count = claim->count;
@@ -99,23 +101,24 @@ static void running_refuse(struct session *session, const Millrace__Running *run
 }
 
 static const char *running_judge(const struct dispatch *dispatch, const struct claim *claim,
-                                 const struct source *source, const struct shard *shard,
-                                 const Millrace__Running *running)
+                                 const struct source *source, const Millrace__Running *running)
 {
+    uint32_t shard_id = shard_of_queue_id(claim->queue_id);
+    const struct shard *shard = shards_at(dispatch->shards, shard_id);
     if (claim->lease_id != running->lease_id)
         return "the claim is of another assignment";
     if (given_back_here(dispatch, claim->lease_id))
         return "its messages were given back"; /* I2 */
     if (source == NULL)
         return "the function or its trigger is gone";
-    if (shard == NULL)
-        return "the shard of its queue is not open here";
-    return claim_held(shard, claim) || !shard_leads(shard) ? NULL
-                                                           : "its leases have run out"; /* I1 */
+    if (shard_id >= shards_total(dispatch->shards))
+        return "there is no such shard";
+    bool sure = shard != NULL && shard_leads(shard);
+    return claim_held(dispatch, claim) || !sure ? NULL : "its leases have run out"; /* I1 */
 }
 
 static void running_adopt(struct session *session, const Millrace__Running *running,
-                          struct source *source, struct shard *shard, struct claim *claim)
+                          struct source *source, struct claim *claim)
 {
     struct assignment *assignment =
         assignment_adopt(session, source->function, running, batch_ended, NULL);
@@ -123,13 +126,13 @@ static void running_adopt(struct session *session, const Millrace__Running *runn
         running_refuse(session, running, "it is known, or the worker has no room for it");
         return;
     }
-    struct batch *batch = batch_of(source, shard, claim);
+    struct batch *batch = batch_of(source, claim);
     batch->assignment = assignment;
     assignment->owner = batch;
     trace_info("dispatch", "taken_over", "worker=%s function=%s lease=%" PRIu64 " messages=%u",
                session->worker_id, source->function->name, running->lease_id, claim->count);
-    if (!claim_held(shard, claim))
-        claim_doubt(session->dispatch, shard, claim);
+    if (!claim_held(session->dispatch, claim))
+        claim_doubt(batch);
 }
 
 /* A synchronous invocation: somebody waits for it at the origin. */
@@ -162,11 +165,10 @@ void running_came(struct session *session, const Millrace__Running *running)
         return;
     }
     struct source *source = claim_source(dispatch, &claim, function);
-    struct shard *shard = shards_of_queue(dispatch->shards, claim.queue_id);
-    const char *why = running_judge(dispatch, &claim, source, shard, running);
+    const char *why = running_judge(dispatch, &claim, source, running);
     if (why != NULL)
         running_refuse(session, running, why);
     else
-        running_adopt(session, running, source, shard, &claim);
+        running_adopt(session, running, source, &claim);
     free(claim.messages);
 }

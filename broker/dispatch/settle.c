@@ -16,6 +16,11 @@
  * A settlement that was not done, because the shard is too busy or has no leader, is kept and
  * proposed again on the next ticks; when it fails for good, or its outcome is not known, the
  * messages that are left come back by their deadline, which is at-least-once delivery at work.
+ *
+ * A replica elsewhere that dies with a settlement leaves its outcome unknown. What it does to
+ * messages goes by their leases and may be done twice, so it is sent again to the next one; but not
+ * where usage goes with it, which would count twice: then a run of which nobody knows whether it
+ * was settled is run again, unless it was.
  */
 #include "broker/dispatch/settle.h"
 
@@ -32,11 +37,12 @@
 
 struct settle_call {
     struct dispatch *dispatch;
-    struct shard *shard;
+    uint32_t shard_id;
     struct buffer commands;
     uint32_t count;
     uint32_t tries;
-    struct shard_call call;
+    bool counts; /* usage: it must not be done twice */
+    struct door_call call;
     struct settle_call *prev, *next; /* in dispatch->unsettled */
 };
 
@@ -72,11 +78,12 @@ static void settle_call_done(struct shard_call *call, enum status status,
 
 static void settle_call_propose(struct settle_call *settle)
 {
+    struct shard_call *call = &settle->call.call;
     settle->tries++;
-    settle->call =
-        (struct shard_call){.count = settle->count, .done = settle_call_done, .data = settle};
-    buffer_add_slice(&settle->call.commands, buffer_slice(&settle->commands));
-    shard_call(settle->shard, &settle->call);
+    settle->call.repeatable = !settle->counts;
+    *call = (struct shard_call){.count = settle->count, .done = settle_call_done, .data = settle};
+    buffer_add_slice(&call->commands, buffer_slice(&settle->commands));
+    door_call(settle->dispatch->shards, settle->shard_id, &settle->call);
 }
 
 void settle_tick(struct dispatch *dispatch)
@@ -110,12 +117,18 @@ void settlement_add(struct settlement *settlement, const struct command *command
     if (settlement->open == NULL) {
         settlement->open = memory_new(1, sizeof *settlement->open);
         settlement->open->dispatch = settlement->dispatch;
-        settlement->open->shard = settlement->shard;
+        settlement->open->shard_id = settlement->shard_id;
         settlement->open->tries = settlement->once ? SETTLE_TRIES_MAX : 0;
         dispatch_operation_begin(settlement->dispatch);
     }
     command_encode(&settlement->open->commands, command);
     settlement->open->count++;
+}
+
+void settlement_count(struct settlement *settlement, const struct command *command)
+{
+    settlement_add(settlement, command);
+    settlement->open->counts = true;
 }
 
 static struct core_lease batch_lease(const struct batch *batch, uint32_t i)
@@ -144,7 +157,7 @@ void settlement_show(struct settlement *settlement, const struct batch *batch, u
 
 static struct settlement settlement_of(const struct batch *batch)
 {
-    return (struct settlement){.dispatch = batch->dispatch, .shard = batch->shard};
+    return (struct settlement){.dispatch = batch->dispatch, .shard_id = batch->shard_id};
 }
 
 void settle_renew(const struct batch *batch, uint32_t visibility_s)

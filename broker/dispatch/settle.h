@@ -9,16 +9,20 @@
 /* Built on the stack; ends in settlement_submit. */
 struct settlement {
     struct dispatch *dispatch;
-    struct shard *shard;
+    uint32_t shard_id;
     bool once;                /* not worth trying again when the shard does not take it */
     struct settle_call *open; /* private */
 };
 
-/* settlement_add: one more command. More than SETTLE_COMMANDS_MAX go out in several calls.
- * settlement_submit: propose what was added. What was not done is tried again on later
- * ticks; when the shard cannot take it at all, messages become visible again by their deadline. */
+/* settlement_add: one more command, which does no harm when it is done twice. More than
+ * SETTLE_COMMANDS_MAX go out in several calls. settlement_submit: propose what was added. What was
+ * not done is tried again on later ticks; when the shard cannot take it at all, messages become
+ * visible again by their deadline. */
 void settlement_add(struct settlement *settlement, const struct command *command);
 void settlement_submit(struct settlement *settlement);
+
+/* settlement_count: one more that must not be done twice, nor the call that it is in. */
+void settlement_count(struct settlement *settlement, const struct command *command);
 
 /* settlement_delete, settlement_show: delete a message if its lease still is the current one; make
  * it visible again after `after_s` seconds if its lease has not run out. */

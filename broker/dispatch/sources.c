@@ -24,37 +24,63 @@
 #define BACKOFF_FIRST_MS 100u
 #define BACKOFF_MAX_MS   5000u
 
-static uint64_t source_age_ms(const struct queue_view *view)
+static uint64_t source_age_ms(const struct glance *seen)
 {
     uint64_t now = clock_now_ms();
-    return view->oldest_sent_ms == 0 || view->oldest_sent_ms > now ? 0 : now - view->oldest_sent_ms;
+    return seen->oldest_sent_ms == 0 || seen->oldest_sent_ms > now ? 0 : now - seen->oldest_sent_ms;
 }
 
 /* Messages that no receive under way will take. */
-static uint64_t source_unclaimed(const struct source *source, const struct queue_view *view)
+static uint64_t source_unclaimed(const struct source *source, const struct glance *seen)
 {
     uint64_t claimed = (uint64_t)source->leasing * source->batch_size;
-    return view->visible > claimed ? view->visible - claimed : 0;
+    return seen->visible > claimed ? seen->visible - claimed : 0;
 }
 
-bool source_measure(struct source *source, struct queue_view *view)
+/* The queue as this node's replica has it, or as one that has a replica said last. */
+static bool source_look(const struct source *source, struct glance *out)
 {
-    struct slice name = slice_of(source->queue_name);
-    const struct shard *shard = shards_of_name(source->dispatch->shards, name);
+    struct queue_view view;
+    const struct shard *shard = shards_at(source->dispatch->shards, source->shard_id);
+    if (shard == NULL)
+        *out = source->seen;
+    else if (core_queue_by_name(shard_core(shard), slice_of(source->queue_name), &view))
+        *out = glance_of(&view);
+    else
+        *out = (struct glance){0};
+    return out->there;
+}
+
+void source_received(struct source *source, uint32_t count)
+{
+    struct glance *seen = &source->seen;
+    seen->visible = seen->visible > count ? seen->visible - count : 0;
+}
+
+void source_seen(struct source *source, const struct glance *seen)
+{
+    source->seen = *seen;
+    source->hinted = true;
+    source->fruitless = false;
+    source->readies++;
+}
+
+bool source_measure(struct source *source, struct glance *seen)
+{
     uint64_t seen_id = source->queue_id;
     source->target = 0;
     source->queue_id = 0;
     if (!source->enabled || !source->function->usable || !source->function->present ||
-        shard == NULL || !core_queue_by_name(shard_core(shard), name, view))
+        !source_look(source, seen))
         return false;
-    source->queue_id = view->queue_id;
-    source->fifo = view->settings.fifo;
-    source->visibility_s = view->settings.visibility_s;
-    source->fruitless = source->fruitless && seen_id == view->queue_id;
+    source->queue_id = seen->queue_id;
+    source->fifo = seen->fifo;
+    source->visibility_s = seen->visibility_s;
+    source->fruitless = source->fruitless && seen_id == seen->queue_id;
     struct scaling_input input = {.now_ms = dispatch_now(source->dispatch),
-                                  .visible = source_unclaimed(source, view),
-                                  .oldest_age_ms = source_age_ms(view),
-                                  .sent_total = view->sent_total,
+                                  .visible = source_unclaimed(source, seen),
+                                  .oldest_age_ms = source_age_ms(seen),
+                                  .sent_total = seen->sent_total,
                                   .running = source->leasing + source->running,
                                   .batch_size = source->batch_size,
                                   .concurrency_max = source->concurrency_max};
@@ -62,9 +88,9 @@ bool source_measure(struct source *source, struct queue_view *view)
     return input.visible > 0;
 }
 
-static bool source_window_closed(struct source *source, const struct queue_view *view)
+static bool source_window_closed(struct source *source, const struct glance *seen)
 {
-    if (source->window_ms == 0 || source_unclaimed(source, view) >= source->batch_size)
+    if (source->window_ms == 0 || source_unclaimed(source, seen) >= source->batch_size)
         return true;
     uint64_t now = dispatch_now(source->dispatch);
     if (source->window_opened_ms == 0)
@@ -74,17 +100,17 @@ static bool source_window_closed(struct source *source, const struct queue_view 
 
 bool source_start(struct source *source)
 {
-    struct queue_view view;
+    struct glance seen;
     if (source->fruitless || !source->hinted ||
         dispatch_now(source->dispatch) < source->backoff_until_ms)
         return false;
-    if (!source_measure(source, &view)) {
+    if (!source_measure(source, &seen)) {
         source->hinted = false;
         return false;
     }
-    if (source->leasing + source->running >= source->target || !source_window_closed(source, &view))
+    if (source->leasing + source->running >= source->target || !source_window_closed(source, &seen))
         return false;
-    if (!batch_start(source, view.queue_id))
+    if (!batch_start(source, seen.queue_id))
         return false;
     source->window_opened_ms = 0;
     return true;

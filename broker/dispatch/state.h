@@ -9,6 +9,7 @@
 #include "broker/dispatch/placement.h"
 #include "broker/dispatch/receipt.h"
 #include "broker/dispatch/scaling.h"
+#include "broker/shards/door.h"
 
 #include <uthash.h>
 
@@ -99,9 +100,11 @@ struct source {
     struct function_entry *function;
     char *queue_name;
     char *queue_arn;
+    uint32_t shard_id;     /* that its name gives */
     uint64_t queue_id;     /* as last seen; 0: there was none */
     bool fifo;             /* the queue, as last seen */
     uint32_t visibility_s; /* its timeout, as last seen */
+    struct glance seen;    /* of a shard that is not here (watch.c); mark 0: nothing yet */
     bool enabled, present, report_item_failures;
     uint32_t batch_size, concurrency_max;
     uint64_t window_ms;
@@ -124,23 +127,34 @@ struct batch {
     struct dispatch *dispatch;
     struct source *source;
     struct assignment *assignment;
-    struct shard *shard; /* of the queue */
+    uint32_t shard_id; /* of the queue */
     uint64_t queue_id;
-    struct shard_receive receive;
-    struct shard_read read;
-    struct core_message *messages;
-    struct body_ref *refs;
+    struct door_receive receive;
+    struct core_message *messages; /* the receive's, or what was taken over */
     uint8_t (*ids)[UUID_BYTES];
     uint32_t *groups; /* FIFO: of each message, the first of the batch in its group */
     uint32_t count;
+    uint32_t origin_rounds;    /* that origin.c asked for names */
     uint64_t readies;          /* of the source when it was started */
     uint64_t started_ms;       /* of the loop's clock: when it was sent */
     uint32_t visibility_s;     /* for which its messages may be kept in all */
     bool leased;               /* it is in dispatch->batches */
+    bool doubted;              /* whether it holds its leases is being asked (doubt.c) */
     uint64_t leased_ms;        /* of the loop's clock, */
     uint64_t leased_at_ms;     /* and core time */
     uint64_t renew_ms;         /* of the loop's clock: when to lease again; UINT64_MAX: no more */
     struct batch *prev, *next; /* in dispatch->batches */
+};
+
+/* What is asked about the queues of one shard that is not here (watch.c). */
+struct watch {
+    struct dispatch *dispatch;
+    uint32_t shard_id;
+    struct door_glance glance;
+    bool asking, cancelled;
+    uint64_t asked_ms;    /* of the loop's clock */
+    uint32_t count;       /* of sources that it asks for */
+    struct source **list; /* those, each with a reference */
 };
 
 struct dispatch {
@@ -163,7 +177,9 @@ struct dispatch {
     struct source *mappings;          /* by uuid */
     struct assignment *assignments;   /* by lease id */
     struct batch *batches;            /* whose messages are leased */
-    uint64_t lease_id;                /* the last one given out; the first is random */
+    struct watch watches[1 + QUEUE_SHARDS_MAX];
+    struct origin *origins; /* by queue id (origin.c) */
+    uint64_t lease_id;      /* the last one given out; the first is random */
     uint64_t first_lease_id;
     uint64_t abandoned_lease_id; /* up to here leases may have been left to another leader */
     uint64_t leader_id;          /* while it is another node; 0: unknown, or this one */

@@ -14,6 +14,8 @@
  *       node leads no more and does not know it yet */
 #include "broker/dispatch/settle.h"
 
+#include "broker/shards/tallies.h"
+
 #include <stdlib.h>
 
 #define SWEEP_MS 5000u
@@ -39,17 +41,17 @@ static void settlement_usage(struct settlement *settlement, const struct functio
 {
     struct command command = {.type = COMMAND_FUNCTION_USAGE,
                               .function_usage = {.name = slice_of(function->name), .delta = usage}};
-    if (settlement->shard != settlement->dispatch->catalog)
+    if (settlement->shard_id > 0)
         command = (struct command){.type = COMMAND_USAGE_ADD,
                                    .usage_add = {.function_id = function->id, .delta = usage}};
-    settlement_add(settlement, &command);
+    settlement_count(settlement, &command);
 }
 
 void settlement_run(struct settlement *settlement, const struct assignment *assignment,
                     const Millrace__Result *result)
 {
     const struct function_entry *function = assignment->function;
-    bool known = settlement->shard == settlement->dispatch->catalog || function->id > 0;
+    bool known = settlement->shard_id == 0 || function->id > 0;
     if (known && function->present && function->id == assignment->function_id) /* U1 */
         settlement_usage(settlement, function, usage_of(assignment, result));
 }
@@ -57,14 +59,14 @@ void settlement_run(struct settlement *settlement, const struct assignment *assi
 void settle_run(const struct assignment *assignment, const Millrace__Result *result)
 {
     struct dispatch *dispatch = assignment->dispatch;
-    struct settlement settlement = {.dispatch = dispatch, .shard = dispatch->catalog};
+    struct settlement settlement = {.dispatch = dispatch};
     settlement_run(&settlement, assignment, result);
     settlement_submit(&settlement);
 }
 
 void settle_throttles(struct dispatch *dispatch, struct function_entry *function)
 {
-    struct settlement settlement = {.dispatch = dispatch, .shard = dispatch->catalog};
+    struct settlement settlement = {.dispatch = dispatch};
     settlement_usage(&settlement, function, (struct usage){.throttles = function->throttles});
     function->throttles = 0;
     settlement_submit(&settlement);
@@ -81,7 +83,7 @@ struct sweep {
 };
 
 struct found {
-    struct shard *shard;
+    uint32_t shard_id;
     uint64_t function_id;
 };
 
@@ -99,61 +101,72 @@ static void drop(const struct sweep *sweep)
         memcpy(&found, sweep->found.data + at, sizeof found);
         struct command command = {.type = COMMAND_USAGE_DROP,
                                   .usage_drop = {.function_id = found.function_id}};
-        if (found.shard != settlement.shard)
+        if (found.shard_id != settlement.shard_id)
             settlement_submit(&settlement);
-        settlement.shard = found.shard;
+        settlement.shard_id = found.shard_id;
         if (is_gone(sweep->dispatch, found.function_id))
             settlement_add(&settlement, &command);
     }
     settlement_submit(&settlement);
 }
 
-static void sweep_ended(struct shard_call *call, enum status status,
-                        const struct core_result *results, uint32_t count)
+static void sweep_free(struct sweep *sweep)
 {
-    struct sweep *sweep = call->data;
     struct dispatch *dispatch = sweep->dispatch;
-    (void)results;
-    (void)count;
-    if (status == STATUS_OK && !dispatch->closing)
-        drop(sweep); /* U2 */
     dispatch->sweeping = false;
     buffer_free(&sweep->found);
     free(sweep);
     dispatch_operation_end(dispatch);
 }
 
-static void sweep_begin(struct dispatch *dispatch, struct buffer *found)
+static void sweep_ended(struct shard_call *call, enum status status,
+                        const struct core_result *results, uint32_t count)
 {
-    struct command command = {.type = COMMAND_TICK};
-    struct sweep *sweep = memory_new(1, sizeof *sweep);
-    sweep->dispatch = dispatch;
-    sweep->found = *found;
-    sweep->call = (struct shard_call){.done = sweep_ended, .data = sweep};
-    shard_call_add(&sweep->call, &command);
-    dispatch->sweeping = true;
-    dispatch_operation_begin(dispatch);
-    shard_call(dispatch->catalog, &sweep->call);
+    struct sweep *sweep = call->data;
+    (void)results;
+    (void)count;
+    if (status == STATUS_OK && !sweep->dispatch->closing)
+        drop(sweep); /* U2 */
+    sweep_free(sweep);
 }
 
-static void look_for_gone(const struct dispatch *dispatch, struct shard *shard, struct buffer *out)
+static void look_for_gone(struct sweep *sweep, uint32_t shard_id)
 {
-    for (uint64_t id = 0; core_tally_next(shard_core(shard), id, &id);) {
-        struct found found = {shard, id};
+    struct dispatch *dispatch = sweep->dispatch;
+    for (uint64_t id = 0; tallies_next(dispatch->shards, shard_id, id, &id);) {
+        struct found found = {shard_id, id};
         if (is_gone(dispatch, id))
-            buffer_add(out, &found, sizeof found);
+            buffer_add(&sweep->found, &found, sizeof found);
     }
 }
 
+static void sweep_look(void *data)
+{
+    struct sweep *sweep = data;
+    struct dispatch *dispatch = sweep->dispatch;
+    struct command command = {.type = COMMAND_TICK};
+    for (uint32_t id = 1; id < shards_total(dispatch->shards); id++)
+        look_for_gone(sweep, id);
+    if (sweep->found.length == 0 || !dispatch->ready || dispatch->closing) {
+        sweep_free(sweep);
+        return;
+    }
+    sweep->call = (struct shard_call){.done = sweep_ended, .data = sweep};
+    shard_call_add(&sweep->call, &command);
+    shard_call(dispatch->catalog, &sweep->call);
+}
+
+/* Tallies of shards that are not here are fetched first. */
 void usage_tick(struct dispatch *dispatch)
 {
     uint64_t now = dispatch_now(dispatch);
-    struct buffer found = {0};
     if (dispatch->sweeping || now - dispatch->swept_ms < SWEEP_MS)
         return;
+    struct sweep *sweep = memory_new(1, sizeof *sweep);
+    sweep->dispatch = dispatch;
     dispatch->swept_ms = now;
-    for (uint32_t id = 1; id < shards_count(dispatch->shards); id++)
-        look_for_gone(dispatch, shards_at(dispatch->shards, id), &found);
-    if (found.length > 0)
-        sweep_begin(dispatch, &found);
+    dispatch->sweeping = true;
+    dispatch_operation_begin(dispatch);
+    if (!tallies_fetch(dispatch->shards, sweep_look, sweep))
+        sweep_look(sweep);
 }

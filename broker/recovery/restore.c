@@ -274,7 +274,7 @@ static int publish(struct restoring *r)
 {
     const char *dir = r->options->data_dir;
     struct identity identity = {.node_id = r->options->node_id,
-                                .shards_begun = r->manifest.shard_count > 1};
+                                .shards_begun = r->manifest.shard_count > 1 ? UINT64_MAX : 0};
     int code = EX_OK;
     uuid_random(identity.data_id);
     memcpy(identity.cluster_id, r->cluster_id, UUID_BYTES);

@@ -14,9 +14,8 @@
 #define FLIGHT_CALLS_MAX  100000u
 #define ENTRIES_IN_FLIGHT 2u
 #define WAITING_MAX       100000u
-#define CALL_DEADLINE_MS                                                                           \
-    10000u          /* where there are other nodes; then a call ends, one way or another */
-#define HOLD_MS 20u /* what a node that does not lead refused is sent again after this */
+#define CALL_DEADLINE_MS  SHARD_CALL_MS
+#define HOLD_MS           20u /* what a node that does not lead refused is sent again after this */
 /* Raft's timing: docs/replication.md. One voter needs no hurry. */
 #define HEARTBEAT_MS      50u
 #define HEARTBEAT_LONE_MS 100u
@@ -224,6 +223,7 @@ struct shard {
     struct waits waits;
     struct links links;
     struct guard guard;
+    struct shard_end promised; /* by a replica before this one (promise.h) */
     struct forward forward;
     struct syncs sync;
     struct cluster_time time;

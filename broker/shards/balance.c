@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which node leads which shard. The leaders of the queue shards are spread over the nodes that are
- * active: shard K goes to the K-th of them, counted around. Its leader hands it over when that node
- * can be reached and has everything; after a failure whoever was elected leads, and hands over when
- * the node is back. Who leads the catalog is left as it is, unless that node is drained.
+/* Which node leads which shard. The first of a queue shard's list that is active is to lead it: the
+ * lists are made so that leaders are spread. Its leader hands it over when that node can be reached
+ * and has everything; after a failure whoever was elected leads, and hands over when the node is
+ * back. Who leads the catalog is left as it is, unless that node is drained.
  *
  * A leader rests between two tries, and before the first: elections come in groups, and a node that
  * comes and goes is not worth following. */
@@ -12,11 +12,6 @@
 #define REST_MS   10000u /* between two tries */
 #define DRAIN_MS  500u   /* the same where the node is drained */
 
-static bool is_candidate(const struct core *catalog, const struct shard_member_view *member)
-{
-    return member->role == SHARD_VOTER && node_duty(catalog, member->id) == NODE_ACTIVE;
-}
-
 static bool has_all(const struct place *place, const struct shard_member_view *member)
 {
     struct shard_stats stats;
@@ -24,20 +19,21 @@ static bool has_all(const struct place *place, const struct shard_member_view *m
     return member->connected && member->match_index + 100 >= stats.last_index;
 }
 
-/* The active voters in the order of their ids, and how many. */
+/* The active voters in the order in which they are to lead, and how many. */
 static size_t candidates(const struct place *place, struct shard_member_view *out)
 {
+    struct shard_member_view members[SHARD_MEMBERS_MAX];
+    struct replica_list list;
     const struct core *catalog = shard_core(place->shards->places[0].shard);
-    size_t all = shard_members(place->shard, out);
+    size_t all = shard_members(place->shard, members);
     size_t count = 0;
-    for (size_t i = 0; i < all; i++) {
-        if (!is_candidate(catalog, &out[i]))
-            continue;
-        struct shard_member_view candidate = out[i];
-        size_t at = count++;
-        for (; at > 0 && out[at - 1].id > candidate.id; at--)
-            out[at] = out[at - 1];
-        out[at] = candidate;
+    replicas_of(place->shards, place->id, &list);
+    for (size_t i = 0; i < list.count; i++) {
+        for (size_t k = 0; k < all; k++) {
+            if (members[k].id == list.at[i].node_id && members[k].role == SHARD_VOTER &&
+                !list.at[i].leaving && node_duty(catalog, members[k].id) == NODE_ACTIVE)
+                out[count++] = members[k];
+        }
     }
     return count;
 }
@@ -58,9 +54,8 @@ static uint64_t successor(const struct place *place, bool active)
     size_t count = candidates(place, list);
     if (count == 0 || (place->id == 0 && active))
         return 0;
-    const struct shard_member_view *preferred = &list[place->id % count];
-    if (has_all(place, preferred))
-        return preferred->id != own ? preferred->id : 0;
+    if (has_all(place, &list[0]))
+        return list[0].id != own ? list[0].id : 0;
     for (size_t i = 0; i < count && !active; i++) {
         if (has_all(place, &list[i]))
             return list[i].id;
@@ -72,7 +67,8 @@ bool balance_tick(struct place *place)
 {
     struct shards *s = place->shards;
     const struct core *catalog = shard_core(s->places[0].shard);
-    bool active = node_duty(catalog, s->options.node_id) == NODE_ACTIVE;
+    bool active = node_duty(catalog, s->options.node_id) == NODE_ACTIVE &&
+                  (place->id == 0 || place_is_listed(place));
     if (active && (shards_now_ms(s) < place->led_since_ms + SETTLE_MS || is_needed(place)))
         return false;
     uint64_t node_id = successor(place, active);

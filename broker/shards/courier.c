@@ -55,7 +55,7 @@ struct lane {
     bool settling_refusal;
     struct arena arena; /* of the batch */
     struct shard_read read;
-    struct shard_call call;
+    struct door_call call;
 };
 
 struct courier {
@@ -139,17 +139,17 @@ static bool settle_due(struct lane *lane)
         return false;
     lane->settling = due > 0 ? lane->marks[due - 1].number : 0;
     lane->stage = STAGE_SETTLING;
-    lane->call = (struct shard_call){.done = on_settled, .data = lane};
+    lane->call.call = (struct shard_call){.done = on_settled, .data = lane};
     if (due > 0) {
         departed.departed.number = lane->settling;
-        shard_call_add(&lane->call, &departed);
+        shard_call_add(&lane->call.call, &departed);
     }
     if (lane->settling_refusal) {
         back.refused.first = lane->refused_first;
         back.refused.last = lane->refused_last;
-        shard_call_add(&lane->call, &back);
+        shard_call_add(&lane->call.call, &back);
     }
-    shard_call(lane->courier->options.shard, &lane->call);
+    shard_call(lane->courier->options.shard, &lane->call.call);
     return true;
 }
 
@@ -202,22 +202,22 @@ static void on_offered(struct shard_call *call, enum status status,
 static void offer(struct lane *lane)
 {
     struct courier *courier = lane->courier;
-    struct shard *other = courier->options.find(courier->options.data, lane->to);
     size_t at = 0;
-    if (other == NULL || courier->stopped) {
+    if (courier->stopped) {
         rest(lane);
         return;
     }
     lane->stage = STAGE_OFFERING;
-    lane->call = (struct shard_call){.grows = true, .done = on_offered, .data = lane};
+    lane->call.call = (struct shard_call){.grows = true, .done = on_offered, .data = lane};
+    lane->call.repeatable = true; /* its number tells one that came before */
     for (uint32_t i = 0; i < lane->count; i++) {
         struct command command = {.type = COMMAND_ARRIVE, .arrive = lane->arrivals[i]};
         command.arrive.record = slice_make(lane->read.out.data + at, lane->refs[i].length);
         at += lane->refs[i].length;
-        shard_call_add(&lane->call, &command);
+        shard_call_add(&lane->call.call, &command);
     }
     ASSERT(at == lane->read.out.length);
-    shard_call(other, &lane->call);
+    door_call(courier->options.shards, lane->to, &lane->call);
 }
 
 /* ---- reading ---- */

@@ -10,16 +10,14 @@
 #ifndef BROKER_SHARDS_COURIER_H
 #define BROKER_SHARDS_COURIER_H
 
-#include "broker/replication/shard.h"
+#include "broker/shards/door.h"
 
 struct courier;
 
 struct courier_options {
     uv_loop_t *loop; /* its clock */
     struct shard *shard;
-    /* find: another shard, by its id; NULL: not open (yet). */
-    struct shard *(*find)(void *data, uint32_t id);
-    void *data;
+    struct shards *shards; /* the doors to the others */
     /* How long what has arrived is kept here before it is let go. A backup cuts the shards one
      * after the other, faster than this (client/cli/backup_commands.c): so the cut of the shard
      * that let a message go is never later than one which has not got it. */
@@ -33,7 +31,7 @@ struct courier *courier_new(const struct courier_options *options);
 void courier_look(struct courier *courier);
 
 /* courier_stop: it begins nothing more. To be called before any of the shards is closed, and
- * courier_free when all of them are. */
+ * courier_free when all of them are, and nobody elsewhere is asked any more. */
 void courier_stop(struct courier *courier);
 void courier_free(struct courier *courier);
 

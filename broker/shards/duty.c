@@ -50,11 +50,15 @@ static void end(struct duty_change *change, enum status status)
 uint32_t shards_of_node(const struct shards *s, uint64_t node_id)
 {
     uint32_t found = 0;
-    for (uint32_t id = 1; id < s->count; id++) {
+    for (uint32_t id = 1; id < places_end(s); id++) {
         struct shard_member_view members[SHARD_MEMBERS_MAX];
-        size_t count = shard_members(s->places[id].shard, members);
-        for (size_t i = 0; i < count; i++)
-            found += members[i].id == node_id;
+        struct replica_list list;
+        bool has = replicas_get(shard_core(s->places[0].shard), id, &list) &&
+                   replicas_find(&list, node_id) != NULL;
+        size_t count = s->places[id].serves ? shard_members(s->places[id].shard, members) : 0;
+        for (size_t i = 0; i < count && !has; i++)
+            has = members[i].id == node_id;
+        found += has;
     }
     return found;
 }

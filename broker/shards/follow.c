@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The members of each queue shard follow those of the catalog: every voter of the catalog that is
- * not leaving is to be a voter of each. The leader of a shard brings that about, one node and one
- * step at a time; and one shard after the other, so that a new node copies one shard's data at a
- * time.
+/* The members of each queue shard follow its list in the catalog (placement.h). The leader of a
+ * shard brings that about, one node and one step at a time.
  *
- *     not a member         -> added as a learner, which gets the data
- *     a learner, caught up -> voter
- *     a member too many    -> removed; if it is the leader, another leads first (balance.c)
+ *     listed, not a member         -> added as a learner, which gets the data
+ *     listed, a learner, caught up -> voter
+ *     a member, not listed, or as one that is leaving
+ *                                  -> removed, once all that are listed are voters that have
+ *                                     everything (P2); the leader itself hands over first
+ * (balance.c)
  */
 #include "broker/shards/internal.h"
 
 #define LAG_MAX     1000u /* entries: less is caught up in a moment */
 #define ADD_REST_MS 200u
+#define LEAVE_MS    1000u
 
 static const struct shard_member_view *find(const struct shard_member_view *list, size_t count,
                                             uint64_t id)
@@ -21,19 +23,6 @@ static const struct shard_member_view *find(const struct shard_member_view *list
             return &list[i];
     }
     return NULL;
-}
-
-/* Has every shard before this one that node as a voter? */
-static bool is_next(const struct place *place, uint64_t node_id)
-{
-    for (uint32_t id = 1; id < place->id; id++) {
-        struct shard_member_view members[SHARD_MEMBERS_MAX];
-        size_t count = shard_members(place->shards->places[id].shard, members);
-        const struct shard_member_view *member = find(members, count, node_id);
-        if (member == NULL || member->role != SHARD_VOTER)
-            return false;
-    }
-    return true;
 }
 
 static bool caught_up(const struct place *place, const struct shard_member_view *member)
@@ -50,14 +39,15 @@ static void add(struct place *place, const struct shard_member_view *wanted)
     shard_member_add(place->shard, &place->change, wanted->id, wanted->address);
 }
 
-/* One that the catalog has. */
-static bool bring_in(struct place *place, const struct shard_member_view *wanted,
-                     const struct shard_member_view *member)
+/* One that is listed; `node` is what the catalog knows of it. */
+static bool bring_in(struct place *place, const struct replica_list *list,
+                     const struct shard_member_view *node, const struct shard_member_view *member)
 {
     if (member == NULL || member->role == SHARD_SPARE) {
-        if (!wanted->connected || !is_next(place, wanted->id))
+        if (node == NULL || !node->connected ||
+            (list->version > 0 && !watch_is_open(place, node->id, list->version)))
             return false;
-        add(place, wanted);
+        add(place, node);
         return true;
     }
     if (member->role == SHARD_VOTER || !caught_up(place, member))
@@ -66,31 +56,79 @@ static bool bring_in(struct place *place, const struct shard_member_view *wanted
     return true;
 }
 
-static bool is_wanted(const struct core *catalog, const struct shard_member_view *member)
+static bool is_whole(const struct place *place, const struct shard_member_view *member)
 {
-    return member != NULL && member->role == SHARD_VOTER &&
-           node_duty(catalog, member->id) != NODE_LEAVING;
+    return member != NULL && member->role == SHARD_VOTER && caught_up(place, member);
 }
 
-bool follow_tick(struct place *place)
+static bool is_wanted(const struct replica_list *list, uint64_t node_id)
 {
-    struct shard_member_view wanted[SHARD_MEMBERS_MAX];
-    struct shard_member_view members[SHARD_MEMBERS_MAX];
-    struct shards *s = place->shards;
-    const struct core *catalog = shard_core(s->places[0].shard);
-    size_t wanted_count = shard_members(s->places[0].shard, wanted);
-    size_t count = shard_members(place->shard, members);
-    for (size_t i = 0; i < wanted_count; i++) {
-        if (is_wanted(catalog, &wanted[i]) &&
-            bring_in(place, &wanted[i], find(members, count, wanted[i].id)))
-            return true;
+    const struct replica *replica = replicas_find(list, node_id);
+    return replica != NULL && !replica->leaving;
+}
+
+/* Those that leave have heard of it, and ended what was under way there. */
+static bool is_old(struct place *place, const struct replica_list *list)
+{
+    uint64_t now_ms = shards_now_ms(place->shards);
+    if (place->list_seen != list->version || place->list_seen_ms == 0) {
+        place->list_seen = list->version;
+        place->list_seen_ms = now_ms;
     }
+    return now_ms >= place->list_seen_ms + LEAVE_MS;
+}
+
+/* A node that is leaving the cluster may be gone for good, so its place in the list is not left to
+ * itself. */
+static bool strike_out(struct place *place, const struct replica_list *list,
+                       const struct shard_member_view *nodes, size_t node_count)
+{
+    const struct core *catalog = shard_core(place->shards->places[0].shard);
+    for (size_t i = 0; i < list->count; i++) {
+        uint64_t node_id = list->at[i].node_id;
+        if (node_id != place->shards->options.node_id && list->at[i].leaving &&
+            (find(nodes, node_count, node_id) == NULL ||
+             node_duty(catalog, node_id) == NODE_LEAVING)) {
+            release_strike(place, list, node_id);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One that is not wanted any more, unless it leads. */
+static bool take_out(struct place *place, const struct replica_list *list,
+                     const struct shard_member_view *members, size_t count)
+{
     for (size_t i = 0; i < count; i++) {
-        if (members[i].id != s->options.node_id &&
-            !is_wanted(catalog, find(wanted, wanted_count, members[i].id))) {
+        if (members[i].id != place->shards->options.node_id && !is_wanted(list, members[i].id)) {
             place_change(place, shard_member_remove, members[i].id, ADD_REST_MS);
             return true;
         }
     }
     return false;
+}
+
+bool follow_tick(struct place *place)
+{
+    struct shard_member_view nodes[SHARD_MEMBERS_MAX];
+    struct shard_member_view members[SHARD_MEMBERS_MAX];
+    struct replica_list list;
+    struct shards *s = place->shards;
+    size_t node_count = shard_members(s->places[0].shard, nodes);
+    size_t count = shard_members(place->shard, members);
+    bool whole = true;
+    replicas_of(s, place->id, &list);
+    for (size_t i = 0; i < list.count; i++) {
+        const struct replica *replica = &list.at[i];
+        const struct shard_member_view *member = find(members, count, replica->node_id);
+        if (replica->leaving)
+            continue;
+        if (bring_in(place, &list, find(nodes, node_count, replica->node_id), member))
+            return true;
+        whole = whole && is_whole(place, member);
+    }
+    if (!whole || !is_old(place, &list))
+        return false;
+    return take_out(place, &list, members, count) || strike_out(place, &list, nodes, node_count);
 }

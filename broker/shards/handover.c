@@ -37,9 +37,10 @@ bool shards_hand_over(struct shards *s, void (*done)(void *data, enum status sta
     s->handing_over = true;
     s->handed_over = done;
     s->handed_over_data = data;
-    for (uint32_t id = 0; id < s->count; id++) {
+    for (uint32_t id = 0; id < places_end(s); id++) {
         struct place *place = &s->places[id];
-        if (!shard_leads(place->shard) || !in_company(place) || place->changing)
+        if (place->shard == NULL || !shard_leads(place->shard) || !in_company(place) ||
+            place->changing)
             continue;
         s->handovers++;
         place->changing = true;

@@ -15,11 +15,16 @@ bool shards_queue_by_id(const struct shards *shards, uint64_t queue_id, struct q
 struct queue_walk {
     const struct shards *shards;
     struct slice heads[1 + QUEUE_SHARDS_MAX]; /* the next name of each shard; absent: no more */
+    const struct queue_view *views;           /* the next one of those from elsewhere */
+    uint32_t view_count;
 };
 
 /* queue_walk_begin: behind the name `after`, which need not exist; empty: at the first.
- * queue_walk_next: false at the end. */
+ * queue_walk_with: right behind it: these views of queues that are elsewhere too (look.h), in name
+ * order; borrowed. queue_walk_next: false at the end. */
 void queue_walk_begin(struct queue_walk *walk, const struct shards *shards, struct slice after);
+void queue_walk_with(struct queue_walk *walk, const struct queue_view *views, uint32_t count,
+                     struct slice after);
 bool queue_walk_next(struct queue_walk *walk, struct queue_view *out);
 
 #endif

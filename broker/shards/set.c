@@ -43,6 +43,16 @@ bool shard_set_within(const struct shard_set *set, const struct shard_set *other
     return (other->catalog || !set->catalog) && (set->queues & ~other->queues) == 0;
 }
 
+bool shard_set_has(const struct shard_set *set, uint32_t shard)
+{
+    return shard == 0 ? set->catalog : (set->queues >> (shard - 1) & 1) != 0;
+}
+
+bool shard_set_empty(const struct shard_set *set)
+{
+    return !set->catalog && set->queues == 0;
+}
+
 /* Move `*shard`, from 0, to the next one in the set, itself if it is; false at the end. */
 static bool next(const struct shard_set *set, uint32_t *shard)
 {
@@ -57,6 +67,23 @@ static bool next(const struct shard_set *set, uint32_t *shard)
 }
 
 /* ---- how they are ---- */
+
+struct shard_set shard_set_here(const struct shard_set *set, const struct shards *shards)
+{
+    struct shard_set here = {0};
+    for (uint32_t id = 0; next(set, &id); id++) {
+        if (shards_at(shards, id) != NULL)
+            shard_set_add(&here, id);
+    }
+    return here;
+}
+
+struct shard_set shard_set_elsewhere(const struct shard_set *set, const struct shards *shards)
+{
+    struct shard_set here = shard_set_here(set, shards);
+    return (struct shard_set){.catalog = set->catalog && !here.catalog,
+                              .queues = set->queues & ~here.queues};
+}
 
 bool shard_set_ready(const struct shard_set *set, const struct shards *shards)
 {

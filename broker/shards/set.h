@@ -17,6 +17,13 @@ void shard_set_add(struct shard_set *set, uint32_t shard);
 void shard_set_add_name(struct shard_set *set, const struct shards *shards, struct slice name);
 void shard_set_add_queues(struct shard_set *set, const struct shards *shards);
 
+/* shard_set_here, shard_set_elsewhere: those of them that this node has a replica of that answers
+ * requests, and the others. */
+struct shard_set shard_set_here(const struct shard_set *set, const struct shards *shards);
+struct shard_set shard_set_elsewhere(const struct shard_set *set, const struct shards *shards);
+bool shard_set_has(const struct shard_set *set, uint32_t shard);
+bool shard_set_empty(const struct shard_set *set);
+
 bool shard_set_within(const struct shard_set *set, const struct shard_set *other);
 
 /* shard_set_ready: each is open and ready (shard_ready). shard_set_led: this node leads each, so

@@ -4,6 +4,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/trace.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -31,6 +32,9 @@ static void on_queue_ready(void *data, uint64_t queue_id)
 {
     struct place *place = data;
     struct shards_events *events = &place->shards->options.events;
+    if (!place->serves)
+        return;
+    glances_queue_ready(place->shards, queue_id);
     events->queue_ready(events->data, queue_id);
 }
 
@@ -39,78 +43,88 @@ static void on_departs(void *data)
     courier_look(((struct place *)data)->courier);
 }
 
-static struct shard *find_shard(void *data, uint32_t id)
-{
-    return shards_at(data, id);
-}
-
 /* ---- opening ---- */
 
-static bool is_founder(const struct shards *s)
+void place_dir(const struct place *place, const char *suffix, char out[PLACE_DIR_MAX])
 {
-    for (size_t i = 0; i < s->founder_count; i++) {
-        if (s->founders[i].id == s->options.node_id)
-            return true;
-    }
-    return false;
+    int length = snprintf(out, PLACE_DIR_MAX, "%s/shard-%u%s", place->shards->options.data_dir,
+                          place->id, suffix);
+    ASSERT(length > 0 && length < (int)PLACE_DIR_MAX);
+}
+
+static uint64_t bit_of(uint32_t id)
+{
+    return UINT64_C(1) << (id - 1);
 }
 
 /* A folder that is gone took votes and entries with it that others rely on. */
 static bool is_lost(const struct shards *s, uint32_t id, const char *dir)
 {
     struct stat about;
-    return id > 0 && s->options.begun && stat(dir, &about) != 0;
+    return id > 0 && (s->options.begun & bit_of(id)) != 0 && stat(dir, &about) != 0;
+}
+
+/* Who has let go of a shard does not found it again. */
+static void choose_members(struct shards *s, uint32_t id, struct shard_member *founders,
+                           struct shard_options *options)
+{
+    size_t count = release_was_here(&s->places[id]) ? 0 : founders_of(s, id, founders);
+    options->join = true;
+    options->members = NULL;
+    options->member_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (founders[i].id != s->options.node_id)
+            continue;
+        options->join = false;
+        options->members = founders;
+        options->member_count = count;
+    }
 }
 
 static struct shard_options options_for(struct shards *s, uint32_t id)
 {
     const struct shards_options *o = &s->options;
-    struct shard_options options = {.loop = o->loop,
-                                    .dir = arena_printf(&s->arena, "%s/shard-%u", o->data_dir, id),
-                                    .node_id = o->node_id,
-                                    .address = o->address,
-                                    .shard_id = (uint16_t)id,
-                                    .peers = o->peers,
-                                    .members = o->members,
-                                    .member_count = o->member_count,
-                                    .founding = &s->founding,
-                                    .join = o->join,
-                                    .disk_reserve_bytes = o->disk_reserve_bytes,
-                                    .move_rate = o->move_rate,
-                                    .leading_changed = on_leading_changed,
-                                    .catalog_changed = on_catalog_changed,
-                                    .queue_ready = on_queue_ready,
-                                    .departs = on_departs,
-                                    .data = &s->places[id]};
-    if (id > 0) {
-        options.join = !is_founder(s);
-        options.members = options.join ? NULL : s->founders;
-        options.member_count = options.join ? 0 : s->founder_count;
-    }
-    return options;
+    return (struct shard_options){.loop = o->loop,
+                                  .dir = arena_printf(&s->arena, "%s/shard-%u", o->data_dir, id),
+                                  .node_id = o->node_id,
+                                  .address = o->address,
+                                  .shard_id = (uint16_t)id,
+                                  .peers = o->peers,
+                                  .members = o->members,
+                                  .member_count = o->member_count,
+                                  .founding = &s->founding,
+                                  .join = o->join,
+                                  .disk_reserve_bytes = o->disk_reserve_bytes,
+                                  .move_rate = o->move_rate,
+                                  .leading_changed = on_leading_changed,
+                                  .catalog_changed = on_catalog_changed,
+                                  .queue_ready = on_queue_ready,
+                                  .departs = on_departs,
+                                  .data = &s->places[id]};
 }
 
 static enum status open_one(struct shards *s, uint32_t id, const char **error, const char **folder)
 {
     struct place *place = &s->places[id];
+    struct shard_member founders[SHARD_MEMBERS_MAX];
     struct shard_options options = options_for(s, id);
-    *place = (struct place){.shards = s, .id = id};
     *folder = options.dir;
     if (is_lost(s, id, options.dir)) {
         *error = "the folder is missing, and this node had it: restore it, or replace the node";
         return STATUS_CORRUPT;
+    }
+    if (id > 0) {
+        release_take_up(place);
+        choose_members(s, id, founders, &options);
     }
     enum status status = shard_open(&place->shard, &options, error);
     if (status != STATUS_OK) {
         place->shard = NULL;
         return status;
     }
-    s->count++;
-    place->courier = courier_new(&(struct courier_options){.loop = s->options.loop,
-                                                           .shard = place->shard,
-                                                           .find = find_shard,
-                                                           .data = s,
-                                                           .keep_ms = COURIER_KEEP_MS});
+    place->serves = place_serves(place);
+    place->courier = courier_new(&(struct courier_options){
+        .loop = s->options.loop, .shard = place->shard, .shards = s, .keep_ms = COURIER_KEEP_MS});
     return status;
 }
 
@@ -122,33 +136,62 @@ static bool catalog_read(struct shards *s)
     if (!core_bootstrapped(core, s->founding.cluster_id, s->founding.secret))
         return false;
     core_place(core, &shard, &s->founding.queue_shards);
-    return s->founding.queue_shards == 0 || founders_known(s);
+    s->catalog_known = s->founding.queue_shards == 0 || founders_known(s);
+    return s->catalog_known;
+}
+
+/* A folder is taken up again at once; a new one is begun when the catalog is likely to be up to
+ * date: it may have named this node once. */
+static bool is_to_open(const struct place *place)
+{
+    const struct shards *s = place->shards;
+    if (place->shard != NULL || place->release != RELEASE_NONE)
+        return false;
+    if (!s->opened && (s->options.begun & bit_of(place->id)) != 0)
+        return true;
+    return shard_ready(s->places[0].shard) && place_is_listed(place);
 }
 
 static enum status open_queue_shards(struct shards *s, const char **error, const char **folder)
 {
     enum status status = STATUS_OK;
-    while (status == STATUS_OK && s->count <= s->founding.queue_shards)
-        status = open_one(s, s->count, error, folder);
+    for (uint32_t id = 1; status == STATUS_OK && id < places_end(s); id++) {
+        if (is_to_open(&s->places[id]))
+            status = open_one(s, id, error, folder);
+    }
     return status;
+}
+
+uint64_t shards_begun(const struct shards *s)
+{
+    uint64_t begun = 0;
+    for (uint32_t id = 1; id < places_end(s); id++) {
+        const struct place *place = &s->places[id];
+        bool kept = place->release == RELEASE_CLOSING || place->release == RELEASE_KEEPING;
+        begun |= place->shard != NULL || kept ? bit_of(id) : 0;
+    }
+    return begun;
 }
 
 static void open_late(struct shards *s)
 {
     const char *error = NULL;
     const char *folder;
-    if (!catalog_read(s))
+    if (!s->catalog_known && !catalog_read(s))
         return;
     enum status status = open_queue_shards(s, &error, &folder);
-    if (status == STATUS_OK) {
-        s->options.begun = true;
-        s->options.events.begun(s->options.events.data);
+    if (status != STATUS_OK) {
+        uv_timer_stop(&s->tick);
+        trace_error("shards", "unusable", "dir=\"%s\" status=%s why=\"%s\"", folder,
+                    status_name(status), error != NULL ? error : status_text(status));
+        s->options.events.failed(s->options.events.data);
         return;
     }
-    uv_timer_stop(&s->tick);
-    trace_error("shards", "unusable", "dir=\"%s\" status=%s why=\"%s\"", folder,
-                status_name(status), error != NULL ? error : status_text(status));
-    s->options.events.failed(s->options.events.data);
+    s->opened = s->opened || shard_ready(s->places[0].shard);
+    if (s->opened && s->options.begun != shards_begun(s)) {
+        s->options.begun = shards_begun(s);
+        s->options.events.begun(s->options.events.data);
+    }
 }
 
 static void found(struct shards *s)
@@ -202,63 +245,129 @@ bool place_sees_catalog(const struct place *place)
     return false;
 }
 
+static void tick_one(struct place *place)
+{
+    place->serves = place->out_since_ms == 0 && place_serves(place);
+    if (place->releases && place->id > 0 && !shard_leads(place->shard))
+        return;
+    level_tick(place);
+    courier_look(place->courier);
+    if (!place_may_change(place) || !place_sees_catalog(place))
+        return;
+    place->change = (struct shard_change){.done = on_changed, .data = place};
+    if (place->id == 0 || !follow_tick(place))
+        balance_tick(place);
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct shards *s = timer->data;
-    if (s->count == 1 && (!s->options.begun || s->founding.queue_shards > 0))
-        open_late(s);
-    for (uint32_t id = 0; id < s->count; id++) {
-        struct place *place = &s->places[id];
-        level_tick(place);
-        courier_look(place->courier);
-        if (!place_may_change(place) || !place_sees_catalog(place))
-            continue;
-        place->change = (struct shard_change){.done = on_changed, .data = place};
-        if (id == 0 || !follow_tick(place))
-            balance_tick(place);
+    open_late(s);
+    watch_tick(s);
+    plan_tick(s);
+    tallies_tick(s);
+    for (uint32_t id = 0; id < places_end(s); id++) {
+        release_tick(&s->places[id]);
+        if (s->places[id].shard != NULL && s->places[id].release == RELEASE_NONE)
+            tick_one(&s->places[id]);
     }
+}
+
+static struct shards *make(const struct shards_options *options)
+{
+    struct shards *s = calloc(1, sizeof *s);
+    ASSERT(s != NULL);
+    ASSERT(options->queue_shards <= QUEUE_SHARDS_MAX);
+    ASSERT(options->replication <= REPLICATION_MAX);
+    s->options = *options;
+    if (s->options.replication == 0)
+        s->options.replication = REPLICATION_DEFAULT;
+    for (uint32_t id = 0; id <= QUEUE_SHARDS_MAX; id++)
+        s->places[id] = (struct place){.shards = s, .id = id};
+    uv_timer_init(options->loop, &s->tick);
+    s->tick.data = s;
+    found(s);
+    return s;
 }
 
 enum status shards_open(struct shards **out, const struct shards_options *options,
                         const char **error, const char **folder)
 {
-    struct shards *s = calloc(1, sizeof *s);
-    ASSERT(s != NULL);
-    ASSERT(options->queue_shards <= QUEUE_SHARDS_MAX);
-    s->options = *options;
-    uv_timer_init(options->loop, &s->tick);
-    s->tick.data = s;
-    found(s);
+    struct shards *s = make(options);
     *out = s;
+    doors_open(s, options->away);
     enum status status = open_one(s, 0, error, folder);
-    if (status == STATUS_OK && options->begun && catalog_read(s))
+    if (status == STATUS_OK && options->begun != 0 && catalog_read(s))
         status = open_queue_shards(s, error, folder);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
+        watch_open(s);
         uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
+    }
     return status;
 }
 
 /* ---- closing ---- */
+
+static void free_couriers(struct shards *s)
+{
+    for (uint32_t id = 0; id <= QUEUE_SHARDS_MAX; id++) {
+        if (s->places[id].courier != NULL)
+            courier_free(s->places[id].courier);
+    }
+    while (s->spent != NULL) {
+        struct spent *spent = s->spent;
+        s->spent = spent->next;
+        courier_free(spent->courier);
+        free(spent);
+    }
+}
 
 static void on_tick_closed(uv_handle_t *handle)
 {
     struct shards *s = handle->data;
     void (*closed)(void *data) = s->closed;
     void *data = s->closed_data;
-    for (uint32_t id = 0; id < s->count; id++)
-        courier_free(s->places[id].courier);
+    free_couriers(s);
+    for (uint32_t id = 0; id <= QUEUE_SHARDS_MAX; id++)
+        free(s->places[id].state);
+    tallies_free(s);
     arena_free(&s->arena);
     free(s);
     closed(data);
 }
 
+static void on_doors_closed(uv_handle_t *handle)
+{
+    struct shards *s = handle->data;
+    uv_close((uv_handle_t *)&s->tick, on_tick_closed);
+}
+
+/* Questions end soon after they were cancelled, and tasks with the shard that did them. */
+static void close_when_ended(uv_timer_t *timer)
+{
+    struct shards *s = timer->data;
+    if (!doors_ended(s))
+        uv_timer_start(&s->tick, close_when_ended, 1, 0);
+    else
+        doors_close(s, on_doors_closed);
+}
+
+void shards_part_begin(struct shards *s)
+{
+    s->parts++;
+}
+
+void shards_part_closed(struct shards *s)
+{
+    if (--s->parts == 0 && s->closed != NULL)
+        close_when_ended(&s->tick);
+}
+
 static void on_closed(void *data)
 {
     struct place *place = data;
-    struct shards *s = place->shards;
     place->shard = NULL;
-    if (--s->closing == 0)
-        uv_close((uv_handle_t *)&s->tick, on_tick_closed);
+    shards_part_closed(place->shards);
 }
 
 void shards_close(struct shards *s, void (*closed)(void *data), void *data)
@@ -266,13 +375,21 @@ void shards_close(struct shards *s, void (*closed)(void *data), void *data)
     s->closed = closed;
     s->closed_data = data;
     uv_timer_stop(&s->tick);
-    s->closing = s->count;
-    if (s->count == 0)
-        uv_close((uv_handle_t *)&s->tick, on_tick_closed);
-    for (uint32_t id = 0; id < s->count; id++)
-        courier_stop(s->places[id].courier);
-    for (uint32_t id = 0, count = s->count; id < count; id++)
-        shard_close(s->places[id].shard, on_closed, &s->places[id]);
+    watch_close(s);
+    doors_stop(s);
+    shards_part_begin(s);
+    for (uint32_t id = 0; id <= QUEUE_SHARDS_MAX; id++) {
+        if (s->places[id].courier != NULL)
+            courier_stop(s->places[id].courier);
+    }
+    for (uint32_t id = 0; id <= QUEUE_SHARDS_MAX; id++) {
+        struct place *place = &s->places[id];
+        if (place->shard == NULL || place->release == RELEASE_CLOSING)
+            continue;
+        shards_part_begin(s);
+        shard_close(place->shard, on_closed, place);
+    }
+    shards_part_closed(s);
 }
 
 /* ---- finding ---- */
@@ -282,14 +399,22 @@ struct shard *shards_catalog(const struct shards *s)
     return s->places[0].shard;
 }
 
-uint32_t shards_count(const struct shards *s)
+uint32_t shards_total(const struct shards *s)
 {
-    return s->count;
+    uint32_t shard;
+    uint32_t queue_shards;
+    core_place(shard_core(s->places[0].shard), &shard, &queue_shards);
+    return 1 + queue_shards;
+}
+
+struct shard *shards_here(const struct shards *s, uint32_t id)
+{
+    return id <= QUEUE_SHARDS_MAX ? s->places[id].shard : NULL;
 }
 
 struct shard *shards_at(const struct shards *s, uint32_t id)
 {
-    return id < s->count ? s->places[id].shard : NULL;
+    return id <= QUEUE_SHARDS_MAX && s->places[id].serves ? s->places[id].shard : NULL;
 }
 
 struct shard *shards_of_name(const struct shards *s, struct slice name)
@@ -313,24 +438,28 @@ bool shards_function_usage(const struct shards *s, struct slice name, struct usa
         return false;
     *out = function.usage;
     uint64_t function_id = core_function_id(catalog, name);
-    for (uint32_t id = 1; id < s->count && function_id > 0; id++) {
+    for (uint32_t id = 1; id < places_end(s) && function_id > 0; id++) {
         struct usage more;
-        if (core_tally(shard_core(s->places[id].shard), function_id, &more))
+        if (tallies_get(s, id, function_id, &more))
             core_usage_add(out, &more);
     }
     return true;
 }
 
-bool shards_ready(const struct shards *s)
+static bool is_ready(const struct place *place)
 {
     uint8_t cluster_id[UUID_BYTES];
     uint8_t secret[32];
-    uint32_t shard;
-    uint32_t queue_shards;
-    core_place(shard_core(s->places[0].shard), &shard, &queue_shards);
-    bool ready = s->count == 1 + queue_shards;
-    for (uint32_t id = 0; id < s->count && ready; id++)
-        ready = shard_ready(s->places[id].shard) &&
-                core_bootstrapped(shard_core(s->places[id].shard), cluster_id, secret);
+    return shard_ready(place->shard) &&
+           core_bootstrapped(shard_core(place->shard), cluster_id, secret);
+}
+
+bool shards_ready(const struct shards *s)
+{
+    bool ready = s->opened && is_ready(&s->places[0]);
+    for (uint32_t id = 1; id < places_end(s) && ready; id++) {
+        if (s->places[id].serves)
+            ready = is_ready(&s->places[id]);
+    }
     return ready;
 }

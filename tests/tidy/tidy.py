@@ -32,7 +32,7 @@ BASE = ["proto/base"]
 CORE = BASE + ["broker/feature", "broker/core"]
 LOG = CORE + ["broker/log"]
 REPLICATION = LOG + ["broker/peer", "broker/replication"]
-SHARDS = REPLICATION + ["broker/shards"]
+SHARDS = REPLICATION + ["broker/away", "broker/shards"]
 DISPATCH = SHARDS + ["broker/dispatch", "proto/rpc", "proto/tls"]
 AUTH = REPLICATION + ["broker/auth", "proto/sigv4"]
 API = DISPATCH + ["broker/api", "broker/auth", "proto/http", "proto/sigv4", "proto/tls"]
@@ -55,7 +55,8 @@ LAYERS = {
     "broker/peer": BASE + ["proto/tls"],
     "broker/replication": LOG + ["broker/peer"],
     "broker/inspect": LOG,
-    "broker/shards": REPLICATION,
+    "broker/away": BASE + ["broker/peer"],
+    "broker/shards": SHARDS,
     "broker/dispatch": SHARDS + ["proto/rpc", "proto/tls"],
     "broker/auth": AUTH,
     "broker/api": API,

@@ -21,7 +21,7 @@
 #include "broker/api/native/native.h"
 
 #include "broker/api/native/identity.h"
-#include "broker/api/sqs/call.h"
+#include "broker/api/sqs/away.h"
 #include "proto/base/assert.h"
 #include "proto/base/trace.h"
 #include "proto/sqs/native.h"
@@ -83,8 +83,10 @@ struct native {
 /* ---- answers ---- */
 
 /* ask_node: who is the quickest to ask for the call's queue. */
-static uint64_t ask_node(const struct sqs_call *call)
+static uint64_t ask_node(struct sqs_call *call)
 {
+    if (call->away)
+        return sqs_away_node(call);
     return call->shard != NULL ? shard_leader(call->shard) : 0;
 }
 

@@ -51,10 +51,17 @@ void sqs_call_abandon(struct sqs_call *call)
         call->on_abort(call);
 }
 
+/* What came from another node is counted there. */
+static void count(const struct sqs_call *call, const char *code)
+{
+    if (call->carrier->refuse == NULL)
+        api_count(call->api, "sqs", call->action_name, code, call->started_ns);
+}
+
 void sqs_reply(struct sqs_call *call, const void *result)
 {
     if (!call->gone) {
-        api_count(call->api, "sqs", call->action_name, NULL, call->started_ns);
+        count(call, NULL);
         call->carrier->reply(call, result);
     }
     sqs_call_free(call);
@@ -64,16 +71,28 @@ void sqs_fail(struct sqs_call *call, struct sqs_error error)
 {
     ASSERT(error.code > SQS_OK && error.code < SQS_ERROR_COUNT);
     if (!call->gone) {
-        api_count(call->api, "sqs", call->action_name, sqs_errors[error.code].query_code,
-                  call->started_ns);
+        count(call, sqs_errors[error.code].query_code);
         call->carrier->fail(call, &error);
     }
     sqs_call_free(call);
 }
 
+void sqs_unavailable(struct sqs_call *call)
+{
+    if (call->carrier->refuse != NULL)
+        call->carrier->refuse(call, STATUS_NOT_LEADER);
+    else
+        sqs_fail(call, (struct sqs_error){SQS_ERROR_UNAVAILABLE, NULL});
+}
+
 void sqs_fail_status(struct sqs_call *call, enum status status)
 {
     struct sqs_error error = {SQS_ERROR_INTERNAL, NULL};
+    if (call->carrier->refuse != NULL &&
+        (status == STATUS_NOT_LEADER || status == STATUS_CLOSED || status == STATUS_CANCELLED)) {
+        call->carrier->refuse(call, status);
+        return;
+    }
     if (status == STATUS_BUSY)
         error.code = SQS_ERROR_THROTTLED;
     else if (status == STATUS_NOT_LEADER || status == STATUS_CLOSED || status == STATUS_CANCELLED)
@@ -142,12 +161,16 @@ void sqs_propose(struct sqs_call *call, sqs_results_fn on_results)
     shard_call(call->shard, &call->proposal);
 }
 
+/* A replica that is being taken from here still brings the answers of what it was asked: who looks
+ * again then finds it by the call. */
 bool sqs_find(struct sqs_call *call, struct slice key, struct queue_view *out)
 {
     struct shard_set own = {0};
     shard_set_add_name(&own, api_shards(call->api), key);
     ASSERT(shard_set_within(&own, &call->reads)); /* so it is fresh, ready and open */
-    call->shard = shards_of_name(api_shards(call->api), key);
+    struct shard *shard = shards_of_name(api_shards(call->api), key);
+    if (shard != NULL)
+        call->shard = shard;
     ASSERT(call->shard != NULL);
     return core_queue_by_name(shard_core(call->shard), key, out);
 }

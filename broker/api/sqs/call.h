@@ -40,6 +40,10 @@ struct sqs_carrier {
     /* caller: fill in call->caller, in memory that lives as long as the call. False, and why it
      * cannot be. NULL: the HTTP request says who. */
     bool (*caller)(struct sqs_call *call, struct auth_failure *failure);
+    /* refuse: of calls that another node has sent here (away_serve.c), else NULL. NOT_LEADER: this
+     * node cannot carry it out and has done nothing of it, another one is to be asked. CLOSED:
+     * nobody knows whether it was done. Frees the call. */
+    void (*refuse)(struct sqs_call *call, enum status status);
 };
 
 typedef void (*sqs_results_fn)(struct sqs_call *call, const struct core_result *results,
@@ -60,10 +64,15 @@ struct sqs_call {
     void *input;               /* struct of the action's input shape */
     uint8_t (*md5)[MD5_BYTES]; /* of the bodies in it (digests.h); NULL: not made yet */
     struct sqs_error wrong;    /* why that could not be read; SQS_OK: it was */
-    struct shard_set reads;    /* the shards that its input names (subject.h) */
-    struct shard_set fresh;    /* in these it has seen all that was answered before it came */
+    struct shard_set reads;    /* the shards that its input names (subject.h), on this node; */
+    struct shard_set lacks;    /* more of them, which are on other nodes only */
+    struct queue_view *looked; /* queues of those that it looks at (look.h); in name order */
+    uint32_t looked_count;
+    struct looking *looking; /* while it waits for them */
+    struct shard_set fresh;  /* in these it has seen all that was answered before it came */
     struct slice sender_id;
     struct auth_caller caller; /* known once the action is */
+    bool away;                 /* its queue is of a shard that is on other nodes (away.h) */
     struct slice region;       /* that it was signed for; empty: the node's own (region.h) */
     uint8_t secret[RECEIPT_SECRET_BYTES];
     uint64_t started_ns;
@@ -98,10 +107,11 @@ void sqs_end_waiting(struct api *api);
  * free the call. */
 void sqs_reply(struct sqs_call *call, const void *result);
 
-/* sqs_fail: answer with an error and free the call. */
+/* sqs_fail: answer with an error and free the call. sqs_fail_status: the same for what the shard
+ * said. sqs_unavailable: for what this node cannot carry out now, and has done nothing of; one that
+ * came from another node goes on to the next one instead. */
 void sqs_fail(struct sqs_call *call, struct sqs_error error);
-
-/* sqs_fail_status: the same for what the shard said. */
+void sqs_unavailable(struct sqs_call *call);
 void sqs_fail_status(struct sqs_call *call, enum status status);
 
 /* sqs_fail_core: the same for the code of a command. */
@@ -118,7 +128,7 @@ struct sqs_error sqs_error_make(struct sqs_call *call, enum sqs_error_code code,
 void sqs_propose(struct sqs_call *call, sqs_results_fn on_results);
 
 /* sqs_find: is there a queue of this key? The call goes on in the key's shard, which is open: only
- * for the queue that its input names (sqs_permits.def). Others: shards_queue_by_name. */
+ * for the queue that its input names (sqs_permits.def). Others: sqs_queue_by_name (look.h). */
 bool sqs_find(struct sqs_call *call, struct slice key, struct queue_view *out);
 
 /* sqs_queue: find the queue that a QueueUrl names; if there is none, the call has been answered and

@@ -4,9 +4,11 @@
  * after MaxResults of them, and its token is the last name in it, so a queue that comes or goes
  * between two pages neither repeats nor hides another. As at AWS there is a token only when
  * MaxResults was given. */
-#include "broker/api/sqs/call.h"
+#include "broker/api/sqs/list.h"
+
 #include "broker/api/sqs/queue_name.h"
 #include "broker/api/sqs/region.h"
+#include "broker/api/sqs/subject.h"
 #include "proto/base/encode.h"
 
 #define LIST_MAX 1000
@@ -42,24 +44,18 @@ static struct slice make_token(struct sqs_call *call, struct slice key)
     return token;
 }
 
-/* False: the call was answered. */
-static bool page_begin(struct sqs_call *call, const struct sqs_number *results_max,
-                       struct slice token, struct page *page)
+/* What is wrong with it, or NULL. */
+static const char *page_begin(struct sqs_call *call, const struct sqs_number *results_max,
+                              struct slice token, struct page *page)
 {
-    if (results_max->given && (results_max->value < 1 || results_max->value > LIST_MAX)) {
-        sqs_fail(call, (struct sqs_error){SQS_ERROR_INVALID_PARAMETER,
-                                          "Value for parameter MaxResults is invalid. Reason: "
-                                          "MaxResults must be an integer between 1 and 1000."});
-        return false;
-    }
+    if (results_max->given && (results_max->value < 1 || results_max->value > LIST_MAX))
+        return "Value for parameter MaxResults is invalid. Reason: MaxResults must be an integer "
+               "between 1 and 1000.";
     page->cut = results_max->given;
     page->most = results_max->given ? (uint32_t)results_max->value : LIST_MAX;
-    if (token.length > 0 && !read_token(call, page->region, token, &page->after)) {
-        sqs_fail(call,
-                 (struct sqs_error){SQS_ERROR_INVALID_PARAMETER, "Invalid or expired next token."});
-        return false;
-    }
-    return true;
+    if (token.length > 0 && !read_token(call, page->region, token, &page->after))
+        return "Invalid or expired next token.";
+    return NULL;
 }
 
 static bool has_prefix(struct slice name, struct slice prefix)
@@ -84,10 +80,9 @@ static void page_fill(struct sqs_call *call, struct page *page)
     struct queue_walk walk;
     struct queue_view queue;
     page->urls = (struct sqs_list){items, 0, true};
-    queue_walk_begin(&walk, api_shards(call->api),
-                     page->after.length > 0 ? page->after : page->prefix);
+    sqs_walk_begin(call, &walk, page->after.length > 0 ? page->after : page->prefix);
     bool found = page->after.length == 0 && page->prefix.length > 0 &&
-                 shards_queue_by_name(api_shards(call->api), page->prefix, &queue);
+                 sqs_queue_by_name(call, page->prefix, &queue);
     if (!found)
         found = queue_walk_next(&walk, &queue);
     for (; found && has_prefix(queue.name, page->prefix); found = queue_walk_next(&walk, &queue)) {
@@ -103,13 +98,60 @@ static void page_fill(struct sqs_call *call, struct page *page)
     }
 }
 
-void handle_list_queues(struct sqs_call *call)
+/* ---- the two actions ---- */
+
+static const char *queues_page(struct sqs_call *call, struct page *page)
 {
     const struct sqs_list_queues_input *input = call->input;
-    struct page page = {.prefix = queue_key_here(call, input->prefix)};
-    page.region = queue_key_region(queue_key_here(call, (struct slice){0}));
-    if (!page_begin(call, &input->results_max, input->next_token, &page))
+    *page = (struct page){.prefix = queue_key_here(call, input->prefix)};
+    page->region = queue_key_region(queue_key_here(call, (struct slice){0}));
+    return page_begin(call, &input->results_max, input->next_token, page);
+}
+
+static const char *sources_page(struct sqs_call *call, struct slice queue, struct page *page)
+{
+    const struct sqs_list_sources_input *input = call->input;
+    *page = (struct page){.dead_letter = queue, .region = queue_key_region(queue)};
+    page->prefix = queue_key(call, page->region, (struct slice){0});
+    return page_begin(call, &input->results_max, input->next_token, page);
+}
+
+static bool is_wanted(void *data, const struct queue_view *view)
+{
+    const struct sqs_call *call = data;
+    return belongs(call->state, view);
+}
+
+void list_look(struct sqs_call *call, struct shard_look *look)
+{
+    struct page *page = arena_alloc(&call->arena, sizeof *page);
+    const char *wrong =
+        call->action == SQS_ACTION_ListQueues
+            ? queues_page(call, page)
+            : sources_page(call, queue_key_of_url(call, sqs_first_member(call)), page);
+    if (wrong != NULL)
         return;
+    call->state = page;
+    look->wanted = is_wanted;
+    look->question.run_max = page->most + 1;
+    look->question.after = page->after;
+    look->question.prefix = page->prefix;
+    look->question.dead_letter = page->dead_letter;
+}
+
+static void fail(struct sqs_call *call, const char *wrong)
+{
+    sqs_fail(call, (struct sqs_error){SQS_ERROR_INVALID_PARAMETER, wrong});
+}
+
+void handle_list_queues(struct sqs_call *call)
+{
+    struct page page;
+    const char *wrong = queues_page(call, &page);
+    if (wrong != NULL) {
+        fail(call, wrong);
+        return;
+    }
     page_fill(call, &page);
     struct sqs_list_queues_result result = {page.urls, page.next_token};
     sqs_reply(call, &result);
@@ -118,15 +160,15 @@ void handle_list_queues(struct sqs_call *call)
 void handle_list_dead_letter_source_queues(struct sqs_call *call)
 {
     const struct sqs_list_sources_input *input = call->input;
-    struct page page = {0};
+    struct page page;
     struct queue_view queue;
     if (!sqs_queue(call, input->queue_url, &queue))
         return;
-    page.dead_letter = queue.name;
-    page.region = queue_key_region(queue.name);
-    page.prefix = queue_key(call, page.region, (struct slice){0});
-    if (!page_begin(call, &input->results_max, input->next_token, &page))
+    const char *wrong = sources_page(call, queue.name, &page);
+    if (wrong != NULL) {
+        fail(call, wrong);
         return;
+    }
     page_fill(call, &page);
     struct sqs_list_sources_result result = {page.urls, page.next_token};
     sqs_reply(call, &result);

@@ -7,6 +7,7 @@
  * find the move, and nothing secret. It is shown only while the move runs, when it is of use. */
 #include "broker/api/sqs/moves.h"
 
+#include "broker/api/sqs/look.h"
 #include "broker/api/sqs/queue_name.h"
 #include "broker/api/sqs/region.h"
 #include "proto/base/assert.h"
@@ -47,7 +48,7 @@ static bool find_queue(struct sqs_call *call, struct slice arn, const char *name
                                 name));
         return false;
     }
-    if (queue.length > 0 && shards_queue_by_name(api_shards(call->api), queue, out))
+    if (queue.length > 0 && sqs_queue_by_name(call, queue, out))
         return true;
     sqs_fail(call,
              sqs_error_make(call, SQS_ERROR_RESOURCE_NOT_FOUND,
@@ -60,7 +61,7 @@ static bool find_queue(struct sqs_call *call, struct slice arn, const char *name
 static struct slice arn_of(struct sqs_call *call, uint64_t queue_id)
 {
     struct queue_view queue;
-    if (queue_id == 0 || !shards_queue_by_id(api_shards(call->api), queue_id, &queue))
+    if (!sqs_queue_by_id(call, queue_id, &queue))
         return (struct slice){0};
     return slice_of(queue_arn_text(call, queue.name));
 }
@@ -150,7 +151,7 @@ static bool is_dead_letter_queue(struct sqs_call *call, struct slice name)
 {
     struct queue_walk walk;
     struct queue_view queue;
-    queue_walk_begin(&walk, api_shards(call->api), (struct slice){0});
+    sqs_walk_begin(call, &walk, (struct slice){0});
     while (queue_walk_next(&walk, &queue)) {
         if (slice_equal(queue.settings.dead_letter, name))
             return true;
@@ -257,6 +258,13 @@ static const char *const failure_names[] = {
     [MOVE_FAILURE_NO_QUEUE] = "AWS.SimpleQueueService.NonExistentQueue",
 };
 
+struct listing {
+    struct slice source_arn;
+    struct move_view moves[LIST_MAX];
+    uint64_t ids[LIST_MAX]; /* of destinations */
+    uint32_t count;
+};
+
 static struct sqs_move_entry describe(struct sqs_call *call, const struct move_view *move,
                                       struct slice source_arn)
 {
@@ -275,6 +283,17 @@ static struct sqs_move_entry describe(struct sqs_call *call, const struct move_v
     return entry;
 }
 
+static void reply_list(struct sqs_call *call)
+{
+    const struct listing *listing = call->state;
+    struct sqs_move_entry *entries = arena_alloc(&call->arena, sizeof *entries * LIST_MAX);
+    struct sqs_list_moves_result result = {.results = {entries, 0, true}};
+    for (uint32_t i = 0; i < listing->count; i++)
+        entries[result.results.count++] = describe(call, &listing->moves[i], listing->source_arn);
+    sqs_reply(call, &result);
+}
+
+/* The moves first, since they say which destinations to look for. */
 void handle_list_message_move_tasks(struct sqs_call *call)
 {
     const struct sqs_list_moves_input *input = call->input;
@@ -289,13 +308,17 @@ void handle_list_message_move_tasks(struct sqs_call *call)
         return;
     }
     uint32_t most = input->results_max.given ? (uint32_t)input->results_max.value : 1;
-    struct sqs_move_entry *entries = arena_alloc(&call->arena, most * sizeof *entries);
-    struct slice source_arn = slice_of(queue_arn_text(call, source.name));
-    struct sqs_list_moves_result result = {.results = {entries, 0, true}};
-    struct move_view move;
+    struct listing *listing = arena_alloc(&call->arena, sizeof *listing);
     size_t position = 0;
-    while (result.results.count < most &&
-           core_move_next(shard_core(call->shard), source.queue_id, &position, &move))
-        entries[result.results.count++] = describe(call, &move, source_arn);
-    sqs_reply(call, &result);
+    listing->source_arn = slice_of(queue_arn_text(call, source.name));
+    while (listing->count < most && core_move_next(shard_core(call->shard), source.queue_id,
+                                                   &position, &listing->moves[listing->count]))
+        listing->count++;
+    uint32_t ids = 0;
+    for (uint32_t i = 0; i < listing->count; i++) {
+        if (listing->moves[i].destination_queue_id != 0)
+            listing->ids[ids++] = listing->moves[i].destination_queue_id;
+    }
+    call->state = listing;
+    sqs_look_ids(call, listing->ids, ids, reply_list);
 }

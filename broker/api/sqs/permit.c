@@ -8,6 +8,7 @@
  */
 #include "broker/api/sqs/permit.h"
 
+#include "broker/api/sqs/look.h"
 #include "broker/api/sqs/moves.h"
 #include "broker/api/sqs/queue_name.h"
 #include "broker/api/sqs/region.h"
@@ -116,7 +117,7 @@ static bool permit_queue(struct sqs_call *call, const char *action, struct slice
 {
     struct queue_view queue;
     struct auth_failure failure = {0};
-    bool there = shards_queue_by_name(api_shards(call->api), key, &queue);
+    bool there = sqs_queue_by_name(call, key, &queue);
     struct auth_question question = {
         .action = action,
         .shown = lower_case(call, action),
@@ -162,7 +163,7 @@ static bool permit_origins(struct sqs_call *call, struct slice source_key)
 {
     struct queue_walk walk;
     struct queue_view queue;
-    queue_walk_begin(&walk, api_shards(call->api), (struct slice){0});
+    sqs_walk_begin(call, &walk, (struct slice){0});
     while (queue_walk_next(&walk, &queue)) {
         if (slice_equal(queue.settings.dead_letter, source_key) &&
             !permit_queue(call, "sqs:SendMessage", queue.name))

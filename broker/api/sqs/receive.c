@@ -3,7 +3,9 @@
  *
  *     handle_receive_message  -> waiting   shard_receive is under way, perhaps a long poll
  *     on_received             -> reading   messages are leased; bodies not in memory are being read
- *     on_read                 -> answered
+ *     on_read                 -> looking   for queues that the messages were redriven from, if they
+ *                                          are elsewhere
+ *     on_sources              -> answered
  *
  * A consumer that goes away must not take messages with it. While waiting, shard_receive_cancel
  * makes sure that nothing stays leased; while reading, the messages are given back (visibility 0)
@@ -13,7 +15,7 @@
  * I1  once messages are leased, the call ends either in an answer that holds them or in give_back,
  *     except when their bodies cannot be read: then the leases run out by themselves */
 #include "broker/api/sqs/attributes.h"
-#include "broker/api/sqs/call.h"
+#include "broker/api/sqs/look.h"
 #include "broker/api/sqs/message.h"
 #include "broker/core/record.h"
 #include "proto/base/assert.h"
@@ -58,6 +60,8 @@ struct receiving {
     struct shard_receive receive;
     struct shard_read read;
     struct core_message messages[MESSAGES_MAX];
+    uint64_t sources[MESSAGES_MAX]; /* queues to look for elsewhere */
+    struct buffer bodies;           /* meanwhile */
     struct body_ref refs[MESSAGES_MAX];
     uint32_t count;
     uint64_t queue_id;
@@ -175,13 +179,13 @@ static void add_system_number(struct sqs_call *call, const struct receiving *rec
 }
 
 /* The queue that it was redriven from may be gone; or, being of another shard, not have come to
- * this node yet, which is behind there then by more than the message took to get here. */
+ * this node yet, which is behind there then by more than the message took to get here; or be of one
+ * that no node that has it could tell of. */
 static void add_source(struct sqs_call *call, const struct receiving *receiving,
                        const struct core_message *message, struct sqs_list *out)
 {
     struct queue_view source;
-    if (message->source_queue_id != 0 &&
-        shards_queue_by_id(api_shards(call->api), message->source_queue_id, &source))
+    if (message->source_queue_id != 0 && sqs_queue_by_id(call, message->source_queue_id, &source))
         add_system(call, receiving, SYSTEM_SOURCE_ARN, slice_of(queue_arn_text(call, source.name)),
                    out);
 }
@@ -323,6 +327,39 @@ static void give_back(struct receiving *receiving)
 
 /* ---- the steps ---- */
 
+static void on_sources(struct sqs_call *call)
+{
+    struct receiving *receiving = call->state;
+    struct buffer bodies = receiving->bodies;
+    receiving->bodies = (struct buffer){0};
+    if (call->gone)
+        give_back(receiving);
+    else
+        answer(receiving, buffer_slice(&bodies));
+    buffer_free(&bodies);
+}
+
+/* The queues that the messages were redriven from, where they are to be told and are elsewhere. */
+static uint32_t find_sources(struct receiving *receiving)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; receiving->system_wanted[SYSTEM_SOURCE_ARN] && i < receiving->count; i++) {
+        uint64_t id = receiving->messages[i].source_queue_id;
+        bool known = count > 0 && receiving->sources[count - 1] == id;
+        if (id != 0 && !known && shards_of_queue(api_shards(receiving->call->api), id) == NULL)
+            receiving->sources[count++] = id;
+    }
+    return count;
+}
+
+/* `bodies` is moved. */
+static void answer_with_sources(struct receiving *receiving, struct buffer *bodies)
+{
+    receiving->bodies = *bodies;
+    *bodies = (struct buffer){0};
+    sqs_look_ids(receiving->call, receiving->sources, find_sources(receiving), on_sources);
+}
+
 static void on_read(struct shard_read *read, enum status status)
 {
     struct receiving *receiving = read->data;
@@ -332,7 +369,7 @@ static void on_read(struct shard_read *read, enum status status)
     else if (status != STATUS_OK)
         sqs_fail_status(receiving->call, status);
     else
-        answer(receiving, buffer_slice(&bodies));
+        answer_with_sources(receiving, &bodies);
     buffer_free(&bodies);
 }
 
@@ -349,7 +386,7 @@ static void read_bodies(struct receiving *receiving)
 {
     struct buffer bodies = {0};
     if (read_now(receiving, &bodies)) {
-        answer(receiving, buffer_slice(&bodies));
+        answer_with_sources(receiving, &bodies);
     } else {
         receiving->read = (struct shard_read){
             .refs = receiving->refs, .count = receiving->count, .done = on_read, .data = receiving};
@@ -372,6 +409,15 @@ static void stop_waiting(struct receiving *receiving)
     receiving->waiting = false;
 }
 
+/* The node stops. One that came from another node goes on waiting at the next one. */
+static void stop(struct receiving *receiving)
+{
+    if (receiving->call->carrier->refuse != NULL)
+        sqs_unavailable(receiving->call);
+    else
+        answer_nothing(receiving);
+}
+
 static void on_received(struct shard_receive *receive, enum status status,
                         const struct core_result *result)
 {
@@ -379,7 +425,7 @@ static void on_received(struct shard_receive *receive, enum status status,
     struct sqs_call *call = receiving->call;
     stop_waiting(receiving);
     if (status == STATUS_CANCELLED && receiving->closing) {
-        answer_nothing(receiving);
+        stop(receiving);
         return;
     }
     if (status != STATUS_OK) {

@@ -12,6 +12,7 @@
  *     denyAll             none */
 #include "broker/api/sqs/redrive.h"
 
+#include "broker/api/sqs/look.h"
 #include "broker/api/sqs/queue_name.h"
 #include "broker/api/sqs/region.h"
 #include "proto/base/assert.h"
@@ -176,7 +177,7 @@ static bool check_target(struct redrive *r, struct slice name)
 {
     struct queue_view target;
     bool near = slice_equal(queue_key_region(name), queue_key_region(r->name));
-    if (!near || !shards_queue_by_name(api_shards(r->call->api), name, &target))
+    if (!near || !sqs_queue_by_name(r->call, name, &target))
         return refuse(r, "Dead letter target does not exist.");
     if (slice_equal(name, r->name))
         return refuse(r, "A queue cannot be its own dead letter target.");

@@ -6,7 +6,12 @@
  * call is about (subject.h), so whom to wait for, and what must be ready.
  *
  *     sqs_call_run ──> go_on ──> wait until fresh ──> on_fresh ──> go_on ──> permitted ──> handler
- *                        └────────── nothing to wait for ───────────────────────^            */
+ *                        └────────── nothing to wait for ───────────────────────^
+ *
+ * Where the call's queue is of a shard that other nodes have, all from "caller allowed" on is done
+ * there (away.h). */
+#include "broker/api/sqs/away.h"
+#include "broker/api/sqs/look.h"
 #include "broker/api/sqs/permit.h"
 #include "broker/api/sqs/subject.h"
 #include "proto/base/assert.h"
@@ -25,6 +30,15 @@ void sqs_call_begin(struct sqs_call *call, enum sqs_action action)
     call->input = arena_alloc(&call->arena, shape->bytes);
 }
 
+/* A shard may have been taken from this node while the call looked at others. */
+static void handle(struct sqs_call *call)
+{
+    if (!shard_set_ready(&call->reads, api_shards(call->api)))
+        sqs_unavailable(call);
+    else if (sqs_permit_action(call))
+        handlers[call->action](call);
+}
+
 static void permit_and_handle(struct sqs_call *call)
 {
     if (!sqs_permit_caller(call))
@@ -38,8 +52,10 @@ static void permit_and_handle(struct sqs_call *call)
     if (missing != NULL)
         sqs_fail(call, sqs_error_make(call, SQS_ERROR_MISSING_PARAMETER,
                                       "The request must contain the parameter %s.", missing));
-    else if (sqs_permit_action(call))
-        handlers[call->action](call);
+    else if (call->away)
+        sqs_away_ask(call);
+    else
+        sqs_look(call, handle);
 }
 
 static void on_fresh(void *data, enum status status);
@@ -67,26 +83,41 @@ static bool wait_until_fresh(struct sqs_call *call)
     return shard_set_sync(&call->reads, api_shards(call->api), call->since_ms, on_fresh, call);
 }
 
+/* Which it reads here, and of which other nodes tell. */
+static void find_shards(struct sqs_call *call)
+{
+    const struct shards *shards = api_shards(call->api);
+    call->away = sqs_away_wanted(call);
+    call->reads = sqs_shards_read(call);
+    if (api_away(call->api) == NULL)
+        return;
+    call->lacks = shard_set_elsewhere(&call->reads, shards);
+    if (!sqs_own_in(call, &call->lacks))
+        call->reads = shard_set_here(&call->reads, shards);
+}
+
 static void go_on(struct sqs_call *call)
 {
     struct shards *shards = api_shards(call->api);
     uint8_t cluster_id[UUID_BYTES];
-    call->reads = sqs_shards_read(call);
+    find_shards(call);
     if (wait_until_fresh(call))
         return;
     if (shard_set_ready(&call->reads, shards) &&
         core_bootstrapped(shard_core(shards_catalog(shards)), cluster_id, call->secret))
         permit_and_handle(call);
     else
-        sqs_fail(call, (struct sqs_error){SQS_ERROR_UNAVAILABLE, NULL});
+        sqs_unavailable(call);
 }
 
 /* Not to have been told is no reason to answer from what may be old. */
 static void on_fresh(void *data, enum status status)
 {
     struct sqs_call *call = data;
-    if (call->gone || status != STATUS_OK)
-        sqs_fail_status(call, status != STATUS_OK ? status : STATUS_CANCELLED);
+    if (call->gone || status == STATUS_NOT_LEADER)
+        sqs_unavailable(call);
+    else if (status != STATUS_OK)
+        sqs_fail_status(call, status);
     else
         go_on(call);
 }

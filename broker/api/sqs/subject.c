@@ -8,8 +8,8 @@
 #include "proto/base/assert.h"
 
 const struct sqs_permit sqs_permits[SQS_ACTION_COUNT] = {
-#define PERMIT(action, iam_action, resource, reads)                                                \
-    [SQS_ACTION_##action] = {"sqs:" iam_action, resource, reads},
+#define PERMIT(action, iam_action, resource, reads, again)                                         \
+    [SQS_ACTION_##action] = {"sqs:" iam_action, resource, reads, again},
 #include "broker/api/sqs/sqs_permits.def"
 #undef PERMIT
 };
@@ -29,8 +29,7 @@ struct slice sqs_first_member(const struct sqs_call *call)
     return *(struct slice *)sqs_field(first, call->input);
 }
 
-/* The key of the queue that the call names; empty if it names none. */
-static struct slice key_named(struct sqs_call *call)
+struct slice sqs_key_named(struct sqs_call *call)
 {
     switch (sqs_permits[call->action].resource) {
     case QUEUE_URL:
@@ -47,14 +46,24 @@ static struct slice key_named(struct sqs_call *call)
     return (struct slice){0};
 }
 
+bool sqs_own_in(struct sqs_call *call, const struct shard_set *set)
+{
+    struct shard_set own = {0};
+    if (shard_set_empty(set))
+        return false;
+    struct slice key = sqs_key_named(call);
+    if (key.length > 0)
+        shard_set_add_name(&own, api_shards(call->api), key);
+    return key.length > 0 && shard_set_within(&own, set);
+}
+
 bool sqs_queue_known(struct sqs_call *call)
 {
     struct queue_view queue;
-    return shards_queue_by_name(api_shards(call->api), key_named(call), &queue);
+    return shards_queue_by_name(api_shards(call->api), sqs_key_named(call), &queue);
 }
 
-/* The two inputs that set attributes. */
-static struct slice target_named(struct sqs_call *call)
+struct slice sqs_target_named(struct sqs_call *call)
 {
     const struct sqs_create_queue_input *create = call->input;
     const struct sqs_set_queue_attributes_input *set = call->input;
@@ -71,11 +80,11 @@ static void add(struct sqs_call *call, struct slice key, struct shard_set *set)
 struct shard_set sqs_shards_read(struct sqs_call *call)
 {
     struct shard_set set = {.catalog = auth_required(api_auth(call->api))};
-    if (call->wrong.code != SQS_OK)
+    if (call->wrong.code != SQS_OK || call->away)
         return set;
-    add(call, key_named(call), &set);
+    add(call, sqs_key_named(call), &set);
     if (sqs_permits[call->action].reads == TARGET)
-        add(call, target_named(call), &set);
+        add(call, sqs_target_named(call), &set);
     else if (sqs_permits[call->action].reads == ALL)
         shard_set_add_queues(&set, api_shards(call->api));
     return set;

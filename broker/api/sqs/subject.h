@@ -8,16 +8,28 @@
 
 enum sqs_resource { QUEUE_URL, QUEUE_NAME, SOURCE_ARN, HANDLE, EVERY };
 enum sqs_reads { OWN, TARGET, ALL };
+enum sqs_again { ONCE, AGAIN, IF_FIFO };
 
 struct sqs_permit {
     const char *action; /* "sqs:SendMessage" */
     enum sqs_resource resource;
     enum sqs_reads reads;
+    enum sqs_again again;
 };
 extern const struct sqs_permit sqs_permits[SQS_ACTION_COUNT];
 
 /* sqs_first_member: of the call's input, which names its queue where it has one. */
 struct slice sqs_first_member(const struct sqs_call *call);
+
+/* sqs_key_named: the core's name of the queue that the call names; empty if it names none. */
+struct slice sqs_key_named(struct sqs_call *call);
+
+/* sqs_own_in: the shard of that queue is in the set. */
+bool sqs_own_in(struct sqs_call *call, const struct shard_set *set);
+
+/* sqs_target_named: likewise, of the target of the RedrivePolicy that CreateQueue or
+ * SetQueueAttributes is to set. */
+struct slice sqs_target_named(struct sqs_call *call);
 
 /* sqs_shards_read: the shards whose state decides what the call, whose input is filled in, is
  * answered: of its queue, of others that it looks at, and the catalog where keys are checked. */

@@ -24,6 +24,7 @@ struct world {
     char dir[64];
     struct shards *shards;
     struct shard *shard; /* the catalog, which has the queues too unless there are queue shards */
+    struct shards *far;  /* of another node, where the queues are; NULL: they are here */
     struct dispatch *dispatch;
     bool ready, closed;
     unsigned readies; /* queue_ready of any queue */
@@ -132,6 +133,11 @@ static struct core_result world_call(struct world *world, const struct command *
     return world_call_at(world, world->shard, command);
 }
 
+static inline struct shards *world_queues(const struct world *world)
+{
+    return world->far != NULL ? world->far : world->shards;
+}
+
 static inline uint64_t world_queue_make(struct world *world, const char *name, bool fifo)
 {
     struct command command = {.type = COMMAND_QUEUE_CREATE};
@@ -141,7 +147,7 @@ static inline uint64_t world_queue_make(struct world *world, const char *name, b
     command.queue_create.name = slice_of(name);
     command.queue_create.tags = SLICE_LITERAL("{}");
     struct core_result result =
-        world_call_at(world, shards_of_name(world->shards, slice_of(name)), &command);
+        world_call_at(world, shards_of_name(world_queues(world), slice_of(name)), &command);
     assert_int_equal(result.code, CORE_OK);
     return result.queue_id;
 }
@@ -164,7 +170,7 @@ static inline void world_send_group(struct world *world, uint64_t queue_id, cons
     struct command command = {
         .type = COMMAND_SEND,
         .send = {.queue_id = queue_id, .delay_s = CORE_DEFAULT, .record = buffer_slice(&bytes)}};
-    struct shard *shard = shards_of_queue(world->shards, queue_id);
+    struct shard *shard = shards_of_queue(world_queues(world), queue_id);
     assert_int_equal(world_call_at(world, shard, &command).code, CORE_OK);
     buffer_free(&bytes);
 }
@@ -177,7 +183,7 @@ static inline void world_send(struct world *world, uint64_t queue_id, const char
 static inline struct queue_view world_queue(struct world *world, uint64_t queue_id)
 {
     struct queue_view view = {0};
-    const struct shard *shard = shards_of_queue(world->shards, queue_id);
+    const struct shard *shard = shards_of_queue(world_queues(world), queue_id);
     assert_true(core_queue_by_id(shard_core(shard), queue_id, &view));
     return view;
 }

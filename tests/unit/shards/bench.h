@@ -18,7 +18,8 @@ struct bench {
     char dir[64];
     struct shards *shards;
     uint32_t queue_shards;
-    bool begun;
+    uint32_t replication;
+    uint64_t begun; /* bits of the shards */
     bool failed;
     bool closed;
 };
@@ -40,7 +41,8 @@ static void on_queue(void *data, uint64_t queue_id)
 
 static void on_begun(void *data)
 {
-    ((struct bench *)data)->begun = true;
+    struct bench *b = data;
+    b->begun = shards_begun(b->shards);
 }
 
 static void on_failed(void *data)
@@ -63,6 +65,7 @@ static enum status start(struct bench *b, const char **error)
                                      .begun = b->begun,
                                      .disk_reserve_bytes = 1,
                                      .queue_shards = b->queue_shards,
+                                     .replication = b->replication,
                                      .events = {.leading_changed = on_leading,
                                                 .catalog_changed = on_catalog,
                                                 .queue_ready = on_queue,

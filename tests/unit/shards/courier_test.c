@@ -155,7 +155,7 @@ static struct queue_view view(struct post *p, uint64_t queue_id)
 static uint64_t under_way(struct post *p)
 {
     uint64_t count = 0;
-    for (uint32_t from = 0; from < shards_count(p->bench->shards); from++) {
+    for (uint32_t from = 0; from < shards_total(p->bench->shards); from++) {
         for (uint32_t to = 0; to <= 4; to++)
             count += core_outbox_count(shard_core(shards_at(p->bench->shards, from)), to);
     }

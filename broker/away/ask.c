@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Questions of this node: whom they go to, and how they end.
+ *
+ * A question goes round the replicas that are connected. One that says NOT_LEADER, or that it did
+ * not reach, is not asked again in this round; a round that found nobody is followed by the next at
+ * the tick, until the deadline. Each time it has a new number, so what an earlier node still says
+ * is not taken for the answer (A2).
+ *
+ * `done` runs from the loop, never within a call of the user: what ends within one waits in `ended`
+ * for the timer. Only an answer is told at once, since its bytes are borrowed. */
+#include "broker/away/internal.h"
+#include "proto/base/assert.h"
+
+#include <stdlib.h>
+#include <utlist.h>
+
+/* ---- ending ---- */
+
+static void leave(struct asked *asked)
+{
+    struct away *away = asked->away;
+    if (asked->state == ASKED_WAITING)
+        DL_DELETE(away->waiting, asked);
+    else if (asked->state == ASKED_SENT)
+        HASH_DEL(away->sent, asked);
+    else
+        DL_DELETE(away->ended, asked);
+}
+
+/* Out of all lists already. */
+static void tell(struct asked *asked, enum status status, struct slice answer)
+{
+    struct away_question *question = asked->question;
+    struct buffer kept = asked->answer;
+    ASSERT(asked->letters == 0);
+    asked->away->asked_count--;
+    question->private_state = NULL;
+    free(asked);
+    question->done(question, status, answer);
+    buffer_free(&kept);
+}
+
+/* It is in no list. */
+static void end(struct asked *asked, enum status status)
+{
+    asked->state = ASKED_ENDED;
+    asked->status = status;
+    DL_APPEND(asked->away->ended, asked);
+    away_soon(asked->away);
+}
+
+/* Again from the head each time: `done` may cancel others, and ask anew. */
+void asked_tell(struct away *away)
+{
+    struct asked *asked = away->ended;
+    while (asked != NULL) {
+        if (asked->letters > 0) {
+            asked = asked->next;
+            continue;
+        }
+        DL_DELETE(away->ended, asked);
+        tell(asked, asked->status, buffer_slice(&asked->answer));
+        asked = away->ended;
+    }
+}
+
+/* ---- asking ---- */
+
+static bool was_tried(const struct asked *asked, uint64_t node_id)
+{
+    for (size_t i = 0; i < asked->tried_count; i++) {
+        if (asked->tried[i] == node_id)
+            return true;
+    }
+    return false;
+}
+
+/* The next one in this round; 0: none. */
+static uint64_t choose(const struct asked *asked)
+{
+    const struct away_options *options = &asked->away->options;
+    uint64_t nodes[AWAY_REPLICAS_MAX];
+    size_t count =
+        options->replicas(options->data, asked->question->shard, nodes, AWAY_REPLICAS_MAX);
+    ASSERT(count <= AWAY_REPLICAS_MAX);
+    if (asked->tried_count == AWAY_REPLICAS_MAX)
+        return 0;
+    for (size_t i = 0; i < count; i++) {
+        if (nodes[i] != options->node_id && !was_tried(asked, nodes[i]) &&
+            peers_connected(options->peers, nodes[i]))
+            return nodes[i];
+    }
+    return 0;
+}
+
+static void await(struct asked *asked)
+{
+    asked->state = ASKED_WAITING;
+    DL_APPEND(asked->away->waiting, asked);
+    away_tick_awake(asked->away);
+}
+
+static void send_to(struct asked *asked, uint64_t node_id)
+{
+    struct away *away = asked->away;
+    const struct away_question *question = asked->question;
+    uint64_t now = away_now_ms(away);
+    uint64_t rest = question->deadline_ms > now ? question->deadline_ms - now : 1;
+    asked->state = ASKED_SENT;
+    asked->node_id = node_id;
+    asked->number = ++away->number;
+    HASH_ADD(hh, away->sent, number, sizeof asked->number, asked);
+    struct away_message head = {.type = AWAY_ASK,
+                                .kind = (uint8_t)question->kind,
+                                .shard = question->shard,
+                                .number = asked->number,
+                                .rest_ms = rest < UINT32_MAX ? (uint32_t)rest : UINT32_MAX};
+    struct letter *letter = letter_new(away, node_id, &head);
+    letter->asked = asked;
+    asked->letters++;
+    letter_send(letter);
+}
+
+/* It is in no list: ask the next one, or wait for a round in which there is one. */
+static void go_on(struct asked *asked)
+{
+    uint64_t node_id = asked->cancelled ? 0 : choose(asked);
+    if (asked->cancelled)
+        end(asked, STATUS_CANCELLED);
+    else if (node_id != 0)
+        send_to(asked, node_id);
+    else
+        await(asked);
+}
+
+void away_ask(struct away *away, struct away_question *question)
+{
+    struct asked *asked = calloc(1, sizeof *asked);
+    ASSERT(asked != NULL);
+    ASSERT(question->done != NULL);
+    ASSERT(question->kind > 0 && question->kind < AWAY_KIND_COUNT);
+    ASSERT(question->request.length <= AWAY_REQUEST_BYTES_MAX);
+    asked->away = away;
+    asked->question = question;
+    question->private_state = asked;
+    away->asked_count++;
+    if (away->closing)
+        end(asked, STATUS_CLOSED);
+    else if (away->options.peers == NULL)
+        end(asked, STATUS_NOT_LEADER);
+    else
+        go_on(asked);
+}
+
+/* ---- what becomes of it ---- */
+
+/* SENT, and certainly not done: by that node never. */
+static void refused(struct asked *asked)
+{
+    leave(asked);
+    asked->tried[asked->tried_count++] = asked->node_id;
+    go_on(asked);
+}
+
+/* SENT, and nobody knows. */
+static void lost(struct asked *asked)
+{
+    if (asked->question->repeatable || asked->cancelled) {
+        refused(asked);
+    } else {
+        leave(asked);
+        end(asked, STATUS_CLOSED);
+    }
+}
+
+/* The network has no room: again when it has let go of something, or at the tick. */
+static void crowded(struct asked *asked)
+{
+    leave(asked);
+    if (asked->cancelled)
+        end(asked, STATUS_CANCELLED);
+    else
+        await(asked);
+    asked->away->crowded = true;
+}
+
+static void busy(struct asked *asked)
+{
+    leave(asked);
+    end(asked, asked->cancelled ? STATUS_CANCELLED : STATUS_BUSY);
+}
+
+void asked_letter_done(struct letter *letter, enum status status)
+{
+    struct asked *asked = letter->asked;
+    ASSERT(asked->letters > 0);
+    asked->letters--;
+    if (status == STATUS_OK && asked->away->crowded)
+        away_tick_now(asked->away);
+    bool current = asked->state == ASKED_SENT && asked->number == letter->number;
+    if (current && status == STATUS_UNAVAILABLE)
+        refused(asked);
+    else if (current && status == STATUS_BUSY)
+        crowded(asked);
+    else if (current && status != STATUS_OK)
+        lost(asked);
+    else if (asked->state == ASKED_ENDED && asked->letters == 0)
+        away_soon(asked->away);
+}
+
+static void answer(struct asked *asked, struct slice body)
+{
+    leave(asked);
+    if (asked->letters == 0) {
+        tell(asked, STATUS_OK, body);
+        return;
+    }
+    buffer_add_slice(&asked->answer, body); /* the network has not said yet that it was sent */
+    end(asked, STATUS_OK);
+}
+
+void asked_answered(struct away *away, uint64_t node_id, const struct away_message *message)
+{
+    struct asked *asked;
+    HASH_FIND(hh, away->sent, &message->number, sizeof message->number, asked);
+    if (asked == NULL || asked->node_id != node_id)
+        return;
+    switch (message->status) {
+    case STATUS_OK:
+        answer(asked, message->body);
+        break;
+    case STATUS_NOT_LEADER:
+        refused(asked);
+        break;
+    case STATUS_BUSY:
+        busy(asked);
+        break;
+    default:
+        lost(asked);
+    }
+}
+
+void asked_lost_node(struct away *away, uint64_t node_id)
+{
+    struct asked *asked;
+    struct asked *next;
+    HASH_ITER(hh, away->sent, asked, next)
+    {
+        if (asked->node_id == node_id)
+            lost(asked);
+    }
+}
+
+void asked_tick(struct away *away)
+{
+    struct asked *list = away->waiting;
+    away->waiting = NULL;
+    away->crowded = false;
+    while (list != NULL) {
+        struct asked *asked = list;
+        DL_DELETE(list, asked);
+        asked->tried_count = 0;
+        if (asked->question->deadline_ms > away_now_ms(away))
+            go_on(asked);
+        else
+            end(asked, STATUS_NOT_LEADER);
+    }
+}
+
+/* ---- ending it early ---- */
+
+static void send_cancel(struct asked *asked)
+{
+    struct away_message head = {.type = AWAY_CANCEL, .number = asked->number};
+    letter_send(letter_new(asked->away, asked->node_id, &head));
+}
+
+void away_cancel(struct away *away, struct away_question *question)
+{
+    struct asked *asked = question->private_state;
+    if (asked == NULL || asked->cancelled || asked->state == ASKED_ENDED)
+        return;
+    asked->cancelled = true;
+    ASSERT(asked->away == away);
+    if (asked->state == ASKED_SENT) {
+        send_cancel(asked);
+    } else {
+        leave(asked);
+        end(asked, STATUS_CANCELLED);
+    }
+}
+
+void asked_close(struct away *away)
+{
+    struct asked *asked;
+    struct asked *next;
+    DL_FOREACH_SAFE(away->waiting, asked, next)
+    {
+        leave(asked);
+        end(asked, STATUS_CLOSED);
+    }
+    HASH_ITER(hh, away->sent, asked, next)
+    {
+        if (!asked->cancelled)
+            send_cancel(asked);
+        leave(asked);
+        end(asked, STATUS_CLOSED);
+    }
+}
