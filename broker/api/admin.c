@@ -5,11 +5,13 @@
  * page_guard.c to say. */
 #include "broker/api/internal.h"
 #include "broker/api/page_guard.h"
+#include "broker/shards/tallies.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 
 #include <jansson.h>
 #include <stdlib.h>
+#include <utlist.h>
 
 #define ADMIN_BODY_BYTES_MAX 65536
 
@@ -19,6 +21,7 @@ struct page {
     const char *content_type;
     const char *permit; /* what a key must be allowed where there is a guard; NULL: everybody may */
     int (*write)(struct api *api, struct buffer *out); /* returns the HTTP status */
+    bool usage; /* it shows what functions used, also in shards that are not here */
 };
 
 static int write_live(struct api *api, struct buffer *out)
@@ -48,11 +51,11 @@ static int write_status(struct api *api, struct buffer *out)
 }
 
 static const struct page pages[] = {
-    {"/health/live", "HealthLive", "application/json", NULL, write_live},
-    {"/health/ready", "HealthReady", "application/json", NULL, write_ready},
+    {"/health/live", "HealthLive", "application/json", NULL, write_live, false},
+    {"/health/ready", "HealthReady", "application/json", NULL, write_ready, false},
     {"/metrics", "Metrics", "text/plain; version=0.0.4; charset=utf-8", "millrace:GetMetrics",
-     write_metrics},
-    {"/status", "Status", "application/json", "millrace:GetStatus", write_status},
+     write_metrics, true},
+    {"/status", "Status", "application/json", "millrace:GetStatus", write_status, true},
 };
 
 static const struct page *page_of(const struct http_request *request)
@@ -107,13 +110,9 @@ static bool let_in(struct api *api, struct http_request *request, const struct p
     return lets;
 }
 
-static void admin_handle(struct api *api, struct http_request *request)
+static void answer(struct api *api, struct http_request *request, uint64_t started_ns)
 {
     const struct page *page = page_of(request);
-    ASSERT(page != NULL);
-    uint64_t started_ns = clock_monotonic_ns();
-    if (!let_in(api, request, page, started_ns))
-        return;
     bool reads = slice_is(request->method, "GET") || slice_is(request->method, "HEAD");
     struct buffer body = {0};
     int status = 405;
@@ -131,10 +130,84 @@ static void admin_handle(struct api *api, struct http_request *request)
     buffer_free(&body);
 }
 
+/* ---- pages that wait for what functions used elsewhere ---- */
+
+struct waiting {
+    struct api *api;
+    struct http_request *request; /* NULL: its client has gone */
+    uint64_t started_ns;
+    struct waiting *prev, *next;
+};
+
+struct admin_state {
+    struct waiting *waiting;
+};
+
+static void on_fetched(void *data)
+{
+    struct waiting *waiting = data;
+    struct api *api = waiting->api;
+    struct admin_state *state = api_family_state(api, &api_family_admin);
+    DL_DELETE(state->waiting, waiting);
+    if (waiting->request != NULL)
+        answer(api, waiting->request, waiting->started_ns);
+    free(waiting);
+    api_release(api);
+}
+
+static bool waits(struct api *api, struct http_request *request, uint64_t started_ns)
+{
+    struct admin_state *state = api_family_state(api, &api_family_admin);
+    struct waiting *waiting = calloc(1, sizeof *waiting);
+    ASSERT(waiting != NULL);
+    *waiting = (struct waiting){.api = api, .request = request, .started_ns = started_ns};
+    if (!tallies_fetch(api_shards(api), on_fetched, waiting)) {
+        free(waiting);
+        return false;
+    }
+    api_hold(api);
+    DL_APPEND(state->waiting, waiting);
+    return true;
+}
+
+static void admin_abort(struct api *api, struct http_request *request)
+{
+    struct admin_state *state = api_family_state(api, &api_family_admin);
+    struct waiting *waiting;
+    DL_FOREACH(state->waiting, waiting)
+    {
+        if (waiting->request == request)
+            waiting->request = NULL;
+    }
+}
+
+static void *state_new(void)
+{
+    struct admin_state *state = calloc(1, sizeof *state);
+    ASSERT(state != NULL);
+    return state;
+}
+
+/* ---- the family ---- */
+
+static void admin_handle(struct api *api, struct http_request *request)
+{
+    const struct page *page = page_of(request);
+    ASSERT(page != NULL);
+    uint64_t started_ns = clock_monotonic_ns();
+    if (!let_in(api, request, page, started_ns))
+        return;
+    if (!page->usage || !waits(api, request, started_ns))
+        answer(api, request, started_ns);
+}
+
 const struct api_family api_family_admin = {
     .name = "admin",
     .matches = admin_matches,
     .body_bytes_max = ADMIN_BODY_BYTES_MAX,
     .handle = admin_handle,
+    .abort = admin_abort,
     .works_unready = true,
+    .state_new = state_new,
+    .state_free = free,
 };

@@ -17,6 +17,7 @@
 #include "broker/feature/feature.h"
 #include "broker/peer/tcp.h"
 #include "broker/shards/nodes.h"
+#include "broker/shards/placement.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 #include "proto/base/options.h"
@@ -157,38 +158,68 @@ static json_t *render_member(struct cluster_call *call, const struct shard_membe
     return json;
 }
 
-static json_t *render_shard_members(const struct shard *shard)
+static void add_member(json_t *list, uint64_t node_id, enum shard_role role)
+{
+    json_array_append_new(
+        list, json_pack("{s:I, s:s}", "NodeId", (json_int_t)node_id, "Role", role_names[role]));
+}
+
+/* As the shard's leader knows them, with what each lacks; else as the replica here does. */
+static json_t *render_shard_members(const struct shard *shard, const struct shard_state *state,
+                                    bool told)
 {
     struct shard_member_view members[SHARD_MEMBERS_MAX];
-    size_t count = shard_members(shard, members);
+    size_t count = shard != NULL && !told ? shard_members(shard, members) : 0;
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++)
-        json_array_append_new(list, json_pack("{s:I, s:s}", "NodeId", (json_int_t)members[i].id,
-                                              "Role", role_names[members[i].role]));
+        add_member(list, members[i].id, members[i].role);
+    for (size_t i = 0; i < state->count && told; i++) {
+        add_member(list, state->members[i].node_id, state->members[i].role);
+        json_object_set_new(json_array_get(list, i), "Lag",
+                            json_integer((json_int_t)state->members[i].lag));
+    }
     return list;
 }
 
-/* What the catalog says: who is to have a replica, the one to lead first. */
-static json_t *render_replicas(const struct cluster_call *call, uint32_t id)
+/* What the catalog says: who is to have a replica, the one to lead first; and who lets it go. */
+static void add_replicas(json_t *shard, const struct cluster_call *call, uint32_t id)
 {
     uint64_t nodes[SHARD_MEMBERS_MAX];
+    struct replica_list listed;
+    json_t *replicas = json_array();
+    json_t *leaving = json_array();
     size_t count = shards_replicas(api_shards(call->api), id, nodes, ARRAY_COUNT(nodes));
-    json_t *list = json_array();
     for (size_t i = 0; i < count; i++)
-        json_array_append_new(list, json_integer((json_int_t)nodes[i]));
-    return list;
+        json_array_append_new(replicas, json_integer((json_int_t)nodes[i]));
+    if (replicas_get(shard_core(api_catalog(call->api)), id, &listed)) {
+        for (size_t i = 0; i < listed.count; i++) {
+            if (listed.at[i].leaving)
+                json_array_append_new(leaving, json_integer((json_int_t)listed.at[i].node_id));
+        }
+    }
+    json_object_set_new(shard, "Replicas", replicas);
+    json_object_set_new(shard, "Leaving", leaving);
 }
 
-/* One with a replica on this node. */
-static json_t *render_shard(const struct shard *shard, uint32_t id)
+static json_t *render_shard(const struct shards *shards, uint32_t id)
 {
+    struct shard_state state;
     struct shard_stats stats;
+    const struct shard *shard = shards_here(shards, id);
+    bool told = shards_state(shards, id, &state);
+    json_t *json = json_pack("{s:I, s:I, s:b, s:o}", "ShardId", (json_int_t)id, "Leader",
+                             (json_int_t)state.leader, "Here", shard != NULL, "Members",
+                             render_shard_members(shard, &state, told));
+    if (shard == NULL) {
+        json_object_set_new(json, "LastIndex", json_integer((json_int_t)state.last_index));
+        return json;
+    }
     shard_stats(shard, &stats);
-    return json_pack("{s:I, s:I, s:b, s:I, s:I, s:I, s:o}", "ShardId", (json_int_t)id, "Leader",
-                     (json_int_t)shard_leader(shard), "Ready", shard_ready(shard), "Term",
-                     (json_int_t)stats.term, "LastIndex", (json_int_t)stats.last_index,
-                     "AppliedIndex", (json_int_t)stats.applied_index, "Members",
-                     render_shard_members(shard));
+    json_object_set_new(json, "Ready", json_boolean(shard_ready(shard)));
+    json_object_set_new(json, "Term", json_integer((json_int_t)stats.term));
+    json_object_set_new(json, "LastIndex", json_integer((json_int_t)stats.last_index));
+    json_object_set_new(json, "AppliedIndex", json_integer((json_int_t)stats.applied_index));
+    return json;
 }
 
 /* Who leads each shard and has a replica, as far as this node knows. */
@@ -197,11 +228,8 @@ static json_t *render_shards(const struct cluster_call *call)
     const struct shards *shards = api_shards(call->api);
     json_t *list = json_array();
     for (uint32_t id = 0; id < shards_total(shards); id++) {
-        const struct shard *shard = shards_here(shards, id);
-        json_t *one =
-            shard != NULL ? render_shard(shard, id) : json_pack("{s:I}", "ShardId", (json_int_t)id);
-        json_object_set_new(one, "Here", json_boolean(shard != NULL));
-        json_object_set_new(one, "Replicas", render_replicas(call, id));
+        json_t *one = render_shard(shards, id);
+        add_replicas(one, call, id);
         json_array_append_new(list, one);
     }
     return list;
@@ -224,13 +252,14 @@ static json_t *render(struct cluster_call *call)
         json_array_append_new(
             list, render_member(call, &members[i], shard_leads(shard) ? stats.last_index : 0));
     return json_pack(
-        "{s:s, s:I, s:s, s:b, s:I, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "ClusterId", text, "NodeId",
-        (json_int_t)api_config(call->api)->node_id, "Version", api_config(call->api)->version,
-        "Ready", shard_ready(shard), "Leader", (json_int_t)shard_leader(shard), "LeaderEndpoint",
-        endpoint_of(call, shard_leader(shard)), "Term", (json_int_t)stats.term, "LastIndex",
-        (json_int_t)stats.last_index, "AppliedIndex", (json_int_t)stats.applied_index,
-        "FeatureLevel", (json_int_t)shard_level(shard), "Members", list, "Shards",
-        render_shards(call));
+        "{s:s, s:I, s:s, s:b, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:o, s:o}", "ClusterId", text,
+        "NodeId", (json_int_t)api_config(call->api)->node_id, "Version",
+        api_config(call->api)->version, "Ready", shard_ready(shard), "Leader",
+        (json_int_t)shard_leader(shard), "LeaderEndpoint", endpoint_of(call, shard_leader(shard)),
+        "Term", (json_int_t)stats.term, "LastIndex", (json_int_t)stats.last_index, "AppliedIndex",
+        (json_int_t)stats.applied_index, "FeatureLevel", (json_int_t)shard_level(shard),
+        "Replication", (json_int_t)replication_get(shard_core(shard)), "Settled",
+        shards_settled(api_shards(call->api)), "Members", list, "Shards", render_shards(call));
 }
 
 static void run_get(struct cluster_call *call)

@@ -92,10 +92,15 @@ static void write_shard(struct buffer *out, const struct shard *shard, uint32_t 
                   s.disk_free_bytes, s.disk_low ? "true" : "false");
 }
 
-/* One that this node has no replica of. */
-static void write_shard_elsewhere(struct buffer *out, uint32_t id)
+/* One that this node has no replica of: what its leader said lately. */
+static void write_shard_elsewhere(struct api *api, struct buffer *out, uint32_t id)
 {
-    buffer_printf(out, "{\"id\":%u", id);
+    struct shard_state state;
+    bool told = shards_state(api_shards(api), id, &state);
+    buffer_printf(out,
+                  "{\"id\":%u,\"ready\":%s,\"leads\":false,\"leader\":%" PRIu64
+                  ",\"last_index\":%" PRIu64,
+                  id, told ? "true" : "false", state.leader, state.last_index);
 }
 
 static void write_replicas(struct api *api, struct buffer *out, uint32_t id)
@@ -116,7 +121,7 @@ static void write_shards(struct api *api, struct buffer *out)
         if (shard != NULL)
             write_shard(out, shard, id);
         else
-            write_shard_elsewhere(out, id);
+            write_shard_elsewhere(api, out, id);
         buffer_printf(out, ",\"here\":%s", shard != NULL ? "true" : "false");
         write_replicas(api, out, id);
     }

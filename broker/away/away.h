@@ -33,6 +33,7 @@ enum away_kind {
     AWAY_SQS = 4,     /* a whole SQS call: broker/api/sqs */
     AWAY_GLANCE = 5,  /* a few queues, once they are not as they were: broker/shards */
     AWAY_TALLIES = 6, /* what functions used: broker/shards */
+    AWAY_HELD = 7,    /* are messages still leased so? broker/shards */
     AWAY_KIND_COUNT
 };
 

@@ -296,7 +296,7 @@ void batches_tick(struct dispatch *dispatch)
     struct batch *batch;
     DL_FOREACH(dispatch->batches, batch)
     {
-        if (now >= batch->renew_ms)
+        if (now >= batch->renew_ms && !batch->doubted)
             batch_renew(batch);
     }
 }

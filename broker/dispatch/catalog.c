@@ -77,6 +77,14 @@ static void function_parse(struct function_entry *function, const struct functio
 
 /* ---- sources ---- */
 
+static uint32_t shard_of_name(const struct dispatch *dispatch, struct slice queue_name)
+{
+    uint32_t shard;
+    uint32_t queue_shards;
+    core_place(shard_core(dispatch->catalog), &shard, &queue_shards);
+    return shard_of_queue_name(queue_name, queue_shards);
+}
+
 static struct source *source_new(struct dispatch *dispatch, enum source_kind kind,
                                  struct function_entry *function, struct slice queue_name)
 {
@@ -89,6 +97,7 @@ static struct source *source_new(struct dispatch *dispatch, enum source_kind kin
     source->function = function;
     source->queue_name = text_new(queue_name);
     source->queue_arn = text_new(buffer_slice(&arn));
+    source->shard_id = shard_of_name(dispatch, queue_name);
     source->batch_size = 1;
     source->last_result = "No records processed";
     source->refs = 1; /* the list's own */

@@ -190,7 +190,7 @@ bool claim_held(const struct dispatch *dispatch, const struct claim *claim);
 
 /* claim_doubt: the claim of this batch was taken over, and is not held as far as is known here:
  * when it turns out that it is not, stop the run. */
-void claim_doubt(const struct batch *batch);
+void claim_doubt(struct batch *batch);
 
 /* ---- settle.c ---- */
 

@@ -3,16 +3,18 @@
  * may be in a shard that is not here, and is asked for by its id then, before the event is built.
  * Ids are never used again and names do not change, so what was told is kept.
  *
- *   I1  an event waits for names, within ORIGIN_MS: where nobody tells, it goes without
- *   I2  what is kept is bounded: all of it is forgotten when it is ORIGINS_MAX queues
+ *   I1  an event waits for names, as long as a look takes (look.h): where nobody tells, it goes
+ * without I2  what is kept is bounded: all of it is forgotten when it is ORIGINS_MAX queues
  */
 #include "broker/dispatch/internal.h"
+
+#include "broker/shards/look.h"
 
 #include <stdlib.h>
 #include <uthash.h>
 
-#define ORIGIN_MS   2000u
 #define ORIGINS_MAX 4096u
+#define ROUNDS_MAX  64u
 
 struct origin {
     uint64_t queue_id;
@@ -72,61 +74,88 @@ static void keep(struct dispatch *dispatch, uint64_t queue_id, struct slice name
 
 /* ---- asking ---- */
 
-/* Those of one shard, which the first unknown one gives. */
 struct origins {
     struct dispatch *dispatch;
     struct batch *batch;
     void (*done)(struct batch *batch);
-    struct door_glance glance;
-    uint64_t *ids;
+    struct shard_look look;
+    struct arena arena;
+    uint64_t ids[LOOK_ITEMS_MAX];
 };
 
-static void on_told(struct door_glance *glance, enum status status, const struct glance_news *news,
-                    uint32_t count)
+static void keep_told(struct origins *origins)
 {
-    struct origins *origins = glance->data;
-    struct dispatch *dispatch = origins->dispatch;
+    const struct shard_look *look = &origins->look;
+    for (uint32_t i = 0; i < look->count; i++)
+        keep(origins->dispatch, look->views[i].queue_id, look->views[i].name);
+    for (uint32_t i = 0; i < look->question.id_count; i++)
+        keep(origins->dispatch, origins->ids[i], (struct slice){0}); /* of which nothing was told */
+}
+
+static void on_told(struct shard_look *look, enum status status)
+{
+    struct origins *origins = look->data;
     struct batch *batch = origins->batch;
     void (*done)(struct batch * batch) = origins->done;
-    for (uint32_t i = 0; i < count; i++)
-        keep(dispatch, origins->ids[news[i].which], news[i].glance.name);
-    free(origins->ids);
+    if (status == STATUS_OK)
+        keep_told(origins);
+    arena_free(&origins->arena);
     free(origins);
-    bool more = status == STATUS_OK && ++batch->origin_rounds < QUEUE_SHARDS_MAX;
-    if (!more || !origins_ask(batch, done)) /* those of the next shard; I1 */
+    bool more = status == STATUS_OK && ++batch->origin_rounds < ROUNDS_MAX;
+    if (!more || !origins_ask(batch, done)) /* I1 */
         done(batch);
 }
 
-static uint64_t first_unknown(const struct batch *batch)
+static bool is_among(const struct origins *origins, uint64_t queue_id)
+{
+    for (uint32_t i = 0; i < origins->look.question.id_count; i++) {
+        if (origins->ids[i] == queue_id)
+            return true;
+    }
+    return false;
+}
+
+/* Up to as many as a look may ask for. */
+static void gather(struct origins *origins)
+{
+    const struct batch *batch = origins->batch;
+    struct look_question *question = &origins->look.question;
+    for (uint32_t i = 0; i < batch->count && question->id_count < LOOK_ITEMS_MAX; i++) {
+        uint64_t queue_id = batch->messages[i].source_queue_id;
+        if (is_here(batch->dispatch, queue_id) || find(batch->dispatch, queue_id) != NULL ||
+            is_among(origins, queue_id))
+            continue;
+        origins->ids[question->id_count++] = queue_id;
+        shard_set_add(&origins->look.set, shard_of_queue_id(queue_id));
+    }
+    question->ids = origins->ids;
+}
+
+static bool any_unknown(const struct batch *batch)
 {
     for (uint32_t i = 0; i < batch->count; i++) {
         uint64_t queue_id = batch->messages[i].source_queue_id;
         if (!is_here(batch->dispatch, queue_id) && find(batch->dispatch, queue_id) == NULL)
-            return queue_id;
+            return true;
     }
-    return 0;
+    return false;
 }
 
 bool origins_ask(struct batch *batch, void (*done)(struct batch *batch))
 {
-    uint64_t first = first_unknown(batch);
-    if (first == 0)
+    struct shards *shards = batch->dispatch->shards;
+    if (shards_away(shards) == NULL || !any_unknown(batch))
         return false;
     struct origins *origins = memory_new(1, sizeof *origins);
     *origins = (struct origins){.dispatch = batch->dispatch, .batch = batch, .done = done};
-    origins->ids = memory_new(batch->count, sizeof *origins->ids);
-    origins->glance.done = on_told;
-    origins->glance.data = origins;
-    origins->glance.within_ms = ORIGIN_MS;
-    glance_question_begin(&origins->glance.request, 0, true);
-    for (uint32_t i = 0; i < batch->count; i++) {
-        struct glance_item item = {.queue_id = batch->messages[i].source_queue_id};
-        if (item.queue_id == 0 || shard_of_queue_id(item.queue_id) != shard_of_queue_id(first) ||
-            find(batch->dispatch, item.queue_id) != NULL)
-            continue;
-        glance_question_add(&origins->glance.request, &item);
-        origins->ids[origins->glance.count++] = item.queue_id;
-    }
-    door_glance(batch->dispatch->shards, shard_of_queue_id(first), &origins->glance);
-    return true;
+    origins->look.since_ms = dispatch_now(batch->dispatch);
+    origins->look.arena = &origins->arena;
+    origins->look.done = on_told;
+    origins->look.data = origins;
+    gather(origins);
+    if (look_begin(&origins->look, shards, shards_away(shards)))
+        return true;
+    arena_free(&origins->arena);
+    free(origins);
+    return false;
 }

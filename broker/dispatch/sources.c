@@ -41,11 +41,10 @@ static uint64_t source_unclaimed(const struct source *source, const struct glanc
 static bool source_look(const struct source *source, struct glance *out)
 {
     struct queue_view view;
-    struct slice name = slice_of(source->queue_name);
-    const struct shard *shard = shards_of_name(source->dispatch->shards, name);
+    const struct shard *shard = shards_at(source->dispatch->shards, source->shard_id);
     if (shard == NULL)
         *out = source->seen;
-    else if (core_queue_by_name(shard_core(shard), name, &view))
+    else if (core_queue_by_name(shard_core(shard), slice_of(source->queue_name), &view))
         *out = glance_of(&view);
     else
         *out = (struct glance){0};
@@ -61,7 +60,6 @@ void source_received(struct source *source, uint32_t count)
 void source_seen(struct source *source, const struct glance *seen)
 {
     source->seen = *seen;
-    source->seen.name = (struct slice){0};
     source->hinted = true;
     source->fruitless = false;
     source->readies++;

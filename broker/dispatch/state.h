@@ -100,6 +100,7 @@ struct source {
     struct function_entry *function;
     char *queue_name;
     char *queue_arn;
+    uint32_t shard_id;     /* that its name gives */
     uint64_t queue_id;     /* as last seen; 0: there was none */
     bool fifo;             /* the queue, as last seen */
     uint32_t visibility_s; /* its timeout, as last seen */
@@ -138,6 +139,7 @@ struct batch {
     uint64_t started_ms;       /* of the loop's clock: when it was sent */
     uint32_t visibility_s;     /* for which its messages may be kept in all */
     bool leased;               /* it is in dispatch->batches */
+    bool doubted;              /* whether it holds its leases is being asked (doubt.c) */
     uint64_t leased_ms;        /* of the loop's clock, */
     uint64_t leased_at_ms;     /* and core time */
     uint64_t renew_ms;         /* of the loop's clock: when to lease again; UINT64_MAX: no more */
@@ -150,6 +152,7 @@ struct watch {
     uint32_t shard_id;
     struct door_glance glance;
     bool asking, cancelled;
+    uint64_t asked_ms;    /* of the loop's clock */
     uint32_t count;       /* of sources that it asks for */
     struct source **list; /* those, each with a reference */
 };

@@ -8,6 +8,7 @@
  *       each of its sources
  *   I2  a source that comes, or is enabled, is asked about from the next tick on
  *   I3  the answer to a question that was cancelled counts as well: it is news
+ *   I4  who answers keeps the pace; one that does not is asked on ticks only
  */
 #include "broker/dispatch/internal.h"
 
@@ -18,17 +19,9 @@
 
 #define HOLD_MS 1000u
 
-static uint32_t shard_of_source(const struct source *source)
-{
-    uint32_t shard;
-    uint32_t queue_shards;
-    core_place(shard_core(source->dispatch->catalog), &shard, &queue_shards);
-    return shard_of_queue_name(slice_of(source->queue_name), queue_shards);
-}
-
 static bool wanted(const struct watch *watch, const struct source *source)
 {
-    return source->enabled && source->present && shard_of_source(source) == watch->shard_id;
+    return source->enabled && source->present && source->shard_id == watch->shard_id;
 }
 
 static void on_news(struct door_glance *glance, enum status status, const struct glance_news *news,
@@ -37,9 +30,10 @@ static void on_news(struct door_glance *glance, enum status status, const struct
 static void watch_ask(struct watch *watch)
 {
     watch->asking = true;
+    watch->asked_ms = dispatch_now(watch->dispatch);
     watch->cancelled = false;
     watch->glance = (struct door_glance){.count = watch->count, .done = on_news, .data = watch};
-    glance_question_begin(&watch->glance.request, HOLD_MS, false);
+    glance_question_begin(&watch->glance.request, HOLD_MS);
     for (uint32_t i = 0; i < watch->count; i++) {
         struct glance_item item = {.mark = watch->list[i]->seen.mark,
                                    .name = slice_of(watch->list[i]->queue_name)};
@@ -61,11 +55,12 @@ static void watch_forget(struct watch *watch)
 static bool goes_on(const struct watch *watch)
 {
     const struct dispatch *dispatch = watch->dispatch;
-    return !watch->cancelled && dispatch->ready && !dispatch->closing &&
+    bool paced = dispatch_now(dispatch) - watch->asked_ms >= GLANCE_PACE_MS / 2; /* I4 */
+    return paced && !watch->cancelled && dispatch->ready && !dispatch->closing &&
            !door_here(dispatch->shards, watch->shard_id);
 }
 
-/* What failed is asked again at the next tick. */
+/* What failed, or was answered too fast, is asked again at the next tick. */
 static void on_news(struct door_glance *glance, enum status status, const struct glance_news *news,
                     uint32_t count)
 {

@@ -22,7 +22,7 @@
 #define REFUSED_BACKOFF_MS  2000u /* what was refused is not tried again sooner */
 #define STRANGERS_MAX       64u   /* accepted connections that have not greeted */
 #define PEER_HOST_MAX       255u
-#define NODE_CHANNELS       3u  /* PEER_CHANNEL_NODE and those right below it */
+#define NODE_CHANNELS       4u  /* PEER_CHANNEL_NODE and those right below it */
 #define REFUSALS_TOLD_EVERY 30u /* the same refusal of a node is traced once in so many, */
 #define FAILURES_TOLD_EVERY 30u /* and the same failure to connect */
 

@@ -21,6 +21,7 @@
 #define PEER_CHANNEL_NODE      UINT16_MAX
 #define PEER_CHANNEL_DISPATCH  (UINT16_MAX - 1) /* invocations, between dispatchers */
 #define PEER_CHANNEL_AWAY      (UINT16_MAX - 2) /* what only a replica can do: broker/away */
+#define PEER_CHANNEL_SHARDS    (UINT16_MAX - 3) /* where shards are: broker/shards */
 #define PEER_CHANNEL_SHARD_MAX 4095u            /* shards' ids are at most this */
 #define PEER_MESSAGE_BYTES_MAX (48u << 20)
 #define PEER_UNSENT_BYTES_MAX  (8u << 20) /* to one node; then sends fail, unless none is queued */

@@ -203,6 +203,21 @@ void forward_wait_expire(struct shard *shard, uint64_t now_ms)
     }
 }
 
+/* What the leader is giving one of them meanwhile comes back (R5). */
+void shard_end_waits(struct shard *shard)
+{
+    struct away_receive *away;
+    struct away_receive *next;
+    HASH_ITER(hh, shard->forward.receives, away, next)
+    {
+        if (away->receive->wait_ms == 0)
+            continue;
+        if (away->sent)
+            buffer_add_u64(&shard->forward.cancels, away->seq);
+        wait_finish(shard, bring_home(shard, away), STATUS_OK, CORE_OK);
+    }
+}
+
 uint64_t forward_wait_count(const struct shard *shard)
 {
     return HASH_COUNT(shard->forward.receives);

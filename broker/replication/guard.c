@@ -103,6 +103,7 @@
  */
 #include "broker/replication/configuration.h"
 #include "broker/replication/internal.h"
+#include "broker/replication/promise.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 #include "proto/base/trace.h"
@@ -492,12 +493,21 @@ static void give_vote(struct shard *shard, struct raft_message *message)
         *role = was;
 }
 
+/* Its answer would be another than that of the replica which was here before (promise.h). */
+static bool breaks_promise(const struct shard *shard, const struct raft_request_vote *vote)
+{
+    const struct shard_end end = {.term = vote->last_log_term, .index = vote->last_log_index};
+    return !promise_allows(&shard->promised, &end);
+}
+
 static void receive_vote(struct shard *shard, struct raft_message *message)
 {
     struct raft *raft = &shard->raft;
     const struct raft_request_vote *vote = &message->request_vote;
     bool second = raft->transfer != NULL && vote->term == raft->current_term && !vote->pre_vote &&
                   raft->voted_for != 0 && raft->voted_for != vote->candidate_id; /* G9 */
+    if (breaks_promise(shard, vote))
+        return;
     forget_leader(shard);
     if (!second)
         give_vote(shard, message);

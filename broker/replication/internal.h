@@ -217,6 +217,7 @@ struct shard {
     struct waits waits;
     struct links links;
     struct guard guard;
+    struct shard_end promised; /* by a replica before this one (promise.h) */
     struct forward forward;
     struct syncs sync;
     struct cluster_time time;

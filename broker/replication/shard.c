@@ -26,6 +26,7 @@
  *     in shard_flush. */
 #include "broker/feature/feature.h"
 #include "broker/replication/internal.h"
+#include "broker/replication/promise.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 #include "proto/base/trace.h"
@@ -754,6 +755,16 @@ static enum status recover(struct shard *shard, const char **error)
     return from_raft(rv);
 }
 
+/* recall: what an earlier replica promised. */
+static enum status recall(struct shard *shard, const char **error)
+{
+    enum status status = promise_load(shard->options.dir, &shard->promised);
+    if (status == STATUS_OK || status == STATUS_NOT_FOUND)
+        return STATUS_OK;
+    *error = refusal("%s/" PROMISE_NAME " cannot be read: replace this node", shard->options.dir);
+    return status;
+}
+
 static void start_handles(struct shard *shard)
 {
     uv_prepare_start(&shard->prepare, on_prepare);
@@ -774,7 +785,9 @@ enum status shard_open(struct shard **out, const struct shard_options *options, 
                                       .segment_bytes = options->segment_bytes,
                                       .unpacked = options->unpacked};
     ASSERT(options->node_id > 0);
-    enum status status = log_open(&shard->log, &log_options, error);
+    enum status status = recall(shard, error);
+    if (status == STATUS_OK)
+        status = log_open(&shard->log, &log_options, error);
     if (status != STATUS_OK) {
         core_free(shard->core);
         free((char *)(uintptr_t)shard->options.dir);
@@ -803,6 +816,12 @@ enum status shard_open(struct shard **out, const struct shard_options *options, 
 }
 
 /* ---- reading and seeing inside ---- */
+
+struct shard_end shard_end(const struct shard *shard)
+{
+    uint64_t index = guard_last_index(&shard->raft);
+    return (struct shard_end){.term = guard_term(&shard->raft, index), .index = index};
+}
 
 bool shard_leads(const struct shard *shard)
 {

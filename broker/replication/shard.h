@@ -18,7 +18,7 @@
 #include <uv.h>
 
 #define SHARD_MEMBERS_MAX 64u
-#define SHARD_CALL_MS     10000u /* where there are other nodes; then a call ends, one way or another */
+#define SHARD_CALL_MS     10000u /* where there are other nodes: then a call has ended */
 
 struct shard;
 
@@ -77,6 +77,17 @@ struct shard_options {
  * here or when they come from another node, with EX_CONFIG after a trace. */
 MUST_CHECK enum status shard_open(struct shard **out, const struct shard_options *options,
                                   const char **error);
+
+/* shard_end: where its log ends now. */
+struct shard_end {
+    uint64_t term;
+    uint64_t index;
+};
+struct shard_end shard_end(const struct shard *shard);
+
+/* shard_end_waits: receives that wait here, on a node that does not lead, end now, as if their time
+ * were over. */
+void shard_end_waits(struct shard *shard);
 
 /* shard_close: stop taking calls (those under way end with CLOSED), then free everything and call
  * back. The shard's memory is gone when `closed` runs. */

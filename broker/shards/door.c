@@ -13,6 +13,11 @@ static uint64_t deadline_of(const struct shards *s, uint64_t since_ms, uint64_t 
     return (since_ms > 0 ? since_ms : shards_now_ms(s)) + whole_ms;
 }
 
+struct away *shards_away(const struct shards *shards)
+{
+    return shards->doors.away;
+}
+
 /* ---- commands ---- */
 
 static void on_answered(struct away_question *question, enum status status, struct slice bytes)
@@ -110,7 +115,7 @@ static void on_read(struct shard_read *read, enum status status)
 /* Recent records are in memory; one that is not sends all of them to the pool. */
 static void read_records(struct door_receive *receive)
 {
-    struct shard *shard = shards_at(receive->asked.shards, receive->shard_id);
+    struct shard *shard = receive->receive.shard; /* also while it is letting go of its place */
     for (uint32_t i = 0; i < receive->count; i++) {
         if (shard_read_now(shard, receive->refs[i], &receive->records))
             continue;
@@ -248,6 +253,54 @@ void door_receive_free(struct door_receive *receive)
     buffer_free(&receive->records);
 }
 
+/* ---- leases ---- */
+
+static void on_synced(struct shard_sync *sync, enum status status)
+{
+    struct door_held *held = sync->data;
+    const struct held_question *leases = &held->leases;
+    const struct shard *shard = shards_at(held->asked.shards, held->shard_id);
+    bool yes = false;
+    if (status == STATUS_OK && shard == NULL)
+        status = STATUS_NOT_LEADER;
+    for (uint32_t i = 0; i < leases->count && status == STATUS_OK && !yes; i++)
+        yes = core_lease_held(shard_core(shard), leases->queue_id, leases->leases[i]);
+    held->done(held, status, yes);
+}
+
+static void on_held_answered(struct away_question *question, enum status status, struct slice bytes)
+{
+    struct door_held *held = CONTAINER_OF(question, struct door_held, asked.question);
+    bool yes = false;
+    door_asked_ended(&held->asked);
+    buffer_free(&held->request);
+    if (status == STATUS_OK && !held_answer_decode(bytes, &yes))
+        status = STATUS_CLOSED;
+    held->done(held, status, yes);
+}
+
+void door_held(struct shards *shards, uint32_t shard_id, struct door_held *held)
+{
+    struct shard *shard = shards_at(shards, shard_id);
+    held->asked.shards = shards;
+    held->shard_id = shard_id;
+    held->request = (struct buffer){0};
+    if (shard != NULL) {
+        held->sync = (struct shard_sync){.done = on_synced, .data = held};
+        shard_sync(shard, &held->sync);
+        return;
+    }
+    held_question_encode(&held->request, &held->leases);
+    held->asked.question =
+        (struct away_question){.shard = shard_id,
+                               .kind = AWAY_HELD,
+                               .request = buffer_slice(&held->request),
+                               .repeatable = true,
+                               .deadline_ms = deadline_of(shards, 0, SHARD_CALL_MS),
+                               .done = on_held_answered};
+    door_ask(shards, &held->asked);
+}
+
 /* ---- how queues are ---- */
 
 static void on_glance(struct away_question *question, enum status status, struct slice bytes)
@@ -268,13 +321,12 @@ static void on_glance(struct away_question *question, enum status status, struct
 
 void door_glance(struct shards *shards, uint32_t shard_id, struct door_glance *glance)
 {
-    uint32_t within_ms = glance->within_ms > 0 ? glance->within_ms : SHARD_CALL_MS;
     glance->asked.question =
         (struct away_question){.shard = shard_id,
                                .kind = AWAY_GLANCE,
                                .request = buffer_slice(&glance->request),
                                .repeatable = true,
-                               .deadline_ms = deadline_of(shards, 0, within_ms),
+                               .deadline_ms = deadline_of(shards, 0, SHARD_CALL_MS),
                                .done = on_glance};
     door_ask(shards, &glance->asked);
 }

@@ -22,6 +22,9 @@ static inline bool door_here(const struct shards *shards, uint32_t shard_id)
     return shards_at(shards, shard_id) != NULL;
 }
 
+/* shards_away: what other nodes are asked through; NULL: nobody is. */
+struct away *shards_away(const struct shards *shards);
+
 /* ---- commands ---- */
 
 /* The caller's memory, alive until `call.done` runs. */
@@ -73,6 +76,25 @@ void door_receive(struct shards *shards, uint32_t shard_id, struct door_receive 
 void door_receive_cancel(struct door_receive *receive);
 void door_receive_free(struct door_receive *receive);
 
+/* ---- leases ---- */
+
+struct door_held;
+typedef void (*door_held_cb)(struct door_held *held, enum status status, bool yes);
+
+/* Does one of these leases hold its message? The caller's memory, alive until `done`: OK, and it is
+ * so or not, as of all that was done before it was asked; or nobody tells (NOT_LEADER, CLOSED). */
+struct door_held {
+    struct held_question leases; /* alive until `done` */
+    door_held_cb done;
+    void *data;
+    /* private */
+    uint32_t shard_id;
+    struct shard_sync sync;
+    struct door_asked asked;
+    struct buffer request;
+};
+void door_held(struct shards *shards, uint32_t shard_id, struct door_held *held);
+
 /* ---- how queues are ---- */
 
 struct door_glance;
@@ -84,7 +106,6 @@ typedef void (*door_glance_cb)(struct door_glance *glance, enum status status,
 struct door_glance {
     struct buffer request; /* glance_question_begin, _add; freed by the callee */
     uint32_t count;        /* of queues that it asks about */
-    uint32_t within_ms;    /* nobody is asked after this; 0: SHARD_CALL_MS */
     door_glance_cb done;
     void *data;
     /* private */

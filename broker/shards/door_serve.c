@@ -150,6 +150,49 @@ static void cancel_receive(void *data, struct away_task *task)
     door_receive_cancel(&served->receive);
 }
 
+/* ---- leases ---- */
+
+struct served_held {
+    struct shards *shards;
+    struct away_task *task;
+    struct arena arena;
+    struct door_held held;
+};
+
+static void on_held(struct door_held *held, enum status status, bool yes)
+{
+    struct served_held *served = held->data;
+    struct buffer answer = {0};
+    held_answer_encode(&answer, yes);
+    if (status == STATUS_OK)
+        away_answer_moved(served->task, &answer);
+    else
+        door_refuse(served->task, STATUS_NOT_LEADER); /* nothing was changed: another may tell */
+    buffer_free(&answer);
+    doors_task_ended(served->shards);
+    arena_free(&served->arena);
+    free(served);
+}
+
+static void begin_held(void *data, struct away_task *task)
+{
+    if (shards_at(data, task->shard) == NULL) {
+        door_refuse(task, STATUS_NOT_LEADER);
+        return;
+    }
+    if (!doors_task_begins(data, task))
+        return;
+    struct served_held *served = calloc(1, sizeof *served);
+    ASSERT(served != NULL);
+    *served = (struct served_held){.shards = data, .task = task};
+    served->held.done = on_held;
+    served->held.data = served;
+    if (held_question_decode(task->request, &served->arena, &served->held.leases))
+        door_held(data, task->shard, &served->held);
+    else
+        on_held(&served->held, STATUS_INVALID, false);
+}
+
 /* ---- tallies ---- */
 
 static void begin_tallies(void *data, struct away_task *task)
@@ -173,8 +216,10 @@ void door_serve(struct shards *s)
 {
     struct away_server call = {begin_call, cancel_call, s};
     struct away_server receive = {begin_receive, cancel_receive, s};
+    struct away_server held = {begin_held, cancel_call, s};
     struct away_server tallies = {begin_tallies, cancel_tallies, s};
     away_serve(s->doors.away, AWAY_CALL, &call);
     away_serve(s->doors.away, AWAY_RECEIVE, &receive);
+    away_serve(s->doors.away, AWAY_HELD, &held);
     away_serve(s->doors.away, AWAY_TALLIES, &tallies);
 }

@@ -119,7 +119,8 @@ bool doors_ended(const struct shards *s)
 
 void doors_close(struct shards *s, uv_close_cb closed)
 {
-    static const enum away_kind kinds[] = {AWAY_CALL, AWAY_RECEIVE, AWAY_GLANCE, AWAY_TALLIES};
+    static const enum away_kind kinds[] = {AWAY_CALL, AWAY_RECEIVE, AWAY_GLANCE, AWAY_TALLIES,
+                                           AWAY_HELD};
     ASSERT(doors_ended(s));
     for (size_t i = 0; i < ARRAY_COUNT(kinds) && s->doors.away != NULL; i++)
         away_serve(s->doors.away, kinds[i], NULL);

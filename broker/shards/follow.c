@@ -13,6 +13,7 @@
 
 #define LAG_MAX     1000u /* entries: less is caught up in a moment */
 #define ADD_REST_MS 200u
+#define LEAVE_MS    1000u
 
 static const struct shard_member_view *find(const struct shard_member_view *list, size_t count,
                                             uint64_t id)
@@ -39,11 +40,12 @@ static void add(struct place *place, const struct shard_member_view *wanted)
 }
 
 /* One that is listed; `node` is what the catalog knows of it. */
-static bool bring_in(struct place *place, const struct shard_member_view *node,
-                     const struct shard_member_view *member)
+static bool bring_in(struct place *place, const struct replica_list *list,
+                     const struct shard_member_view *node, const struct shard_member_view *member)
 {
     if (member == NULL || member->role == SHARD_SPARE) {
-        if (node == NULL || !node->connected)
+        if (node == NULL || !node->connected ||
+            (list->version > 0 && !watch_is_open(place, node->id, list->version)))
             return false;
         add(place, node);
         return true;
@@ -63,6 +65,35 @@ static bool is_wanted(const struct replica_list *list, uint64_t node_id)
 {
     const struct replica *replica = replicas_find(list, node_id);
     return replica != NULL && !replica->leaving;
+}
+
+/* Those that leave have heard of it, and ended what was under way there. */
+static bool is_old(struct place *place, const struct replica_list *list)
+{
+    uint64_t now_ms = shards_now_ms(place->shards);
+    if (place->list_seen != list->version || place->list_seen_ms == 0) {
+        place->list_seen = list->version;
+        place->list_seen_ms = now_ms;
+    }
+    return now_ms >= place->list_seen_ms + LEAVE_MS;
+}
+
+/* A node that is leaving the cluster may be gone for good, so its place in the list is not left to
+ * itself. */
+static bool strike_out(struct place *place, const struct replica_list *list,
+                       const struct shard_member_view *nodes, size_t node_count)
+{
+    const struct core *catalog = shard_core(place->shards->places[0].shard);
+    for (size_t i = 0; i < list->count; i++) {
+        uint64_t node_id = list->at[i].node_id;
+        if (node_id != place->shards->options.node_id && list->at[i].leaving &&
+            (find(nodes, node_count, node_id) == NULL ||
+             node_duty(catalog, node_id) == NODE_LEAVING)) {
+            release_strike(place, list, node_id);
+            return true;
+        }
+    }
+    return false;
 }
 
 /* One that is not wanted any more, unless it leads. */
@@ -93,9 +124,11 @@ bool follow_tick(struct place *place)
         const struct shard_member_view *member = find(members, count, replica->node_id);
         if (replica->leaving)
             continue;
-        if (bring_in(place, find(nodes, node_count, replica->node_id), member))
+        if (bring_in(place, &list, find(nodes, node_count, replica->node_id), member))
             return true;
         whole = whole && is_whole(place, member);
     }
-    return whole && take_out(place, &list, members, count);
+    if (!whole || !is_old(place, &list))
+        return false;
+    return take_out(place, &list, members, count) || strike_out(place, &list, nodes, node_count);
 }

@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Answering who keeps an eye on queues of a shard that it has not (struct door_glance). A question
- * stands until there is something to tell:
- *
- *     begin --differs from a mark, or says so later--> DUE --GLANCE_PACE_MS after the begin-->
- * answer |                                                                                        ^
- *       +---- hold_ms ---------------------------------------------------------------------------+
- *
- * That a queue has messages (queue_ready) makes one look at once, if it has not just done so; all
- * else is found by looking every LOOK_MS. A fresh one (who must see all that was answered before)
- * waits for the shard first. */
+ * stands until there is something to tell, or its hold_ms are over: a queue is not as its mark
+ * says, and GLANCE_PACE_MS have gone by since the question came. That a queue of the shard has
+ * messages (queue_ready) makes one look at once, if it has not just done so; all else is found by
+ * looking every LOOK_MS. */
 #include "broker/shards/door.h"
 
 #include "broker/shards/internal.h"
@@ -25,9 +20,6 @@ struct standing {
     struct shards *shards;
     struct glance_question question;
     struct arena arena;
-    struct shard_sync sync;
-    bool syncing;
-    bool cancelled;
     bool hinted; /* a queue of its shard has messages: worth a look */
     bool due;
     uint64_t begun_ms;
@@ -38,9 +30,7 @@ struct standing {
 static bool look(const struct shard *shard, const struct glance_item *item, struct glance *out)
 {
     struct queue_view view;
-    const struct core *core = shard_core(shard);
-    bool there = item->queue_id != 0 ? core_queue_by_id(core, item->queue_id, &view)
-                                     : core_queue_by_name(core, item->name, &view);
+    bool there = core_queue_by_name(shard_core(shard), item->name, &view);
     *out = glance_of(there ? &view : NULL);
     return out->mark != item->mark;
 }
@@ -98,8 +88,6 @@ static bool step(struct standing *standing)
     const struct shard *shard = shards_at(standing->shards, standing->task->shard);
     uint64_t now_ms = shards_now_ms(standing->shards);
     uint64_t age_ms = now_ms - standing->begun_ms;
-    if (standing->syncing)
-        return false;
     if (shard == NULL || !shard_ready(shard)) {
         refuse(standing, STATUS_NOT_LEADER);
         return true;
@@ -141,16 +129,6 @@ void glances_queue_ready(struct shards *s, uint64_t queue_id)
         doors_soon(s); /* not from within what told us, which may be in the middle of an entry */
 }
 
-static void on_synced(struct shard_sync *sync, enum status status)
-{
-    struct standing *standing = sync->data;
-    standing->syncing = false;
-    if (standing->cancelled || status != STATUS_OK)
-        refuse(standing, STATUS_NOT_LEADER);
-    else
-        (void)step(standing);
-}
-
 /* ---- the server ---- */
 
 static void begin(void *data, struct away_task *task)
@@ -170,27 +148,14 @@ static void begin(void *data, struct away_task *task)
         refuse(standing, good ? STATUS_NOT_LEADER : STATUS_BUSY);
         return;
     }
-    if (standing->question.fresh) {
-        standing->syncing = true;
-        standing->sync = (struct shard_sync){.done = on_synced, .data = standing};
-        shard_sync(shard, &standing->sync);
-        return;
-    }
     if (!step(standing))
         doors_soon(s);
-}
-
-static void give_up(struct standing *standing, enum status status)
-{
-    standing->cancelled = true;
-    if (!standing->syncing)
-        refuse(standing, status);
 }
 
 static void cancel(void *data, struct away_task *task)
 {
     (void)data;
-    give_up(task->state, STATUS_CANCELLED);
+    refuse(task->state, STATUS_CANCELLED);
 }
 
 void glances_stop(struct shards *s)
@@ -199,7 +164,7 @@ void glances_stop(struct shards *s)
     struct standing *next;
     DL_FOREACH_SAFE(s->doors.standing, standing, next)
     {
-        give_up(standing, STATUS_NOT_LEADER);
+        refuse(standing, STATUS_NOT_LEADER);
     }
 }
 

@@ -7,15 +7,15 @@
 
 #define MESSAGE_BYTES     64u
 #define RESULT_BYTES      60u
-#define GLANCE_ITEM_BYTES 20u
-#define GLANCE_COUNT_AT   8u
-#define GLANCE_BYTES      72u
+#define GLANCE_ITEM_BYTES 12u
+#define GLANCE_COUNT_AT   4u
+#define GLANCE_BYTES      52u
+#define HELD_LEASE_BYTES  12u
 #define TALLY_BYTES       (8u + 8u * USAGE_COUNTERS)
 #define USAGE_COUNTERS    8u
 #define MARK_NONE         1u /* there is no such queue */
 #define FLAG_GROWS        1u
 #define FLAG_DUPLICATE    1u
-#define FLAG_FRESH        1u
 #define FLAG_THERE        1u
 #define FLAG_FIFO         2u
 
@@ -189,27 +189,21 @@ bool call_answer_decode(struct slice in, struct arena *arena, struct call_answer
 
 void receive_question_encode(struct buffer *out, const struct receive_question *question)
 {
-    const struct command_receive *command = &question->command;
-    buffer_add_u64(out, command->queue_id);
-    buffer_add_u32(out, command->max);
-    buffer_add_u32(out, command->visibility_s);
-    buffer_add_u64(out, command->bytes_max);
+    struct command command = {.type = COMMAND_RECEIVE, .receive = question->command};
     buffer_add_u32(out, question->wait_ms);
-    add_bytes(out, command->attempt_id);
+    command_encode(out, &command);
 }
 
 bool receive_question_decode(struct slice in, struct receive_question *out)
 {
     struct cursor at = cursor_of(in);
-    struct command_receive *command = &out->command;
-    command->queue_id = cursor_u64(&at);
-    command->max = cursor_u32(&at);
-    command->visibility_s = cursor_u32(&at);
-    command->bytes_max = cursor_u64(&at);
+    struct command command;
     out->wait_ms = cursor_u32(&at);
-    command->attempt_id = cursor_bytes(&at);
-    return cursor_ended(&at) && command->max > 0 && command->max <= QUESTION_MESSAGES_MAX &&
-           command->attempt_id.length <= ATTEMPT_ID_BYTES_MAX;
+    if (at.bad || out->wait_ms > QUESTION_WAIT_MS_MAX ||
+        command_decode(&at, &command) != STATUS_OK || command.type != COMMAND_RECEIVE)
+        return false;
+    out->command = command.receive;
+    return cursor_ended(&at);
 }
 
 void receive_answer_encode(struct buffer *out, const struct receive_answer *answer)
@@ -268,11 +262,8 @@ struct glance glance_of(const struct queue_view *view)
                            .mark = mark_of(view),
                            .queue_id = view->queue_id,
                            .visible = view->visible,
-                           .in_flight = view->in_flight,
-                           .delayed = view->delayed,
                            .oldest_sent_ms = view->oldest_sent_ms,
-                           .sent_total = view->sent_total,
-                           .name = view->name};
+                           .sent_total = view->sent_total};
 }
 
 static void add_one(struct buffer *out, size_t at)
@@ -280,19 +271,16 @@ static void add_one(struct buffer *out, size_t at)
     bytes_put_u32(out->data + at, bytes_get_u32(out->data + at) + 1);
 }
 
-void glance_question_begin(struct buffer *out, uint32_t hold_ms, bool fresh)
+void glance_question_begin(struct buffer *out, uint32_t hold_ms)
 {
     ASSERT(out->length == 0);
     buffer_add_u32(out, hold_ms);
-    buffer_add_u32(out, fresh ? FLAG_FRESH : 0);
     buffer_add_u32(out, 0);
 }
 
 void glance_question_add(struct buffer *out, const struct glance_item *item)
 {
-    ASSERT((item->queue_id == 0) == (item->name.length > 0));
     buffer_add_u64(out, item->mark);
-    buffer_add_u64(out, item->queue_id);
     add_bytes(out, item->name);
     add_one(out, GLANCE_COUNT_AT);
 }
@@ -301,19 +289,15 @@ bool glance_question_decode(struct slice in, struct arena *arena, struct glance_
 {
     struct cursor at = cursor_of(in);
     *out = (struct glance_question){.hold_ms = cursor_u32(&at)};
-    uint32_t flags = cursor_u32(&at);
-    out->fresh = flags == FLAG_FRESH;
     out->count = cursor_u32(&at);
-    if (at.bad || flags > FLAG_FRESH || out->count > QUESTION_QUEUES_MAX ||
+    if (at.bad || out->count > QUESTION_QUEUES_MAX ||
         out->count > cursor_left(&at) / GLANCE_ITEM_BYTES)
         return false;
     out->items = arena_alloc(arena, out->count * sizeof *out->items);
     for (uint32_t i = 0; i < out->count && !at.bad; i++) {
         struct glance_item *item = &out->items[i];
         item->mark = cursor_u64(&at);
-        item->queue_id = cursor_u64(&at);
         item->name = cursor_bytes(&at);
-        at.bad |= (item->queue_id == 0) != (item->name.length > 0);
     }
     return cursor_ended(&at);
 }
@@ -331,12 +315,9 @@ void glance_answer_add(struct buffer *out, uint32_t which, const struct glance *
     buffer_add_u64(out, glance->mark);
     buffer_add_u64(out, glance->queue_id);
     buffer_add_u64(out, glance->visible);
-    buffer_add_u64(out, glance->in_flight);
-    buffer_add_u64(out, glance->delayed);
     buffer_add_u64(out, glance->oldest_sent_ms);
     buffer_add_u64(out, glance->sent_total);
     buffer_add_u32(out, glance->visibility_s);
-    add_bytes(out, glance->name);
     add_one(out, 0);
 }
 
@@ -348,12 +329,9 @@ static void glance_decode(struct cursor *in, struct glance *out)
     out->mark = cursor_u64(in);
     out->queue_id = cursor_u64(in);
     out->visible = cursor_u64(in);
-    out->in_flight = cursor_u64(in);
-    out->delayed = cursor_u64(in);
     out->oldest_sent_ms = cursor_u64(in);
     out->sent_total = cursor_u64(in);
     out->visibility_s = cursor_u32(in);
-    out->name = cursor_bytes(in);
     in->bad |= flags > (FLAG_THERE | FLAG_FIFO) || out->mark == 0;
 }
 
@@ -372,6 +350,48 @@ bool glance_answer_decode(struct slice in, uint32_t asked, struct arena *arena,
         at.bad |= list[i].which >= asked || (i > 0 && list[i].which <= list[i - 1].which);
     }
     return cursor_ended(&at);
+}
+
+/* ---- leases ---- */
+
+void held_question_encode(struct buffer *out, const struct held_question *question)
+{
+    buffer_add_u64(out, question->queue_id);
+    buffer_add_u32(out, question->count);
+    for (uint32_t i = 0; i < question->count; i++) {
+        buffer_add_u64(out, question->leases[i].seq);
+        buffer_add_u32(out, question->leases[i].receive_count);
+    }
+}
+
+bool held_question_decode(struct slice in, struct arena *arena, struct held_question *out)
+{
+    struct cursor at = cursor_of(in);
+    *out = (struct held_question){.queue_id = cursor_u64(&at)};
+    out->count = cursor_u32(&at);
+    if (at.bad || out->count > QUESTION_MESSAGES_MAX ||
+        cursor_left(&at) != (size_t)out->count * HELD_LEASE_BYTES)
+        return false;
+    struct core_lease *leases = arena_alloc(arena, out->count * sizeof *leases);
+    for (uint32_t i = 0; i < out->count; i++) {
+        leases[i].seq = cursor_u64(&at);
+        leases[i].receive_count = cursor_u32(&at);
+    }
+    out->leases = leases;
+    return cursor_ended(&at);
+}
+
+void held_answer_encode(struct buffer *out, bool held)
+{
+    buffer_add_u32(out, held ? 1 : 0);
+}
+
+bool held_answer_decode(struct slice in, bool *held)
+{
+    struct cursor at = cursor_of(in);
+    uint32_t said = cursor_u32(&at);
+    *held = said == 1;
+    return cursor_ended(&at) && said <= 1;
 }
 
 /* ---- tallies ---- */

@@ -5,14 +5,13 @@
  *
  *     CALL      u32 count, u32 flags (1: grows), the commands
  *               u32 outcome, u32 count, results
- *     RECEIVE   u64 queue id, u32 max, u32 visibility (s), u64 bytes at most, u32 wait (ms),
- *               bytes attempt id
+ *     RECEIVE   u32 wait (ms), the command
  *               u32 outcome, u32 zero, u64 core time, one result, bytes: the records
- *     GLANCE    u32 hold (ms), u32 flags (1: fresh), u32 count; each: u64 mark, u64 queue id,
- *               bytes name, which is empty when there is an id
+ *     GLANCE    u32 hold (ms), u32 count; each: u64 mark, bytes name
  *               u32 count; each: u32 which, u32 flags (1: there, 2: FIFO), u64 mark, u64 queue id,
- *               u64 visible, u64 in flight, u64 delayed, u64 oldest sent (ms), u64 ever sent,
- *               u32 visibility (s), bytes name
+ *               u64 visible, u64 oldest sent (ms), u64 ever sent, u32 visibility (s)
+ *     HELD      u64 queue id, u32 count; each: u64 seq, u32 receive count
+ *               u32 1: one of the leases holds its message; 0: none does
  *     TALLIES   nothing
  *               u32 count; each: u64 function id, the counters of struct usage
  *
@@ -21,7 +20,8 @@
  *               u64 seq, u64 sent, u64 first received, u64 visible at (ms), u32 receive count,
  *               u32 received before, u64 source queue id
  *
- * Decoding accepts any bytes safely; slices borrow from them. thread: any. */
+ * Commands are as in an entry (broker/core/command.h). Decoding accepts any bytes safely; slices
+ * borrow from them. Those of a call are for the shard to judge. thread: any. */
 #ifndef BROKER_SHARDS_QUESTION_H
 #define BROKER_SHARDS_QUESTION_H
 
@@ -32,6 +32,7 @@
 #define QUESTION_MESSAGES_MAX 10000u /* as of command_receive */
 #define QUESTION_QUEUES_MAX   10000u
 #define QUESTION_TALLIES_MAX  100000u
+#define QUESTION_WAIT_MS_MAX  60000u
 
 /* The statuses with which a shard refuses or ends something, on the wire: those that broker/away
  * does not carry itself. */
@@ -95,29 +96,25 @@ struct glance {
     uint32_t visibility_s;
     uint64_t mark;
     uint64_t queue_id;
-    uint64_t visible, in_flight, delayed;
+    uint64_t visible;
     uint64_t oldest_sent_ms;
     uint64_t sent_total;
-    struct slice name;
 };
 /* glance_of: of a view, or of nothing (NULL). */
 struct glance glance_of(const struct queue_view *view);
 
-/* One queue that is asked about: by its id, or, with 0, by its name. What has this mark still is
- * not told again. */
+/* One queue that is asked about. What still has this mark is not told again. */
 struct glance_item {
     uint64_t mark;
-    uint64_t queue_id;
     struct slice name;
 };
 
 /* glance_question_begin, _add: build one; the count is kept in the bytes. */
-void glance_question_begin(struct buffer *out, uint32_t hold_ms, bool fresh);
+void glance_question_begin(struct buffer *out, uint32_t hold_ms);
 void glance_question_add(struct buffer *out, const struct glance_item *item);
 
 struct glance_question {
     uint32_t hold_ms; /* for so long the answer may wait for something to tell */
-    bool fresh;
     uint32_t count;
     struct glance_item *items; /* in the arena */
 };
@@ -134,6 +131,18 @@ struct glance_news {
 };
 MUST_CHECK bool glance_answer_decode(struct slice in, uint32_t asked, struct arena *arena,
                                      struct glance_news **news, uint32_t *count);
+
+/* The leases are in the arena. */
+struct held_question {
+    uint64_t queue_id;
+    const struct core_lease *leases;
+    uint32_t count;
+};
+void held_question_encode(struct buffer *out, const struct held_question *question);
+MUST_CHECK bool held_question_decode(struct slice in, struct arena *arena,
+                                     struct held_question *out);
+void held_answer_encode(struct buffer *out, bool held);
+MUST_CHECK bool held_answer_decode(struct slice in, bool *held);
 
 struct tally_item {
     uint64_t function_id;

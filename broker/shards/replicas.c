@@ -57,12 +57,6 @@ size_t shards_replicas(const struct shards *s, uint32_t shard, uint64_t *out, si
     return count;
 }
 
-uint64_t shards_leader(const struct shards *s, uint32_t shard)
-{
-    const struct shard *here = shards_here(s, shard);
-    return here != NULL ? shard_leader(here) : 0;
-}
-
 bool place_is_listed(const struct place *place)
 {
     struct replica_list list;

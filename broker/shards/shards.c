@@ -4,6 +4,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/trace.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -44,6 +45,13 @@ static void on_departs(void *data)
 
 /* ---- opening ---- */
 
+void place_dir(const struct place *place, const char *suffix, char out[PLACE_DIR_MAX])
+{
+    int length = snprintf(out, PLACE_DIR_MAX, "%s/shard-%u%s", place->shards->options.data_dir,
+                          place->id, suffix);
+    ASSERT(length > 0 && length < (int)PLACE_DIR_MAX);
+}
+
 static uint64_t bit_of(uint32_t id)
 {
     return UINT64_C(1) << (id - 1);
@@ -56,10 +64,11 @@ static bool is_lost(const struct shards *s, uint32_t id, const char *dir)
     return id > 0 && (s->options.begun & bit_of(id)) != 0 && stat(dir, &about) != 0;
 }
 
+/* Who has let go of a shard does not found it again. */
 static void choose_members(struct shards *s, uint32_t id, struct shard_member *founders,
                            struct shard_options *options)
 {
-    size_t count = founders_of(s, id, founders);
+    size_t count = release_was_here(&s->places[id]) ? 0 : founders_of(s, id, founders);
     options->join = true;
     options->members = NULL;
     options->member_count = 0;
@@ -104,8 +113,10 @@ static enum status open_one(struct shards *s, uint32_t id, const char **error, c
         *error = "the folder is missing, and this node had it: restore it, or replace the node";
         return STATUS_CORRUPT;
     }
-    if (id > 0)
+    if (id > 0) {
+        release_take_up(place);
         choose_members(s, id, founders, &options);
+    }
     enum status status = shard_open(&place->shard, &options, error);
     if (status != STATUS_OK) {
         place->shard = NULL;
@@ -134,7 +145,7 @@ static bool catalog_read(struct shards *s)
 static bool is_to_open(const struct place *place)
 {
     const struct shards *s = place->shards;
-    if (place->shard != NULL)
+    if (place->shard != NULL || place->release != RELEASE_NONE)
         return false;
     if (!s->opened && (s->options.begun & bit_of(place->id)) != 0)
         return true;
@@ -154,8 +165,11 @@ static enum status open_queue_shards(struct shards *s, const char **error, const
 uint64_t shards_begun(const struct shards *s)
 {
     uint64_t begun = 0;
-    for (uint32_t id = 1; id < places_end(s); id++)
-        begun |= s->places[id].shard != NULL ? bit_of(id) : 0;
+    for (uint32_t id = 1; id < places_end(s); id++) {
+        const struct place *place = &s->places[id];
+        bool kept = place->release == RELEASE_CLOSING || place->release == RELEASE_KEEPING;
+        begun |= place->shard != NULL || kept ? bit_of(id) : 0;
+    }
     return begun;
 }
 
@@ -233,7 +247,9 @@ bool place_sees_catalog(const struct place *place)
 
 static void tick_one(struct place *place)
 {
-    place->serves = place_serves(place);
+    place->serves = place->out_since_ms == 0 && place_serves(place);
+    if (place->releases && place->id > 0 && !shard_leads(place->shard))
+        return;
     level_tick(place);
     courier_look(place->courier);
     if (!place_may_change(place) || !place_sees_catalog(place))
@@ -247,8 +263,12 @@ static void on_tick(uv_timer_t *timer)
 {
     struct shards *s = timer->data;
     open_late(s);
+    watch_tick(s);
+    plan_tick(s);
+    tallies_tick(s);
     for (uint32_t id = 0; id < places_end(s); id++) {
-        if (s->places[id].shard != NULL)
+        release_tick(&s->places[id]);
+        if (s->places[id].shard != NULL && s->places[id].release == RELEASE_NONE)
             tick_one(&s->places[id]);
     }
 }
@@ -279,22 +299,37 @@ enum status shards_open(struct shards **out, const struct shards_options *option
     enum status status = open_one(s, 0, error, folder);
     if (status == STATUS_OK && options->begun != 0 && catalog_read(s))
         status = open_queue_shards(s, error, folder);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
+        watch_open(s);
         uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
+    }
     return status;
 }
 
 /* ---- closing ---- */
+
+static void free_couriers(struct shards *s)
+{
+    for (uint32_t id = 0; id <= QUEUE_SHARDS_MAX; id++) {
+        if (s->places[id].courier != NULL)
+            courier_free(s->places[id].courier);
+    }
+    while (s->spent != NULL) {
+        struct spent *spent = s->spent;
+        s->spent = spent->next;
+        courier_free(spent->courier);
+        free(spent);
+    }
+}
 
 static void on_tick_closed(uv_handle_t *handle)
 {
     struct shards *s = handle->data;
     void (*closed)(void *data) = s->closed;
     void *data = s->closed_data;
-    for (uint32_t id = 0; id <= QUEUE_SHARDS_MAX; id++) {
-        if (s->places[id].courier != NULL)
-            courier_free(s->places[id].courier);
-    }
+    free_couriers(s);
+    for (uint32_t id = 0; id <= QUEUE_SHARDS_MAX; id++)
+        free(s->places[id].state);
     tallies_free(s);
     arena_free(&s->arena);
     free(s);
@@ -317,9 +352,14 @@ static void close_when_ended(uv_timer_t *timer)
         doors_close(s, on_doors_closed);
 }
 
-static void part_closed(struct shards *s)
+void shards_part_begin(struct shards *s)
 {
-    if (--s->closing == 0)
+    s->parts++;
+}
+
+void shards_part_closed(struct shards *s)
+{
+    if (--s->parts == 0 && s->closed != NULL)
         close_when_ended(&s->tick);
 }
 
@@ -327,7 +367,7 @@ static void on_closed(void *data)
 {
     struct place *place = data;
     place->shard = NULL;
-    part_closed(place->shards);
+    shards_part_closed(place->shards);
 }
 
 void shards_close(struct shards *s, void (*closed)(void *data), void *data)
@@ -335,19 +375,21 @@ void shards_close(struct shards *s, void (*closed)(void *data), void *data)
     s->closed = closed;
     s->closed_data = data;
     uv_timer_stop(&s->tick);
-    s->closing = 1;
+    watch_close(s);
     doors_stop(s);
+    shards_part_begin(s);
     for (uint32_t id = 0; id <= QUEUE_SHARDS_MAX; id++) {
         if (s->places[id].courier != NULL)
             courier_stop(s->places[id].courier);
     }
     for (uint32_t id = 0; id <= QUEUE_SHARDS_MAX; id++) {
-        if (s->places[id].shard == NULL)
+        struct place *place = &s->places[id];
+        if (place->shard == NULL || place->release == RELEASE_CLOSING)
             continue;
-        s->closing++;
-        shard_close(s->places[id].shard, on_closed, &s->places[id]);
+        shards_part_begin(s);
+        shard_close(place->shard, on_closed, place);
     }
-    part_closed(s);
+    shards_part_closed(s);
 }
 
 /* ---- finding ---- */

@@ -75,9 +75,28 @@ struct shard *shards_here(const struct shards *shards, uint32_t id);
  * first, without those that let it go; how many, at most `max`. */
 size_t shards_replicas(const struct shards *shards, uint32_t shard, uint64_t *out, size_t max);
 
-/* shards_leader: of a shard that need not be here: the node that leads it, as far as is known here;
- * 0: none. */
+/* How a shard is, wherever it is, as its leader said lately. */
+struct shard_state {
+    uint64_t leader; /* 0: none is known */
+    uint64_t last_index;
+    size_t count;
+    struct shard_state_member {
+        uint64_t node_id;
+        enum shard_role role;
+        bool connected;
+        uint64_t lag; /* entries that it lacks */
+    } members[SHARD_MEMBERS_MAX];
+};
+
+/* shards_state: false: its leader has not said; *out has what is known all the same, without
+ * members. Asked for are the shards that this node has no replica of, and where the catalog is led
+ * all. shards_leader: the node that leads a shard; 0: none is known. */
+bool shards_state(const struct shards *shards, uint32_t shard, struct shard_state *out);
 uint64_t shards_leader(const struct shards *shards, uint32_t shard);
+
+/* shards_settled: every shard is on the nodes that it is listed for, and nothing is to be changed
+ * about that. Known where the catalog is led; elsewhere false. */
+bool shards_settled(const struct shards *shards);
 
 /* shards_begun: of struct shards_options, as it is now. */
 uint64_t shards_begun(const struct shards *shards);

@@ -6,8 +6,9 @@
 #include "proto/base/assert.h"
 
 #include <stdlib.h>
+#include <utlist.h>
 
-#define FETCH_MS 2000u
+#define FETCH_MS 1500u
 
 /* ---- what is known ---- */
 
@@ -65,15 +66,26 @@ void tallies_free(struct shards *s)
 struct part {
     struct door_asked asked;
     struct fetch *fetch;
+    bool ended;
 };
 
 struct fetch {
     struct shards *shards;
     void (*done)(void *data);
     void *data;
-    uint32_t left;
+    uint64_t deadline_ms;
+    struct fetch *prev, *next; /* in s->fetches, until `done` was called */
+    bool told;
+    uint32_t count, left;
     struct part parts[];
 };
+
+static void tell(struct fetch *fetch)
+{
+    DL_DELETE(fetch->shards->fetches, fetch);
+    fetch->told = true;
+    fetch->done(fetch->data);
+}
 
 static void on_answer(struct away_question *question, enum status status, struct slice bytes)
 {
@@ -82,25 +94,26 @@ static void on_answer(struct away_question *question, enum status status, struct
     struct tallies *tallies = &fetch->shards->tallies[question->shard];
     struct tallies fresh;
     door_asked_ended(&part->asked);
+    part->ended = true;
     if (status == STATUS_OK && tallies_decode(bytes, &fresh.items, &fresh.count)) {
         free(tallies->items);
         *tallies = fresh;
     }
     if (--fetch->left > 0)
         return;
-    fetch->done(fetch->data);
+    if (!fetch->told)
+        tell(fetch);
     free(fetch);
 }
 
 static void ask(struct fetch *fetch, struct part *part, uint32_t shard_id)
 {
     part->fetch = fetch;
-    part->asked.question =
-        (struct away_question){.shard = shard_id,
-                               .kind = AWAY_TALLIES,
-                               .repeatable = true,
-                               .deadline_ms = shards_now_ms(fetch->shards) + FETCH_MS,
-                               .done = on_answer};
+    part->asked.question = (struct away_question){.shard = shard_id,
+                                                  .kind = AWAY_TALLIES,
+                                                  .repeatable = true,
+                                                  .deadline_ms = fetch->deadline_ms,
+                                                  .done = on_answer};
     door_ask(fetch->shards, &part->asked);
 }
 
@@ -114,10 +127,33 @@ bool tallies_fetch(struct shards *s, void (*done)(void *data), void *data)
         return false;
     struct fetch *fetch = calloc(1, sizeof *fetch + count * sizeof fetch->parts[0]);
     ASSERT(fetch != NULL);
-    *fetch = (struct fetch){.shards = s, .done = done, .data = data, .left = count};
+    *fetch = (struct fetch){.shards = s,
+                            .done = done,
+                            .data = data,
+                            .deadline_ms = shards_now_ms(s) + FETCH_MS,
+                            .count = count,
+                            .left = count};
+    DL_APPEND(s->fetches, fetch);
     for (uint32_t id = 1, i = 0; id < total; id++) {
         if (shards_at(s, id) == NULL)
             ask(fetch, &fetch->parts[i++], id);
     }
     return true;
+}
+
+/* A node that was asked may be there, and say nothing, not even that it was told to give up. */
+void tallies_tick(struct shards *s)
+{
+    struct fetch *fetch;
+    struct fetch *next;
+    DL_FOREACH_SAFE(s->fetches, fetch, next)
+    {
+        if (shards_now_ms(s) < fetch->deadline_ms)
+            continue;
+        tell(fetch);
+        for (uint32_t i = 0; i < fetch->count; i++) {
+            if (!fetch->parts[i].ended)
+                door_ask_cancel(&fetch->parts[i].asked);
+        }
+    }
 }

@@ -57,10 +57,33 @@ static void print_member(struct table *table, const json_t *member)
     table_cell(table, cli_text(member, "Duty", NULL));
 }
 
+static void print_nodes(struct cli *cli, struct table *table, const json_t *shard)
+{
+    struct buffer text = {0};
+    const json_t *replicas = json_object_get(shard, "Replicas");
+    const json_t *leaving = json_object_get(shard, "Leaving");
+    for (size_t i = 0; i < json_array_size(replicas); i++)
+        buffer_printf(&text, "%s%lld", i > 0 ? " " : "",
+                      (long long)json_integer_value(json_array_get(replicas, i)));
+    for (size_t i = 0; i < json_array_size(leaving); i++)
+        buffer_printf(&text, " -%lld", (long long)json_integer_value(json_array_get(leaving, i)));
+    table_cell(table, arena_text(&cli->arena, buffer_slice(&text)));
+    buffer_free(&text);
+}
+
+/* A number where the broker knows it: not all is known of a shard that it has no replica of. */
+static void print_known(struct table *table, const json_t *shard, const char *member)
+{
+    if (cli_integer(shard, member) != 0)
+        table_number(table, cli_integer(shard, member));
+    else
+        table_cell(table, NULL);
+}
+
 /* An older broker has one and does not name it. */
 static void print_shards(struct cli *cli, const json_t *shards)
 {
-    static const char *const titles[] = {">SHARD", "HOLDS",  ">LEADER",
+    static const char *const titles[] = {">SHARD", "HOLDS",  ">LEADER",      "NODES",
                                          ">TERM",  ">INDEX", ">APPLIED HERE"};
     struct table table = {.titles = titles, .columns = ARRAY_COUNT(titles)};
     size_t count = json_array_size(shards);
@@ -72,14 +95,63 @@ static void print_shards(struct cli *cli, const json_t *shards)
             table_number(&table, cli_integer(shard, "Leader"));
         else
             table_cell(&table, "none");
-        table_number(&table, cli_integer(shard, "Term"));
-        table_number(&table, cli_integer(shard, "LastIndex"));
-        table_number(&table, cli_integer(shard, "AppliedIndex"));
+        print_nodes(cli, &table, shard);
+        print_known(&table, shard, "Term");
+        print_known(&table, shard, "LastIndex");
+        print_known(&table, shard, "AppliedIndex");
     }
     if (count > 0) {
         buffer_add_text(cli->out, "\n");
         table_print(&table, cli->out);
     }
+}
+
+static const json_t *member_of(const json_t *shard, long long id)
+{
+    size_t i;
+    json_t *member;
+    json_array_foreach(json_object_get(shard, "Members"), i, member)
+    {
+        if (cli_integer(member, "NodeId") == id)
+            return member;
+    }
+    return NULL;
+}
+
+/* What is under way in this shard, as lines; they say nothing where all is done. */
+static void print_moves(struct buffer *out, const json_t *shard)
+{
+    size_t i;
+    json_t *node;
+    long long number = cli_integer(shard, "ShardId");
+    if (json_array_size(json_object_get(shard, "Members")) == 0)
+        return; /* not known */
+    json_array_foreach(json_object_get(shard, "Replicas"), i, node)
+    {
+        long long id = json_integer_value(node);
+        const json_t *member = member_of(shard, id);
+        if (member == NULL)
+            buffer_printf(out, "shard %lld: to node %lld, not begun\n", number, id);
+        else if (strcmp(cli_text(member, "Role", ""), "voter") != 0)
+            buffer_printf(out, "shard %lld: to node %lld, which lacks %lld entries\n", number, id,
+                          cli_integer(member, "Lag"));
+    }
+    json_array_foreach(json_object_get(shard, "Leaving"), i, node) buffer_printf(
+        out, "shard %lld: from node %lld, %s\n", number, (long long)json_integer_value(node),
+        member_of(shard, json_integer_value(node)) != NULL
+            ? "which keeps it until the others have it"
+            : "which is removing it");
+}
+
+static void print_all_moves(struct cli *cli, const json_t *shards)
+{
+    size_t i;
+    json_t *shard;
+    struct buffer text = {0};
+    json_array_foreach(shards, i, shard) print_moves(&text, shard);
+    if (text.length > 0)
+        buffer_printf(cli->out, "\nMoving replicas:\n%.*s", SLICE_ARGS(buffer_slice(&text)));
+    buffer_free(&text);
 }
 
 static void print_cluster(struct cli *cli, const json_t *cluster)
@@ -97,6 +169,7 @@ static void print_cluster(struct cli *cli, const json_t *cluster)
         print_member(&table, json_array_get(members, i));
     table_print(&table, cli->out);
     print_shards(cli, json_object_get(cluster, "Shards"));
+    print_all_moves(cli, json_object_get(cluster, "Shards"));
     if (cli_integer(cluster, "Leader") == 0)
         buffer_add_text(cli->out, "\nNo node leads: a majority of the voters must be running.\n");
     for (size_t i = 0; i < json_array_size(members); i++) {
@@ -150,30 +223,27 @@ static const char *member_path(struct cli *cli, long long id)
 
 /* ---- waiting for the queue shards ---- */
 
-#define WAIT_TRIES     1200
+#define WAIT_TRIES     2400
 #define WAIT_US        250000u
-#define SAY_EVERY      20 /* tries */
+#define SAY_EVERY      12 /* tries */
 #define TRIES_IN_DOUBT 40
 
-static const char *role_in(const json_t *shard, long long id)
+static bool lists(const json_t *shard, const char *which, long long id)
 {
-    const json_t *members = json_object_get(shard, "Members");
-    for (size_t i = 0; i < json_array_size(members); i++) {
-        const json_t *member = json_array_get(members, i);
-        if (cli_integer(member, "NodeId") == id)
-            return cli_text(member, "Role", "");
+    size_t i;
+    json_t *node;
+    json_array_foreach(json_object_get(shard, which), i, node)
+    {
+        if (json_integer_value(node) == id)
+            return true;
     }
-    return "";
+    return false;
 }
 
-static bool is_voter(const json_t *shard, long long id)
+static bool is_on(const json_t *shard, long long id)
 {
-    return strcmp(role_in(shard, id), "voter") == 0;
-}
-
-static bool is_member(const json_t *shard, long long id)
-{
-    return role_in(shard, id)[0] != 0;
+    return lists(shard, "Replicas", id) || lists(shard, "Leaving", id) ||
+           member_of(shard, id) != NULL;
 }
 
 static bool is_led(const json_t *shard, long long id)
@@ -184,36 +254,61 @@ static bool is_led(const json_t *shard, long long id)
 static unsigned count_shards(const json_t *cluster, long long id,
                              bool (*counts)(const json_t *shard, long long id))
 {
-    const json_t *shards = json_object_get(cluster, "Shards");
+    size_t i;
+    json_t *shard;
     unsigned count = 0;
-    for (size_t i = 0; i < json_array_size(shards); i++)
-        count += counts(json_array_get(shards, i), id);
+    json_array_foreach(json_object_get(cluster, "Shards"), i, shard) count += counts(shard, id);
     return count;
 }
 
-/* Until `counts` is true of all shards, or of none; a line of progress every few seconds. The
- * brokers go on by themselves, whether this waits or not. */
-static int await_shards(struct cli *cli, long long id, bool all,
-                        bool (*counts)(const json_t *shard, long long id), const char *what,
-                        json_t **cluster)
+static unsigned count_queue_shards_on(const json_t *cluster, long long id)
+{
+    size_t i;
+    json_t *shard;
+    unsigned count = 0;
+    json_array_foreach(json_object_get(cluster, "Shards"), i, shard) count +=
+        cli_integer(shard, "ShardId") > 0 && is_on(shard, id);
+    return count;
+}
+
+static void say_moves(const json_t *cluster)
+{
+    size_t i;
+    json_t *shard;
+    struct buffer text = {0};
+    json_array_foreach(json_object_get(cluster, "Shards"), i, shard) print_moves(&text, shard);
+    fprintf(stderr, "millrace: %s%.*s",
+            text.length > 0 ? "moving replicas\n" : "the cluster is planning what to move next\n",
+            SLICE_ARGS(buffer_slice(&text)));
+    buffer_free(&text);
+}
+
+/* No replica is under way and none has to be, and the node leads nothing it should not. Brokers
+ * without "Settled" have all shards everywhere. */
+static bool is_settled(const json_t *cluster)
+{
+    const json_t *settled = json_object_get(cluster, "Settled");
+    return settled == NULL || json_is_true(settled);
+}
+
+/* Until that is so; some lines of progress every few seconds. The brokers go on by themselves,
+ * whether this waits or not. */
+static int await_moves(struct cli *cli, bool (*done)(const json_t *cluster, long long id),
+                       long long id, json_t **cluster)
 {
     for (unsigned tries = 0; tries < WAIT_TRIES; tries++) {
-        unsigned shards = (unsigned)json_array_size(json_object_get(*cluster, "Shards"));
-        unsigned count = count_shards(*cluster, id, counts);
-        if (count == (all ? shards : 0))
+        if (done(*cluster, id))
             return 0;
         if (tries % SAY_EVERY == SAY_EVERY - 1)
-            fprintf(stderr, "millrace: node %lld %s %u of %u shards\n", id, what, count, shards);
+            say_moves(*cluster);
         usleep(WAIT_US);
         json_decref(*cluster);
         *cluster = NULL;
         if (view_of_leader(cli, cluster) != STATUS_OK)
             return cli_fail(cli, "read the state of the cluster");
     }
-    return cli_error(cli,
-                     "node %lld still %s some shards; it goes on in the background: see "
-                     "`millrace cluster status`",
-                     id, what);
+    return cli_error(cli, "it is not done yet, and goes on in the background: see `millrace "
+                          "cluster status`");
 }
 
 /* A change at the leader, wherever that is by now. */
@@ -233,8 +328,14 @@ static int change_at_leader(struct cli *cli, const char *method, const char *pat
     return cli_fail(cli, "%s node %lld", what, id);
 }
 
-/* As a learner first, which gets the data, and then, when it has caught up, as a voter; the queue
- * shards follow. */
+static bool is_in(const json_t *cluster, long long id)
+{
+    (void)id;
+    return is_settled(cluster);
+}
+
+/* As a learner first, which gets the data of the catalog, and then, when it has caught up, as a
+ * voter; then it gets its share of the queue shards. */
 static int add_run(struct cli *cli)
 {
     long long id;
@@ -253,7 +354,7 @@ static int add_run(struct cli *cli)
                         "let node %lld vote (it is a learner now; when it runs and has caught up, "
                         "use `millrace cluster promote %lld`)",
                         id, id);
-    exit_status = await_shards(cli, id, true, is_voter, "votes in", &cluster);
+    exit_status = await_moves(cli, is_in, id, &cluster);
     if (exit_status == 0)
         return show(cli, cluster);
     json_decref(cluster);
@@ -288,10 +389,12 @@ static int remove_run(struct cli *cli)
             change_at_leader(cli, "DELETE", member_path(cli, id), "remove", id, &cluster);
         if (exit_status != 0)
             return exit_status;
-        unsigned left = count_shards(cluster, id, is_member);
-        if (left == 0 && !is_member(cluster, id))
+        if (member_of(cluster, id) == NULL)
             return show(cli, cluster);
-        fprintf(stderr, "millrace: node %lld is a member of %u shards yet\n", id, left);
+        fprintf(stderr, "millrace: node %lld has %u queue shards yet\n", id,
+                count_queue_shards_on(cluster, id));
+        if (tries % 2 == 1)
+            say_moves(cluster);
         json_decref(cluster);
     }
     return cli_error(cli, "node %lld could not be removed yet; try again", id);
@@ -300,6 +403,12 @@ static int remove_run(struct cli *cli)
 static const char *drained_path(struct cli *cli, long long id)
 {
     return arena_printf(&cli->arena, CLUSTER_PATH "/drained/%lld", id);
+}
+
+/* It leads nothing, and its replicas are where others could take them. */
+static bool is_out(const json_t *cluster, long long id)
+{
+    return count_shards(cluster, id, is_led) == 0 && is_settled(cluster);
 }
 
 static int drain_run(struct cli *cli)
@@ -311,7 +420,7 @@ static int drain_run(struct cli *cli)
     int exit_status = change_at_leader(cli, "PUT", drained_path(cli, id), "drain", id, &cluster);
     if (exit_status != 0)
         return exit_status;
-    exit_status = await_shards(cli, id, false, is_led, "leads", &cluster);
+    exit_status = await_moves(cli, is_out, id, &cluster);
     if (exit_status == 0)
         return show(cli, cluster);
     json_decref(cluster);
@@ -369,7 +478,7 @@ const struct cli_command cli_cluster_commands[] = {
      .run = remove_run},
     {.words = "cluster drain",
      .usage = "ID",
-     .summary = "Let a node lead nothing, such as before work on its machine. It keeps its data.",
+     .summary = "Let a node lead nothing, and move its replicas to others where there are enough.",
      .examples = "  millrace cluster drain 2\n"
                  "  millrace cluster undrain 2\n",
      .arguments_min = 1,
@@ -377,7 +486,7 @@ const struct cli_command cli_cluster_commands[] = {
      .run = drain_run},
     {.words = "cluster undrain",
      .usage = "ID",
-     .summary = "Let a drained node lead again.",
+     .summary = "Let a drained node lead, and have replicas, again.",
      .examples = "  millrace cluster undrain 2\n",
      .arguments_min = 1,
      .arguments_max = 1,

@@ -4,28 +4,17 @@
 shards are led by other nodes, and any of them dies. Every message is worked on, deletes are exact,
 what ran is counted, and a FIFO queue keeps its order."""
 import os
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import BIN, Cluster, wait_for  # noqa: E402
+from cluster import Cluster, wait_for  # noqa: E402
+from functions import NODES, FunctionsCase  # noqa: E402
 
-NODES = (1, 2, 3)
 SHARDS = 4
 GROUPS = 3  # of the FIFO queue
-FUNCTION = """
-import time
-def handler(event, context):
-    for record in event["Records"]:
-        seconds, _, name = record["body"].partition(" ")
-        print("begins", name, time.time(), flush=True)
-        time.sleep(float(seconds))
-        print("ends", name, time.time(), flush=True)
-"""
 
 
 class Load:
@@ -67,30 +56,12 @@ class Load:
             thread.join()
 
 
-class ShardsFunctions(unittest.TestCase):
+class ShardsFunctions(FunctionsCase):
     def setUp(self):
         self.cluster = Cluster(nodes=3, workers=2, broker_args=("--shards", str(SHARDS)))
         self.addCleanup(self.cluster.close)
         self.cluster.up()
         wait_for("the workers", lambda: len(self.catalog_leader()[1]["workers"]) == 2)
-
-    # ---- who leads what ----
-
-    def catalog_leader(self):
-        for node in NODES:
-            status, about = self.cluster.get(node, "/status")
-            if status == 200 and about.get("leads"):
-                return node, about
-        return None, {"workers": [], "functions": [], "queues": []}
-
-    def shard_leader(self, shard):
-        """The node that says that it leads this shard; None while nobody does."""
-        for node in NODES:
-            status, about = self.cluster.get(node, "/status")
-            if status == 200 and any(one["id"] == shard and one["leads"]
-                                     for one in about["shards"]):
-                return node
-        return None
 
     def queue_away(self, suffix):
         """A queue whose shard another node leads than the catalog, and that shard."""
@@ -107,66 +78,6 @@ class ShardsFunctions(unittest.TestCase):
             if leader != self.catalog_leader()[0]:
                 return name, shard
         raise AssertionError("every queue is where the catalog is led")
-
-    # ---- calls ----
-
-    def call(self, node, action, **members):
-        """As clients do, again while there is no leader."""
-        wait_for(action, lambda: self.cluster.sqs(node, action, **members)[0] == 200)
-
-    def send(self, node, queue, body, **members):
-        status, _ = self.cluster.sqs(node, "SendMessage", MessageBody=body,
-                                     QueueUrl=self.cluster.queue_url(queue), **members)
-        return status == 200
-
-    def deploy(self, name, queue, batch):
-        with tempfile.TemporaryDirectory() as folder:
-            with open(os.path.join(folder, "app.py"), "w", encoding="ascii") as file:
-                file.write(FUNCTION)
-            done = subprocess.run(
-                [os.path.join(BIN, "millrace"), "function", "deploy", folder, "--name", name,
-                 "--runtime", "python3.11", "--handler", "app.handler", "--timeout", "30",
-                 "--queue", queue, "--batch-size", str(batch),
-                 "--endpoint", f"http://127.0.0.1:{self.cluster.port}"],
-                capture_output=True, text=True, check=False, timeout=60)
-            self.assertEqual(done.returncode, 0, done.stderr + self.cluster.logs())
-
-    # ---- what happened ----
-
-    def events(self, function, word):
-        """(time, name) of all lines of the function that begin so, on all workers, in order."""
-        found = []
-        for worker in (1, 2):
-            path = os.path.join(self.cluster.dir, f"worker-{worker}/data/logs/{function}.log")
-            if not os.path.exists(path):
-                continue
-            with open(path, encoding="utf-8", errors="replace") as file:
-                for line in file:
-                    words = line.split()
-                    if word in words and len(words) >= words.index(word) + 3:
-                        at = words.index(word)
-                        found.append((float(words[at + 2]), words[at + 1]))
-        return sorted(found)
-
-    def invocations(self, function):
-        return next((one["usage"]["invocations"] for one in self.catalog_leader()[1]["functions"]
-                     if one["name"] == function), None)
-
-    def left(self, name):
-        """Messages in the queue, as its shard's leader knows; None: not known."""
-        for node in NODES:
-            status, about = self.cluster.get(node, "/status")
-            for queue in about["queues"] if status == 200 else ():
-                if queue["name"] == name and about["shards"][queue["shard"]]["leads"]:
-                    return queue["visible"] + queue["in_flight"] + queue["delayed"]
-        return None
-
-    def kill_and_restart(self, node, away_s):
-        self.cluster.script("kill", str(node))
-        time.sleep(away_s)
-        self.cluster.script("restart", str(node))
-        wait_for(f"node {node} to be ready",
-                 lambda: self.cluster.get(node, "/health/ready")[0] == 200)
 
     # ---- the tests ----
 

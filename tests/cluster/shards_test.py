@@ -49,7 +49,8 @@ class Load:
 
 class Shards(unittest.TestCase):
     def setUp(self):
-        self.cluster = Cluster(nodes=3, ports=4)
+        # on all nodes, the fourth too: tests/cluster/replicas_test.py is about fewer
+        self.cluster = Cluster(nodes=3, ports=4, broker_args=("--replicas", "7"))
         self.addCleanup(self.cluster.close)
         self.cluster.up()
         wait_for("queues", lambda: all(self.cluster.sqs(1, "CreateQueue", QueueName=f"q{n}")[0] == 200

@@ -10,6 +10,8 @@
  * it returns. (I3) Nothing in a call points into the http_request but call->request itself. */
 #include "broker/api/lambda/call.h"
 
+#include "broker/shards/look.h"
+
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 
@@ -226,10 +228,90 @@ bool call_load_function(struct lambda_call *call, struct slice name, struct func
     return true;
 }
 
+/* A queue whose shard is on other nodes: asked for once, and kept for as long as the call. */
+struct call_look {
+    struct slice name;
+    struct lambda_call *call;
+    bool asked, known;
+    struct shard_look look;
+    void (*again)(struct lambda_call *call);
+    struct call_look *next;
+};
+
+static struct call_look *look_at(struct lambda_call *call, struct slice name)
+{
+    struct call_look *look = call->looks;
+    while (look != NULL && !slice_equal(look->name, name)) {
+        look = look->next;
+    }
+    if (look == NULL) {
+        look = arena_alloc(&call->arena, sizeof *look);
+        look->name = arena_copy(&call->arena, name);
+        look->call = call;
+        look->next = call->looks;
+        call->looks = look;
+    }
+    return look;
+}
+
+static void on_looked(struct shard_look *part, enum status status)
+{
+    struct call_look *look = part->data;
+    struct lambda_call *call = look->call;
+    look->known = status == STATUS_OK;
+    if (call->request != NULL && look->known) {
+        look->again(call);
+    } else if (call->request != NULL) {
+        call_status_failure(call, STATUS_NOT_LEADER);
+        call_refuse(call);
+    }
+    call_unref(call);
+}
+
+static bool look_ask(struct lambda_call *call, struct call_look *look)
+{
+    struct shards *shards = api_shards(call->api);
+    look->asked = true;
+    look->look = (struct shard_look){.question = {.names = &look->name, .name_count = 1},
+                                     .since_ms = call->request->arrived_ms,
+                                     .arena = &call->arena,
+                                     .done = on_looked,
+                                     .data = look};
+    shard_set_add_name(&look->look.set, shards, look->name);
+    return api_away(call->api) != NULL && look_begin(&look->look, shards, api_away(call->api));
+}
+
+bool call_looks(struct lambda_call *call, void (*again)(struct lambda_call *call))
+{
+    struct call_look *look = call->looks;
+    while (look != NULL && look->asked) {
+        look = look->next;
+    }
+    if (look == NULL) {
+        return false;
+    }
+    look->again = again;
+    call_ref(call);
+    if (look_ask(call, look)) {
+        return true;
+    }
+    call_unref(call);
+    call_status_failure(call, STATUS_NOT_LEADER);
+    return false;
+}
+
 bool call_queue(struct lambda_call *call, struct slice name, struct queue_view *view, bool *there)
 {
     const struct shard *shard = shards_of_name(api_shards(call->api), name);
-    if (shard == NULL || !shard_ready(shard)) {
+    if (shard == NULL) {
+        const struct call_look *look = look_at(call, name);
+        *there = look->known && look->look.count > 0;
+        if (*there) {
+            *view = look->look.views[0];
+        }
+        return look->known;
+    }
+    if (!shard_ready(shard)) {
         call_status_failure(call, STATUS_NOT_LEADER);
         return false;
     }

@@ -41,6 +41,7 @@ struct lambda_call {
     void *state;                            /* of the action, in the arena */
     void (*left)(struct lambda_call *call); /* the client has gone; may be NULL */
 
+    struct call_look *looks; /* at queues of shards elsewhere; in the arena */
     unsigned references;
     struct shard_call commit;
     call_committed_fn committed;
@@ -90,9 +91,13 @@ bool call_load_function(struct lambda_call *call, struct slice name, struct func
                         struct function_config *config);
 
 /* call_queue: find a user's queue by its name, in its shard; *there tells whether it is there.
- *   returns  false: the failure is set: this node does not know now */
+ *   returns  false: this node does not know: the failure is set, or it has to be looked at first
+ * call_looks: true: what call_queue did not know is being asked of a node that has the queue's
+ * shard, and `again` is called then, unless it cannot be had, which is answered then. False: it
+ * was something else, and the failure is set. */
 MUST_CHECK bool call_queue(struct lambda_call *call, struct slice name, struct queue_view *view,
                            bool *there);
+MUST_CHECK bool call_looks(struct lambda_call *call, void (*again)(struct lambda_call *call));
 
 /* call_page_size: how many items a page may have: the query parameter MaxItems (1..10000), but at
  * most `most`, as AWS does. false: the failure is set. */

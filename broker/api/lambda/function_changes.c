@@ -221,7 +221,9 @@ static void update_put(struct lambda_call *call)
     struct change *change = call->state;
     struct function_view view;
     if (!prepare(call, &view)) {
-        call_refuse(call);
+        if (!call_looks(call, update_put)) {
+            call_refuse(call);
+        }
         return;
     }
     stamp(call, &change->config);
@@ -240,14 +242,13 @@ static bool begin_update(struct lambda_call *call, struct function_view *view)
 void lambda_run_configuration_update(struct lambda_call *call)
 {
     struct change *change = arena_alloc(&call->arena, sizeof *change);
-    struct function_view view;
     call->state = change;
     input_text(&call->input, NULL, "RevisionId", &change->revision_id);
-    if (!begin_update(call, &view)) {
+    if (call_function_name(call, &change->name)) {
+        update_put(call);
+    } else {
         call_refuse(call);
-        return;
     }
-    update_put(call);
 }
 
 bool lambda_decode_code(struct lambda_call *call)

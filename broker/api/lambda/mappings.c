@@ -245,6 +245,8 @@ static bool prepare_update(struct lambda_call *call);
 
 static void put(struct lambda_call *call);
 
+static void run_update(struct lambda_call *call);
+
 static void on_put(struct lambda_call *call, const struct core_result *results, uint32_t count)
 {
     struct mapping_change *change = call->state;
@@ -259,10 +261,8 @@ static void on_put(struct lambda_call *call, const struct core_result *results, 
         call_refuse(call); /* another was created at the same time */
     } else if (created || ++change->attempts == ATTEMPTS_MAX) {
         call_fail(call, LAMBDA_CONFLICT, "The mapping is being changed by others. Try again.");
-    } else if (prepare_update(call)) {
-        put(call);
     } else {
-        call_refuse(call);
+        run_update(call);
     }
 }
 
@@ -304,14 +304,19 @@ static bool prepare_create(struct lambda_call *call)
            check_unique(call, change);
 }
 
+static void run_create(struct lambda_call *call)
+{
+    if (prepare_create(call)) {
+        put(call);
+    } else if (!call_looks(call, run_create)) {
+        call_refuse(call);
+    }
+}
+
 void lambda_run_mapping_create(struct lambda_call *call)
 {
     call->state = arena_alloc(&call->arena, sizeof(struct mapping_change));
-    if (!prepare_create(call)) {
-        call_refuse(call);
-        return;
-    }
-    put(call);
+    run_create(call);
 }
 
 static bool find_mapping(struct lambda_call *call, struct mapping_view *view,
@@ -355,14 +360,19 @@ static bool prepare_update(struct lambda_call *call)
            check_unique(call, change);
 }
 
+static void run_update(struct lambda_call *call)
+{
+    if (prepare_update(call)) {
+        put(call);
+    } else if (!call_looks(call, run_update)) {
+        call_refuse(call);
+    }
+}
+
 void lambda_run_mapping_update(struct lambda_call *call)
 {
     call->state = arena_alloc(&call->arena, sizeof(struct mapping_change));
-    if (!prepare_update(call)) {
-        call_refuse(call);
-        return;
-    }
-    put(call);
+    run_update(call);
 }
 
 /* ---- delete ---- */

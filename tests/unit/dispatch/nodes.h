@@ -9,6 +9,7 @@
 #include "broker/away/away.h"
 #include "broker/dispatch/claim.h"
 #include "broker/peer/tcp.h"
+#include "broker/shards/look.h"
 
 #define NODES         2u
 #define CALL_WAITS_MS 11000u /* a call for a leader, and a little (broker/replication) */
@@ -77,10 +78,12 @@ static void shards_begin(struct nodes *nodes, unsigned node)
                                                                   .members = nodes->members,
                                                                   .member_count = NODES,
                                                                   .queue_shards = 1});
+    look_serve(nodes->away[node], nodes->world[node]->shards);
 }
 
 static void shards_end(struct nodes *nodes, unsigned node)
 {
+    look_serve_end(nodes->away[node]);
     nodes->world[node]->closed = false;
     shards_close(nodes->world[node]->shards, world_closed, nodes->world[node]);
 }

@@ -24,7 +24,7 @@ struct world {
     char dir[64];
     struct shards *shards;
     struct shard *shard; /* the catalog, which has the queues too unless there are queue shards */
-    struct shards *far; /* of another node, where the queues are; NULL: they are here */
+    struct shards *far;  /* of another node, where the queues are; NULL: they are here */
     struct dispatch *dispatch;
     bool ready, closed;
     unsigned readies; /* queue_ready of any queue */
