@@ -295,8 +295,9 @@ class Losing(Case):
         self.replicas = placed(self.cluster, 1, nodes)[1]
         self.assertEqual(len(self.replicas), 3)
         self.away = [node for node in nodes if node not in self.replicas]
-        _, about = self.cluster.get(self.replicas[0], "/status")
-        self.leader = about["shards"][1]["leader"]
+        self.leader = wait_for("the one to lead that is to", lambda: {
+            self.cluster.get(n, "/status")[1]["shards"][1]["leader"] for n in self.replicas
+        } == {self.replicas[0]} and self.replicas[0])
 
     def send_while_dies(self, name, victim, **more):
         """[(body, status, answer)] of what was sent before and after."""
