@@ -91,14 +91,15 @@ static void lead(struct replica_list *list, uint64_t node_id)
 
 /* ---- rule 1: too few ---- */
 
-/* The active node with the fewest shards that is not in the list in any way (P4); 0: none. */
+/* The active node that can be reached, with the fewest shards, that is not in the list in any way
+ * (P4); 0: none. */
 static uint64_t candidate(const struct plan *plan, const struct replica_list *list)
 {
     uint64_t best = 0;
     size_t best_load = 0;
     for (size_t i = 0; i < plan->node_count; i++) {
         const struct plan_node *node = &plan->nodes[i];
-        if (node->duty != NODE_ACTIVE || replicas_find(list, node->id) != NULL)
+        if (node->duty != NODE_ACTIVE || !node->reached || replicas_find(list, node->id) != NULL)
             continue;
         size_t load = load_of(plan, node->id);
         if (best == 0 || load < best_load) {
@@ -191,7 +192,7 @@ static bool even_loads(const struct plan *plan, size_t *shard, struct replica_li
         for (size_t i = 0; i < plan->node_count * plan->node_count; i++) {
             const struct plan_node *from = &plan->nodes[i / plan->node_count];
             const struct plan_node *to = &plan->nodes[i % plan->node_count];
-            if (from->duty == NODE_ACTIVE && to->duty == NODE_ACTIVE &&
+            if (from->duty == NODE_ACTIVE && to->duty == NODE_ACTIVE && to->reached &&
                 load_of(plan, from->id) == load_of(plan, to->id) + gap &&
                 move_one(plan, from->id, to->id, shard, out))
                 return true;

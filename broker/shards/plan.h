@@ -12,6 +12,7 @@
 struct plan_node {
     uint64_t id;
     enum node_duty duty;
+    bool reached; /* else it gets nothing new */
 };
 
 struct plan_shard {

@@ -98,7 +98,9 @@ static bool look(const struct shards *s, struct survey *out)
     for (size_t i = 0; i < count; i++) {
         if (members[i].role == SHARD_VOTER)
             out->nodes[out->plan.node_count++] =
-                (struct plan_node){.id = members[i].id, .duty = node_duty(catalog, members[i].id)};
+                (struct plan_node){.id = members[i].id,
+                                   .duty = node_duty(catalog, members[i].id),
+                                   .reached = is_reached(s, members[i].id)};
     }
     out->plan.replication = replication_get(catalog);
     out->plan.shard_count = s->founding.queue_shards;

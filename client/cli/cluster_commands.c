@@ -421,6 +421,11 @@ static int drain_run(struct cli *cli)
     if (exit_status != 0)
         return exit_status;
     exit_status = await_moves(cli, is_out, id, &cluster);
+    if (exit_status == 0 && count_queue_shards_on(cluster, id) > 0)
+        fprintf(stderr,
+                "millrace: node %lld leads nothing, and keeps its replicas: there are not enough "
+                "other nodes\n",
+                id);
     if (exit_status == 0)
         return show(cli, cluster);
     json_decref(cluster);

@@ -136,9 +136,8 @@ class Replicas(unittest.TestCase):
     def kill_while_it_gets_replicas(self, node):
         """As soon as it has the folder of one that it is to get, and once more after that."""
         self.millrace(2, "cluster", "undrain", str(node))
+        wait_for("a move to begin", lambda: self.folders(node))
         for _ in range(2):
-            had = self.folders(node)
-            wait_for("a move to begin", lambda: self.folders(node) != had)
             self.cluster.script("kill", str(node))
             self.cluster.script("restart", str(node))
             wait_for(f"node {node}", lambda: self.cluster.get(node, "/health/live")[0] == 200)

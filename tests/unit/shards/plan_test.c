@@ -48,7 +48,7 @@ static void begin(struct world *w, size_t nodes, size_t shards, uint32_t replica
                             .shard_count = shards,
                             .replication = replication};
     for (size_t i = 0; i < nodes; i++)
-        w->nodes[i] = (struct plan_node){.id = i + 1};
+        w->nodes[i] = (struct plan_node){.id = i + 1, .reached = true};
 }
 
 static size_t actives(const struct world *w)
@@ -289,6 +289,21 @@ static void test_a_drained_node_keeps_what_nobody_else_can_take(void **state)
     expect_rest(&w);
 }
 
+static void test_a_node_that_cannot_be_reached_gets_nothing(void **state)
+{
+    struct world w = {0};
+    (void)state;
+    begin(&w, 4, 2, 2);
+    w.shards[0].list = list_of("1 2");
+    w.shards[1].list = list_of("2 1");
+    w.nodes[2].reached = w.nodes[3].reached = false;
+    expect_rest(&w); /* uneven, and left so */
+    w.nodes[0].duty = NODE_DRAINED;
+    expect_rest(&w);
+    w.nodes[3].reached = true;
+    expect(&w, 0, "1 2 4");
+}
+
 static void test_who_is_letting_go_is_not_chosen(void **state)
 {
     struct world w = {0};
@@ -338,6 +353,7 @@ int main(void)
         cmocka_unit_test_teardown(test_random_clusters_come_to_rest_evenly, tell_seed),
         cmocka_unit_test(test_a_dead_node_is_replaced_when_it_is_removed),
         cmocka_unit_test(test_a_drained_node_keeps_what_nobody_else_can_take),
+        cmocka_unit_test(test_a_node_that_cannot_be_reached_gets_nothing),
         cmocka_unit_test(test_who_is_letting_go_is_not_chosen),
         cmocka_unit_test(test_lists_of_a_cluster_of_old),
         cmocka_unit_test(test_lists_as_text),
