@@ -61,7 +61,7 @@ static void check_group(const struct core *core, const struct queue *queue,
     if (queue->view.settings.fifo) {
         ASSERT(messages == group->messages);
         ASSERT(in_flight == group->in_flight);
-        ASSERT(group->lane.strays.count == 0);
+        ASSERT(lane_stray_count(&group->lane) == 0);
     }
     uint32_t head = group_head(core, queue, group);
     ASSERT((head == MESSAGE_NONE) == (group->offer_at == POSITION_NONE));
@@ -77,6 +77,8 @@ static uint64_t check_groups(const struct core *core, const struct queue *queue)
     uint64_t counts[2] = {0};
     uint64_t found[2] = {0};
     uint64_t grouped_visible = 0;
+    uint32_t groups = 0;
+    uint32_t hashed = 0;
     struct lane_walk walk = {0};
     uint32_t index;
     while ((index = lane_next(&queue->age, &core->messages, &walk)) != MESSAGE_NONE) {
@@ -87,15 +89,19 @@ static uint64_t check_groups(const struct core *core, const struct queue *queue)
         found[1] += grouped && message->state == MESSAGE_IN_FLIGHT;
         grouped_visible += grouped && message->state == MESSAGE_VISIBLE;
     }
-    for (const struct group *group = queue->groups; group != NULL; group = group->hh.next) {
+    for (const struct group *group = queue->groups.list; group != NULL; group = group->next) {
         check_group(core, queue, group);
         counts[0] += group->messages;
+        groups++;
         counts[1] += group->in_flight;
     }
     ASSERT(counts[0] == found[0]);
     ASSERT(counts[1] == found[1]);
+    ASSERT(groups == queue->groups.count);
+    ASSERT(hashes_ordered(&queue->groups.by_id, &hashed));
+    ASSERT(hashed == groups);
     ASSERT(heap_ordered(&queue->offers));
-    ASSERT(queue->offers.count <= HASH_COUNT(queue->groups));
+    ASSERT(queue->offers.count <= queue->groups.count);
     return grouped_visible;
 }
 
@@ -119,7 +125,7 @@ static void check_lane(const struct core *core, const struct lane *lane, uint64_
         seen++;
     }
     ASSERT(seen == count); /* I2 */
-    ASSERT(heap_ordered(&lane->strays));
+    ASSERT(lane->strays == NULL || heap_ordered(lane->strays));
 }
 
 static void check_retention(const struct core *core, const struct queue *queue)
@@ -168,6 +174,8 @@ static void check_chores(const struct core *core, const struct queue *queue)
         last_ms = dedup.sent_ms;
         count++;
     }
+    ASSERT(count == queue->dedups.count);
+    ASSERT(hashes_ordered(&queue->dedups.places, &count));
     ASSERT(count == queue->dedups.count);
     ASSERT(last_ms <= core->now_ms);
     for (uint32_t i = 1; i < queue->move_count; i++)
@@ -219,7 +227,7 @@ static uint64_t check_queue(const struct core *core, const struct queue *queue)
     uint64_t grouped_visible = check_groups(core, queue);
     check_lane(core, &queue->ready, queue->view.visible - grouped_visible);
     if (queue->view.settings.fifo) {
-        ASSERT(queue->age.strays.count == 0);
+        ASSERT(lane_stray_count(&queue->age) == 0);
         ASSERT(grouped_visible == queue->view.visible);
     }
     check_chores(core, queue);

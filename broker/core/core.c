@@ -7,6 +7,7 @@
  * maps are walked in name order or in order of creation only. */
 #include "broker/core/limits.h"
 #include "broker/core/state.h"
+#include "proto/base/bytes.h"
 
 #include <stdlib.h>
 
@@ -23,6 +24,11 @@ void slice_disown(struct slice *s)
 {
     free((void *)s->data);
     *s = (struct slice){0};
+}
+
+struct siphash_key core_hash_key(const struct core *core)
+{
+    return (struct siphash_key){{bytes_get_u64(core->secret), bytes_get_u64(core->secret + 8)}};
 }
 
 void body_hold(struct core *core, struct body_ref ref)

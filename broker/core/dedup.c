@@ -10,16 +10,19 @@
  * Entries come in order of time and leave from the front. They are swept some seconds after their
  * time, many at once; until then they count as gone. So they stand one behind the other in chunks
  * of memory, with their keys, and a chunk is freed when the last of it has left. One that is
- * replaced before it is swept stays as a gap (seq 0) until the front reaches it.
+ * replaced before it is swept stays as a gap until the front reaches it. What an entry shares with
+ * its neighbours or can be written shorter is not stored in full (dedup_entry.h), but the key is
+ * there to the last bit: two ids are never taken for one.
  *
- * The table finds them: open addressing, linear probing, 8 bytes a slot: half a hash of the key,
- * and the place. A look-up reads an entry only when its half hash is the same, so a new id, which
- * is what mostly comes, costs one access to the table and none to the entries.
+ * A table finds them by a hash of the key (hashes.h). A look-up reads an entry only when its hash
+ * is the same, so a new id, which is what mostly comes, costs one access to the table and none to
+ * the entries.
  *
- * I1  The hash is seeded with the cluster's secret, so that nobody can choose ids that share a
- * slot. A queue keeps its seed until it remembers nothing. No order in the state comes from it. */
+ * I1  The hash is keyed with the cluster's secret, so that nobody can choose ids that share one. A
+ * queue keeps its hash key until it remembers nothing. No order in the state comes from it. */
 #include "broker/core/dedup.h"
 
+#include "broker/core/dedup_entry.h"
 #include "broker/core/limits.h"
 #include "broker/core/record.h"
 #include "broker/core/state.h"
@@ -27,56 +30,56 @@
 
 #include <stdlib.h>
 
-#define KEY_BYTES_MAX (1 + 2 * RECORD_ID_BYTES_MAX)
-#define CHUNK_SHIFT   14
-#define CHUNK_BYTES   (1u << CHUNK_SHIFT)
-#define PLACE_SHIFT   (CHUNK_SHIFT - 3) /* places are multiples of 8 bytes */
-#define CHUNKS_MAX    (1u << (32 - PLACE_SHIFT - 1))
-#define CAPACITY_MIN  16u
+#define CHUNK_SHIFT 14
+#define CHUNK_BYTES (1u << CHUNK_SHIFT)
+#define CHUNK_BYTES_MIN                                                                            \
+    512u /* the first of a queue; each is twice the one before it, up to that                      \
+          */
+#define PLACE_SHIFT (CHUNK_SHIFT - 1) /* places are even offsets */
+#define CHUNKS_MAX  ((1u << (32 - PLACE_SHIFT)) - 1)
 
-struct entry {
-    uint64_t seq; /* 0: a gap */
-    uint64_t sent_ms;
-    uint8_t message_id[UUID_BYTES];
-    uint16_t key_length;
-    uint8_t key[];
-};
+_Static_assert(DEDUP_KEY_BYTES_MAX == 1 + 2 * RECORD_ID_BYTES_MAX, "a scope and two ids");
+_Static_assert(CHUNK_BYTES_MIN >= DEDUP_ENTRY_BYTES_MAX, "an entry fits every chunk");
 
 struct dedup_chunk {
     uint32_t next; /* number */
     uint32_t used;
-    uint8_t bytes[CHUNK_BYTES] __attribute__((aligned(8)));
+    uint32_t capacity;
+    struct dedup_base base; /* of its first entry */
+    uint8_t bytes[];
 };
 
-/* ---- entries ---- */
+/* ---- chunks ---- */
 
-static uint32_t entry_bytes(size_t key_length)
+static uint8_t *entry_in(const struct dedups *d, uint32_t chunk, uint32_t offset)
 {
-    return (uint32_t)(offsetof(struct entry, key) + key_length + 7) & ~7u;
+    return d->chunks[chunk]->bytes + offset;
 }
 
-static struct entry *entry_in(const struct dedups *d, uint32_t chunk, uint32_t offset)
+static uint32_t place_make(uint32_t chunk, uint32_t offset)
 {
-    return (struct entry *)(void *)(d->chunks[chunk]->bytes + offset);
+    return chunk << PLACE_SHIFT | offset >> 1;
 }
 
-static uint32_t place_of(uint32_t chunk, uint32_t offset)
+static const struct dedup_chunk *chunk_of(const struct dedups *d, uint32_t place)
 {
-    return chunk << PLACE_SHIFT | offset >> 3;
+    return d->chunks[place >> PLACE_SHIFT];
 }
 
-static struct entry *entry_at(const struct dedups *d, uint32_t place)
+static uint8_t *entry_at(const struct dedups *d, uint32_t place)
 {
-    return entry_in(d, place >> PLACE_SHIFT, (place & ((1u << PLACE_SHIFT) - 1)) << 3);
+    return entry_in(d, place >> PLACE_SHIFT, (place & ((1u << PLACE_SHIFT) - 1)) << 1);
 }
 
-static struct dedup view_of(const struct entry *entry)
+static void read_at(const struct dedups *d, uint32_t place, struct dedup *out,
+                    uint8_t key[DEDUP_KEY_BYTES_MAX])
 {
-    struct dedup view = {.seq = entry->seq,
-                         .sent_ms = entry->sent_ms,
-                         .key = slice_make(entry->key, entry->key_length)};
-    memcpy(view.message_id, entry->message_id, UUID_BYTES);
-    return view;
+    dedup_entry_read(entry_at(d, place), &chunk_of(d, place)->base, out, key);
+}
+
+static uint64_t sent_ms_at(const struct dedups *d, uint32_t place)
+{
+    return dedup_entry_sent_ms(entry_at(d, place), &chunk_of(d, place)->base);
 }
 
 /* free_number: the next number that no chunk has; they come free in the order of taking. */
@@ -98,14 +101,16 @@ static uint32_t free_number(struct dedups *d)
     return number;
 }
 
-static void add_chunk(struct dedups *d)
+static void add_chunk(struct dedups *d, const struct dedup *first_entry)
 {
     bool first = d->chunk_capacity == 0;
+    uint32_t capacity = first ? CHUNK_BYTES_MIN : 2 * d->chunks[d->last]->capacity;
     uint32_t number = free_number(d);
-    struct dedup_chunk *chunk = malloc(sizeof *chunk);
+    capacity = capacity < CHUNK_BYTES ? capacity : CHUNK_BYTES;
+    struct dedup_chunk *chunk = malloc(sizeof *chunk + capacity);
     ASSERT(chunk != NULL);
-    chunk->used = 0;
-    chunk->next = number;
+    *chunk = (struct dedup_chunk){
+        .next = number, .capacity = capacity, .base = {first_entry->seq, first_entry->sent_ms}};
     d->chunks[number] = chunk;
     if (first)
         d->first = number;
@@ -117,19 +122,19 @@ static void add_chunk(struct dedups *d)
 /* append: the place of a new entry. */
 static uint32_t append(struct dedups *d, const struct dedup *what)
 {
-    uint32_t bytes = entry_bytes(what->key.length);
-    if (d->chunk_capacity == 0 || d->chunks[d->last]->used + bytes > CHUNK_BYTES)
-        add_chunk(d);
+    uint8_t bytes[DEDUP_ENTRY_BYTES_MAX];
+    if (d->chunk_capacity == 0)
+        add_chunk(d, what);
+    uint32_t length = dedup_entry_write(bytes, &d->chunks[d->last]->base, what);
+    if (d->chunks[d->last]->used + length > d->chunks[d->last]->capacity) {
+        add_chunk(d, what);
+        length = dedup_entry_write(bytes, &d->chunks[d->last]->base, what);
+    }
     struct dedup_chunk *chunk = d->chunks[d->last];
     uint32_t offset = chunk->used;
-    struct entry *entry = entry_in(d, d->last, offset);
-    chunk->used += bytes;
-    entry->seq = what->seq;
-    entry->sent_ms = what->sent_ms;
-    entry->key_length = (uint16_t)what->key.length;
-    memcpy(entry->message_id, what->message_id, UUID_BYTES);
-    memcpy(entry->key, what->key.data, what->key.length);
-    return place_of(d->last, offset);
+    memcpy(chunk->bytes + offset, bytes, length);
+    chunk->used += length;
+    return place_make(d->last, offset);
 }
 
 void dedups_free(struct dedups *d)
@@ -137,7 +142,7 @@ void dedups_free(struct dedups *d)
     for (uint32_t i = 0; i < d->chunk_capacity; i++)
         free(d->chunks[i]);
     free(d->chunks);
-    free(d->slots);
+    hashes_free(&d->places);
     *d = (struct dedups){0};
 }
 
@@ -153,112 +158,73 @@ static void advance(struct dedups *d)
             free(chunk);
             continue;
         }
-        const struct entry *entry = entry_in(d, d->first, d->front);
-        if (entry->seq != 0)
+        const uint8_t *entry = chunk->bytes + d->front;
+        if (!dedup_entry_is_gap(entry))
             return;
-        d->front += entry_bytes(entry->key_length);
+        d->front += dedup_entry_bytes(entry);
     }
 }
 
-/* ---- the table ---- */
+/* ---- by key ---- */
 
-static uint32_t hash_of(const struct dedups *d, struct slice key)
+static uint32_t hash_of(struct siphash_key hash_key, struct slice key)
 {
-    uint64_t hash = d->seed ^ key.length;
-    for (size_t at = 0; at < key.length; at += 8) {
-        uint64_t word = 0;
-        memcpy(&word, key.data + at, key.length - at < 8 ? key.length - at : 8);
-        hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
-        hash ^= hash >> 29;
+    return (uint32_t)(siphash(hash_key, key) >> 32);
+}
+
+/* What a queue that remembers something, or will, hashes with. */
+static struct siphash_key hash_key_of(const struct dedups *d, struct siphash_key otherwise)
+{
+    return d->count > 0 ? d->hash_key : otherwise; /* I1 */
+}
+
+static bool find(const struct dedups *d, struct slice key, uint32_t hash, uint32_t *place)
+{
+    struct hashes_walk walk = hashes_begin(&d->places, hash);
+    while (hashes_next(&walk, place)) {
+        uint8_t bytes[DEDUP_KEY_BYTES_MAX];
+        struct dedup there;
+        read_at(d, *place, &there, bytes);
+        if (slice_equal(key, there.key))
+            return true;
     }
-    hash *= UINT64_C(0xbf58476d1ce4e5b9);
-    return (uint32_t)(hash >> 32);
+    return false;
 }
 
-static uint64_t slot_make(uint32_t hash, uint32_t place)
+static void drop_at(struct dedups *d, uint32_t hash, uint32_t place)
 {
-    return (uint64_t)hash << 32 | (place + 1);
-}
-
-static uint32_t slot_hash(uint64_t slot)
-{
-    return (uint32_t)(slot >> 32);
-}
-
-static uint32_t slot_place(uint64_t slot)
-{
-    return (uint32_t)slot - 1;
-}
-
-static void insert(struct dedups *d, uint64_t slot)
-{
-    uint32_t i = slot_hash(slot) & (d->capacity - 1);
-    while (d->slots[i] != 0)
-        i = (i + 1) & (d->capacity - 1);
-    d->slots[i] = slot;
-}
-
-static void resize(struct dedups *d, uint32_t capacity)
-{
-    uint64_t *old = d->slots;
-    uint32_t old_capacity = d->capacity;
-    d->slots = calloc(capacity, sizeof *d->slots);
-    ASSERT(d->slots != NULL);
-    d->capacity = capacity;
-    for (uint32_t i = 0; i < old_capacity; i++) {
-        if (old[i] != 0)
-            insert(d, old[i]);
-    }
-    free(old);
-}
-
-/* find: where in the table, or `capacity`. */
-static uint32_t find(const struct dedups *d, struct slice key, uint32_t hash)
-{
-    if (d->count == 0)
-        return d->capacity;
-    for (uint32_t i = hash & (d->capacity - 1); d->slots[i] != 0; i = (i + 1) & (d->capacity - 1)) {
-        if (slot_hash(d->slots[i]) != hash)
-            continue;
-        const struct entry *entry = entry_at(d, slot_place(d->slots[i]));
-        if (slice_equal(key, slice_make(entry->key, entry->key_length)))
-            return i;
-    }
-    return d->capacity;
-}
-
-/* take_out: and move up those behind it that would not be found across the hole. */
-static void take_out(struct dedups *d, uint32_t hole)
-{
-    uint32_t mask = d->capacity - 1;
-    for (uint32_t i = (hole + 1) & mask; d->slots[i] != 0; i = (i + 1) & mask) {
-        uint32_t home = slot_hash(d->slots[i]) & mask;
-        if (((i - home) & mask) < ((i - hole) & mask))
-            continue;
-        d->slots[hole] = d->slots[i];
-        hole = i;
-    }
-    d->slots[hole] = 0;
-}
-
-static void drop_at(struct dedups *d, uint32_t slot)
-{
-    entry_at(d, slot_place(d->slots[slot]))->seq = 0;
-    take_out(d, slot);
+    dedup_entry_empty(entry_at(d, place));
+    hashes_remove(&d->places, hash, place);
     d->count--;
-    if (d->count == 0) {
+    if (d->count == 0)
         dedups_free(d);
-        return;
-    }
-    advance(d);
-    if (d->capacity > CAPACITY_MIN && d->count < d->capacity / 8)
-        resize(d, d->capacity / 2);
+    else
+        advance(d);
+}
+
+static void put(struct dedups *d, struct siphash_key hash_key, uint32_t hash,
+                const struct dedup *what)
+{
+    d->hash_key = hash_key;
+    hashes_add(&d->places, hash, append(d, what));
+    d->count++;
+}
+
+bool dedup_put(struct dedups *d, struct siphash_key otherwise, const struct dedup *what)
+{
+    struct siphash_key hash_key = hash_key_of(d, otherwise);
+    uint32_t hash = hash_of(hash_key, what->key);
+    uint32_t place;
+    if (find(d, what->key, hash, &place))
+        return false;
+    put(d, hash_key, hash, what);
+    return true;
 }
 
 /* ---- a queue's ---- */
 
-static struct slice key_of(const struct queue *queue, const struct record_ids *ids,
-                           uint8_t bytes[KEY_BYTES_MAX])
+static uint32_t key_make(const struct queue *queue, const struct record_ids *ids,
+                         uint8_t bytes[DEDUP_KEY_BYTES_MAX])
 {
     size_t length = 1;
     bytes[0] = 0;
@@ -268,79 +234,71 @@ static struct slice key_of(const struct queue *queue, const struct record_ids *i
         length += ids->group_id.length;
     }
     memcpy(bytes + length, ids->dedup_id.data, ids->dedup_id.length);
-    return slice_make(bytes, length + ids->dedup_id.length);
+    return (uint32_t)(length + ids->dedup_id.length);
 }
 
-static bool is_past(const struct core *core, const struct entry *entry)
+static bool is_past(const struct core *core, uint64_t sent_ms)
 {
-    return entry->sent_ms + DEDUP_WINDOW_MS <= core->now_ms;
+    return sent_ms + DEDUP_WINDOW_MS <= core->now_ms;
 }
 
 const void *dedup_place(const struct queue *queue, const struct record_ids *ids)
 {
     const struct dedups *d = &queue->dedups;
-    uint8_t bytes[KEY_BYTES_MAX];
+    uint8_t bytes[DEDUP_KEY_BYTES_MAX];
     if (d->count == 0)
         return NULL;
-    return &d->slots[hash_of(d, key_of(queue, ids, bytes)) & (d->capacity - 1)];
+    struct slice key = slice_make(bytes, key_make(queue, ids, bytes));
+    return hashes_place(&d->places, hash_of(d->hash_key, key));
 }
 
-bool dedup_find(const struct core *core, const struct queue *queue, const struct record_ids *ids,
+void dedup_search_begin(const struct core *core, const struct queue *queue,
+                        const struct record_ids *ids, struct dedup_search *search)
+{
+    search->found = false;
+    search->hash_key = hash_key_of(&queue->dedups, core_hash_key(core));
+    search->length = key_make(queue, ids, search->bytes);
+    search->hash = hash_of(search->hash_key, slice_make(search->bytes, search->length));
+}
+
+bool dedup_find(const struct core *core, const struct queue *queue, struct dedup_search *search,
                 struct dedup *out)
 {
     const struct dedups *d = &queue->dedups;
-    uint8_t bytes[KEY_BYTES_MAX];
-    struct slice key = key_of(queue, ids, bytes);
-    uint32_t slot = find(d, key, hash_of(d, key));
-    if (slot == d->capacity)
+    uint8_t bytes[DEDUP_KEY_BYTES_MAX];
+    search->found =
+        find(d, slice_make(search->bytes, search->length), search->hash, &search->place);
+    if (!search->found)
         return false;
-    const struct entry *entry = entry_at(d, slot_place(d->slots[slot]));
-    *out = view_of(entry);
-    return !is_past(core, entry);
+    read_at(d, search->place, out, bytes);
+    out->key = (struct slice){0};
+    return !is_past(core, out->sent_ms);
 }
 
-static void put(struct dedups *d, uint64_t seed, const struct dedup *what)
-{
-    d->seed = d->count == 0 ? seed : d->seed; /* I1 */
-    if ((uint64_t)(d->count + 1) * 4 > (uint64_t)d->capacity * 3)
-        resize(d, d->capacity > 0 ? 2 * d->capacity : CAPACITY_MIN);
-    uint32_t place = append(d, what);
-    insert(d, slot_make(hash_of(d, what->key), place));
-    d->count++;
-}
-
-bool dedup_put(struct dedups *d, uint64_t seed, const struct dedup *what)
-{
-    if (find(d, what->key, hash_of(d, what->key)) != d->capacity)
-        return false;
-    put(d, seed, what);
-    return true;
-}
-
-uint64_t dedup_seed(const struct core *core)
-{
-    return bytes_get_u64(core->secret);
-}
-
-void dedup_add(struct core *core, struct queue *queue, const struct record_ids *ids, uint64_t seq)
+void dedup_add(struct core *core, struct queue *queue, const struct dedup_search *search,
+               const uint8_t message_id[UUID_BYTES], uint64_t seq)
 {
     struct dedups *d = &queue->dedups;
-    uint8_t bytes[KEY_BYTES_MAX];
-    struct dedup what = {.seq = seq, .sent_ms = core->now_ms, .key = key_of(queue, ids, bytes)};
-    uint32_t past = find(d, what.key, hash_of(d, what.key));
-    if (past != d->capacity)
-        drop_at(d, past);
-    memcpy(what.message_id, ids->message_id, UUID_BYTES);
-    put(d, dedup_seed(core), &what);
-    queue_chores_follow(core, queue);
+    struct dedup what = {
+        .seq = seq, .sent_ms = core->now_ms, .key = slice_make(search->bytes, search->length)};
+    memcpy(what.message_id, message_id, UUID_BYTES);
+    bool first = d->count == 0 || search->found;
+    if (search->found)
+        drop_at(d, search->hash, search->place);
+    put(d, search->hash_key, search->hash, &what);
+    if (first)
+        queue_chores_follow(core, queue);
 }
 
 bool dedup_next(const struct dedups *d, struct dedup_walk *walk, struct dedup *out)
 {
     if (d->count == 0)
         return false;
-    if (!walk->begun)
-        *walk = (struct dedup_walk){true, d->first, d->front};
+    if (!walk->begun) {
+        walk->begun = true;
+        walk->chunk = d->first;
+        walk->offset = d->front;
+    }
     for (;;) {
         const struct dedup_chunk *chunk = d->chunks[walk->chunk];
         if (walk->offset == chunk->used) {
@@ -350,36 +308,38 @@ bool dedup_next(const struct dedups *d, struct dedup_walk *walk, struct dedup *o
             walk->offset = 0;
             continue;
         }
-        const struct entry *entry = entry_in(d, walk->chunk, walk->offset);
-        walk->offset += entry_bytes(entry->key_length);
-        if (entry->seq == 0)
+        const uint8_t *entry = chunk->bytes + walk->offset;
+        walk->offset += dedup_entry_bytes(entry);
+        if (dedup_entry_is_gap(entry))
             continue;
-        *out = view_of(entry);
+        dedup_entry_read(entry, &chunk->base, out, walk->key);
         return true;
     }
 }
 
-static const struct entry *oldest(const struct dedups *d)
+/* The place of the oldest; there is one. */
+static uint32_t oldest(const struct dedups *d)
 {
-    return d->count > 0 ? entry_in(d, d->first, d->front) : NULL;
+    return place_make(d->first, d->front);
 }
 
 void dedup_drop_oldest(struct dedups *d)
 {
-    const struct entry *entry = oldest(d);
-    struct slice key = {entry->key, entry->key_length};
-    drop_at(d, find(d, key, hash_of(d, key)));
+    uint8_t key[DEDUP_KEY_BYTES_MAX];
+    struct dedup entry;
+    read_at(d, oldest(d), &entry, key);
+    drop_at(d, hash_of(d->hash_key, entry.key), oldest(d));
 }
 
 void dedup_sweep(struct core *core, struct queue *queue)
 {
     struct dedups *d = &queue->dedups;
-    while (d->count > 0 && is_past(core, oldest(d)))
+    while (d->count > 0 && is_past(core, sent_ms_at(d, oldest(d))))
         dedup_drop_oldest(d);
 }
 
 uint64_t dedup_due_ms(const struct queue *queue)
 {
-    const struct entry *entry = oldest(&queue->dedups);
-    return entry != NULL ? entry->sent_ms + DEDUP_WINDOW_MS + DEDUP_SLACK_MS : UINT64_MAX;
+    const struct dedups *d = &queue->dedups;
+    return d->count > 0 ? sent_ms_at(d, oldest(d)) + DEDUP_WINDOW_MS + DEDUP_SLACK_MS : UINT64_MAX;
 }

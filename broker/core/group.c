@@ -13,6 +13,11 @@
 
 #include <stdlib.h>
 
+struct slice group_id(const struct group *group)
+{
+    return group != NULL ? slice_make(group->id, group->id_length) : (struct slice){0};
+}
+
 static uint32_t index_take(struct core *core)
 {
     if (core->free_group_count > 0)
@@ -31,42 +36,63 @@ static uint32_t index_take(struct core *core)
     return core->group_count++;
 }
 
-static struct group *group_add(struct core *core, struct queue *queue, struct slice id)
+static uint32_t hash_of(const struct groups *groups, struct slice id)
 {
-    struct group *group = calloc(1, sizeof *group + id.length);
+    return (uint32_t)(siphash(groups->hash_key, id) >> 32);
+}
+
+static struct group *group_find(const struct core *core, const struct groups *groups,
+                                struct slice id, uint32_t hash)
+{
+    struct hashes_walk walk = hashes_begin(&groups->by_id, hash);
+    for (uint32_t index; hashes_next(&walk, &index);) {
+        struct group *group = core->groups[index];
+        if (slice_equal(group_id(group), id))
+            return group;
+    }
+    return NULL;
+}
+
+static struct group *group_add(struct core *core, struct groups *groups, struct slice id,
+                               uint32_t hash)
+{
+    ASSERT(id.length <= UINT8_MAX);
+    struct group *group = malloc(sizeof *group + id.length);
     ASSERT(group != NULL);
-    group->offer_at = POSITION_NONE;
-    group->id_length = (uint32_t)id.length;
+    *group = (struct group){.index = index_take(core),
+                            .offer_at = POSITION_NONE,
+                            .hash = hash,
+                            .id_length = (uint8_t)id.length};
     memcpy(group->id, id.data, id.length);
-    lane_init(&group->lane, LANE_READY, &core->messages);
-    group->index = index_take(core);
+    lane_init(&group->lane, LANE_READY);
     core->groups[group->index] = group;
-    HASH_ADD_KEYPTR(hh, queue->groups, group->id, group->id_length, group);
+    DL_APPEND(groups->list, group);
+    hashes_add(&groups->by_id, hash, group->index);
+    groups->count++;
     return group;
 }
 
 uint32_t group_join(struct core *core, struct queue *queue, struct slice id)
 {
-    struct group *group;
+    struct groups *groups = &queue->groups;
     if (id.length == 0)
         return 0;
-    HASH_FIND(hh, queue->groups, id.data, id.length, group);
+    if (groups->count == 0)
+        groups->hash_key = core_hash_key(core);
+    uint32_t hash = hash_of(groups, id);
+    struct group *group = group_find(core, groups, id, hash);
     if (group == NULL)
-        group = group_add(core, queue, id);
+        group = group_add(core, groups, id, hash);
     group->messages++;
     return group->index;
 }
 
 const void *group_place(const struct queue *queue, struct slice id)
 {
-    unsigned hash;
-    unsigned bucket;
-    if (queue->groups == NULL || id.length == 0)
+    const struct groups *groups = &queue->groups;
+    if (groups->count == 0 || id.length == 0)
         return NULL;
-    const UT_hash_table *table = queue->groups->hh.tbl;
-    HASH_VALUE(id.data, id.length, hash);
-    HASH_TO_BKT(hash, table->num_buckets, bucket);
-    return table->buckets[bucket].hh_head;
+    return hashes_place(&groups->by_id, hash_of(groups, id));
 }
 
 struct group *group_of(const struct core *core, const struct message *message)
@@ -74,12 +100,7 @@ struct group *group_of(const struct core *core, const struct message *message)
     return message->group != 0 ? core->groups[message->group] : NULL;
 }
 
-struct slice group_id(const struct group *group)
-{
-    return group != NULL ? slice_make(group->id, group->id_length) : (struct slice){0};
-}
-
-void group_free(struct core *core, struct group *group)
+static void group_free(struct core *core, struct group *group)
 {
     core->groups[group->index] = NULL;
     core->free_groups[core->free_group_count++] = group->index;
@@ -87,16 +108,32 @@ void group_free(struct core *core, struct group *group)
     free(group);
 }
 
+void groups_free(struct core *core, struct groups *groups)
+{
+    struct group *group;
+    struct group *next;
+    DL_FOREACH_SAFE(groups->list, group, next)
+    {
+        group_free(core, group);
+    }
+    hashes_free(&groups->by_id);
+    *groups = (struct groups){0};
+}
+
 void group_leave(struct core *core, struct queue *queue, struct group *group)
 {
+    struct groups *groups = &queue->groups;
     ASSERT(group->messages > 0);
     if (--group->messages > 0)
         return;
     ASSERT(group->in_flight == 0);
     if (group->offer_at != POSITION_NONE)
         heap_remove(&queue->offers, group->offer_at);
-    HASH_DELETE(hh, queue->groups, group);
+    DL_DELETE(groups->list, group);
+    hashes_remove(&groups->by_id, group->hash, group->index);
     group_free(core, group);
+    if (--groups->count == 0)
+        groups_free(core, groups);
 }
 
 uint32_t group_head(const struct core *core, const struct queue *queue, const struct group *group)

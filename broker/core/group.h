@@ -3,25 +3,32 @@
 #ifndef BROKER_CORE_GROUP_H
 #define BROKER_CORE_GROUP_H
 
+#include "broker/core/hashes.h"
 #include "broker/core/lane.h"
-#include "proto/base/assert.h"
-
-#define uthash_fatal(message) assert_failed(__FILE__, __LINE__, message)
-#include <uthash.h>
+#include "proto/base/siphash.h"
 
 #define POSITION_NONE UINT32_MAX
 
 /* A group is there while it has messages. */
 struct group {
-    uint32_t index;     /* in core.groups; what a message remembers */
-    uint32_t offer_at;  /* position in queue.offers; POSITION_NONE: nothing to give out */
-    uint32_t messages;  /* of it in the queue, in any state */
-    uint32_t in_flight; /* of these */
-    uint32_t number;    /* in the snapshot being written or read */
-    uint32_t id_length;
-    struct lane lane;  /* FIFO: all its messages in order; else the visible ones */
-    UT_hash_handle hh; /* of queue.groups, by id */
+    uint32_t index;            /* in core.groups; what a message remembers */
+    uint32_t offer_at;         /* position in queue.offers; POSITION_NONE: nothing to give out */
+    uint32_t messages;         /* of it in the queue, in any state */
+    uint32_t in_flight;        /* of these */
+    uint32_t number;           /* in the snapshot being written or read */
+    uint32_t hash;             /* of its id */
+    struct lane lane;          /* FIFO: all its messages in order; else the visible ones */
+    struct group *prev, *next; /* in groups.list */
+    uint8_t id_length;
     uint8_t id[];
+};
+
+/* All of a queue; zeros: none. */
+struct groups {
+    struct group *list; /* utlist, in order of creation, as snapshots and the digest have them */
+    uint32_t count;
+    struct hashes by_id;         /* values are indexes in core.groups */
+    struct siphash_key hash_key; /* of the ids' hashes; stays while there are groups */
 };
 
 struct core;
@@ -35,9 +42,10 @@ struct slice group_id(const struct group *group);
 /* group_place: where the search for it will begin; NULL: nowhere. */
 const void *group_place(const struct queue *queue, struct slice id);
 
-/* group_leave: one message less; without any it goes. group_free: only its memory. */
+/* group_leave: one message less; without any it goes. groups_free: all of them, whatever messages
+ * they have; only their memory. */
 void group_leave(struct core *core, struct queue *queue, struct group *group);
-void group_free(struct core *core, struct group *group);
+void groups_free(struct core *core, struct groups *groups);
 
 /* group_head: the message that the group would give out next, or MESSAGE_NONE. group_follow: let
  * its place among the queue's offers follow that. */

@@ -10,6 +10,8 @@
 
 #include "proto/base/assert.h"
 
+#include <stdlib.h>
+
 #define STRAY (MESSAGE_NONE - 1)
 
 static struct message_link *link_at(const struct lane *lane, const struct messages *messages,
@@ -35,22 +37,35 @@ static void age_moved(void *data, uint32_t item, uint32_t position)
     message_at(data, item)->age = (struct message_link){STRAY, position};
 }
 
-void lane_init(struct lane *lane, enum lane_kind kind, struct messages *messages)
+void lane_init(struct lane *lane, enum lane_kind kind)
 {
     *lane = (struct lane){.kind = kind, .first = MESSAGE_NONE, .last = MESSAGE_NONE};
-    heap_init(&lane->strays, kind == LANE_READY ? ready_moved : age_moved, messages);
 }
 
 void lane_deinit(struct lane *lane)
 {
-    heap_deinit(&lane->strays);
+    if (lane->strays != NULL)
+        heap_deinit(lane->strays);
+    free(lane->strays);
+    lane->strays = NULL;
+}
+
+static struct heap *strays_of(struct lane *lane, struct messages *messages)
+{
+    if (lane->strays == NULL) {
+        lane->strays = malloc(sizeof *lane->strays);
+        ASSERT(lane->strays != NULL);
+        heap_init(lane->strays, lane->kind == LANE_READY ? ready_moved : age_moved, messages);
+    }
+    return lane->strays;
 }
 
 void lane_add(struct lane *lane, struct messages *messages, uint32_t index)
 {
     uint64_t key = key_at(lane, messages, index);
     if (lane->last != MESSAGE_NONE && key < key_at(lane, messages, lane->last)) {
-        heap_push(&lane->strays, key, (uint32_t)message_at(messages, index)->seq, index);
+        heap_push(strays_of(lane, messages), key, (uint32_t)message_at(messages, index)->seq,
+                  index);
         return;
     }
     *link_at(lane, messages, index) = (struct message_link){lane->last, MESSAGE_NONE};
@@ -79,7 +94,7 @@ static uint32_t follower(const struct lane *lane, const struct messages *message
 
 void lane_return(struct lane *lane, struct messages *messages, uint32_t index, uint32_t near)
 {
-    ASSERT(lane->strays.count == 0);
+    ASSERT(lane_stray_count(lane) == 0);
     uint32_t next = follower(lane, messages, message_at(messages, index)->seq, near);
     uint32_t previous = next != MESSAGE_NONE ? link_at(lane, messages, next)->previous : lane->last;
     *link_at(lane, messages, index) = (struct message_link){previous, next};
@@ -97,8 +112,8 @@ void lane_remove(struct lane *lane, struct messages *messages, uint32_t index)
 {
     struct message_link link = *link_at(lane, messages, index);
     if (link.previous == STRAY) {
-        ASSERT(lane->strays.entries[link.next].item == index);
-        heap_remove(&lane->strays, link.next);
+        ASSERT(lane->strays->entries[link.next].item == index);
+        heap_remove(lane->strays, link.next);
         return;
     }
     if (link.previous == MESSAGE_NONE)
@@ -113,9 +128,9 @@ void lane_remove(struct lane *lane, struct messages *messages, uint32_t index)
 
 uint32_t lane_least(const struct lane *lane, const struct messages *messages)
 {
-    if (lane->strays.count == 0)
+    if (lane_stray_count(lane) == 0)
         return lane->first;
-    const struct heap_entry *stray = &lane->strays.entries[0];
+    const struct heap_entry *stray = &lane->strays->entries[0];
     if (lane->first != MESSAGE_NONE && key_at(lane, messages, lane->first) <= stray->key)
         return lane->first;
     return stray->item;
@@ -129,7 +144,7 @@ uint32_t lane_next(const struct lane *lane, const struct messages *messages, str
         if (walk->at != MESSAGE_NONE)
             return walk->at;
     }
-    if (walk->stray < lane->strays.count)
-        return lane->strays.entries[walk->stray++].item;
+    if (walk->stray < lane_stray_count(lane))
+        return lane->strays->entries[walk->stray++].item;
     return MESSAGE_NONE;
 }

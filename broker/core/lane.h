@@ -16,18 +16,23 @@ struct lane {
     enum lane_kind kind;
     uint32_t first; /* MESSAGE_NONE: none */
     uint32_t last;
-    struct heap strays;
+    struct heap *strays; /* NULL: there were none yet */
 };
 
-/* `messages` is borrowed for the lane's life. */
-void lane_init(struct lane *lane, enum lane_kind kind, struct messages *messages);
+void lane_init(struct lane *lane, enum lane_kind kind);
 void lane_deinit(struct lane *lane);
 
+/* `messages`, here and below, is the same for the lane's life, and borrowed for it. */
 void lane_add(struct lane *lane, struct messages *messages, uint32_t index);
 /* lane_return: put one in at its place by seq, into a lane without strays. The place is looked for
  * from `near` on, which is in the lane; MESSAGE_NONE: from the front. */
 void lane_return(struct lane *lane, struct messages *messages, uint32_t index, uint32_t near);
 void lane_remove(struct lane *lane, struct messages *messages, uint32_t index);
+
+static inline uint32_t lane_stray_count(const struct lane *lane)
+{
+    return lane->strays != NULL ? lane->strays->count : 0;
+}
 
 /* lane_least: the message with the least key, or MESSAGE_NONE. */
 uint32_t lane_least(const struct lane *lane, const struct messages *messages);

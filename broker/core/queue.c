@@ -54,10 +54,10 @@ void queue_settle_in(struct core *core, struct queue *queue)
 {
     queue->slot = slot_take(core);
     queue->retention_at = POSITION_NONE;
-    lane_init(&queue->ready, LANE_READY, &core->messages);
-    lane_init(&queue->age, LANE_AGE, &core->messages);
+    lane_init(&queue->ready, LANE_READY);
+    lane_init(&queue->age, LANE_AGE);
     heap_init(&queue->offers, offer_moved, core);
-    queue->groups = NULL;
+    queue->groups = (struct groups){0};
     core->queues[queue->slot] = queue;
 }
 
@@ -97,13 +97,7 @@ struct queue *queue_add(struct core *core, const struct queue_view *view)
 
 void queue_free(struct core *core, struct queue *queue)
 {
-    struct group *group;
-    struct group *next;
-    HASH_ITER(hh, queue->groups, group, next)
-    {
-        HASH_DELETE(hh, queue->groups, group);
-        group_free(core, group);
-    }
+    groups_free(core, &queue->groups);
     dedups_free(&queue->dedups);
     while (queue->attempts != NULL)
         attempt_drop(queue, queue->attempts);

@@ -7,10 +7,10 @@
 
 /* Is it there already? The answer is then that of the first sending. */
 static bool is_duplicate(const struct core *core, const struct queue *queue,
-                         const struct record_ids *ids, struct core_result *result)
+                         struct dedup_search *search, struct core_result *result)
 {
     struct dedup first;
-    if (!dedup_find(core, queue, ids, &first))
+    if (!dedup_find(core, queue, search, &first))
         return false;
     result->duplicate = true;
     result->seq = first.seq;
@@ -31,6 +31,31 @@ static void store(struct core *core, struct queue *queue, const struct record_id
     queue->view.sent_total++;
 }
 
+static struct body_ref body_of(const struct core *core, struct slice record, struct slice entry)
+{
+    ASSERT(record.data >= entry.data);
+    ASSERT(record.data + record.length <= entry.data + entry.length);
+    return (struct body_ref){core->applied_index, (uint32_t)(record.data - entry.data),
+                             (uint32_t)record.length};
+}
+
+static void send_fifo(struct core *core, struct queue *queue, const struct record_ids *ids,
+                      struct body_ref body, uint32_t delay_s, struct core_result *result)
+{
+    struct dedup_search search;
+    if (ids->group_id.length == 0 || ids->dedup_id.length == 0) {
+        result->code = CORE_INVALID;
+        return;
+    }
+    dedup_search_begin(core, queue, ids, &search);
+    if (is_duplicate(core, queue, &search, result))
+        return;
+    store(core, queue, ids, body, delay_s);
+    dedup_add(core, queue, &search, ids->message_id, queue->seq_last);
+    result->seq = queue->seq_last;
+    memcpy(result->message_id, ids->message_id, UUID_BYTES);
+}
+
 void message_send(struct core *core, const struct command *command, struct slice entry,
                   struct core_result *result)
 {
@@ -41,23 +66,13 @@ void message_send(struct core *core, const struct command *command, struct slice
         result->code = CORE_NO_QUEUE;
         return;
     }
-    ASSERT(send->record.data >= entry.data);
-    ASSERT(send->record.data + send->record.length <= entry.data + entry.length);
     record_read_ids(send->record, &ids);
-    bool fifo = queue->view.settings.fifo;
-    if (fifo && (ids.group_id.length == 0 || ids.dedup_id.length == 0)) {
-        result->code = CORE_INVALID;
+    struct body_ref body = body_of(core, send->record, entry);
+    uint32_t delay_s = send->delay_s == CORE_DEFAULT ? queue->view.settings.delay_s : send->delay_s;
+    if (queue->view.settings.fifo) {
+        send_fifo(core, queue, &ids, body, delay_s, result);
         return;
     }
-    if (fifo && is_duplicate(core, queue, &ids, result))
-        return;
-    struct body_ref body = {core->applied_index, (uint32_t)(send->record.data - entry.data),
-                            (uint32_t)send->record.length};
-    uint32_t delay_s = send->delay_s == CORE_DEFAULT ? queue->view.settings.delay_s : send->delay_s;
     store(core, queue, &ids, body, delay_s);
     result->seq = queue->seq_last;
-    if (fifo) {
-        dedup_add(core, queue, &ids, result->seq);
-        memcpy(result->message_id, ids.message_id, UUID_BYTES);
-    }
 }

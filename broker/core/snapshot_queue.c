@@ -57,8 +57,8 @@ static const struct field move_fields[] = {
 static void encode_groups(const struct queue *queue, const struct snapshot_stream *stream)
 {
     uint32_t number = 0;
-    buffer_add_u32(stream->out, HASH_COUNT(queue->groups));
-    for (struct group *group = queue->groups; group != NULL; group = group->hh.next) {
+    buffer_add_u32(stream->out, queue->groups.count);
+    for (struct group *group = queue->groups.list; group != NULL; group = group->next) {
         group->number = ++number;
         buffer_add_u32(stream->out, group->id_length);
         buffer_add_slice(stream->out, group_id(group));
@@ -131,11 +131,11 @@ static bool decode_groups(struct core *core, struct cursor *in, struct queue *qu
     ASSERT(groups->indexes != NULL);
     for (; groups->count < count; groups->count++) {
         struct slice id = cursor_bytes(in);
-        uint32_t known = HASH_COUNT(queue->groups);
+        uint32_t known = queue->groups.count;
         if (in->bad || id.length == 0 || id.length > RECORD_ID_BYTES_MAX)
             return false;
         groups->indexes[groups->count] = group_join(core, queue, id);
-        if (HASH_COUNT(queue->groups) == known)
+        if (queue->groups.count == known)
             return false;
     }
     return true;
@@ -163,7 +163,7 @@ static bool decode_dedups(struct core *core, struct cursor *in, struct queue *qu
         struct dedup read = {0};
         DECODE(in, dedup_fields, &read);
         if (in->bad || read.sent_ms > core->now_ms || read.sent_ms < last_ms ||
-            read.seq > queue->seq_last || !dedup_put(&queue->dedups, dedup_seed(core), &read))
+            read.seq > queue->seq_last || !dedup_put(&queue->dedups, core_hash_key(core), &read))
             return false;
         last_ms = read.sent_ms;
     }

@@ -15,6 +15,8 @@
 #include "broker/core/place.h"
 #include "proto/base/assert.h"
 
+#define uthash_fatal(message) assert_failed(__FILE__, __LINE__, message)
+#include <uthash.h>
 #include <utlist.h>
 
 /* The function's own queue of asynchronous events, which goes with it (broker/dispatch). */
@@ -55,8 +57,8 @@ struct queue {
     bool recalled;         /* while REFUSED runs: its other messages come back too */
     struct lane ready;     /* standard: visible messages without a group */
     struct lane age;
-    struct group *groups; /* uthash */
-    struct heap offers;   /* of groups with something to give out; items are group indexes */
+    struct groups groups;
+    struct heap offers; /* of groups with something to give out; items are group indexes */
     struct dedups dedups;
     struct attempt *attempts; /* uthash, the oldest first */
     struct move *moves;       /* MOVES_KEPT of them, the latest first; NULL without any */
@@ -205,6 +207,9 @@ struct core {
 /* slice_own: a heap copy. slice_disown: free it and make the slice absent. */
 struct slice slice_own(struct slice s);
 void slice_disown(struct slice *s);
+
+/* core_hash_key: what tables hash with whose keys clients choose. */
+struct siphash_key core_hash_key(const struct core *core);
 
 /* Tell the owner, and keep the balance that core_check compares (I6). */
 void body_hold(struct core *core, struct body_ref ref);

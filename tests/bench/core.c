@@ -3,10 +3,13 @@
  * messages in the queue. Prints one JSON object.
  *
  *     bench_core --messages 1000000 [--size 1024] [--fifo GROUPS]
+ *     bench_core --queues 10000 [--fifo 1]
  *
- * With --fifo: a FIFO queue with so many message groups, each message with a dedup id of 36 bytes;
- * bytes_per_message is the memory with all of them in the queue and every dedup id still
- * remembered.
+ * With --fifo: a FIFO queue with so many message groups, each message with a dedup id of 36 bytes.
+ * bytes_per_message is the memory with all messages in the queue and every dedup id remembered;
+ * bytes_per_message_later that with all of them still there when the ids have been forgotten.
+ *
+ * With --queues: so many empty queues, and what one of them costs.
  *
  * Entries of 64 commands, as a busy shard would make; a receive takes 10 messages, and its time is
  * given for one of them. */
@@ -16,6 +19,7 @@
 
 #include <getopt.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -44,9 +48,10 @@ static double cpu_s(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* memory_used: bytes that are resident. */
+/* memory_used: bytes that are resident, without what could be given back. */
 static size_t memory_used(void)
 {
+    malloc_trim(0);
     unsigned long pages = 0;
     FILE *file = fopen("/proc/self/statm", "r");
     ASSERT(file != NULL);
@@ -92,16 +97,26 @@ static void begin(struct bench *b)
     entry_begin(&b->entry);
 }
 
-static void create_queue(struct bench *b)
+static void create_queue(struct bench *b, const char *name)
 {
     struct command command = {.type = COMMAND_QUEUE_CREATE};
-    command.queue_create.name = slice_of("bench");
+    command.queue_create.name = slice_of(name);
     command.queue_create.settings = (struct queue_settings){.message_bytes_max = 1u << 20,
                                                             .retention_s = 1209600,
                                                             .visibility_s = 600,
                                                             .fifo = b->groups > 0};
     begin(b);
     command_encode(&b->entry, &command);
+    entry_finish(&b->entry, 1, b->now_ms);
+    run_entry(b);
+}
+
+/* pass: time goes on, and what is due happens. */
+static void pass(struct bench *b, uint64_t ms)
+{
+    b->now_ms += ms;
+    begin(b);
+    command_encode(&b->entry, &(struct command){.type = COMMAND_TICK});
     entry_finish(&b->entry, 1, b->now_ms);
     run_entry(b);
 }
@@ -176,15 +191,31 @@ static double delete_some(struct bench *b)
     return cpu_s() - begun;
 }
 
-static void run(struct bench *b, uint64_t messages, uint64_t size)
+static void run_queues(struct bench *b, uint64_t queues)
+{
+    char name[80];
+    size_t before = memory_used();
+    double begun = cpu_s();
+    for (uint64_t i = 0; i < queues; i++) {
+        snprintf(name, sizeof name, "queue-%" PRIu64, i);
+        create_queue(b, name);
+    }
+    double spent = cpu_s() - begun;
+    printf("{\"queues\": %" PRIu64 ", \"create_us\": %.3f, \"bytes_per_queue\": %.0f}\n", queues,
+           spent / (double)queues * 1e6, (double)(memory_used() - before) / (double)queues);
+}
+
+static void run_messages(struct bench *b, uint64_t messages, uint64_t size)
 {
     double receive_s = 0;
     double delete_s = 0;
     uint64_t drained = 0;
-    create_queue(b);
+    create_queue(b, "bench");
     size_t before = memory_used();
     double send_s = send_all(b, messages, size);
     size_t used = memory_used() - before;
+    pass(b, 311000);
+    size_t used_later = memory_used() - before;
     do {
         receive_s += receive_some(b);
         if (b->lease_count == 0)
@@ -193,9 +224,10 @@ static void run(struct bench *b, uint64_t messages, uint64_t size)
         delete_s += delete_some(b);
     } while (true);
     printf("{\"messages\": %" PRIu64 ", \"send_us\": %.3f, \"receive_us\": %.3f, "
-           "\"delete_us\": %.3f, \"bytes_per_message\": %.0f}\n",
+           "\"delete_us\": %.3f, \"bytes_per_message\": %.0f, \"bytes_per_message_later\": %.0f}\n",
            drained, send_s / (double)drained * 1e6, receive_s / (double)drained * 1e6,
-           delete_s / (double)drained * 1e6, (double)used / (double)drained);
+           delete_s / (double)drained * 1e6, (double)used / (double)drained,
+           (double)used_later / (double)drained);
 }
 
 int main(int argc, char **argv)
@@ -204,19 +236,25 @@ int main(int argc, char **argv)
         {"messages", required_argument, NULL, 'm'},
         {"size", required_argument, NULL, 's'},
         {"fifo", required_argument, NULL, 'f'},
+        {"queues", required_argument, NULL, 'q'},
         {NULL, 0, NULL, 0},
     };
     struct bench b = {.now_ms = 1};
     uint64_t messages = 100000;
     uint64_t size = 1024;
     uint64_t groups = 0;
+    uint64_t queues = 0;
     for (int c; (c = getopt_long(argc, argv, "", table, NULL)) != -1;) {
         if (c == '?')
             return EXIT_FAILURE;
-        *(c == 'm' ? &messages : c == 's' ? &size : &groups) = strtoull(optarg, NULL, 10);
+        *(c == 'm'   ? &messages
+          : c == 's' ? &size
+          : c == 'q' ? &queues
+                     : &groups) = strtoull(optarg, NULL, 10);
     }
     if (messages == 0 || messages > UINT32_MAX / 2 || size > 8192 || groups > UINT32_MAX) {
-        fputs("usage: bench_core [--messages N] [--size BYTES, at most 8192] [--fifo GROUPS]\n",
+        fputs("usage: bench_core [--messages N] [--size BYTES, at most 8192] [--fifo GROUPS]\n"
+              "       bench_core --queues N [--fifo 1]\n",
               stderr);
         return EXIT_FAILURE;
     }
@@ -224,7 +262,10 @@ int main(int argc, char **argv)
     b.core = core_new(NULL);
     b.leases = calloc(COMMANDS * RECEIVED, sizeof *b.leases);
     ASSERT(b.leases != NULL);
-    run(&b, messages, size);
+    if (queues > 0)
+        run_queues(&b, queues);
+    else
+        run_messages(&b, messages, size);
     core_free(b.core);
     buffer_free(&b.entry);
     buffer_free(&b.record);

@@ -19,7 +19,7 @@
 
 #define WINDOW_MS        300000u
 #define RETENTION_MS_MIN 60000u
-#define TEXT_BYTES       8
+#define TEXT_BYTES       40
 
 struct text {
     uint8_t bytes[TEXT_BYTES];

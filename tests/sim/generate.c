@@ -114,7 +114,8 @@ static void fill(struct generator *generator, uint8_t *at, size_t length, uint32
     memset(at, (int)(1 + below(generator, kinds)), length);
 }
 
-#define MAKE(name) static void make_##name(struct generator *generator, struct command *out)
+#define DEDUP_ID_BYTES_MAX 36
+#define MAKE(name)         static void make_##name(struct generator *generator, struct command *out)
 
 MAKE(tick)
 {
@@ -164,12 +165,29 @@ MAKE(queue_tag)
     }
     out->queue_tag.tags = text(generator, "tags", 9);
 }
+/* One of fifty: some are UUIDs, some digits, some neither, for the core keeps these in different
+ * ways. */
+static uint32_t make_dedup_id(struct generator *generator, uint8_t out[DEDUP_ID_BYTES_MAX])
+{
+    static const char *forms[] = {"d00", "d00f", "0000d000-0000-4000-8000-00000000000f",
+                                  "0000d000-0000-4000-8000-00000000000F"};
+    uint32_t number = below(generator, 50);
+    const char *form = forms[number % ARRAY_COUNT(forms)];
+    uint32_t length = (uint32_t)strlen(form);
+    memcpy(out, form, length);
+    uint8_t *digits = memchr(out, 'd', length);
+    digits[1] = (uint8_t)('0' + number / 10);
+    digits[2] = (uint8_t)('0' + number % 10);
+    return length;
+}
+
 /* A record's ids, as record.h has them, and some bytes behind. Now and then it is none. */
 static struct slice record(struct generator *generator)
 {
     uint8_t *at = generator->bytes;
     uint32_t group = chance(generator, generator->crowded ? 70 : 85) ? 2 : 0;
-    uint32_t dedup = chance(generator, 95) ? 3 : 0;
+    uint8_t dedup_id[DEDUP_ID_BYTES_MAX];
+    uint32_t dedup = chance(generator, 95) ? make_dedup_id(generator, dedup_id) : 0;
     uint32_t sender = below(generator, 4);
     memset(at, 0, 76);
     at[0] = chance(generator, 98) ? 2 : 1;
@@ -177,12 +195,10 @@ static struct slice record(struct generator *generator)
     bytes_put_u32(at + 52, sender);
     bytes_put_u32(at + 60, group);
     bytes_put_u32(at + 64, dedup);
-    fill(generator, at + 76, 64, 200);
+    fill(generator, at + 76, 100, 200);
     at[76 + sender] = 'g';
     at[77 + sender] = (uint8_t)('0' + (chance(generator, 60) ? 0 : below(generator, 4)));
-    at[76 + sender + group] = 'd';
-    at[77 + sender + group] = (uint8_t)('0' + below(generator, 5));
-    at[78 + sender + group] = (uint8_t)('0' + below(generator, 10));
+    memcpy(at + 76 + sender + group, dedup_id, dedup);
     return slice_make(at, 76 + sender + group + dedup + below(generator, 40));
 }
 

@@ -4,6 +4,8 @@
 #include "tests/unit/core/fixture.h"
 
 #include "broker/core/dedup.h"
+#include "broker/core/dedup_entry.h"
+#include "broker/core/hashes.h"
 #include "broker/core/heap.h"
 #include "broker/core/lane.h"
 #include "broker/core/message.h"
@@ -127,7 +129,7 @@ static void lane_against_brute_force(enum lane_kind kind)
     struct lane lane;
     uint32_t seed = 3;
     messages_init(&messages);
-    lane_init(&lane, kind, &messages);
+    lane_init(&lane, kind);
     for (uint32_t i = 0; i < ITEMS; i++)
         indexes[i] = message_make(&messages, 0, i + 1);
     for (int step = 0; step < 20000; step++) {
@@ -236,12 +238,12 @@ static void test_dedups(void **state)
     for (size_t i = 0; i < ARRAY_COUNT(rounds); i++) {
         for (uint32_t n = 0; n < rounds[i][0]; n++) {
             struct dedup dedup = dedup_numbered(end++, bytes);
-            assert_true(dedup_put(&dedups, 12345 + i, &dedup));
+            assert_true(dedup_put(&dedups, (struct siphash_key){{12345, i}}, &dedup));
         }
         assert_dedups(&dedups, first, end);
         for (uint64_t number = first; number < end; number += 7) {
             struct dedup dedup = dedup_numbered(number, bytes);
-            assert_false(dedup_put(&dedups, 12345 + i, &dedup));
+            assert_false(dedup_put(&dedups, (struct siphash_key){{12345, i}}, &dedup));
         }
         for (uint32_t n = 0; n < rounds[i][1]; n++, first++)
             dedup_drop_oldest(&dedups);
@@ -250,11 +252,184 @@ static void test_dedups(void **state)
     while (first < end)
         dedup_drop_oldest(&dedups), first++;
     assert_null(dedups.chunks);
-    assert_null(dedups.slots);
+    assert_null(dedups.places.parts);
     struct dedup again = dedup_numbered(3, bytes);
-    assert_true(dedup_put(&dedups, 0, &again));
+    assert_true(dedup_put(&dedups, (struct siphash_key){{0, 0}}, &again));
     assert_dedups(&dedups, 3, 4);
     dedups_free(&dedups);
+}
+
+/* Values by hash, some hashes shared by several and all of them in one corner of the range or
+ * spread over it: every value is found under its hash, and no other. */
+static void hashes_against_brute_force(uint32_t mask, uint32_t items)
+{
+    struct hashes hashes = {0};
+    uint32_t *hash_of = calloc(items, sizeof *hash_of);
+    bool *there = calloc(items, sizeof *there);
+    uint32_t seed = 7 + items;
+    uint32_t count = 0;
+    assert_non_null(hash_of);
+    assert_non_null(there);
+    for (uint32_t step = 0; step < 6 * items; step++) {
+        bool filling = step / items % 2 == 0;
+        uint32_t item = next(&seed) % items;
+        if (there[item] && (!filling || step % 3 == 0)) {
+            hashes_remove(&hashes, hash_of[item], item);
+            there[item] = false;
+            count--;
+        } else if (!there[item] && (filling || step % 5 == 0)) {
+            hash_of[item] = (next(&seed) << 16 ^ next(&seed)) & mask;
+            hashes_add(&hashes, hash_of[item], item);
+            there[item] = true;
+            count++;
+        }
+        if (step % (items / 8 + 1) != 0)
+            continue;
+        uint32_t found = 0;
+        assert_true(hashes_ordered(&hashes, &found));
+        assert_int_equal(found, count);
+        for (uint32_t i = 0; i < items; i++) {
+            struct hashes_walk walk = hashes_begin(&hashes, hash_of[i]);
+            bool seen = false;
+            for (uint32_t value; hashes_next(&walk, &value);) {
+                assert_true(there[value]);
+                assert_int_equal(hash_of[value], hash_of[i]);
+                seen |= value == i;
+            }
+            assert_int_equal(seen, there[i]);
+        }
+    }
+    hashes_free(&hashes);
+    assert_null(hashes.parts);
+    free(hash_of);
+    free(there);
+}
+
+static void test_hashes(void **state)
+{
+    (void)state;
+    hashes_against_brute_force(UINT32_MAX, 3);
+    hashes_against_brute_force(UINT32_MAX, 15000);
+    hashes_against_brute_force(0xffu, 300);        /* the first ones of the range */
+    hashes_against_brute_force(0xfff00000u, 5000); /* each several times */
+    hashes_against_brute_force(0x0000ffffu, 5000); /* deep */
+}
+
+/* The table stays between 68 and 85 % full, whatever the number of values. */
+static void test_hashes_are_dense(void **state)
+{
+    (void)state;
+    struct hashes hashes = {0};
+    uint32_t seed = 1;
+    for (uint32_t i = 1; i <= 300000; i++) {
+        hashes_add(&hashes, next(&seed) << 16 ^ next(&seed), i);
+        if (i >= 20000 && i % 10000 == 0)
+            assert_in_range(hashes_bytes(&hashes), 0, i * 13);
+    }
+    hashes_free(&hashes);
+}
+
+/* Ids in all the forms that entries have, and those that only look like one: nothing is lost. */
+static void test_dedup_forms(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *id;
+        uint32_t bytes; /* of an entry without scope, with a seq and a time like the base's */
+    } rows[] = {
+        {"00112233-4455-6677-8899-aabbccddeeff", 36}, /* a UUID */
+        {"00112233-4455-6677-8899-AABBCCDDEEFF", 56},
+        {"001122334455-6677-8899-aabb-ccddeeff", 56},
+        {"00112233-4455-6677-8899-aabbccddeef", 56},
+        {"-0112233-4455-6677-8899-aabbccddeeff", 56},
+        {"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", 52},
+        {"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b85", 84},
+        {"12", 22},
+        {"1", 22},
+        {"", 20},
+        {"order-17", 28},
+        {"12g4", 24},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
+        for (size_t group = 0; group <= 128; group += 16) {
+            uint8_t entry[DEDUP_ENTRY_BYTES_MAX];
+            uint8_t key[DEDUP_KEY_BYTES_MAX] = {0};
+            uint8_t got_key[DEDUP_KEY_BYTES_MAX];
+            struct dedup_base base = {1000, 5000};
+            struct dedup what = {.seq = 1000, .sent_ms = 5001, .message_id = "0123456789abcde"};
+            struct dedup got;
+            key[0] = (uint8_t)(group > 0 ? 1 + group : 0);
+            memset(key + 1, 'a', group);
+            memcpy(key + 1 + group, rows[i].id, strlen(rows[i].id));
+            what.key = slice_make(key, 1 + group + strlen(rows[i].id));
+            uint32_t bytes = dedup_entry_write(entry, &base, &what);
+            if (group == 0)
+                assert_int_equal(bytes, rows[i].bytes);
+            assert_int_equal(dedup_entry_bytes(entry), bytes);
+            dedup_entry_read(entry, &base, &got, got_key);
+            assert_true(slice_equal(got.key, what.key));
+            assert_int_equal(got.seq, what.seq);
+            assert_int_equal(got.sent_ms, what.sent_ms);
+            assert_int_equal(dedup_entry_sent_ms(entry, &base), what.sent_ms);
+            assert_memory_equal(got.message_id, what.message_id, UUID_BYTES);
+            assert_false(dedup_entry_is_gap(entry));
+            dedup_entry_empty(entry);
+            assert_true(dedup_entry_is_gap(entry));
+            assert_int_equal(dedup_entry_bytes(entry), bytes);
+        }
+    }
+}
+
+/* A character of any kind at any place of what else would be digits or a UUID. */
+static void test_dedup_characters(void **state)
+{
+    (void)state;
+    static const char *ids[] = {"00112233-4455-6677-8899-aabbccddeeff", "0123456789abcdef0f"};
+    for (size_t i = 0; i < ARRAY_COUNT(ids); i++) {
+        for (size_t at = 0; at < strlen(ids[i]); at++) {
+            for (unsigned c = 0; c < 256; c++) {
+                uint8_t entry[DEDUP_ENTRY_BYTES_MAX];
+                uint8_t key[DEDUP_KEY_BYTES_MAX] = {0};
+                uint8_t got_key[DEDUP_KEY_BYTES_MAX];
+                struct dedup_base base = {1, 1};
+                struct dedup what = {.seq = 1, .sent_ms = 1};
+                struct dedup got;
+                memcpy(key + 1, ids[i], strlen(ids[i]));
+                key[1 + at] = (uint8_t)c;
+                what.key = slice_make(key, 1 + strlen(ids[i]));
+                bool digit = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+                bool packs = ids[i][at] == '-' ? c == '-' : digit;
+                uint32_t bytes = dedup_entry_write(entry, &base, &what);
+                assert_int_equal(bytes < 20 + strlen(ids[i]), packs);
+                dedup_entry_read(entry, &base, &got, got_key);
+                assert_true(slice_equal(got.key, what.key));
+            }
+        }
+    }
+}
+
+/* Numbers of any size, also below the base's: damaged snapshots may have them in any order. */
+static void test_dedup_numbers(void **state)
+{
+    (void)state;
+    static const uint64_t numbers[] = {0,     1,      127,        128,       16383,
+                                       16384, 300000, UINT32_MAX, UINT64_MAX};
+    for (size_t i = 0; i < ARRAY_COUNT(numbers); i++) {
+        for (size_t j = 0; j < ARRAY_COUNT(numbers); j++) {
+            uint8_t entry[DEDUP_ENTRY_BYTES_MAX];
+            uint8_t bytes[DEDUP_KEY_BYTES_MAX] = {0};
+            struct dedup_base base = {numbers[j], numbers[i]};
+            struct dedup what = {
+                .seq = numbers[i], .sent_ms = numbers[j], .key = slice_make(bytes, sizeof bytes)};
+            struct dedup got;
+            uint32_t length = dedup_entry_write(entry, &base, &what);
+            assert_true(length <= sizeof entry);
+            assert_int_equal(dedup_entry_bytes(entry), length);
+            dedup_entry_read(entry, &base, &got, bytes);
+            assert_int_equal(got.seq, what.seq);
+            assert_int_equal(got.sent_ms, what.sent_ms);
+        }
+    }
 }
 
 int main(void)
@@ -265,6 +440,11 @@ int main(void)
         cmocka_unit_test(test_map_against_brute_force),
         cmocka_unit_test(test_lanes),
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_hashes),
+        cmocka_unit_test(test_hashes_are_dense),
+        cmocka_unit_test(test_dedup_forms),
+        cmocka_unit_test(test_dedup_characters),
+        cmocka_unit_test(test_dedup_numbers),
         cmocka_unit_test(test_dedups),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
