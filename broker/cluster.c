@@ -466,8 +466,9 @@ uint64_t cluster_shards_begun(const struct cluster *c)
 }
 
 /* A failure is traced; the next start tells it again. */
-void cluster_set_shards_begun(struct cluster *c, uint64_t begun)
+void cluster_set_shards_begun(struct cluster *c, uint64_t begun, uint32_t shards)
 {
+    c->identity.shards = shards;
     c->identity.shards_begun = begun;
     (void)store(c);
 }

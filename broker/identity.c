@@ -82,6 +82,9 @@ static enum status read_identity(json_t *json, struct identity *out)
     good = good && read_begun(json_object_get(json, "shards_begun"), &out->shards_begun);
     json_t *restored_from = json_object_get(json, "restored_from");
     good = good && (restored_from == NULL || read_uuid(restored_from, out->restored_from));
+    json_int_t shards = json_integer_value(json_object_get(json, "shards"));
+    good = good && shards >= 0 && shards <= 64;
+    out->shards = (uint32_t)shards;
     json_int_t level = json_integer_value(json_object_get(json, "feature_level"));
     good = good && level >= 0 && level <= UINT32_MAX;
     out->feature_level = (uint32_t)level;
@@ -148,6 +151,8 @@ static char *write_identity(const struct identity *identity)
                              clusterless ? json_string("") : write_uuid(identity->cluster_id),
                              "shards_begun", write_begun(identity->shards_begun), "feature_level",
                              (json_int_t)identity->feature_level, "nodes", nodes);
+    if (identity->shards > 0)
+        json_object_set_new(json, "shards", json_integer(identity->shards));
     if (memcmp(identity->restored_from, unknown, UUID_BYTES) != 0)
         json_object_set_new(json, "restored_from", write_uuid(identity->restored_from));
     char *text = json_dumps(json, JSON_INDENT(1));

@@ -6,6 +6,7 @@
  *
  *     {"format": 1, "node_id": 2, "data_id": UUID, "founders": "9f...", "cluster_id": UUID or "",
  *      "shards_begun": [1, 3], "feature_level": 2, "nodes": {"1": UUID of the data, "3": ...}}
+ * and "shards": how many queue shards the cluster has, once that is known;
  * and "restored_from": UUID while that is not zeros. "shards_begun": true stands for all that the
  * cluster has.
  * thread: loop (blocking; at start, and when something new is learned). */
@@ -30,6 +31,7 @@ struct identity {
     uint8_t restored_from[UUID_BYTES];
     uint64_t founders;      /* members_digest of the list it was founded with; 0: it joined */
     uint64_t shards_begun;  /* bit K - 1: queue shard K has its folder here; all set: each has */
+    uint32_t shards;        /* queue shards of the cluster; 0: not known, or none */
     uint32_t feature_level; /* of the cluster, when last seen; 0: never */
     struct identity_node nodes[IDENTITY_NODES_MAX]; /* others, whose data are known */
     size_t node_count;

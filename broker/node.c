@@ -428,7 +428,8 @@ static void on_shards_failed(void *data)
 static void on_shards_begun(void *data)
 {
     struct node *node = data;
-    cluster_set_shards_begun(node->cluster, shards_begun(node->shards));
+    cluster_set_shards_begun(node->cluster, shards_begun(node->shards),
+                             shards_total(node->shards) - 1);
 }
 
 static int open_shards(struct node *node)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `millrace cluster recover`: a majority is lost for good, and one node goes on alone.
  *
- * All its shards do so; it may have been further in one than in another.
+ * All shards that it has do so; it may have been further in one than in another. Of those that it
+ * has no replica of nothing can be had here: they stay as they are, without a leader, and what is
+ * asked of their queues is refused.
  *
  * It may lack what the others had committed among themselves: that is lost, and said. The node's
  * data get a new id first, so that members of old that come back with their data refuse to talk to
@@ -52,6 +54,8 @@ struct recovering {
     struct identity identity;
     struct alone_place places[1 + QUEUE_SHARDS_MAX]; /* of the shards */
     size_t count;
+    unsigned missing[1 + QUEUE_SHARDS_MAX]; /* shards of the cluster that are not here */
+    size_t missing_count;
     const char *address; /* of this node from now on */
 };
 
@@ -81,6 +85,17 @@ static void print_members(const struct alone_report *report, uint64_t node_id)
            "members must never run again on their old data.\n");
 }
 
+static void print_missing(const struct recovering *r)
+{
+    if (r->missing_count == 0)
+        return;
+    printf("NO COPY HERE of %s", r->missing_count == 1 ? "shard" : "shards");
+    for (size_t i = 0; i < r->missing_count; i++)
+        printf("%s %u", i > 0 ? "," : "", r->missing[i]);
+    printf(": their queues stay out of reach, with all that is in them. If another\nmember's data "
+           "survive that have them, recover that one, or restore a backup.\n");
+}
+
 /* ---- looking ---- */
 
 static int find_shards(struct recovering *r)
@@ -88,15 +103,15 @@ static int find_shards(struct recovering *r)
     struct stat about;
     const char *dir = r->options->data_dir;
     enum status status = identity_load(dir, &r->identity);
-    while (status == STATUS_OK && r->count <= QUEUE_SHARDS_MAX) {
-        const char *path = arena_printf(r->arena, "%s/shard-%zu", dir, r->count);
-        if (stat(path, &about) != 0)
-            break;
-        r->places[r->count] = (struct alone_place){
-            .dir = path, .shard_id = (uint16_t)r->count, .node_id = r->identity.node_id};
-        r->count++;
+    for (unsigned id = 0; status == STATUS_OK && id <= QUEUE_SHARDS_MAX; id++) {
+        const char *path = arena_printf(r->arena, "%s/shard-%u", dir, id);
+        if (stat(path, &about) == 0)
+            r->places[r->count++] = (struct alone_place){
+                .dir = path, .shard_id = (uint16_t)id, .node_id = r->identity.node_id};
+        else if (id <= r->identity.shards)
+            r->missing[r->missing_count++] = id;
     }
-    if (r->count > 0)
+    if (r->count > 0 && r->places[0].shard_id == 0)
         return EX_OK;
     return recovery_fail(EX_NOINPUT, "%s is not the data directory of a broker: %s", dir,
                          status != STATUS_OK ? "it has no good node.json" : "no shard-0 in it");
@@ -110,7 +125,7 @@ static int look(struct recovering *r, size_t i, struct alone_report *report)
     if (status != STATUS_OK)
         return recovery_fail(EX_DATAERR, "%s: %s", r->places[i].dir,
                              error != NULL ? error : status_text(status));
-    print_shard(report, i, written);
+    print_shard(report, r->places[i].shard_id, written);
     return EX_OK;
 }
 
@@ -130,6 +145,7 @@ static int look_at_all(struct recovering *r)
                                           : NULL;
     if (r->address == NULL)
         return recovery_fail(EX_USAGE, "this node is no member by its own log: give --peer, too");
+    print_missing(r);
     print_members(&catalog, r->identity.node_id);
     return EX_OK;
 }

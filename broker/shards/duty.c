@@ -55,8 +55,7 @@ uint32_t shards_of_node(const struct shards *s, uint64_t node_id)
         struct replica_list list;
         bool has = replicas_get(shard_core(s->places[0].shard), id, &list) &&
                    replicas_find(&list, node_id) != NULL;
-        size_t count =
-            s->places[id].shard != NULL ? shard_members(s->places[id].shard, members) : 0;
+        size_t count = s->places[id].serves ? shard_members(s->places[id].shard, members) : 0;
         for (size_t i = 0; i < count && !has; i++)
             has = members[i].id == node_id;
         found += has;

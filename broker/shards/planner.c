@@ -42,17 +42,25 @@ static bool is_reached(const struct shards *s, uint64_t node_id)
            (s->options.peers != NULL && peers_connected(s->options.peers, node_id));
 }
 
-/* Is this replica as the list says? If not: will that come about by itself? */
-static bool is_done(const struct shards *s, const struct shard_state *state,
-                    const struct replica *replica, bool *waits)
+static bool is_active(const struct survey *survey, uint64_t node_id)
 {
-    const struct core *catalog = shard_core(s->places[0].shard);
+    for (size_t i = 0; i < survey->plan.node_count; i++) {
+        if (survey->nodes[i].id == node_id)
+            return survey->nodes[i].duty == NODE_ACTIVE;
+    }
+    return false;
+}
+
+/* Is this replica as the list says? If not: will that come about by itself? */
+static bool is_done(const struct shards *s, const struct survey *survey,
+                    const struct shard_state *state, const struct replica *replica, bool *waits)
+{
     const struct shard_state_member *member = find(state, replica->node_id);
     if (replica->leaving) {
         *waits = *waits || member != NULL;
         return member == NULL;
     }
-    if (node_duty(catalog, replica->node_id) != NODE_ACTIVE)
+    if (!is_active(survey, replica->node_id))
         return true; /* nobody waits for it */
     if (member != NULL && member->role == SHARD_VOTER && member->connected &&
         member->lag <= LAG_MAX)
@@ -72,7 +80,7 @@ static bool look_at_shard(const struct shards *s, uint32_t id, struct survey *ou
     shard->moves = !shards_state(s, id, &state);
     for (size_t i = 0; i < shard->list.count && state.count > 0; i++) {
         const struct replica *replica = &shard->list.at[i];
-        bool done = is_done(s, &state, replica, &waits);
+        bool done = is_done(s, out, &state, replica, &waits);
         shard->moves = shard->moves || !done;
         stuck = stuck || (!done && !replica->leaving && !is_reached(s, replica->node_id));
     }

@@ -103,7 +103,7 @@ bool shards_state(const struct shards *s, uint32_t id, struct shard_state *out)
     bool fresh = place->state != NULL && shards_now_ms(s) < place->state_ms + FRESH_MS;
     if (fresh)
         *out = *place->state;
-    if (place->shard != NULL)
+    if (place->serves) /* a member, who hears from it; else what was asked for counts */
         out->leader = shard_leader(place->shard);
     return fresh && out->count > 0;
 }

@@ -2,6 +2,7 @@
 /* What the Raft library gets wrong, and that it does no harm: safety, G2 to G5, G9 to G11 and G13
  * of broker/replication/guard.c. Each test fails without its guard: mutants.cmake takes the guards
  * away, one by one. guard_flow_test.c has the rest. */
+#include "broker/replication/promise.h"
 #include "tests/unit/replication/fixed_random.h"
 #include "tests/unit/replication/script.h"
 
@@ -172,6 +173,63 @@ static void add_members(struct raft_configuration *members, unsigned count)
         assert_int_equal(
             raft_configuration_add(members, id, address, id <= 3 ? RAFT_VOTER : RAFT_STANDBY), 0);
     }
+}
+
+/* The node lets go of its replica, and gets one anew: without a log, but for what was promised. */
+static void begin_anew(struct script *s)
+{
+    static unsigned count;
+    struct member *node = &s->c->nodes[SHARD_NODE];
+    char was[256];
+    char gone[256];
+    struct shard_end end = shard_end(shard_of(s));
+    snprintf(was, sizeof was, "%s.was", node->dir);
+    snprintf(gone, sizeof gone, "%s.gone%u", node->dir, count++);
+    stop_node(s->c, SHARD_NODE);
+    assert_int_equal(promise_keep(node->dir, was, &end), 0);
+    assert_int_equal(promise_keep(node->dir, was, &end), 0); /* again, after a crash */
+    assert_int_equal(rename(node->dir, gone), 0);
+    assert_int_equal(rename(was, node->dir), 0);
+    node->options.join = true;
+    start_node(s->c, SHARD_NODE);
+    assert_int_equal(stats_of(s).last_index, 0);
+}
+
+/* What it had acknowledged, and whom it had voted for, still keep others from leading. */
+static void a_replica_begun_anew_votes_as_the_one_before(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    struct raft_configuration three;
+    add_members(&three, 3);
+    say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1, .n = 4});
+    wait_durable(s, 5);
+    say_vote(s, 3, 4, WIRE_DISRUPT, 5, 2);
+    UNTIL(s->c, granted(s, 3, 4, false));
+    begin_anew(s);
+    assert_int_equal(stats_of(s).term, 4);
+    forget(s);
+    struct appending again = {.from = 3, .term = 4, .n = 2, .entry_term = 2, .change = &three};
+    say_append(s, again);
+    wait_durable(s, 3);
+    say_vote(s, 2, 4, WIRE_DISRUPT, 9, 4); /* it has voted in this term */
+    run_ms(s->c, 50);
+    assert_false(granted(s, 2, 4, false));
+    say_vote(s, 2, 7, WIRE_DISRUPT, 4, 2); /* shorter than what the one before had */
+    run_ms(s->c, 50);
+    assert_false(granted(s, 2, 7, false));
+    begin_anew(s); /* and once more: its log was shorter than what is promised */
+    forget(s);
+    again.term = 7;
+    say_append(s, again);
+    wait_durable(s, 3);
+    say_vote(s, 2, 8, WIRE_DISRUPT, 4, 2);
+    run_ms(s->c, 50);
+    assert_false(granted(s, 2, 8, false));
+    say_vote(s, 2, 9, WIRE_DISRUPT, 50, 7);
+    UNTIL(s->c, granted(s, 2, 9, false));
+    raft_configuration_close(&three);
+    script_free(s);
 }
 
 static size_t member_count(const struct script *s)
@@ -387,6 +445,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(unchecked_entries_are_not_committed),
         cmocka_unit_test(votes_are_asked_for_only_with_what_is_on_disk),
         cmocka_unit_test(nobody_votes_twice_in_a_term),
+        cmocka_unit_test(a_replica_begun_anew_votes_as_the_one_before),
         cmocka_unit_test(a_change_of_members_is_taken_back_after_a_snapshot),
         cmocka_unit_test(a_snapshot_has_no_members_that_are_not_committed),
         cmocka_unit_test(entries_that_a_snapshot_covers_are_left_out),

@@ -59,6 +59,12 @@ mutant(g7_probe guard_flow_test a_follower_that_answers_a_probe_gets_what_is_new
 mutant(g8_unreachable guard_flow_test nothing_is_gathered_for_a_follower_that_cannot_be_reached guard.c
        "p->last_send = uv_now(shard->options.loop);" "")
 mutant(g9_second_vote guard_test nobody_votes_twice_in_a_term guard.c "if (!second)" "")
+mutant(promise_end guard_test a_replica_begun_anew_votes_as_the_one_before guard.c
+       "if (breaks_promise(shard, vote))" "if (false)")
+mutant(promise_vote guard_test a_replica_begun_anew_votes_as_the_one_before promise.c
+       "meta.sequence = 0;" "meta.sequence = meta.vote = 0;")
+mutant(promise_before guard_test a_replica_begun_anew_votes_as_the_one_before promise.c
+       "promise_allows(&before, end) ? end : &before" "end")
 mutant(g10_rollback guard_test a_change_of_members_is_taken_back_after_a_snapshot guard.c
        "roll_back(shard, append)" "(void)roll_back")
 mutant(g10_snapshot guard_test a_snapshot_has_no_members_that_are_not_committed guard.c

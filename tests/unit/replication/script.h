@@ -209,7 +209,8 @@ static inline void say_append(struct script *s, struct appending a)
     if (a.change != NULL) {
         struct raft_buffer bytes;
         assert_int_equal(raft_configuration_encode(a.change, &bytes), 0);
-        add_entry(&items, &payloads, a.term, RAFT_CHANGE, slice_make(bytes.base, bytes.len));
+        add_entry(&items, &payloads, a.entry_term > 0 ? a.entry_term : a.term, RAFT_CHANGE,
+                  slice_make(bytes.base, bytes.len));
         raft_free(bytes.base);
         wire.count++;
     }
