@@ -142,7 +142,7 @@ bool founders_known(struct shards *s);
 size_t founders_of(struct shards *s, uint32_t shard, struct shard_member *out);
 
 /* replicas_of: the list of a queue shard; where the catalog has none, all its voters that are not
- * leaving. The K-th of them leads then (M4). */
+ * leaving, the K-th of those that are active first. */
 void replicas_of(const struct shards *s, uint32_t shard, struct replica_list *out);
 
 /* place_serves: this node has a vote in that shard, and is not to let go of it. place_is_listed:
