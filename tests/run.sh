@@ -169,11 +169,11 @@ run_sim() {
     ctest_suite sim-mutants sim -R '^cluster_sim_'
 }
 
-# The thread sanitizer is for what has threads. The HTTP server has one, and its flood of pipelined
-# requests takes too long here. Tests that fork do so from processes with threads.
+# The thread sanitizer is for what has threads: tests/CMakeLists.txt says which tests those are. Tests
+# that fork do so from processes with threads.
 run_tsan() {
     build tsan || return
-    TSAN_OPTIONS=die_after_fork=0 ctest_suite unit-tsan tsan -E '_sim(_|$)|^http_server_'
+    TSAN_OPTIONS=die_after_fork=0 ctest_suite unit-tsan tsan
 }
 
 # One target: its seeds, if there are any, and then what the fuzzer makes of them: for a while, or, for

@@ -54,9 +54,10 @@
  *   G10 A change of members that is rolled back after its predecessor was trimmed from the log ends
  *       in a NULL; and what it is rolled back to is the last change that is applied, though another
  *       may be left in the log: the members are taken from there, or from the last committed ones,
- *       which are kept here. (membershipRollback; tests/sim/cluster, mutant "rolled-too-far")
+ *       which are kept here. (membershipRollback)
  *       Snapshots record members that are not committed: raft_disk.c is given the same copy.
  *       a_change_of_members_is_taken_back_after_a_snapshot
+ *       a_change_that_is_taken_back_leaves_the_one_before_it
  *       a_snapshot_has_no_members_that_are_not_committed
  *
  *   G11 A follower that has not heard from its leader for an election timeout still refuses its

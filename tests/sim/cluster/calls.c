@@ -283,10 +283,18 @@ static void deliver(struct call *call, struct slice body, uint32_t i, uint32_t n
             message->seq, message->receive_count, message->visible_at_ms);
 }
 
+/* lease_is_over: a node that catches up may hear so late of what it received that another has
+ * received and deleted it meanwhile; what a snapshot lacked for that reason cannot be read. */
+static bool lease_is_over(const struct call *call)
+{
+    const struct shard *shard = call->node->shard;
+    return shard != NULL && call->messages[0].visible_at_ms <= shard_now_ms(shard);
+}
+
 static void on_read(struct shard_read *read, enum status status)
 {
     struct call *call = CONTAINER_OF(read, struct call, read);
-    if (status == STATUS_CORRUPT && !call->node->damaged)
+    if (status == STATUS_CORRUPT && !call->node->damaged && !lease_is_over(call))
         sim_fail("lost: a body that was received cannot be read at node %u", call->node->number);
     if (!call->over && status == STATUS_OK) {
         uint32_t number = history_receive();

@@ -287,9 +287,10 @@ static int usage(void)
     fprintf(stderr,
             "usage: cluster_sim [--seed N | --seeds A..B] [--nodes 1|3|5] [--steps N]\n"
             "                   [--jobs N] [--shrinks N] [--forever] [--verbose] [--mutate NAME]\n"
-            "                   [--no FAULT]...\n"
+            "                   [--no FAULTS] [--with FAULTS] [--only FAULTS] [--pace MS]\n"
+            "                   [--plan-pace MS] [--voters N] [--snapshot-bytes N] [--trailing N]\n"
             "With --mutate: does some seed notice the mutation? See README.md for the names.\n"
-            "Faults:");
+            "Faults (with commas between them):");
     for (int i = 0; i < FAULT_COUNT; i++)
         fprintf(stderr, " %s", fault_names[i]);
     fprintf(stderr, "\n");

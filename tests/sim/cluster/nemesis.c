@@ -317,7 +317,8 @@ void nemesis_ambush(struct node *node)
     struct ambush *ambush = malloc(sizeof *ambush);
     ASSERT(ambush != NULL);
     *ambush = (struct ambush){node, node->life};
-    world_after(chance_below(&world.chance, 2000) * US, begin_ambush, ambush);
+    uint64_t delay_us = chance_in(&world.chance, 2) ? chance_below(&world.chance, 2000) : 0;
+    world_after(delay_us * US, begin_ambush, ambush);
 }
 
 static void break_one(void)

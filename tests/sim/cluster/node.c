@@ -286,7 +286,7 @@ void node_turn(struct node *node)
     leaders_see(node);
     digests_see(node);
     bool lags = node->shard->catch_up != NULL;
-    if (node->lagged && !lags)
+    if (node->lagged != lags)
         nemesis_ambush(node);
     node->lagged = lags;
 }

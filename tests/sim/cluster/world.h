@@ -43,7 +43,7 @@ enum fault {
     FAULT_DISORDER,  /* messages are duplicated and reordered */
     FAULT_MEMBERS,   /* machines join, leave, are lost and replaced; leaders hand over */
     FAULT_RACK,      /* all machines but one lose their power, and that one their company */
-    FAULT_AMBUSH,    /* who changes the members, or has just caught up, is cut off and ends */
+    FAULT_AMBUSH,    /* who changes the members, or catches up, is cut off, and ends */
     FAULT_COUNT
 };
 

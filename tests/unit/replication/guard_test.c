@@ -265,6 +265,40 @@ static struct script *start_with_change(void)
     return s;
 }
 
+/* say_change: to so many members, as this entry of term 2. */
+static void say_change(struct script *s, unsigned count, uint64_t index)
+{
+    struct raft_configuration members;
+    add_members(&members, count);
+    say_append(s, (struct appending){.from = 2,
+                                     .term = 2,
+                                     .prev = index - 1,
+                                     .prev_term = index > 2 ? 2 : 1,
+                                     .change = &members});
+    wait_durable(s, index);
+    raft_configuration_close(&members);
+}
+
+/* G10: a start finds three changes; the first is committed when the third is overwritten, and the
+ * second is not known to be. */
+static void a_change_that_is_taken_back_leaves_the_one_before_it(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    for (unsigned index = 2; index <= 4; index++)
+        say_change(s, index + 2, index);
+    stop_node(s->c, SHARD_NODE);
+    forget(s);
+    start_node(s->c, SHARD_NODE);
+    assert_int_equal(member_count(s), 6);
+    say_append(s, (struct appending){.from = 3, .term = 3, .prev = 2, .prev_term = 2, .commit = 2});
+    UNTIL(s->c, stats_of(s).applied_index == 2);
+    say_append(s, (struct appending){.from = 3, .term = 3, .prev = 3, .prev_term = 2, .n = 1});
+    UNTIL(s->c, acknowledged_to(s, 3, 3) == 4);
+    assert_int_equal(member_count(s), 5);
+    script_free(s);
+}
+
 /* G14 */
 static void a_change_that_a_start_found_is_taken_back(void **state)
 {
@@ -390,6 +424,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_change_of_members_is_taken_back_after_a_snapshot),
         cmocka_unit_test(a_snapshot_has_no_members_that_are_not_committed),
         cmocka_unit_test(entries_that_a_snapshot_covers_are_left_out),
+        cmocka_unit_test(a_change_that_is_taken_back_leaves_the_one_before_it),
         cmocka_unit_test(a_change_that_a_start_found_is_taken_back),
         cmocka_unit_test(a_change_that_a_start_found_may_be_committed),
         cmocka_unit_test(a_silent_leader_is_forgotten_in_time),

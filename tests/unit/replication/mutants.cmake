@@ -37,6 +37,9 @@ foreach(program time_test guard_test guard_flow_test)
   wrap_clocks(replication_${program} ${program})
 endforeach()
 
+if(ONLY_THREADS) # they say nothing about threads
+  return()
+endif()
 mutant(g1_quorum guard_flow_test entries_are_committed_though_more_is_stored guard.c
        "raft->last_stored = countable(raft, quorum(raft, message->server_id, match));" "")
 mutant(g2_older_terms guard_test an_entry_of_an_older_term_is_not_counted guard.c
@@ -61,6 +64,9 @@ mutant(g8_unreachable guard_flow_test nothing_is_gathered_for_a_follower_that_ca
 mutant(g9_second_vote guard_test nobody_votes_twice_in_a_term guard.c "if (!second)" "")
 mutant(g10_rollback guard_test a_change_of_members_is_taken_back_after_a_snapshot guard.c
        "roll_back(shard, append)" "(void)roll_back")
+mutant(g10_too_far guard_test a_change_that_is_taken_back_leaves_the_one_before_it guard.c
+       "raft->configuration_uncommitted_index < conflict ||"
+       "guard_entry(raft, raft->configuration_index) != NULL ||")
 mutant(g10_snapshot guard_test a_snapshot_has_no_members_that_are_not_committed guard.c
        "    keep_committed(shard);
     if (g->configuration.length == 0" "    buffer_clear(&g->configuration);
