@@ -70,13 +70,13 @@ MUTANTS = {
         ONE),
     # A snapshot forgets some dedup ids.
     "forgotten-dedup": (
-        "broker/core/snapshot.c",
+        "broker/core/snapshot_queue.c",
         "        DECODE(in, dedup_fields, &read);\n",
         "        DECODE(in, dedup_fields, &read);\n        if (!in->bad && read.seq % 3 == 0)\n"
         "            continue;\n", ONE),
     # A snapshot forgets that messages are in flight.
     "forgotten-lease": (
-        "broker/core/snapshot.c",
+        "broker/core/snapshot_message.c",
         "    if (state == MESSAGE_VISIBLE)\n        queue_show(core, queue, index);",
         "    if (state != MESSAGE_DELAYED)\n        queue_show(core, queue, index);", ONE),
     # Dedup ids count for two seconds.
