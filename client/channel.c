@@ -1,74 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A channel: one link (proto/rpc) on a loop of its own, and a table of the calls under way.
+/* A channel: lines to brokers (channel_line.c) on a loop of its own, a table of the calls under
+ * way, and which line each goes to (channel_route.c).
  *
- *     idle ──> connecting ──> greeting ──Welcome──> ready ──link ends──> idle (after RETRY_MS)
- *                  │             └─Challenge: Proof─┘ only with a key
- *                  └── failed, refused ──> idle, next broker
+ * One line is home: the first that answered, for all that has no better place. When it ends,
+ * another that is ready is home from then on, else the next of the list is tried, at once if that
+ * one has served, and then one each RETRY_MS.
  *
  * The id of a call is its slot in the table and, above, a number that grows each time a slot is
  * used, so that an answer which comes too late or twice finds nobody. Calls that cannot be sent
  * wait in a list and end in the next run, since a callback must not run within mr_channel_call.
  *
  * I1  each call's callback runs exactly once
- * I2  a slot is in use exactly while its call is under way or waits to be refused */
-#include "client/channel.h"
+ * I2  a slot is in use exactly while its call is under way, is held, or waits to be refused */
+#include "client/channel_internal.h"
 
 #include "proto/base/assert.h"
-#include "proto/base/clock.h"
 #include "proto/base/options.h"
-#include "proto/rpc/link.h"
-#include "proto/sigv4/proof.h"
 #include "proto/sqs/native.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SLOT_BITS        14
-#define SLOT_COUNT       (1u << SLOT_BITS)
 #define RETRY_MS         50u
 #define REFUSED_RETRY_MS 1000u
 #define REGION_DEFAULT   "us-east-1"
-#define CLIENT_NAME      "libmillrace"
-#define ANSWER_BYTES_MAX FRAME_BYTES_MAX
-
-_Static_assert(SLOT_COUNT == MR_CHANNEL_CALLS_MAX, "a slot for each call");
-
-enum channel_state { CHANNEL_IDLE, CHANNEL_CONNECTING, CHANNEL_GREETING, CHANNEL_READY };
-
-struct call_slot {
-    mr_answer_fn done; /* NULL: free */
-    void *data;
-    enum sqs_action action;
-    uint32_t use;        /* of the slot, in the id */
-    uint32_t next;       /* in the list of free, or of unsent ones */
-    enum status refusal; /* of an unsent one */
-};
-
-struct mr_channel {
-    uv_loop_t loop;
-    uv_timer_t timer; /* ends a run, or wakes it to connect */
-    struct arena arena;
-    const char *brokers[MR_CHANNEL_BROKERS_MAX];
-    size_t broker_count;
-    size_t broker; /* the current one */
-    uint32_t timeout_ms;
-    enum channel_state state;
-    enum status why; /* the last connection ended */
-    char why_text[MR_WHY_BYTES];
-    const char *access_key_id; /* NULL: none */
-    char *secret;              /* wiped at the end */
-    const char *region;
-    uint8_t nonce[PROOF_NONCE_BYTES]; /* of this greeting */
-    struct tls_context *tls;          /* NULL: plain */
-    struct link *link;
-    uint64_t retry_at_ms;
-    struct call_slot *slots;
-    uint32_t free_first, unsent_first, unsent_last; /* SLOT_COUNT: none */
-    uint32_t call_count;
-    uint32_t called_back; /* in this run */
-    bool closing;
-};
 
 /* ---- calls ---- */
 
@@ -81,14 +37,20 @@ static void end_call(struct mr_channel *channel, uint32_t slot, const struct mr_
     channel->free_first = slot;
     channel->call_count--;
     channel->called_back++;
+    if (s->route != NULL) {
+        s->route->calls--;
+        route_answered(channel, s);
+    }
     done(s->data, answer);
 }
 
-static void end_all_sent(struct mr_channel *channel)
+/* end_all: those that were sent on this line. */
+static void end_all(struct mr_channel *channel, uint8_t line)
 {
     const struct mr_answer closed = {.status = STATUS_CLOSED};
     for (uint32_t i = 0; i < SLOT_COUNT; i++) {
-        if (channel->slots[i].done != NULL && channel->slots[i].refusal == STATUS_OK)
+        const struct call_slot *s = &channel->slots[i];
+        if (s->done != NULL && s->line == line && s->refusal == STATUS_OK)
             end_call(channel, i, &closed);
     }
 }
@@ -105,7 +67,7 @@ static void end_unsent(struct mr_channel *channel)
     }
 }
 
-static void hold_back(struct mr_channel *channel, uint32_t slot, enum status refusal)
+void channel_unsent(struct mr_channel *channel, uint32_t slot, enum status refusal)
 {
     channel->slots[slot].refusal = refusal;
     channel->slots[slot].next = SLOT_COUNT;
@@ -114,17 +76,6 @@ static void hold_back(struct mr_channel *channel, uint32_t slot, enum status ref
     else
         channel->slots[channel->unsent_last].next = slot;
     channel->unsent_last = slot;
-}
-
-static enum status send_call(struct mr_channel *channel, uint32_t slot, const void *input)
-{
-    struct call_slot *s = &channel->slots[slot];
-    struct buffer *out = channel->state == CHANNEL_READY ? link_frame_begin(channel->link) : NULL;
-    if (out == NULL)
-        return channel->state == CHANNEL_READY ? STATUS_BUSY : STATUS_UNAVAILABLE;
-    native_call_header(out, s->use << SLOT_BITS | slot, s->action);
-    native_write(out, sqs_actions[s->action].input, input);
-    return link_frame_end(channel->link, MILLRACE__TYPE__TYPE_CALL);
 }
 
 void mr_channel_call(struct mr_channel *channel, enum sqs_action action, const void *input,
@@ -137,10 +88,17 @@ void mr_channel_call(struct mr_channel *channel, enum sqs_action action, const v
     struct call_slot *s = &channel->slots[slot];
     channel->free_first = s->next;
     channel->call_count++;
-    *s = (struct call_slot){.done = done, .data = data, .action = action, .use = s->use + 1};
-    enum status status = send_call(channel, slot, input);
+    *s = (struct call_slot){.done = done,
+                            .data = data,
+                            .action = action,
+                            .use = s->use + 1,
+                            .route = route_of(channel, action, input),
+                            .line = LINE_NONE};
+    if (s->route != NULL)
+        s->route->calls++;
+    enum status status = route_send(channel, slot, input);
     if (status != STATUS_OK)
-        hold_back(channel, slot, status);
+        channel_unsent(channel, slot, status);
 }
 
 static enum status refusal_status(const struct sqs_call_error *error)
@@ -166,12 +124,13 @@ static void read_answer(const struct native_header *header, struct slice body,
     }
 }
 
-static void on_answer(struct mr_channel *channel, struct slice payload)
+void channel_answer(struct line *line, struct slice payload)
 {
+    struct mr_channel *channel = line->channel;
     struct native_header header;
     struct slice body;
     if (!native_header_read(payload, &header, &body)) {
-        link_close(channel->link);
+        link_close(line->link);
         return;
     }
     uint32_t slot = header.id & (SLOT_COUNT - 1);
@@ -180,134 +139,58 @@ static void on_answer(struct mr_channel *channel, struct slice payload)
         return; /* of a call that has ended */
     struct arena arena = {0};
     struct mr_answer answer;
+    if (s->route != NULL && header.ask_node != 0)
+        route_hint(channel, s->route, header.ask_node);
     read_answer(&header, body, s->action, &arena, &answer);
     end_call(channel, slot, &answer);
     arena_free(&arena);
 }
 
-/* ---- the connection ---- */
+/* ---- lines ---- */
 
-static void lost(struct mr_channel *channel, enum status why)
+/* next_home: another that is ready, or is about to be, else the next one. */
+static size_t next_home(const struct mr_channel *channel)
 {
-    channel->link = NULL;
-    if (channel->why == STATUS_OK) /* else the broker has said why */
-        channel->why = why;
-    bool refused = channel->why == STATUS_PERMISSION;
-    if (channel->why_text[0] == '\0')
-        snprintf(channel->why_text, sizeof channel->why_text, "%s", status_text(why));
-    channel->state = CHANNEL_IDLE;
-    channel->broker = (channel->broker + 1) % channel->broker_count;
-    channel->retry_at_ms = uv_now(&channel->loop) + (refused ? REFUSED_RETRY_MS : RETRY_MS);
-    end_all_sent(channel);
-}
-
-static void on_refused(struct mr_channel *channel, struct slice payload)
-{
-    Millrace__Refused *refused = millrace__refused__unpack(NULL, payload.length, payload.data);
-    if (refused != NULL) {
-        bool by_key = refused->code[0] != '\0';
-        if (by_key)
-            channel->why = STATUS_PERMISSION;
-        snprintf(channel->why_text, sizeof channel->why_text, "%s%s%s", refused->code,
-                 by_key ? ": " : "", refused->reason);
-        millrace__refused__free_unpacked(refused, NULL);
+    size_t best = (channel->home + 1) % channel->line_count;
+    for (size_t i = 0; i < channel->line_count; i++) {
+        if (channel->lines[i].state > channel->lines[best].state)
+            best = i;
     }
-    link_close(channel->link);
+    return best;
 }
 
-/* Show that we have the key, without showing it. */
-static void on_challenge(struct mr_channel *channel, struct slice payload)
+/* retry_after_ms: until the next broker is tried; the first one behind one that served, at once. */
+static uint32_t retry_after_ms(const struct mr_channel *channel, const struct line *lost)
 {
-    uint8_t bytes[PROOF_BYTES];
-    struct proof_terms terms = {.access_key_id = slice_of(channel->access_key_id),
-                                .region = slice_of(channel->region)};
-    Millrace__ClientProof proof = MILLRACE__CLIENT_PROOF__INIT;
-    Millrace__ClientChallenge *challenge =
-        millrace__client_challenge__unpack(NULL, payload.length, payload.data);
-    bool good = challenge != NULL && channel->access_key_id != NULL &&
-                challenge->nonce.len == PROOF_NONCE_BYTES;
-    if (good) {
-        terms.time = slice_of(challenge->time);
-        memcpy(terms.broker_nonce, challenge->nonce.data, PROOF_NONCE_BYTES);
-        memcpy(terms.client_nonce, channel->nonce, PROOF_NONCE_BYTES);
-        good = proof_terms_valid(&terms);
+    if (lost->why == STATUS_PERMISSION)
+        return REFUSED_RETRY_MS;
+    return lost->served && channel->line_count > 1 ? 0 : RETRY_MS;
+}
+
+void channel_line_lost(struct line *line)
+{
+    struct mr_channel *channel = line->channel;
+    uint8_t lost = (uint8_t)(line - channel->lines);
+    if (channel->home == lost) {
+        channel->why = line->why;
+        memcpy(channel->why_text, line->why_text, sizeof channel->why_text);
+        channel->home = next_home(channel);
+        channel->retry_at_ms = uv_now(&channel->loop) + retry_after_ms(channel, line);
     }
-    if (good) {
-        proof_make(slice_of(channel->secret), &terms, bytes);
-        proof.proof = (ProtobufCBinaryData){PROOF_BYTES, bytes};
-        good =
-            link_send(channel->link, MILLRACE__TYPE__TYPE_CLIENT_PROOF, &proof.base) == STATUS_OK;
-    }
-    if (!good)
-        link_close(channel->link);
-    if (challenge != NULL)
-        millrace__client_challenge__free_unpacked(challenge, NULL);
+    routes_lost(channel, lost);
+    end_all(channel, lost);
 }
 
-static void on_frame(struct link *link, void *data, uint16_t type, struct slice payload)
+static void connect_home(struct mr_channel *channel)
 {
-    struct mr_channel *channel = data;
-    (void)link;
-    if (channel->state == CHANNEL_READY && type == MILLRACE__TYPE__TYPE_ANSWER)
-        on_answer(channel, payload);
-    else if (channel->state == CHANNEL_GREETING && type == MILLRACE__TYPE__TYPE_CLIENT_WELCOME)
-        channel->state = CHANNEL_READY;
-    else if (channel->state == CHANNEL_GREETING && type == MILLRACE__TYPE__TYPE_CLIENT_CHALLENGE)
-        on_challenge(channel, payload);
-    else if (type == MILLRACE__TYPE__TYPE_REFUSED)
-        on_refused(channel, payload);
-}
-
-static void on_closed(struct link *link, void *data, enum status why)
-{
-    struct mr_channel *channel = data;
-    (void)link;
-    if (why == STATUS_PERMISSION)
-        snprintf(channel->why_text, sizeof channel->why_text, "%s",
-                 "a certificate was refused: this client's, or the broker's");
-    lost(channel, why == STATUS_OK ? STATUS_UNAVAILABLE : why);
-}
-
-static const struct link_handler handler = {on_frame, on_closed};
-
-static void connected(struct link *link, void *data)
-{
-    struct mr_channel *channel = data;
-    Millrace__ClientHello hello = MILLRACE__CLIENT_HELLO__INIT;
-    hello.protocol = NATIVE_PROTOCOL;
-    hello.version = (char *)(uintptr_t)MILLRACE_VERSION;
-    hello.name = (char *)(uintptr_t)CLIENT_NAME;
-    if (channel->access_key_id != NULL) {
-        clock_random(channel->nonce, sizeof channel->nonce);
-        hello.access_key_id = (char *)(uintptr_t)channel->access_key_id;
-        hello.region = (char *)(uintptr_t)channel->region;
-        hello.nonce = (ProtobufCBinaryData){sizeof channel->nonce, channel->nonce};
-    }
-    channel->link = link;
-    channel->state = CHANNEL_GREETING;
-    link_frame_max(link, ANSWER_BYTES_MAX);
-    if (channel->closing || link_send(link, MILLRACE__TYPE__TYPE_CLIENT_HELLO, &hello.base) != 0)
-        link_close(link);
-}
-
-static void failed(void *data, enum status why)
-{
-    lost(data, why);
-}
-
-static void connect_next(struct mr_channel *channel)
-{
-    const char *host;
-    uint16_t port;
-    struct arena arena = {0};
-    bool good = address_split(channel->brokers[channel->broker], &arena, &host, &port);
-    ASSERT(good); /* checked when it was opened */
-    channel->state = CHANNEL_CONNECTING;
     channel->why = STATUS_OK;
     channel->why_text[0] = '\0';
-    link_connect(&channel->loop, host, port, channel->timeout_ms, channel->tls, &handler, channel,
-                 connected, failed);
-    arena_free(&arena);
+    line_connect(&channel->lines[channel->home]);
+}
+
+static enum line_state home_state(const struct mr_channel *channel)
+{
+    return channel->lines[channel->home].state;
 }
 
 /* ---- running ---- */
@@ -319,7 +202,7 @@ static void on_timer(uv_timer_t *timer)
 
 static bool retry_due(const struct mr_channel *channel)
 {
-    return channel->state == CHANNEL_IDLE && uv_now(&channel->loop) >= channel->retry_at_ms;
+    return home_state(channel) == LINE_IDLE && uv_now(&channel->loop) >= channel->retry_at_ms;
 }
 
 /* turn: one turn of the loop, which may sleep until `until_ms`. */
@@ -327,8 +210,8 @@ static void turn(struct mr_channel *channel, uint64_t until_ms)
 {
     uint64_t now = uv_now(&channel->loop);
     if (retry_due(channel))
-        connect_next(channel);
-    if (channel->state == CHANNEL_IDLE && channel->retry_at_ms < until_ms)
+        connect_home(channel);
+    if (home_state(channel) == LINE_IDLE && channel->retry_at_ms < until_ms)
         until_ms = channel->retry_at_ms;
     if (until_ms > now) {
         uv_timer_start(&channel->timer, on_timer, until_ms - now, 0);
@@ -360,13 +243,13 @@ static bool take_brokers(struct mr_channel *channel, const char *list)
     while (*list != 0) {
         size_t length = strcspn(list, ",");
         const char *one = arena_text(&channel->arena, slice_make(list, length));
-        if (channel->broker_count == MR_CHANNEL_BROKERS_MAX ||
+        if (channel->line_count == MR_CHANNEL_BROKERS_MAX ||
             !address_split(one, &channel->arena, &host, &port))
             return false;
-        channel->brokers[channel->broker_count++] = one;
+        channel->lines[channel->line_count++] = (struct line){.channel = channel, .broker = one};
         list += length + (list[length] == ',');
     }
-    return channel->broker_count > 0;
+    return channel->line_count > 0;
 }
 
 static void slots_init(struct mr_channel *channel)
@@ -381,11 +264,11 @@ static void slots_init(struct mr_channel *channel)
 /* Each broker once. */
 static enum status connect_first(struct mr_channel *channel)
 {
-    for (size_t tried = 0; tried < channel->broker_count; tried++) {
-        connect_next(channel);
-        while (channel->state != CHANNEL_READY && channel->state != CHANNEL_IDLE)
+    for (size_t tried = 0; tried < channel->line_count; tried++) {
+        connect_home(channel);
+        while (home_state(channel) != LINE_READY && home_state(channel) != LINE_IDLE)
             uv_run(&channel->loop, UV_RUN_ONCE);
-        if (channel->state == CHANNEL_READY)
+        if (home_state(channel) == LINE_READY)
             return STATUS_OK;
     }
     return channel->why;
@@ -457,14 +340,17 @@ void mr_channel_close(struct mr_channel *channel)
     if (channel == NULL)
         return;
     channel->closing = true;
-    if (channel->link != NULL)
-        link_close(channel->link);
+    routes_close(channel);
+    for (size_t i = 0; i < channel->line_count; i++) {
+        if (channel->lines[i].link != NULL)
+            link_close(channel->lines[i].link);
+    }
     uv_close((uv_handle_t *)&channel->timer, NULL);
     if (channel->tls != NULL)
         tls_context_close(channel->tls, NULL, NULL);
     uv_run(&channel->loop, UV_RUN_DEFAULT);
-    end_all_sent(channel);
     end_unsent(channel);
+    routes_free(channel);
     int rc = uv_loop_close(&channel->loop);
     ASSERT(rc == 0);
     if (channel->secret != NULL)
@@ -487,7 +373,7 @@ uint32_t mr_channel_calls(const struct mr_channel *channel)
 
 bool mr_channel_connected(const struct mr_channel *channel)
 {
-    return channel->state == CHANNEL_READY;
+    return home_state(channel) == LINE_READY;
 }
 
 const char *mr_channel_why(const struct mr_channel *channel)
@@ -497,5 +383,5 @@ const char *mr_channel_why(const struct mr_channel *channel)
 
 const char *mr_channel_broker(const struct mr_channel *channel)
 {
-    return channel->brokers[channel->broker];
+    return channel->lines[channel->home].broker;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* libmillrace, the fast way in: a channel carries SQS calls over the native protocol
- * (proto/sqs/native.h), many at once, to one broker at a time. The actions, inputs, results and
- * errors are those of the SQS API, as structs (proto/sqs/shapes.h); a queue is addressed by its URL
- * or simply by its name.
+ * (proto/sqs/native.h), many at once. The actions, inputs, results and errors are those of
+ * the SQS API, as structs (proto/sqs/shapes.h); a queue is addressed by its URL or simply by its
+ * name.
  *
  *     struct mr_channel *channel;
  *     struct mr_channel_options options = {.brokers = "127.0.0.1:9325", .timeout_ms = 5000};
@@ -23,11 +23,17 @@
  * Nothing happens but in mr_channel_run: it sends what was called, receives answers and calls back.
  * Calls may be made from within callbacks. A channel belongs to one thread at a time.
  *
- * When the broker goes away every call under way ends with CLOSED: it may have been carried out or
- * not, and only the caller knows whether to repeat it. The channel then connects to the next broker
- * of its list by itself, round and round, while it is run; calls made meanwhile end with
- * UNAVAILABLE, and were not sent. A key that is disabled while a channel is open has its calls
- * refused by the API, and is refused itself when the channel connects again. */
+ * A channel uses one broker of its list, its home, until an answer names another one of the list
+ * as the one that leads the queue's shard: then it connects to that as well, and calls for this
+ * queue go there, which costs the brokers less. Nothing but receives overtakes what was called for
+ * the queue before. It is enough if one broker of the list can be reached.
+ *
+ * When a broker goes away every call under way there ends with CLOSED: it may have been carried out
+ * or not, and only the caller knows whether to repeat it. If it was home, another that is connected
+ * takes its place, or the channel connects to the next of its list by itself, round and round,
+ * while it is run; calls made meanwhile end with UNAVAILABLE, and were not sent. A key that is
+ * disabled while a channel is open has its calls refused by the API, and is refused itself when the
+ * channel connects again. */
 #ifndef CLIENT_CHANNEL_H
 #define CLIENT_CHANNEL_H
 
@@ -75,8 +81,8 @@ MUST_CHECK enum status mr_channel_open(struct mr_channel **out,
                                        const struct mr_channel_options *options,
                                        char why[MR_WHY_BYTES]);
 
-/* mr_channel_close: end calls under way with CLOSED (calling back now), then free. Those callbacks
- * make no calls. */
+/* mr_channel_close: end calls under way with CLOSED, or with UNAVAILABLE if they were not sent yet
+ * (calling back now), then free. Those callbacks make no calls. */
 void mr_channel_close(struct mr_channel *channel);
 
 /* mr_channel_call: begin one call; `input` is the action's input struct, copied. The callback comes
@@ -93,9 +99,8 @@ uint32_t mr_channel_run(struct mr_channel *channel, uint32_t timeout_ms);
 int mr_channel_fd(const struct mr_channel *channel);
 
 /* mr_channel_calls: under way. mr_channel_connected: calls made now would be sent.
- * mr_channel_broker: the address of the broker that it is connected, or last was, to.
- * mr_channel_why: why the last connection ended or could not be made, for a person; "" if none
- * has. */
+ * mr_channel_broker: the address of home, where it is connected, or is about to be. mr_channel_why:
+ * why the last connection to a home ended or could not be made, for a person; "" if none has. */
 uint32_t mr_channel_calls(const struct mr_channel *channel);
 bool mr_channel_connected(const struct mr_channel *channel);
 const char *mr_channel_broker(const struct mr_channel *channel);

@@ -16,7 +16,7 @@
 #define ADMIN_BODY_BYTES_MAX 65536
 
 struct page {
-    const char *path;
+    struct slice path;
     const char *action;
     const char *content_type;
     const char *permit; /* what a key must be allowed where there is a guard; NULL: everybody may */
@@ -51,17 +51,18 @@ static int write_status(struct api *api, struct buffer *out)
 }
 
 static const struct page pages[] = {
-    {"/health/live", "HealthLive", "application/json", NULL, write_live, false},
-    {"/health/ready", "HealthReady", "application/json", NULL, write_ready, false},
-    {"/metrics", "Metrics", "text/plain; version=0.0.4; charset=utf-8", "millrace:GetMetrics",
-     write_metrics, true},
-    {"/status", "Status", "application/json", "millrace:GetStatus", write_status, true},
+    {SLICE_LITERAL("/health/live"), "HealthLive", "application/json", NULL, write_live, false},
+    {SLICE_LITERAL("/health/ready"), "HealthReady", "application/json", NULL, write_ready, false},
+    {SLICE_LITERAL("/metrics"), "Metrics", "text/plain; version=0.0.4; charset=utf-8",
+     "millrace:GetMetrics", write_metrics, true},
+    {SLICE_LITERAL("/status"), "Status", "application/json", "millrace:GetStatus", write_status,
+     true},
 };
 
 static const struct page *page_of(const struct http_request *request)
 {
     for (size_t i = 0; i < ARRAY_COUNT(pages); i++) {
-        if (slice_is(request->path, pages[i].path))
+        if (slice_equal(request->path, pages[i].path))
             return &pages[i];
     }
     return NULL;

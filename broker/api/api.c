@@ -47,6 +47,7 @@ struct api {
     struct api_counters counters;
     struct fresh *fresh; /* requests that wait until this node is up to date */
     struct queue_counters *queues;
+    uv_idle_t turn; /* active: a turn's end was asked for */
     /* closing */
     uv_timer_t grace_timer;
     uint64_t grace_until_ns;
@@ -128,9 +129,9 @@ static void on_too_large(void *data, struct http_request *request)
         respond_json(request, 413, "{\"message\":\"The request body is too large.\"}");
 }
 
-static void handle(struct api *api, struct http_request *request)
+static void handle_by(struct api *api, const struct api_family *family,
+                      struct http_request *request)
 {
-    const struct api_family *family = family_of(api, request);
     if (family == NULL) {
         uint64_t now = clock_monotonic_ns();
         api_count(api, "none", "none", "NotFound", now);
@@ -141,6 +142,11 @@ static void handle(struct api *api, struct http_request *request)
     } else {
         family->handle(api, request);
     }
+}
+
+static void handle(struct api *api, struct http_request *request)
+{
+    handle_by(api, family_of(api, request), request);
 }
 
 static struct shard_set shards_read(const struct api *api, enum api_reads reads)
@@ -159,7 +165,7 @@ static void on_request(void *data, struct http_request *request)
     if (family != NULL && family->reads != NULL && !api->closing)
         set = shards_read(api, family->reads(request));
     if (!fresh_wait(&api->fresh, api, &set, request, handle))
-        handle(api, request);
+        handle_by(api, family, request);
 }
 
 static void on_abort(void *data, struct http_request *request)
@@ -219,6 +225,8 @@ enum status api_open(struct api **out, const struct api_options *options)
     http_server_use_tls(api->server, api->tls.http);
     ASSERT(uv_timer_init(options->loop, &api->grace_timer) == 0);
     api->grace_timer.data = api;
+    ASSERT(uv_idle_init(options->loop, &api->turn) == 0);
+    api->turn.data = api;
     *out = api;
     return STATUS_OK;
 }
@@ -226,6 +234,25 @@ enum status api_open(struct api **out, const struct api_options *options)
 void api_set_dispatch(struct api *api, struct dispatch *dispatch)
 {
     api->dispatch = dispatch;
+}
+
+/* The end of a turn. Idle handles have theirs before the shards make entries of what has come. */
+
+static void on_turn_end(uv_idle_t *idle)
+{
+    struct api *api = idle->data;
+    uv_idle_stop(idle);
+    for (size_t i = 0; i < api->family_count; i++) {
+        if (api->families[i]->turn_end != NULL)
+            api->families[i]->turn_end(api);
+    }
+}
+
+void api_want_turn_end(struct api *api)
+{
+    ASSERT(!uv_is_closing((uv_handle_t *)&api->turn));
+    if (!uv_is_active((uv_handle_t *)&api->turn))
+        uv_idle_start(&api->turn, on_turn_end);
 }
 
 static void on_timer_closed(uv_handle_t *handle)
@@ -253,11 +280,20 @@ void api_release(struct api *api)
         api_free(api);
 }
 
+static void on_turn_closed(uv_handle_t *handle)
+{
+    struct api *api = handle->data;
+    uv_close((uv_handle_t *)&api->grace_timer, on_timer_closed);
+}
+
+/* No request is left, but the turn in which the last ones came may have to end yet. */
 static void on_server_closed(void *data)
 {
     struct api *api = data;
     api->server = NULL;
-    uv_close((uv_handle_t *)&api->grace_timer, on_timer_closed);
+    if (uv_is_active((uv_handle_t *)&api->turn))
+        on_turn_end(&api->turn);
+    uv_close((uv_handle_t *)&api->turn, on_turn_closed);
 }
 
 static void on_grace_step(uv_timer_t *timer)

@@ -44,6 +44,8 @@ struct api_family {
     void (*too_large)(struct api *api, struct http_request *request);
     /* The client has gone; request->data is the family's. NULL: nothing to do. */
     void (*abort)(struct api *api, struct http_request *request);
+    /* It was asked for (api_want_turn_end), and the loop will wait next. */
+    void (*turn_end)(struct api *api);
     /* The node is stopping: end what would only wait. NULL: nothing does. */
     void (*closing)(struct api *api);
     bool works_unready; /* also while the catalog is not ready: health, metrics, status */
@@ -104,6 +106,10 @@ const struct api_config *api_config(const struct api *api);
 /* api_family_state: what the family's state_new returned; NULL for a family that is not registered
  * or keeps none. */
 void *api_family_state(struct api *api, const struct api_family *family);
+
+/* api_want_turn_end: have the families' turn_end called before the loop waits again: for what is
+ * better done at once for all requests that came together. */
+void api_want_turn_end(struct api *api);
 
 /* api_base_url: "http://host:port" (https with TLS), from the public URL or the request's Host; in
  * its arena. */

@@ -276,6 +276,15 @@ static bool is_past(const struct core *core, const struct entry *entry)
     return entry->sent_ms + DEDUP_WINDOW_MS <= core->now_ms;
 }
 
+const void *dedup_place(const struct queue *queue, const struct record_ids *ids)
+{
+    const struct dedups *d = &queue->dedups;
+    uint8_t bytes[KEY_BYTES_MAX];
+    if (d->count == 0)
+        return NULL;
+    return &d->slots[hash_of(d, key_of(queue, ids, bytes)) & (d->capacity - 1)];
+}
+
 bool dedup_find(const struct core *core, const struct queue *queue, const struct record_ids *ids,
                 struct dedup *out)
 {

@@ -48,6 +48,8 @@ void dedup_add(struct core *core, struct queue *queue, const struct record_ids *
 bool dedup_put(struct dedups *dedups, uint64_t seed, const struct dedup *what);
 uint64_t dedup_seed(const struct core *core);
 bool dedup_next(const struct dedups *dedups, struct dedup_walk *walk, struct dedup *out);
+/* dedup_place: where dedup_find will look; NULL: nowhere. */
+const void *dedup_place(const struct queue *queue, const struct record_ids *ids);
 
 /* dedup_drop_oldest: there is one. dedups_free: all; leaves zeros. */
 void dedup_drop_oldest(struct dedups *dedups);

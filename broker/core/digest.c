@@ -3,6 +3,7 @@
  * which lanes hold strays, for those differ between a core that lived through its entries and one
  * restored from a snapshot. So the parts with one canonical form are hashed as their snapshot
  * bytes, and a queue's messages as the sum of one hash each. It finds divergence, not malice. */
+#include "broker/core/snapshot.h"
 #include "broker/core/state.h"
 
 static uint64_t mix(uint64_t hash, uint64_t word)
@@ -57,7 +58,7 @@ static uint64_t queue_digest(const struct core *core, const struct queue *queue,
 uint64_t core_digest(const struct core *core)
 {
     struct buffer bytes = {0};
-    snapshot_encode_catalog(core, &bytes);
+    snapshot_encode_head(core, &bytes);
     uint64_t hash = mix_bytes(0, buffer_slice(&bytes));
     for (size_t i = 0; i < core->queue_names.count; i++)
         hash = queue_digest(core, core->queue_names.entries[i].object, hash);

@@ -57,6 +57,18 @@ uint32_t group_join(struct core *core, struct queue *queue, struct slice id)
     return group->index;
 }
 
+const void *group_place(const struct queue *queue, struct slice id)
+{
+    unsigned hash;
+    unsigned bucket;
+    if (queue->groups == NULL || id.length == 0)
+        return NULL;
+    const UT_hash_table *table = queue->groups->hh.tbl;
+    HASH_VALUE(id.data, id.length, hash);
+    HASH_TO_BKT(hash, table->num_buckets, bucket);
+    return table->buckets[bucket].hh_head;
+}
+
 struct group *group_of(const struct core *core, const struct message *message)
 {
     return message->group != 0 ? core->groups[message->group] : NULL;

@@ -32,6 +32,8 @@ struct queue;
 uint32_t group_join(struct core *core, struct queue *queue, struct slice id);
 struct group *group_of(const struct core *core, const struct message *message);
 struct slice group_id(const struct group *group);
+/* group_place: where the search for it will begin; NULL: nowhere. */
+const void *group_place(const struct queue *queue, struct slice id);
 
 /* group_leave: one message less; without any it goes. group_free: only its memory. */
 void group_leave(struct core *core, struct queue *queue, struct group *group);

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #define MAP_CAPACITY_MIN 4u
+#define REHASH_AHEAD     8u /* messages that are on their way to the cache meanwhile */
 
 /* Slabs are cut from regions of whole huge pages. */
 #define REGION_SLABS 64u
@@ -121,6 +122,10 @@ static void map_resize(struct messages *messages, struct message_map *map, uint3
     ASSERT(map->slots != NULL);
     memset(map->slots, 0xff, capacity * sizeof *map->slots);
     for (uint32_t i = 0; i < old.capacity; i++) {
+        uint32_t later =
+            i + REHASH_AHEAD < old.capacity ? old.slots[i + REHASH_AHEAD] : MESSAGE_NONE;
+        if (later != MESSAGE_NONE)
+            __builtin_prefetch(message_at(messages, later));
         if (old.slots[i] != MESSAGE_NONE)
             map_put(map, hash_at(messages, old.slots[i]), old.slots[i]);
     }
@@ -132,6 +137,20 @@ static uint32_t room_of(uint32_t capacity)
     return capacity / 4 * 3;
 }
 
+/* map_ahead: the queue's next messages come soon, and their places are far from this one's: what is
+ * fetched now need not be waited for then. (Not inlined, gcc takes it for a function that does
+ * nothing, and drops it.) */
+static inline __attribute__((always_inline)) void map_ahead(const struct messages *messages,
+                                                            uint32_t index)
+{
+    const struct message *message = message_at(messages, index);
+    uint64_t next = hash(message->queue_slot, message->seq + 1);
+    const struct message_map *map = part_of(messages, next);
+    __builtin_prefetch(part_of(messages, hash(message->queue_slot, message->seq + 2)), 1);
+    if (map->capacity > 0)
+        __builtin_prefetch(&map->slots[(uint32_t)next & (map->capacity - 1)], 1);
+}
+
 void messages_map(struct messages *messages, uint32_t index)
 {
     uint64_t h = hash_at(messages, index);
@@ -141,6 +160,7 @@ void messages_map(struct messages *messages, uint32_t index)
     map_put(map, h, index);
     map->count++;
     messages->map_count++;
+    map_ahead(messages, index);
 }
 
 void messages_expect(struct messages *messages, uint32_t count)
@@ -153,6 +173,13 @@ void messages_expect(struct messages *messages, uint32_t count)
         if (capacity > map->capacity && count >= MAP_PARTS)
             map_resize(messages, map, capacity);
     }
+}
+
+const void *messages_place(const struct messages *messages, uint32_t queue_slot, uint64_t seq)
+{
+    uint64_t h = hash(queue_slot, seq);
+    const struct message_map *map = part_of(messages, h);
+    return map->capacity > 0 ? &map->slots[(uint32_t)h & (map->capacity - 1)] : NULL;
 }
 
 /* The position in the part of the map, or MESSAGE_NONE. */

@@ -117,5 +117,7 @@ void messages_map(struct messages *messages, uint32_t index);
 void messages_unmap(struct messages *messages, uint32_t index);
 uint32_t messages_find(const struct messages *messages, uint32_t queue_slot, uint64_t seq);
 void messages_expect(struct messages *messages, uint32_t count);
+/* messages_place: where messages_find will look; NULL: nowhere. */
+const void *messages_place(const struct messages *messages, uint32_t queue_slot, uint64_t seq);
 
 #endif

@@ -75,8 +75,9 @@ static void attributes_encode(struct buffer *out, const struct record *record)
 
 static void fill_digests(struct record *record)
 {
-    memset(record->md5_body, 0, MD5_BYTES);
-    if (!record->no_md5)
+    if (record->no_md5)
+        memset(record->md5_body, 0, MD5_BYTES);
+    else if (!record->md5_known)
         digest_md5(record->body, record->md5_body);
     memset(record->md5_attributes, 0, MD5_BYTES);
     if (record->attribute_count == 0)

@@ -42,6 +42,7 @@ struct record {
     uint8_t md5_attributes[MD5_BYTES];
     bool no_md5; /* of the body: who sent it does not want to know, and it costs as much as the rest
                   */
+    bool md5_known; /* to whoever encodes it: md5_body is that of the body already */
     struct slice sender_id;
     struct slice trace_header;
     struct slice group_id; /* MessageGroupId; empty = none */
@@ -61,7 +62,7 @@ struct record_ids {
 size_t record_bytes(const struct record *record);
 
 /* record_encode: append the bytes. Sorts record->attributes by name, and fills in both MD5s, but
- * for the body's if no_md5. */
+ * for the body's if no_md5 or md5_known. */
 void record_encode(struct buffer *out, struct record *record);
 
 /* record_decode: slices borrow from `in`. INVALID for anything malformed. */

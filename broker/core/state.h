@@ -420,12 +420,4 @@ void document_free(struct document *document);
 void document_put(struct core *core, const struct command *command, struct core_result *result);
 void document_delete(struct core *core, const struct command *command, struct core_result *result);
 
-/* ---- snapshot.c ---- */
-
-/* The parts of a snapshot that have one form for one state: everything but the messages, which may
- * stand in any order. For core_digest. */
-void snapshot_encode_catalog(const struct core *core, struct buffer *out);
-void snapshot_encode_queue(const struct queue *queue, struct buffer *out);
-void snapshot_encode_passages(const struct core *core, struct buffer *out);
-
 #endif

@@ -525,6 +525,8 @@ static void run_prepare(uv_work_t *work)
     for (uint64_t at = 0; at < bytes && job->error == 0; at += ZEROS_BYTES) {
         size_t length = bytes - at < ZEROS_BYTES ? (size_t)(bytes - at) : ZEROS_BYTES;
         job->error = disk_write_bytes(&log_disk_real, fd, slice_make(zeros, length), at);
+        if (job->error == 0)
+            job->error = disk_sync(&log_disk_real, fd); /* a little at a time: others wait for it */
     }
     if (job->error == 0)
         job->error = disk_sync_whole(&log_disk_real, fd);

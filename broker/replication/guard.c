@@ -52,7 +52,9 @@
  *       nobody_votes_twice_in_a_term
  *
  *   G10 A change of members that is rolled back after its predecessor was trimmed from the log ends
- *       in a NULL: the last committed members are kept here, and put back. (membershipRollback)
+ *       in a NULL; and what it is rolled back to is the last change that is applied, though another
+ *       may be left in the log: the members are taken from there, or from the last committed ones,
+ *       which are kept here. (membershipRollback; tests/sim/cluster, mutant "rolled-too-far")
  *       Snapshots record members that are not committed: raft_disk.c is given the same copy.
  *       a_change_of_members_is_taken_back_after_a_snapshot
  *       a_snapshot_has_no_members_that_are_not_committed
@@ -269,13 +271,39 @@ uint64_t guard_acknowledged(const struct shard *shard, uint64_t last_index)
 
 /* ---- G10: the members ---- */
 
+/* keep_from_entry: false: it makes no sense. */
+static bool keep_from_entry(struct shard *shard, uint64_t index)
+{
+    const struct raft_entry *entry = guard_entry(&shard->raft, index);
+    struct raft_configuration members;
+    if (configuration_from_entry(slice_make(entry->buf.base, entry->buf.len), &members) !=
+        STATUS_OK)
+        return false;
+    shard->guard.configuration_index = index;
+    buffer_clear(&shard->guard.configuration);
+    configuration_encode(&shard->guard.configuration, &members);
+    raft_configuration_close(&members);
+    return true;
+}
+
+/* keep_committed: before the library lets go of the entry that made them. One message may bring
+ * what commits a change, and the next change with it: then only the entry says who they were in
+ * between.
+ */
 static void keep_committed(struct shard *shard)
 {
     struct raft *raft = &shard->raft;
     struct guard *g = &shard->guard;
-    if (raft->configuration_uncommitted_index != 0 || raft->configuration.n == 0 ||
+    if (raft->configuration.n == 0 ||
         (g->configuration_index == raft->configuration_index && g->configuration.length > 0))
         return;
+    if (raft->configuration_uncommitted_index != 0) {
+        const struct raft_entry *entry = guard_entry(raft, raft->configuration_index);
+        if (raft->configuration_index <= raft->last_applied && entry != NULL &&
+            entry->type == RAFT_CHANGE)
+            (void)keep_from_entry(shard, raft->configuration_index);
+        return;
+    }
     g->configuration_index = raft->configuration_index;
     buffer_clear(&g->configuration);
     configuration_encode(&g->configuration, &raft->configuration);
@@ -295,26 +323,6 @@ struct slice guard_members(struct shard *shard)
     return buffer_slice(&g->configuration);
 }
 
-/* roll_back: what membershipRollback would do, where it cannot. */
-static void roll_back(struct shard *shard, const struct raft_append_entries *append)
-{
-    struct raft *raft = &shard->raft;
-    struct raft_configuration members;
-    uint64_t change = raft->configuration_uncommitted_index;
-    bool conflict = false;
-    for (unsigned i = 0; i < append->n_entries && !conflict; i++) {
-        uint64_t index = append->prev_log_index + 1 + i;
-        uint64_t term = guard_term(raft, index);
-        conflict = term > 0 && term != append->entries[i].term && change >= index;
-    }
-    if (!conflict || guard_entry(raft, raft->configuration_index) != NULL ||
-        configuration_decode(buffer_slice(&shard->guard.configuration), &members) != STATUS_OK)
-        return;
-    raft_configuration_close(&raft->configuration);
-    raft->configuration = members;
-    raft->configuration_uncommitted_index = 0;
-}
-
 /* change_before: the last change of the members behind `after` and before `index`; 0: none. */
 static uint64_t change_before(const struct raft *raft, uint64_t index, uint64_t after)
 {
@@ -326,19 +334,38 @@ static uint64_t change_before(const struct raft *raft, uint64_t index, uint64_t 
     return 0;
 }
 
-/* keep_from_entry: false: it makes no sense. */
-static bool keep_from_entry(struct shard *shard, uint64_t index)
+/* conflict_of: the first entry that the append replaces by another; 0: none. */
+static uint64_t conflict_of(const struct raft *raft, const struct raft_append_entries *append)
 {
-    const struct raft_entry *entry = guard_entry(&shard->raft, index);
+    for (unsigned i = 0; i < append->n_entries; i++) {
+        uint64_t index = append->prev_log_index + 1 + i;
+        uint64_t term = guard_term(raft, index);
+        if (term > 0 && term != append->entries[i].term)
+            return index;
+    }
+    return 0;
+}
+
+/* roll_back: what membershipRollback would do, if it looked at the log. The change that is left may
+ * be one that is not applied yet. */
+static void roll_back(struct shard *shard, const struct raft_append_entries *append)
+{
+    struct raft *raft = &shard->raft;
     struct raft_configuration members;
-    if (configuration_from_entry(slice_make(entry->buf.base, entry->buf.len), &members) !=
-        STATUS_OK)
-        return false;
-    shard->guard.configuration_index = index;
-    buffer_clear(&shard->guard.configuration);
-    configuration_encode(&shard->guard.configuration, &members);
-    raft_configuration_close(&members);
-    return true;
+    uint64_t conflict = conflict_of(raft, append);
+    if (conflict == 0 || raft->configuration_uncommitted_index < conflict || !matches(raft, append))
+        return;
+    uint64_t left = change_before(raft, conflict, raft->log.offset);
+    const struct raft_entry *entry = guard_entry(raft, left);
+    enum status status =
+        entry != NULL
+            ? configuration_from_entry(slice_make(entry->buf.base, entry->buf.len), &members)
+            : configuration_decode(buffer_slice(&shard->guard.configuration), &members);
+    if (status != STATUS_OK)
+        return;
+    raft_configuration_close(&raft->configuration);
+    raft->configuration = members;
+    raft->configuration_uncommitted_index = left > raft->last_applied ? left : 0;
 }
 
 /* ---- G16: terms of its own ---- */

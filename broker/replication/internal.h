@@ -78,6 +78,12 @@ struct batch {
     uint32_t flight_calls;
     struct buffer results;  /* struct core_result of the call being answered */
     struct buffer messages; /* their messages, where there are several results */
+    /* The command that begins at `at` in the entry being applied, decoded; NULL: none is. */
+    struct {
+        const uint8_t *at;
+        struct cursor behind;
+        struct command command;
+    } ahead;
 };
 
 struct wait_queue;

@@ -952,6 +952,7 @@ void shard_stats(const struct shard *shard, struct shard_stats *out)
         .applied_index = raft_last_applied(raft),
         .snapshot_index = shard->log != NULL ? log_snapshot_index(shard->log) : 0,
         .log_bytes_written = log.bytes_written,
+        .log_bytes_saved = log.bytes_saved,
         .log_syncs = log.syncs,
         .log_segments = log.segments,
         .log_bytes_on_disk = log.bytes_on_disk,

@@ -274,6 +274,7 @@ struct shard_stats {
     uint64_t applied_index;
     uint64_t snapshot_index;
     uint64_t log_bytes_written; /* since start */
+    uint64_t log_bytes_saved;   /* since start, by packing */
     uint64_t log_syncs;         /* since start */
     uint64_t log_segments;
     uint64_t log_bytes_on_disk;

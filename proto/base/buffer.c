@@ -37,28 +37,15 @@ uint8_t *buffer_reserve(struct buffer *b, size_t extra)
     return b->data != NULL ? b->data + b->length : NULL; /* NULL + 0 is undefined */
 }
 
-void buffer_add(struct buffer *b, const void *data, size_t length)
+void buffer_add_decimal(struct buffer *b, uint64_t value)
 {
-    if (length == 0)
-        return;
-    memcpy(buffer_reserve(b, length), data, length);
-    b->length += length;
-}
-
-void buffer_add_slice(struct buffer *b, struct slice s)
-{
-    buffer_add(b, s.data, s.length);
-}
-
-void buffer_add_text(struct buffer *b, const char *text)
-{
-    buffer_add(b, text, strlen(text));
-}
-
-void buffer_add_byte(struct buffer *b, uint8_t byte)
-{
-    *buffer_reserve(b, 1) = byte;
-    b->length++;
+    char digits[20];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    buffer_add(b, digits + at, sizeof digits - at);
 }
 
 void buffer_printf(struct buffer *b, const char *format, ...)
@@ -81,19 +68,19 @@ void buffer_printf(struct buffer *b, const char *format, ...)
 
 void buffer_add_u16(struct buffer *b, uint16_t value)
 {
-    bytes_put_u16(buffer_reserve(b, 2), value);
+    bytes_put_u16(buffer_room(b, 2), value);
     b->length += 2;
 }
 
 void buffer_add_u32(struct buffer *b, uint32_t value)
 {
-    bytes_put_u32(buffer_reserve(b, 4), value);
+    bytes_put_u32(buffer_room(b, 4), value);
     b->length += 4;
 }
 
 void buffer_add_u64(struct buffer *b, uint64_t value)
 {
-    bytes_put_u64(buffer_reserve(b, 8), value);
+    bytes_put_u64(buffer_room(b, 8), value);
     b->length += 8;
 }
 

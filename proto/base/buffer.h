@@ -23,11 +23,39 @@ static inline void buffer_added(struct buffer *b, size_t count)
     b->length += count;
 }
 
+/* buffer_room: the same, mostly without a call. */
+static inline uint8_t *buffer_room(struct buffer *b, size_t extra)
+{
+    return extra <= b->capacity - b->length && b->data != NULL ? b->data + b->length
+                                                               : buffer_reserve(b, extra);
+}
+
 /* buffer_add...: append bytes; the sources are copied. */
-void buffer_add(struct buffer *b, const void *data, size_t length);
-void buffer_add_slice(struct buffer *b, struct slice s);
-void buffer_add_text(struct buffer *b, const char *text);
-void buffer_add_byte(struct buffer *b, uint8_t byte);
+static inline void buffer_add(struct buffer *b, const void *data, size_t length)
+{
+    if (length == 0)
+        return;
+    memcpy(buffer_room(b, length), data, length);
+    b->length += length;
+}
+
+static inline void buffer_add_slice(struct buffer *b, struct slice s)
+{
+    buffer_add(b, s.data, s.length);
+}
+
+static inline void buffer_add_text(struct buffer *b, const char *text)
+{
+    buffer_add(b, text, strlen(text));
+}
+
+static inline void buffer_add_byte(struct buffer *b, uint8_t byte)
+{
+    *buffer_room(b, 1) = byte;
+    b->length++;
+}
+
+void buffer_add_decimal(struct buffer *b, uint64_t value);
 void buffer_printf(struct buffer *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Little-endian integers, the byte order of everything that Millrace stores or frames itself. */

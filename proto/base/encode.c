@@ -3,6 +3,7 @@
 
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
+#include "proto/base/scan.h"
 
 #include <openssl/evp.h>
 #include <pthread.h>
@@ -19,13 +20,19 @@ static int hex_value(uint8_t c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+/* hex_text: returns behind what it wrote. */
+static char *hex_text(char *at, const uint8_t *in, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        *at++ = hex_digits[in[i] >> 4];
+        *at++ = hex_digits[in[i] & 15];
+    }
+    return at;
+}
+
 void encode_hex(struct buffer *out, struct slice in)
 {
-    uint8_t *at = buffer_reserve(out, in.length * 2);
-    for (size_t i = 0; i < in.length; i++) {
-        *at++ = (uint8_t)hex_digits[in.data[i] >> 4];
-        *at++ = (uint8_t)hex_digits[in.data[i] & 15];
-    }
+    (void)hex_text((char *)buffer_reserve(out, in.length * 2), in.data, in.length);
     buffer_added(out, in.length * 2);
 }
 
@@ -155,12 +162,12 @@ void uuid_random(uint8_t out[UUID_BYTES])
 
 void uuid_text(const uint8_t in[UUID_BYTES], char out[UUID_TEXT_LENGTH + 1])
 {
+    static const uint8_t lengths[] = {4, 2, 2, 2, 6}; /* in bytes, of what dashes stand between */
     char *at = out;
-    for (size_t i = 0; i < UUID_BYTES; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10)
+    for (size_t i = 0; i < sizeof lengths; in += lengths[i++]) {
+        if (i > 0)
             *at++ = '-';
-        *at++ = hex_digits[in[i] >> 4];
-        *at++ = hex_digits[in[i] & 15];
+        at = hex_text(at, in, lengths[i]);
     }
     *at = 0;
 }
@@ -256,21 +263,11 @@ static size_t sequence_length(uint8_t lead)
     return lead >= 0xf0 && lead <= 0xf4 ? 4 : 0;
 }
 
-/* Most texts are ASCII: their bytes are passed over eight at a time. */
-static size_t ascii_end(struct slice in, size_t from)
-{
-    uint64_t eight;
-    for (; in.length - from >= sizeof eight; from += sizeof eight) {
-        memcpy(&eight, in.data + from, sizeof eight);
-        if ((eight & UINT64_C(0x8080808080808080)) != 0)
-            break;
-    }
-    return from;
-}
+static const struct scan_plain ascii = {.low = 0, .high = 0x7f, .but = {0xff, 0xff, 0xff}};
 
 bool utf8_valid(struct slice in)
 {
-    for (size_t i = ascii_end(in, 0); i < in.length;) {
+    for (size_t i = scan_run(ascii, in); i < in.length;) {
         size_t length = sequence_length(in.data[i]);
         if (length == 0 || in.length - i < length)
             return false;

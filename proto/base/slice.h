@@ -40,11 +40,17 @@ static inline bool slice_is(struct slice a, const char *text)
     return slice_equal(a, slice_of(text));
 }
 
-/* slice_is_nocase: ASCII case-insensitive, as HTTP header names compare. */
+/* slice_equal_nocase: ASCII case-insensitive, as HTTP header names compare. */
+static inline bool slice_equal_nocase(struct slice a, struct slice b)
+{
+    return a.length == b.length &&
+           (a.length == 0 ||
+            strncasecmp((const char *)a.data, (const char *)b.data, a.length) == 0);
+}
+
 static inline bool slice_is_nocase(struct slice a, const char *text)
 {
-    return a.length == strlen(text) &&
-           (a.length == 0 || strncasecmp((const char *)a.data, text, a.length) == 0);
+    return slice_equal_nocase(a, slice_of(text));
 }
 
 static inline bool slice_starts_with(struct slice a, const char *prefix)

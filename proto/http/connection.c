@@ -379,7 +379,7 @@ static void read_came(uv_stream_t *stream, ssize_t count, const uv_buf_t *buf)
 static void sent(struct http_connection *c)
 {
     unsent_count(c, 0);
-    buffer_clear(&c->out_head);
+    buffer_free(&c->out_head);
     buffer_free(&c->out_body);
     buffer_free(&c->sealed);
     if (c->close_after || c->peer_ended) {

@@ -7,8 +7,9 @@
 
 struct slice http_header(const struct http_request *request, const char *name)
 {
+    struct slice wanted = slice_of(name);
     for (unsigned i = 0; i < request->header_count; i++) {
-        if (slice_is_nocase(request->headers[i].name, name))
+        if (slice_equal_nocase(request->headers[i].name, wanted))
             return request->headers[i].value;
     }
     return (struct slice){NULL, 0};

@@ -27,9 +27,8 @@
 #include "proto/http/reader.h"
 
 #include "proto/base/assert.h"
-
-#include <stdio.h>
-#include <stdlib.h>
+#include "proto/base/blocks.h"
+#include "proto/base/scan.h"
 
 #define BODY_AHEAD_BYTES    (1u << 20)
 #define HEAD_KEPT_BYTES     4096 /* capacity kept between requests of a connection */
@@ -61,7 +60,7 @@ static int on_header_field(llhttp_t *parser, const char *at, size_t length)
     if (r->in_value || request->header_count == 0) {
         if (request->header_count == HTTP_HEADERS_MAX)
             return refuse(r, 431);
-        request->header_count++;
+        request->headers[request->header_count++] = (struct http_header){0};
         r->in_value = false;
     }
     buffer_add(&r->head, at, length);
@@ -152,9 +151,10 @@ static int on_message_complete(llhttp_t *parser)
 
 static unsigned header_count_of(const struct http_request *request, const char *name)
 {
+    struct slice wanted = slice_of(name);
     unsigned count = 0;
     for (unsigned i = 0; i < request->header_count; i++)
-        count += slice_is_nocase(request->headers[i].name, name);
+        count += slice_equal_nocase(request->headers[i].name, wanted);
     return count;
 }
 
@@ -303,11 +303,19 @@ static const llhttp_settings_t settings = {
     .on_message_complete = on_message_complete,
 };
 
+/* Behind a line's first byte nothing but control characters needs a look. */
+static const struct scan_plain plain_text = {.low = 0x20, .high = 0xff};
+
 /* The gate in front. Returns false for a refused byte; else *length is how many bytes of `in`
  * belong to the head, and *ended whether they complete it. */
 static bool scan_head(struct reader *r, struct slice in, size_t *length, bool *ended)
 {
     for (size_t i = 0; i < in.length; i++) {
+        if (r->line_bytes > 0 && !r->after_cr) {
+            i += scan_run(plain_text, slice_sub(in, i));
+            if (i == in.length)
+                break;
+        }
         uint8_t c = in.data[i];
         if (c == 0 || r->after_cr != (c == '\n'))
             return false;
@@ -397,12 +405,16 @@ static bool overhead_bounded(const struct reader *r)
     return r->wire_bytes <= 2 * r->limits->header_bytes_max + WIRE_BYTES_PER_BYTE * r->body.length;
 }
 
+/* The room for headers is most of a request, and most of that stays unused: on_header_field clears
+ * what it takes of it. */
+_Static_assert(sizeof(struct http_request) <= BLOCK_BYTES_MAX, "a request is a block");
+
 static void request_begin(struct reader *r)
 {
-    r->request = calloc(1, sizeof *r->request);
-    ASSERT(r->request != NULL);
+    r->request = block_take(BLOCK_BYTES_MAX);
+    memset(r->request, 0, offsetof(struct http_request, headers));
     r->request->connection = r->connection;
-    snprintf(r->request->peer, sizeof r->request->peer, "%s", r->peer);
+    r->request->peer = r->peer;
 }
 
 enum reader_result reader_feed(struct reader *r, struct slice in, size_t *used)
@@ -441,7 +453,7 @@ void reader_reset(struct reader *r)
 {
     if (r->request != NULL) {
         arena_free(&r->request->arena);
-        free(r->request);
+        block_give(r->request, BLOCK_BYTES_MAX);
     }
     buffer_free(&r->body);
     body_count(r, 0);

@@ -31,14 +31,14 @@ struct http_request {
     struct slice target; /* as sent: path and query */
     struct slice path;   /* up to '?', not decoded */
     struct slice query;  /* after '?', may be empty */
-    struct http_header headers[HTTP_HEADERS_MAX];
-    unsigned header_count;
     struct slice body;
     struct arena arena; /* for whoever handles the request; freed with it */
     void *data;         /* the handler's */
     struct http_connection *connection;
     uint64_t arrived_ms; /* when it was here in full, of the loop's clock (uv_now) */
-    char peer[64];       /* address of the client, for traces */
+    const char *peer;    /* address of the client, for traces */
+    unsigned header_count;
+    struct http_header headers[HTTP_HEADERS_MAX]; /* last, and not cleared: see request_begin */
 };
 
 struct http_limits {

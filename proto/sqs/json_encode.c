@@ -5,37 +5,38 @@
 #include "proto/sqs/codec.h"
 
 #include "proto/base/encode.h"
+#include "proto/base/scan.h"
 
 #include <inttypes.h>
 
-/* 0: copied as it is; 'u': written as \u00XX; else: the letter after the backslash. */
-static const uint8_t escapes[256] = {
-    [0] = 'u',  [1] = 'u',  [2] = 'u',  [3] = 'u',  [4] = 'u',   [5] = 'u',   [6] = 'u',
-    [7] = 'u',  [8] = 'b',  [9] = 't',  [10] = 'n', [11] = 'u',  [12] = 'f',  [13] = 'r',
-    [14] = 'u', [15] = 'u', [16] = 'u', [17] = 'u', [18] = 'u',  [19] = 'u',  [20] = 'u',
-    [21] = 'u', [22] = 'u', [23] = 'u', [24] = 'u', [25] = 'u',  [26] = 'u',  [27] = 'u',
-    [28] = 'u', [29] = 'u', [30] = 'u', [31] = 'u', [127] = 'u', ['"'] = '"', ['\\'] = '\\',
-};
+/* What is copied as it is. */
+static const struct scan_plain plain_text = {.low = 0x20, .high = 0xff, .but = {0x7f, '"', '\\'}};
+
+static void write_escape(struct buffer *out, uint8_t c)
+{
+    static const char meanings[] = "\b\t\n\f\r\"\\";
+    static const char codes[] = "btnfr\"\\";
+    const char *known = c != 0 ? strchr(meanings, c) : NULL;
+    if (known == NULL) {
+        buffer_printf(out, "\\u%04x", c);
+        return;
+    }
+    buffer_add_byte(out, '\\');
+    buffer_add_byte(out, (uint8_t)codes[known - meanings]);
+}
 
 void sqs_json_write_text(struct buffer *out, struct slice text)
 {
     buffer_add_byte(out, '"');
-    size_t clean = 0;
-    for (size_t i = 0; i < text.length; i++) {
-        uint8_t escape = escapes[text.data[i]];
-        if (escape == 0)
-            continue;
-        buffer_add(out, text.data + clean, i - clean);
-        clean = i + 1;
-        if (escape == 'u') {
-            buffer_printf(out, "\\u%04x", text.data[i]);
-        } else {
-            buffer_add_byte(out, '\\');
-            buffer_add_byte(out, escape);
-        }
+    while (text.length > 0) {
+        size_t run = scan_run(plain_text, text);
+        buffer_add(out, text.data, run);
+        text = slice_sub(text, run);
+        if (text.length == 0)
+            break;
+        write_escape(out, text.data[0]);
+        text = slice_sub(text, 1);
     }
-    if (clean < text.length)
-        buffer_add(out, text.data + clean, text.length - clean);
     buffer_add_byte(out, '"');
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One pass over the bytes: what is between the values of interest is checked and stepped over.
- * Texts are most of a document, so they are scanned by eights until something needs a closer look.
+ * Texts are most of a document, so what needs no closer look in them is passed over (scan.h).
  *
  * I1  after a fault `at` does not move: it is where the document broke
  * I2  values_left and depth bound the work and the stack that a hostile document can ask for */
@@ -8,9 +8,9 @@
 
 #include "proto/base/assert.h"
 #include "proto/base/encode.h"
+#include "proto/base/scan.h"
 
 #define DEPTH_MAX        2048
-#define EACH_BYTE(value) (UINT64_C(0x0101010101010101) * (value))
 #define SURROGATE_FIRST  0xd800u
 #define SURROGATE_SECOND 0xdc00u
 #define SURROGATE_END    0xe000u
@@ -136,24 +136,7 @@ bool json_read_integer(struct json_reader *r, int64_t *out)
 
 /* ---- texts ---- */
 
-/* Bytes from `at` on that need no look: no quote, backslash or control character among eight. */
-static uint8_t *plain_end(uint8_t *at, const uint8_t *end)
-{
-    for (; (size_t)(end - at) >= sizeof(uint64_t); at += sizeof(uint64_t)) {
-        uint64_t eight;
-        memcpy(&eight, at, sizeof eight);
-        uint64_t quotes = eight ^ EACH_BYTE('"');
-        uint64_t slashes = eight ^ EACH_BYTE('\\');
-        uint64_t found = ((eight - EACH_BYTE(0x20)) & ~eight) |
-                         ((quotes - EACH_BYTE(1)) & ~quotes) |
-                         ((slashes - EACH_BYTE(1)) & ~slashes);
-        if ((found & EACH_BYTE(0x80)) != 0)
-            break;
-    }
-    while (at < end && *at != '"' && *at != '\\' && *at >= 0x20)
-        at++;
-    return at;
-}
+static const struct scan_plain plain_text = {.low = 0x20, .high = 0xff, .but = {'"', '\\', '\\'}};
 
 /* Four hex digits; -1 if they are none. */
 static int32_t read_unit(const uint8_t *at, const uint8_t *end)
@@ -239,7 +222,7 @@ bool json_read_text(struct json_reader *r, struct slice *out)
     uint8_t *from = begin;
     uint8_t *to = begin;
     for (;;) {
-        uint8_t *plain = plain_end(from, r->end);
+        uint8_t *plain = from + scan_run(plain_text, slice_make(from, (size_t)(r->end - from)));
         if (to != from)
             memmove(to, from, (size_t)(plain - from));
         to += plain - from;

@@ -14,6 +14,7 @@
 #include "proto/base/encode.h"
 
 #define LENGTH_BYTES 4
+#define ASK_NODE_MAX 0xffffffu /* three bytes */
 
 _Static_assert(SQS_ACTION_COUNT < UINT16_MAX, "an action is a u16 on the wire");
 
@@ -26,10 +27,11 @@ void native_call_header(struct buffer *out, uint32_t id, enum sqs_action action)
     buffer_add_u16(out, 0);
 }
 
-void native_answer_header(struct buffer *out, uint32_t id, bool refused)
+void native_answer_header(struct buffer *out, uint32_t id, bool refused, uint64_t ask_node)
 {
+    uint32_t hint = ask_node <= ASK_NODE_MAX ? (uint32_t)ask_node : 0;
     buffer_add_u32(out, id);
-    buffer_add_u32(out, refused ? 1 : 0);
+    buffer_add_u32(out, hint << 8 | (refused ? 1 : 0));
 }
 
 bool native_header_read(struct slice payload, struct native_header *header, struct slice *body)
@@ -38,7 +40,8 @@ bool native_header_read(struct slice payload, struct native_header *header, stru
         return false;
     *header = (struct native_header){.id = bytes_get_u32(payload.data),
                                      .action = bytes_get_u16(payload.data + 4),
-                                     .refused = payload.data[4] != 0};
+                                     .refused = payload.data[4] != 0,
+                                     .ask_node = bytes_get_u32(payload.data + 4) >> 8};
     *body = slice_sub(payload, NATIVE_HEADER_BYTES);
     return true;
 }

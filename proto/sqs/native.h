@@ -5,12 +5,17 @@
  * be proven, after ClientChallenge and ClientProof, see proto/sigv4/proof.h), and then carries
  * (proto/rpc/link.h):
  *
- *     frame CALL     OFFSET SIZE  MEANING                    frame ANSWER   OFFSET SIZE  MEANING
- *                    0      4     id, the caller's choice                   0      4     id of the
- * call 4      2     action                                    4      1     0 done, 1 refused 6 2
- * zero                                      5      3     zero 8      ...   its input 8      ...
- * result, or a call_error Answers come in any order; many calls may be under way. All integers are
- * little-endian.
+ *     frame CALL                               frame ANSWER
+ *     OFFSET SIZE MEANING                      OFFSET SIZE MEANING
+ *     0      4    id, the caller's choice      0      4    id of the call
+ *     4      2    action                       4      1    0 done, 1 refused
+ *     6      2    zero                         5      3    node to ask for this queue
+ *     8      ...  its input                    8      ...  its result, or a call_error
+ *
+ * Answers come in any order; many calls may be under way. All integers are little-endian. The node
+ * is the id of the one that leads the queue's shard, as far as is known; 0: not known, or not about
+ * one queue, or an id of more than three bytes. Any broker takes any call: it only is the shortest
+ * way. Brokers before it was added wrote zeros there, and clients before it read none of it.
  *
  * A struct is its members that are given, each: u8 tag (1 + its row in the shape), u32 length,
  * value. TEXT, KEY          UTF-8                  BLOB        bytes, not base64 NUMBER 4 bytes,
@@ -37,10 +42,11 @@ struct native_header {
     uint32_t id;
     uint16_t action; /* of a CALL */
     bool refused;    /* of an ANSWER */
+    uint32_t ask_node;
 };
 
 void native_call_header(struct buffer *out, uint32_t id, enum sqs_action action);
-void native_answer_header(struct buffer *out, uint32_t id, bool refused);
+void native_answer_header(struct buffer *out, uint32_t id, bool refused, uint64_t ask_node);
 
 /* native_header_read: the header of either; `body` is the rest. False: too short. */
 MUST_CHECK bool native_header_read(struct slice payload, struct native_header *header,

@@ -11,7 +11,8 @@ second, one by one, and go to another node when something goes wrong. Three thin
     rolling    SIGTERM, a start and ready again, one node after another (once a run)
 
 The gap is the longest time without any acknowledged send, from a second before until all is well
-again. `quiet_ms` is the same before, when nothing happens: what the machine adds. Errors are
+again; `gaps_began_ms` tells how long after the deed it began. `quiet_ms` is the same before, when
+nothing happens: what the machine adds. Errors are
 answers that clients did not get or did not like; a refused connection, where nothing was sent, is
 counted apart. In the end all messages are received, and the checker looks for what is missing.
 Prints one JSON object as the last line. Exit codes as those of tests/chaos/run.
@@ -122,8 +123,10 @@ class Failover:
 
 
 def longest_gap_ms(moments, begin, end):
+    """How long, and how long after `begin` it began."""
     inside = [begin] + [moment for moment in moments if begin < moment < end] + [end]
-    return round(max(b - a for a, b in zip(inside, inside[1:])) / 1000, 1)
+    gap, start = max((b - a, a) for a, b in zip(inside, inside[1:]))
+    return round(gap / 1000, 1), round((start - begin) / 1000, 1)
 
 
 def figures(found, out, spans):
@@ -133,8 +136,9 @@ def figures(found, out, spans):
     result = {}
     for kind in found.kinds.split(","):
         some = [span for span in spans if span[0] == kind]
-        gaps = [longest_gap_ms(moments, moment, end) for _, _, moment, end in some]
-        quiet = [longest_gap_ms(moments, begin, moment) for _, begin, moment, _ in some]
+        found_gaps = [longest_gap_ms(moments, moment, end) for _, _, moment, end in some]
+        gaps = [gap for gap, _ in found_gaps]
+        quiet = [longest_gap_ms(moments, begin, moment)[0] for _, begin, moment, _ in some]
         during = [e for e in calls if e["outcome"] != "ok"
                   and any(moment <= e["end"] <= end for _, _, moment, end in some)]
         errors = {}
@@ -145,6 +149,7 @@ def figures(found, out, spans):
             "gap_ms_median": statistics.median(gaps),
             "gap_ms_worst": max(gaps),
             "gaps_ms": gaps,
+            "gaps_began_ms": [start for _, start in found_gaps],
             "quiet_ms": quiet,
             "errors": sum(e["error"] != "connect" for e in during),
             "refused_connections": sum(e["error"] == "connect" for e in during),

@@ -39,6 +39,27 @@ class Queues(unittest.TestCase):
         status, about = self.cluster.get(node, "/status")
         return [shard["leader"] for shard in about["shards"]] if status == 200 else []
 
+    def test_an_answer_names_the_leader(self):
+        """The native protocol's hint whom to ask next, from every node and for a queue of each shard."""
+        clients = [native_auth.native.Client(self.cluster.port + 10 * (node - 1) + 1) for node in NODES]
+        queues = {shard: place.name_in(shard, SHARDS) for shard in ALL}
+        for client in clients:
+            self.addCleanup(client.close)
+        for name in queues.values():
+            self.ask(1, "CreateQueue", QueueName=name)
+
+        def named(client, name):
+            _, error = client.call(native_auth.native.SEND, native_auth.native.member(1, name),
+                                   native_auth.native.member(2, "x"))
+            self.assertIsNone(error)
+            return client.ask_node
+
+        def all_agree():
+            leaders = self.leaders(1)
+            return all({named(client, name) for client in clients} == {leaders[shard]}
+                       for shard, name in queues.items())
+        wait_for("all nodes to name the leader of each shard", all_agree)
+
     def names(self, node, prefix, **more):
         listed = self.ask(node, "ListQueues", QueueNamePrefix=prefix, **more).get("QueueUrls", [])
         return [url.rpartition("/")[2] for url in listed]

@@ -97,7 +97,8 @@ class Client:
         """(id, result, error): the members of one of the two, the other None."""
         kind, payload = self.read()
         assert kind == TYPE_ANSWER
-        number, refused = struct.unpack_from("<II", payload)
+        number, refused = struct.unpack_from("<IB", payload)
+        self.ask_node = int.from_bytes(payload[5:8], "little")
         found = members(payload[8:])
         return (number, None, found) if refused else (number, found, None)
 

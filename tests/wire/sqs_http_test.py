@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """SQS beneath HTTP: broken requests, bodies that are too large, clients that go away, pipelining, and
 the rules that only a broker with --aws-cooldowns on has."""
+import hashlib
 import json
 import os
 import struct
@@ -127,6 +128,42 @@ class Connections(unittest.TestCase):
                 self.assertIn("MessageId", json.loads(answer))
             messages = json.loads(read_response(stream)[2])["Messages"]
         self.assertEqual([m["Body"] for m in messages], [f"m{i}" for i in range(5)])
+
+    @staticmethod
+    def send(url, texts):
+        """Senders, each with a connection of its own and its request on the way."""
+        senders = []
+        for text in texts:
+            body = json.dumps({"QueueUrl": url, "MessageBody": text}).encode()
+            sender = sqs_raw.open_socket()
+            sender.sendall(sqs_raw.raw_json_head("SendMessage", len(body)) + body)
+            senders.append(sender)
+        return senders
+
+    def test_sends_that_come_together_are_told_their_own_digest(self):
+        """Some of them have left by then, or are refused."""
+        url = make_queue()
+        kept = {}
+        rounds = 10
+        for i in range(rounds):
+            texts = [f"{i}-{k}-" + "x" * (k * 211 % 1500) for k in range(30)]
+            texts[13] = "\x01"
+            for k, sender in enumerate(self.send(url, texts)):
+                if k % 3 == 1 and k != 13:
+                    sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                                      struct.pack("ii", 1, 0))
+                else:
+                    status, _, answer = read_response(sender.makefile("rb"))
+                    self.assertEqual(status, 400 if k == 13 else 200)
+                    kept[texts[k]] = json.loads(answer).get("MD5OfMessageBody")
+                sender.close()
+        self.assertIsNone(kept.pop("\x01"))
+        for text, md5 in kept.items():
+            self.assertEqual(md5, hashlib.md5(text.encode()).hexdigest())
+        found = call("json", "GetQueueAttributes", {
+            "QueueUrl": url, "AttributeNames": ["ApproximateNumberOfMessages"]})
+        count = int(found.result["Attributes"]["ApproximateNumberOfMessages"])
+        self.assertTrue(len(kept) <= count <= rounds * 29, count)
 
     def leave(self, url, hard):
         """Begin a long poll, wait until it waits, go away."""

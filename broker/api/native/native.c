@@ -82,13 +82,19 @@ struct native {
 
 /* ---- answers ---- */
 
+/* ask_node: who is the quickest to ask for the call's queue. */
+static uint64_t ask_node(const struct sqs_call *call)
+{
+    return call->shard != NULL ? shard_leader(call->shard) : 0;
+}
+
 static void send_answer(struct native_call *nc, bool refused, enum sqs_shape shape,
                         const void *result, const struct sqs_error *error)
 {
     struct link *link = nc->session->link;
     struct buffer *out = link_frame_begin(link);
     if (out != NULL) {
-        native_answer_header(out, nc->id, refused);
+        native_answer_header(out, nc->id, refused, ask_node(nc->call));
         if (error != NULL)
             native_write_error(out, error);
         else if (result != NULL)

@@ -44,13 +44,17 @@ static bool check_ids(struct sqs_call *call, const struct batch *batch)
     return true;
 }
 
+static struct batch_entry *entries_new(struct sqs_call *call, uint32_t count)
+{
+    return arena_alloc(&call->arena, count * sizeof(struct batch_entry));
+}
+
 bool batch_begin(struct sqs_call *call, const struct sqs_list *list, size_t entry_bytes,
                  const char *entry_name, struct batch *batch)
 {
-    *batch = (struct batch){0};
     if (!check_count(call, list->count, entry_name))
         return false;
-    batch->count = list->count;
+    *batch = (struct batch){.entries = entries_new(call, list->count), .count = list->count};
     for (uint32_t i = 0; i < list->count; i++) {
         const char *entry = (const char *)list->items + i * entry_bytes;
         batch->entries[i].id = *(const struct slice *)(const void *)entry;
@@ -58,9 +62,9 @@ bool batch_begin(struct sqs_call *call, const struct sqs_list *list, size_t entr
     return check_ids(call, batch);
 }
 
-void batch_single(struct batch *batch)
+void batch_single(struct sqs_call *call, struct batch *batch)
 {
-    *batch = (struct batch){.count = 1, .single = true};
+    *batch = (struct batch){.entries = entries_new(call, 1), .count = 1, .single = true};
 }
 
 static void claim_next(const struct sqs_call *call, struct batch *batch, uint32_t i)

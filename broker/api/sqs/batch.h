@@ -14,7 +14,7 @@ struct batch_entry {
 };
 
 struct batch {
-    struct batch_entry entries[SQS_BATCH_MAX];
+    struct batch_entry *entries; /* in the call's arena */
     uint32_t count;
     bool single;
 };
@@ -26,7 +26,7 @@ MUST_CHECK bool batch_begin(struct sqs_call *call, const struct sqs_list *list, 
                             const char *entry_name, struct batch *batch);
 
 /* batch_single: a batch of one without an id. */
-void batch_single(struct batch *batch);
+void batch_single(struct sqs_call *call, struct batch *batch);
 
 /* batch_add_command: the command of entry `i`. */
 void batch_add_command(struct sqs_call *call, struct batch *batch, uint32_t i,

@@ -21,8 +21,9 @@
 
 struct sqs_call *sqs_call_new(struct api *api, const struct sqs_carrier *carrier, void *carried)
 {
-    struct sqs_call *call = calloc(1, sizeof *call);
-    ASSERT(call != NULL);
+    struct arena arena = {0};
+    struct sqs_call *call = arena_alloc(&arena, sizeof *call); /* beside what it will need */
+    call->arena = arena;
     call->api = api;
     api_hold(api);
     call->carrier = carrier;
@@ -38,8 +39,8 @@ void sqs_call_free(struct sqs_call *call)
     struct api *api = call->api;
     if (call->carrier->freed != NULL)
         call->carrier->freed(call);
-    arena_free(&call->arena);
-    free(call);
+    struct arena arena = call->arena; /* the call is in it */
+    arena_free(&arena);
     api_release(api);
 }
 

@@ -15,11 +15,13 @@
 
 struct cooldowns;
 struct sqs_call;
+struct sqs_digest_job;
 
 /* What the family keeps between calls. */
 struct sqs_state {
     struct cooldowns *cooldowns;
-    struct sqs_call *waiting; /* long polls under way */
+    struct sqs_call *waiting;                          /* long polls under way */
+    struct sqs_digest_job *digest_first, *digest_last; /* digests.h: until the turn's end */
 };
 
 /* How a call came, and so how it is answered: over HTTP (sqs.c) or natively (broker/api/native). */
@@ -32,8 +34,8 @@ struct sqs_carrier {
     /* base_url: "http://host:port" as this client can dial it; alive until the call ends. */
     const char *(*base_url)(struct sqs_call *call);
     bool no_md5; /* of bodies: its frames have checksums */
-    /* Calls about messages of a queue that is known here need not wait until this node is up to
-     * date: their command is judged when it is applied. */
+    /* No call about messages of a queue that is known here waits until this node is up to date
+     * (run.c); else some do. */
     bool may_lag;
     /* caller: fill in call->caller, in memory that lives as long as the call. False, and why it
      * cannot be. NULL: the HTTP request says who. */
@@ -60,6 +62,7 @@ struct sqs_call {
     enum sqs_action action;
     const char *action_name;   /* static storage */
     void *input;               /* struct of the action's input shape */
+    uint8_t (*md5)[MD5_BYTES]; /* of the bodies in it (digests.h); NULL: not made yet */
     struct sqs_error wrong;    /* why that could not be read; SQS_OK: it was */
     struct shard_set reads;    /* the shards that its input names (subject.h), on this node; */
     struct shard_set lacks;    /* more of them, which are on other nodes only */

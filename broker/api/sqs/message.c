@@ -11,6 +11,7 @@
 #include "broker/api/sqs/message.h"
 
 #include "proto/base/assert.h"
+#include "proto/base/scan.h"
 
 #include <stdlib.h>
 
@@ -42,28 +43,17 @@ uint64_t outgoing_bytes(const struct outgoing *out)
     return bytes;
 }
 
-#define EACH_BYTE(value) (UINT64_C(0x0101010101010101) * (value))
-
-/* none_special: of eight bytes, none is a control character or 0xef, with which the code points
- * that are not allowed begin: most texts are nothing else, and looking at each byte would cost more
- * than storing them. */
-static bool none_special(const uint8_t *at)
-{
-    uint64_t eight;
-    memcpy(&eight, at, sizeof eight);
-    uint64_t controls = (eight - EACH_BYTE(0x20)) & ~eight;
-    uint64_t others = eight ^ EACH_BYTE(0xef);
-    uint64_t equal = (others - EACH_BYTE(1)) & ~others;
-    return ((controls | equal) & EACH_BYTE(0x80)) == 0;
-}
+/* Neither a control character nor 0xef, with which the code points that are not allowed begin. */
+static const struct scan_plain plain_text = {.low = 0x20, .high = 0xff, .but = {0xef, 0xef, 0xef}};
 
 /* #x9 | #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | #x10000 to #x10FFFF, in well-formed UTF-8.
  */
 static bool characters_legal(struct slice text)
 {
-    for (size_t i = 0; i < text.length; i++) {
-        while (text.length - i > sizeof(uint64_t) && none_special(text.data + i))
-            i += sizeof(uint64_t);
+    for (size_t i = 0;; i++) {
+        i += scan_run(plain_text, slice_sub(text, i));
+        if (i == text.length)
+            return true;
         uint8_t c = text.data[i];
         if (c < 0x20 && c != 0x09 && c != 0x0a && c != 0x0d)
             return false;
@@ -71,7 +61,6 @@ static bool characters_legal(struct slice text)
             text.data[i + 2] >= 0xbe)
             return false;
     }
-    return true;
 }
 
 /* The letters U+00C0 to U+017F, in UTF-8 C3 80 to C5 BF, which AWS takes without saying so. */

@@ -73,6 +73,8 @@ struct slice queue_key_here(struct sqs_call *call, struct slice name)
 
 struct slice queue_key_of_url(struct sqs_call *call, struct slice url)
 {
+    if (!separate(call))
+        return queue_name_of_url(url);
     struct slice region = queue_region_of_url(url);
     return queue_key(call, region.length > 0 ? region : call->region, queue_name_of_url(url));
 }

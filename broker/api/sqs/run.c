@@ -60,13 +60,24 @@ static void permit_and_handle(struct sqs_call *call)
 
 static void on_fresh(void *data, enum status status);
 
+/* A call about messages of a queue that is known here is judged when its command is applied, so it
+ * need not wait until this node is up to date. Over HTTP it does where keys are checked, so that
+ * one that was disabled ends at once, and a receive does, so that a short poll finds what was sent
+ * to another node. */
+static bool may_lag(struct sqs_call *call)
+{
+    bool all = call->carrier->may_lag;
+    bool some = !auth_required(api_auth(call->api)) && call->action != SQS_ACTION_ReceiveMessage;
+    return (all || some) && sqs_of_messages(call->action) && sqs_queue_known(call);
+}
+
 /* Wait until this node has seen what others have answered. The catalog may say only then how many
  * shards there are, and so which one is meant: hence it is asked until nothing new comes up. */
 static bool wait_until_fresh(struct sqs_call *call)
 {
     if (shard_set_within(&call->reads, &call->fresh) || api_closing(call->api))
         return false;
-    if (call->carrier->may_lag && sqs_of_messages(call->action) && sqs_queue_known(call))
+    if (may_lag(call))
         return false;
     call->fresh = call->reads;
     return shard_set_sync(&call->reads, api_shards(call->api), call->since_ms, on_fresh, call);

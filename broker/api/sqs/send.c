@@ -10,13 +10,22 @@
 
 #define BATCH_BYTES_MAX 1048576
 
+struct sent_message {
+    uint64_t bytes; /* as SQS counts them */
+    struct sqs_send_result_entry result;
+};
+
 struct sending {
     struct batch batch;
     bool fifo;
     uint64_t queue_id;
-    uint64_t bytes[SQS_BATCH_MAX]; /* of each message, as SQS counts them */
-    struct sqs_send_result_entry results[SQS_BATCH_MAX];
+    struct sent_message *messages; /* one for each entry of the batch */
 };
+
+static void messages_new(struct sqs_call *call, struct sending *sending)
+{
+    sending->messages = arena_alloc(&call->arena, sending->batch.count * sizeof *sending->messages);
+}
 
 static struct slice trace_md5(struct sqs_call *call, struct slice trace_header)
 {
@@ -58,22 +67,26 @@ static void add_message(struct sqs_call *call, const struct queue_view *queue,
         return;
     uuid_random(record.message_id);
     record.no_md5 = call->carrier->no_md5;
+    record.md5_known = call->md5 != NULL;
+    if (record.md5_known)
+        memcpy(record.md5_body, call->md5[i], MD5_BYTES);
     struct command command = {.type = COMMAND_SEND,
                               .send = {.queue_id = queue->queue_id,
                                        .delay_s = out->delay_s.given && !sending->fifo
                                                       ? (uint32_t)out->delay_s.value
                                                       : CORE_DEFAULT}};
     batch_add_send(call, &sending->batch, i, &command, &record);
-    describe(call, &record, &sending->results[i]);
-    sending->results[i].id = entry->id;
+    struct sent_message *message = &sending->messages[i];
+    describe(call, &record, &message->result);
+    message->result.id = entry->id;
+    message->bytes = outgoing_bytes(out);
     sending->queue_id = queue->queue_id;
-    sending->bytes[i] = outgoing_bytes(out);
 }
 
 static void reply_single(struct sqs_call *call, const struct sending *sending)
 {
     const struct batch_entry *entry = &sending->batch.entries[0];
-    const struct sqs_send_result_entry *sent = &sending->results[0];
+    const struct sqs_send_result_entry *sent = &sending->messages[0].result;
     struct sqs_send_message_result result = {
         .md5_body = sent->md5_body,
         .md5_attributes = sent->md5_attributes,
@@ -95,7 +108,7 @@ static void reply_batch(struct sqs_call *call, const struct sending *sending)
     result.successful = (struct sqs_list){good, 0, true};
     for (uint32_t i = 0; i < sending->batch.count; i++) {
         if (sending->batch.entries[i].error.code == SQS_OK)
-            good[result.successful.count++] = sending->results[i];
+            good[result.successful.count++] = sending->messages[i].result;
     }
     batch_failed(call, &sending->batch, &result.failed);
     sqs_reply(call, &result);
@@ -122,7 +135,7 @@ static void count_sent(struct sqs_call *call, const struct sending *sending, uin
 {
     struct queue_counts *counts = api_queue_counts(call->api, sending->queue_id);
     counts->sent++;
-    counts->sent_bytes += sending->bytes[i];
+    counts->sent_bytes += sending->messages[i].bytes;
 }
 
 static void on_sent(struct sqs_call *call, const struct core_result *results, uint32_t count)
@@ -140,7 +153,7 @@ static void on_sent(struct sqs_call *call, const struct core_result *results, ui
         if (results[entry->command].code != CORE_OK)
             entry->error.code = sqs_core_error(results[entry->command].code);
         else if (sending->fifo)
-            describe_fifo(call, &results[entry->command], &sending->results[i]);
+            describe_fifo(call, &results[entry->command], &sending->messages[i].result);
         if (results[entry->command].code == CORE_OK && !results[entry->command].duplicate)
             count_sent(call, sending, i);
     }
@@ -178,7 +191,8 @@ void handle_send_message(struct sqs_call *call)
         sqs_fail(call, error);
         return;
     }
-    batch_single(&sending->batch);
+    batch_single(call, &sending->batch);
+    messages_new(call, sending);
     add_message(call, &queue, sending, 0, &out);
     propose(call, sending);
 }
@@ -225,6 +239,7 @@ void handle_send_message_batch(struct sqs_call *call)
     if (!batch_begin(call, &input->entries, sizeof *entries, "SendMessageBatchRequestEntry",
                      &sending->batch))
         return;
+    messages_new(call, sending);
     sending->fifo = queue.settings.fifo;
     if (!check_entries(call, &queue, &input->entries))
         return;

@@ -105,7 +105,7 @@ void handle_delete_message(struct sqs_call *call)
     if (!sqs_queue(call, input->queue_url, &queue))
         return;
     struct settling *settling = arena_alloc(&call->arena, sizeof *settling);
-    batch_single(&settling->batch);
+    batch_single(call, &settling->batch);
     add_delete(call, &queue, settling, 0, input->receipt_handle);
     propose(call, settling, on_deleted);
 }
@@ -190,7 +190,7 @@ void handle_change_message_visibility(struct sqs_call *call)
     if (!sqs_queue(call, input->queue_url, &queue))
         return;
     struct settling *settling = arena_alloc(&call->arena, sizeof *settling);
-    batch_single(&settling->batch);
+    batch_single(call, &settling->batch);
     add_change(call, &queue, settling, 0, input->receipt_handle, input->visibility_s.value);
     propose(call, settling, on_changed);
 }

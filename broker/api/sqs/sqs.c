@@ -11,6 +11,7 @@
 #include "broker/api/sqs/call.h"
 
 #include "broker/api/sqs/cooldown.h"
+#include "broker/api/sqs/digests.h"
 #include "broker/api/sqs/queue_name.h"
 #include "broker/api/sqs/region.h"
 #include "proto/base/assert.h"
@@ -21,6 +22,7 @@
 
 #define TARGET_PREFIX        "AmazonSQS."
 #define ACCESS_KEY_BYTES_MAX 128
+#define ANSWER_BYTES_USUAL   512
 
 static bool contains(struct slice text, const char *part)
 {
@@ -95,6 +97,7 @@ static void respond(struct sqs_call *call, int status, const char *query_error, 
 static void http_reply(struct sqs_call *call, const void *result)
 {
     struct buffer body = {0};
+    (void)buffer_reserve(&body, ANSWER_BYTES_USUAL);
     sqs_result_encode(&body, call->protocol, call->action, result, call->request_id);
     respond(call, 200, NULL, &body);
 }
@@ -176,6 +179,12 @@ static void queue_from_path(struct sqs_call *call)
         *url = arena_copy(&call->arena, call->request->path);
 }
 
+static void run(struct sqs_call *call, const struct sqs_error *wrong)
+{
+    if (wrong != NULL || !sqs_digest(call))
+        sqs_call_run(call, wrong);
+}
+
 static void handle_json(struct sqs_call *call)
 {
     struct slice target = http_header(call->request, "X-Amz-Target");
@@ -188,7 +197,7 @@ static void handle_json(struct sqs_call *call)
     struct sqs_error error = {0};
     bool good = sqs_json_decode(call->request->body, sqs_actions[call->action].input, &call->arena,
                                 call->input, &error);
-    sqs_call_run(call, good ? NULL : &error);
+    run(call, good ? NULL : &error);
 }
 
 /* What AWS answers to a plain GET of a queue's address. */
@@ -235,7 +244,7 @@ static void handle_query(struct sqs_call *call)
                                &error);
     if (good)
         queue_from_path(call);
-    sqs_call_run(call, good ? NULL : &error);
+    run(call, good ? NULL : &error);
 }
 
 static void sqs_handle(struct api *api, struct http_request *request)
@@ -289,6 +298,7 @@ static void state_free(void *data)
 {
     struct sqs_state *state = data;
     ASSERT(state->waiting == NULL);
+    ASSERT(state->digest_first == NULL);
     cooldowns_free(state->cooldowns);
     free(state);
 }
@@ -300,6 +310,7 @@ const struct api_family api_family_sqs = {
     .handle = sqs_handle,
     .too_large = sqs_too_large,
     .abort = sqs_abort,
+    .turn_end = sqs_turn_end,
     .closing = sqs_end_waiting,
     .works_unready = true, /* sees to it itself, and answers in the protocol asked in */
     .state_new = state_new,

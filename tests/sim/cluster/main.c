@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@
 #define SETTLE_MAX    (180 * SECOND)
 #define EXIT_USAGE    64
 #define SECONDS_MAX   60 /* of processor time, for one run */
+#define MUTANT_MAX    5  /* where the engine is wrong: what spins then is not looked at for long */
 #define JOBS_MAX      64
 
 /* A node that ends leaves its memory behind, so the leak sanitizer has nothing to say here. */
@@ -43,13 +45,15 @@ static const char *const fault_names[FAULT_COUNT] = {
     [FAULT_SLOW_DISK] = "slow-disk", [FAULT_PAUSE] = "pause",       [FAULT_WALL] = "wall",
     [FAULT_DRIFT] = "drift",         [FAULT_DAMAGE] = "damage",     [FAULT_PARTITION] = "partition",
     [FAULT_LOSS] = "loss",           [FAULT_DISORDER] = "disorder", [FAULT_MEMBERS] = "members",
+    [FAULT_RACK] = "rack",           [FAULT_AMBUSH] = "ambush",
 };
 
 static void choose_faults(void)
 {
     uint64_t bits = chance_next(&world.chance) & chance_next(&world.chance);
     for (int i = 0; i < FAULT_COUNT; i++)
-        world.faults[i] = (bits >> i & 1) != 0 && (world.options.without >> i & 1) == 0;
+        world.faults[i] =
+            ((bits | world.options.always) >> i & 1) != 0 && (world.options.without >> i & 1) == 0;
     /* Who may be damaged, and who lost, is bounded together: one of the two. */
     world.faults[FAULT_DAMAGE] &= !world.faults[FAULT_MEMBERS];
 }
@@ -108,6 +112,9 @@ static void run(struct options options)
     static const unsigned sizes[] = {1, 3, 3, 5};
     unsigned size = sizes[chance_below(&world.chance, ARRAY_COUNT(sizes))];
     world.snapshot_bytes = UINT64_C(1) << (chance_in(&world.chance, 2) ? 14 : 40);
+    if (options.snapshot_bytes > 0)
+        world.snapshot_bytes = options.snapshot_bytes;
+    world.trailing = options.trailing > 0 ? options.trailing : chance_in(&world.chance, 2);
     network_begin();
     world.founders = options.nodes > 0 ? options.nodes : size;
     nodes_make(world.founders + (world.faults[FAULT_MEMBERS] ? 2 : 0));
@@ -140,9 +147,9 @@ pid_t __real_fork(void);
 
 /* limit: of processor time, since the machine may have other things to do; and no huge pages, which
  * are cleared whole for the little that a run uses of them. */
-static void limit(void)
+static void limit(bool mutant)
 {
-    struct itimerval most = {.it_value = {.tv_sec = SECONDS_MAX}};
+    struct itimerval most = {.it_value = {.tv_sec = mutant ? MUTANT_MAX : SECONDS_MAX}};
     if (setitimer(ITIMER_PROF, &most, NULL) != 0 || prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) != 0)
         exit(EXIT_USAGE);
     mallopt(M_MMAP_THRESHOLD, 1 << 30);
@@ -157,7 +164,7 @@ static pid_t begin(struct options options, bool loud)
     if (pid == 0) {
         if (!loud && freopen("/dev/null", "w", stderr) == NULL)
             exit(EXIT_USAGE);
-        limit();
+        limit(options.mutation != NULL);
         run(options);
         exit(0);
     }
@@ -166,8 +173,11 @@ static pid_t begin(struct options options, bool loud)
     return pid;
 }
 
-static bool is_good(uint64_t seed, int status, bool loud)
+/* is_good: a mutant that spins was not caught for what it is: other seeds are to tell. */
+static bool is_good(uint64_t seed, int status, const struct options *options, bool loud)
 {
+    if (options->mutation != NULL && WIFSIGNALED(status) && WTERMSIG(status) == SIGPROF)
+        return true;
     if (WIFSIGNALED(status) && loud)
         fprintf(stderr, "seed %" PRIu64 ": ended by signal %d\n", seed, WTERMSIG(status));
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
@@ -179,7 +189,7 @@ static bool run_one(struct options options, bool loud)
     pid_t pid = begin(options, loud);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
-    return is_good(options.seed, status, loud);
+    return is_good(options.seed, status, &options, loud);
 }
 
 /* shrink: by halves; a run of fewer steps is another run, so this finds a short one, not always the
@@ -250,7 +260,7 @@ static uint64_t run_all(const struct plan *plan)
         size_t i = wait_for_one(jobs, count, &status);
         options.seed = jobs[i].seed;
         jobs[i] = jobs[--count];
-        if (is_good(options.seed, status, true))
+        if (is_good(options.seed, status, &options, true))
             continue;
         failed++;
         if (failed <= plan->shrinks)
@@ -301,15 +311,33 @@ static bool range(const char *text, struct plan *plan)
            plan->first <= plan->last;
 }
 
-static bool leave_out(const char *name, struct options *options)
+/* fault_bits: of names with commas between them; 0: one is unknown. */
+static uint32_t fault_bits(const char *names)
 {
-    for (int i = 0; i < FAULT_COUNT; i++) {
-        if (strcmp(fault_names[i], name) == 0) {
-            options->without |= 1u << i;
-            return true;
-        }
+    uint32_t bits = 0;
+    for (size_t length; *names != '\0'; names += length + (names[length] == ',')) {
+        length = strcspn(names, ",");
+        int i = 0;
+        while (i < FAULT_COUNT &&
+               (strlen(fault_names[i]) != length || strncmp(fault_names[i], names, length) != 0))
+            i++;
+        if (i == FAULT_COUNT)
+            return 0;
+        bits |= 1u << i;
     }
-    return false;
+    return bits;
+}
+
+static bool choose(struct options *options, const char *how, const char *names)
+{
+    uint32_t bits = fault_bits(names);
+    if (strcmp(how, "--no") == 0)
+        options->without |= bits;
+    else
+        options->always |= bits;
+    if (strcmp(how, "--only") == 0)
+        options->without = ~bits;
+    return bits != 0;
 }
 
 static bool take(struct plan *plan, const char *name, const char *value)
@@ -321,8 +349,8 @@ static bool take(struct plan *plan, const char *name, const char *value)
     }
     if (strcmp(name, "--seeds") == 0)
         return range(value, plan);
-    if (strcmp(name, "--no") == 0)
-        return leave_out(value, &plan->options);
+    if (strcmp(name, "--no") == 0 || strcmp(name, "--with") == 0 || strcmp(name, "--only") == 0)
+        return choose(&plan->options, name, value);
     if (!number(value, UINT64_MAX, &n))
         return false;
     if (strcmp(name, "--seed") == 0)
@@ -331,6 +359,16 @@ static bool take(struct plan *plan, const char *name, const char *value)
         plan->options.nodes = (unsigned)n;
     else if (strcmp(name, "--steps") == 0 && n <= 10000000)
         plan->options.steps = (uint32_t)n;
+    else if (strcmp(name, "--pace") == 0 && n > 0)
+        plan->options.pace_ms = n;
+    else if (strcmp(name, "--plan-pace") == 0 && n > 0)
+        plan->options.plan_ms = n;
+    else if (strcmp(name, "--trailing") == 0 && n > 0 && n <= UINT16_MAX)
+        plan->options.trailing = (unsigned)n;
+    else if (strcmp(name, "--voters") == 0 && n > 0)
+        plan->options.voters_max = (unsigned)n;
+    else if (strcmp(name, "--snapshot-bytes") == 0 && n > 0)
+        plan->options.snapshot_bytes = n;
     else if (strcmp(name, "--shrinks") == 0)
         plan->shrinks = n;
     else if (strcmp(name, "--jobs") == 0 && n > 0 && n <= JOBS_MAX)
@@ -358,7 +396,7 @@ static bool parse(int argc, char **argv, struct plan *plan)
 int main(int argc, char **argv)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    struct plan plan = {.options = {.steps = STEPS_DEFAULT},
+    struct plan plan = {.options = {.steps = STEPS_DEFAULT, .voters_max = NODES_MAX},
                         .first = 1,
                         .last = 100,
                         .jobs = cores > 0 && cores < JOBS_MAX ? (unsigned)cores : 1,

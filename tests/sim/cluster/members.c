@@ -87,6 +87,8 @@ static void choose_plan(void)
 {
     size_t plan = (size_t)chance_below(&world.chance, ARRAY_COUNT(plans));
     unsigned voters = count_voters();
+    if (plan == PLAN_GROW && voters >= world.options.voters_max)
+        plan = PLAN_SHRINK;
     if ((plan == PLAN_LOSE && voters < 3) || (plan != PLAN_GROW && voters < 2) ||
         last_id >= IDS_MAX)
         plan = PLAN_HAND_OVER;
@@ -206,6 +208,8 @@ static void try(void)
     attempt->node = choose_node();
     if (attempt->node->up)
         node_at(attempt->node, world.now_ns, begin, attempt);
+    if (attempt->node->up)
+        nemesis_ambush(attempt->node);
     world_after(attempt->node->up ? ATTEMPT_MAX : 100 * MS, give_up, attempt);
 }
 
@@ -265,6 +269,8 @@ void members_begin(unsigned founders)
     }
     last_id = founders;
     pause_ms = pauses_ms[chance_below(&world.chance, ARRAY_COUNT(pauses_ms))];
+    if (world.options.plan_ms > 0)
+        pause_ms = world.options.plan_ms;
     if (world.faults[FAULT_MEMBERS])
         world_after(SECOND, go_on, NULL);
 }

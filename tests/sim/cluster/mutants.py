@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Versions of the engine that are wrong in one place, to prove that the simulation notices.
 
-    mutants.py --list          NAME:FILE:RUN, a line for each; RUN are arguments of cluster_sim
-    mutants.py NAME ROOT OUT   write the mutated file
+    mutants.py --list               NAME:FILES:RUN, a line for each; FILES have commas between them,
+                                    RUN are arguments of cluster_sim
+    mutants.py NAME FILE ROOT OUT   write one of its files, mutated
 
-A mutation replaces one piece of text, which must stand in the file exactly once. Where it does not
-any more, the file is written unchanged and its test fails as not caught: change the table.
+A mutation replaces one piece of text, which must stand in its file exactly once; where two parts of
+the engine prevent the same, it takes both away. Where a text is not there any more, the file is
+written unchanged and its test fails as not caught: change the table.
 """
 import sys
 
@@ -18,9 +20,16 @@ THREE = "--nodes 3 --seeds 1..2000 --no wall --no damage --no drift"
 # All kinds of faults.
 MANY = "--nodes 3 --seeds 1..4000"
 CHANGES = "--nodes 3 --seeds 1..6000"
+# Few members, so that one is often alone.
+AMBUSH = "--nodes 3 --only members,ambush --plan-pace 200 --seeds 1..1000"
+TRIO = "--nodes 2 --only members,ambush --plan-pace 200 --voters 3 --seeds 1..2000"
+# Machines that forget what time it is, beside one that does not.
+RACK = "--nodes 3 --only rack,wall --pace 4000 --seeds 1..2000"
+STALE = "--nodes 5 --only members,ambush --plan-pace 300 --snapshot-bytes 1000 --trailing 1 --seeds 1..2000"
+PAIR = "--nodes 2 --only members --plan-pace 200 --voters 2 --seeds 1..1000"
 FIVE = "--nodes 5 --seeds 1..2000"
 
-# name: (file, what stands there, what is put in its place, how the simulation is run)
+# name: (file, what stands there, what is put in its place, [the same again,] how it is run)
 MUTANTS = {
     # The entries of a write are not synced before they are answered for.
     "unsynced-entries": (
@@ -121,18 +130,34 @@ MUTANTS = {
     "sync-early": (
         "broker/replication/sync.c",
         "(sync->index > 0 && sync->index <= applied_index)", "(sync->index > 0)", MANY),
-    # G16: an only voter leads in the term of the leader before it.
+    # G16: an only voter leads in the term of the leader before it. It must be removed by a leader
+    # that removes itself, which members.c does not let happen either.
     "same-term": (
         "broker/replication/guard.c",
-        "    if (will_lead(shard))\n        new_term(shard);\n", "    (void)will_lead;\n", CHANGES),
+        "    if (will_lead(shard))\n        new_term(shard);\n", "    (void)will_lead;\n",
+        "broker/replication/members.c",
+        "return node_id == raft->id && voters == 2;", "return node_id == raft->id && voters == 0;",
+        PAIR),
     # G18: who does not know yet that it is a voter does not vote.
     "mute-learner": (
         "broker/replication/guard.c",
-        "    if (role != NULL && follows)\n        *role = RAFT_VOTER;\n", "", CHANGES),
+        "    if (role != NULL && follows)\n        *role = RAFT_VOTER;\n", "", TRIO),
+    # G10: one message brings what commits a change of members, and the next change, which is not
+    # committed: who the members were in between is forgotten.
+    "stale-members": (
+        "broker/replication/guard.c",
+        "            (void)keep_from_entry(shard, raft->configuration_index);\n", "            return;\n",
+        STALE),
+    # G10: a change of members that is taken back takes one with it that is left in the log.
+    "rolled-too-far": (
+        "broker/replication/guard.c",
+        "raft->configuration_uncommitted_index < conflict ||",
+        "raft->configuration_uncommitted_index < conflict ||\n"
+        "        guard_entry(raft, raft->configuration_index) != NULL ||", STALE),
     # G14: a change of members that a start found in the log is not taken back.
     "change-kept": (
         "broker/replication/guard.c",
-        "    raft->configuration_uncommitted_index = last;\n", "", CHANGES),
+        "    raft->configuration_uncommitted_index = last;\n", "", AMBUSH),
     # Of a snapshot that is taken over, some bodies are not asked for (R8).
     "bodies-skipped": (
         "broker/replication/catch_up.c",
@@ -157,7 +182,7 @@ MUTANTS = {
     "any-clock": (
         "broker/replication/time.c",
         "!t->known || term > t->term || (term == t->term && told > t->offset_ms)",
-        "!t->known || told > t->offset_ms", MANY),
+        "!t->known || told > t->offset_ms", RACK),
     # The segment that says where the log ends is gone for a moment.
     "end-lost": (
         "broker/log/log.c", "    cut(log, index, true);", "    cut(log, index, false);", FIVE),
@@ -184,15 +209,30 @@ MUTANTS = {
 }
 
 
-def mutated(text, before, after):
-    return text.replace(before, after) if text.count(before) == 1 else None
+def edits(name):
+    """(path, before, after), each; usually one."""
+    *row, _ = MUTANTS[name]
+    return [tuple(row[i : i + 3]) for i in range(0, len(row), 3)]
 
 
-def write(name, root, out):
-    path, before, after, _ = MUTANTS[name]
+def files(name):
+    return sorted({path for path, _, _ in edits(name)})
+
+
+def mutated(name, path, text):
+    """The text with what the mutant changes in this file; None: it does not fit any more."""
+    for where, before, after in edits(name):
+        if where == path:
+            if text.count(before) != 1:
+                return None
+            text = text.replace(before, after)
+    return text
+
+
+def write(name, path, root, out):
     with open(root + "/" + path, encoding="utf-8") as file:
         text = file.read()
-    changed = mutated(text, before, after)
+    changed = mutated(name, path, text)
     if changed is None:
         print(f"mutants.py: {name}: the text to replace is not in {path} exactly once")
     with open(out, "w", encoding="utf-8") as file:
@@ -201,9 +241,9 @@ def write(name, root, out):
 
 def main(arguments):
     if arguments == ["--list"]:
-        for name, (path, _, _, run) in MUTANTS.items():
-            print(f"{name}:{path}:{run}")
-    elif len(arguments) == 3 and arguments[0] in MUTANTS:
+        for name, row in MUTANTS.items():
+            print(f"{name}:{','.join(files(name))}:{row[-1]}")
+    elif len(arguments) == 4 and arguments[0] in MUTANTS and arguments[1] in files(arguments[0]):
         write(*arguments)
     else:
         print(__doc__)

@@ -80,12 +80,13 @@ static void power_now(void)
     node_end(choose(), VDISK_END_POWER);
 }
 
-/* At a disk operation, which is where it hurts. */
+/* At a disk operation, which is where it hurts; those that change names are rare among them. */
 static void end_soon(enum vdisk_end end)
 {
     struct node *node = choose();
+    bool names = chance_in(&world.chance, 2);
     if (node->up)
-        vdisk_end_at(node->disk, chance_between(&world.chance, 1, 40), end);
+        vdisk_end_at(node->disk, chance_between(&world.chance, 1, names ? 6 : 40), names, end);
 }
 
 static void all_down(void)
@@ -231,6 +232,94 @@ static void partition(void)
     world_after(chance_between(&world.chance, 1, most_ms) * MS, mend, NULL);
 }
 
+/* Who was apart comes back as the leader of the others ends: it votes, and knows another time. */
+static void end_rack(void *data)
+{
+    mend(data);
+    for (unsigned i = 1; i <= world.node_count; i++) {
+        if (world.nodes[i].up && world.nodes[i].led && !world.healing)
+            node_end(&world.nodes[i], VDISK_END_KILL);
+    }
+}
+
+static void rack(void)
+{
+    const struct node *apart = choose();
+    cut_sides(UINT64_C(1) << apart->number);
+    for (unsigned i = 1; i <= world.node_count; i++) {
+        if (i != apart->number)
+            node_end(&world.nodes[i], VDISK_END_POWER);
+    }
+    sim_say("all but node %u lose their power", apart->number);
+    world_after(chance_between(&world.chance, 1000, 8000) * MS, end_rack, NULL);
+}
+
+/* ---- ambushes ---- */
+
+struct ambush {
+    struct node *node;
+    uint32_t life;
+};
+
+/* In half of them it ends once more as it hears from the others: while it cuts what they lack. */
+static void end_ambush(void *data)
+{
+    struct ambush *ambush = data;
+    struct node *node = ambush->node;
+    if (node->up && !world.healing && chance_in(&world.chance, 2))
+        vdisk_end_at(node->disk, chance_between(&world.chance, 1, 6), true,
+                     chance_in(&world.chance, 2) ? VDISK_END_POWER : VDISK_END_KILL);
+    mend(NULL);
+    free(ambush);
+}
+
+static void end_ambushed(void *data)
+{
+    const struct ambush *ambush = data;
+    if (ambush->node->life == ambush->life && ambush->node->up && !world.healing)
+        node_end(ambush->node, VDISK_END_KILL);
+}
+
+/* Alone, or with who leads (another, if it leads itself), so that what it has then is also there.
+ */
+static uint64_t company(const struct node *node)
+{
+    uint64_t side = UINT64_C(1) << node->number;
+    if (chance_in(&world.chance, 2))
+        return side;
+    unsigned other = choose()->number;
+    for (unsigned i = 1; i <= world.node_count && !node->led; i++) {
+        if (world.nodes[i].up && world.nodes[i].led)
+            other = i;
+    }
+    return side | UINT64_C(1) << other;
+}
+
+static void begin_ambush(void *data)
+{
+    struct ambush *ambush = data;
+    uint64_t lasts_ms = chance_between(&world.chance, 500, 5000);
+    if (world.healing) {
+        free(ambush);
+        return;
+    }
+    sim_say("node %u is cut off, at a bad moment", ambush->node->number);
+    cut_sides(company(ambush->node));
+    if (chance_in(&world.chance, 2))
+        world_after(chance_between(&world.chance, 1, lasts_ms - 1) * MS, end_ambushed, ambush);
+    world_after(lasts_ms * MS, end_ambush, ambush);
+}
+
+void nemesis_ambush(struct node *node)
+{
+    if (!world.faults[FAULT_AMBUSH] || world.healing || chance_in(&world.chance, 2))
+        return;
+    struct ambush *ambush = malloc(sizeof *ambush);
+    ASSERT(ambush != NULL);
+    *ambush = (struct ambush){node, node->life};
+    world_after(chance_below(&world.chance, 2000) * US, begin_ambush, ambush);
+}
+
 static void break_one(void)
 {
     unsigned a = choose()->number;
@@ -260,6 +349,7 @@ static void (*const strikes[FAULT_COUNT])(void) = {
     [FAULT_STOP] = stop,      [FAULT_EIO] = fail_soon,       [FAULT_FULL] = full,
     [FAULT_SLOW_DISK] = slow, [FAULT_PAUSE] = stand_still,   [FAULT_WALL] = jump,
     [FAULT_DAMAGE] = damage,  [FAULT_PARTITION] = partition, [FAULT_LOSS] = break_one,
+    [FAULT_RACK] = rack,
 };
 
 static void strike(void *data)
@@ -281,6 +371,8 @@ void nemesis_begin(void)
 {
     static const uint64_t pauses_ms[] = {50, 300, 1000, 3000};
     pause_ms = pauses_ms[chance_below(&world.chance, ARRAY_COUNT(pauses_ms))];
+    if (world.options.pace_ms > 0)
+        pause_ms = world.options.pace_ms;
     next_strike();
 }
 
@@ -290,7 +382,7 @@ void nemesis_heal(void)
     network_mend_all();
     for (unsigned i = 1; i <= world.node_count; i++) {
         struct node *node = &world.nodes[i];
-        vdisk_end_at(node->disk, 0, VDISK_END_KILL);
+        vdisk_end_at(node->disk, 0, false, VDISK_END_KILL);
         vdisk_fail_at(node->disk, 0);
         vdisk_limit(node->disk, UINT64_MAX);
         vdisk_settings(node->disk)->slow_permille = 0;

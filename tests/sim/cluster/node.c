@@ -3,18 +3,18 @@
 #include "tests/sim/cluster/network.h"
 
 #include "broker/log/log.h"
-#include "broker/replication/shard.h"
+#include "broker/replication/internal.h"
 #include "proto/base/assert.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 /* So small that a short run has many segments and snapshots. */
-#define SEGMENT_BYTES      (8u << 10)
-#define SHARD_ID           0 /* of a cluster without queue shards: all queues are its own */
-#define TURNS_IN           (100 * MS)
-#define TURNS_MAX          4000u
-#define DISK_RESERVE_BYTES (64u << 10)
+#define SEGMENT_BYTES     (8u << 10)
+#define SHARD_ID          0 /* of a cluster without queue shards: all queues are its own */
+#define TURNS_IN          (100 * MS)
+#define TURNS_MAX         4000u
+#define SIM_RESERVE_BYTES (64u << 10)
 
 struct node *current;
 static jmp_buf escape;
@@ -180,7 +180,8 @@ static void open_shard(void *data)
                                     .shard_id = SHARD_ID,
                                     .segment_bytes = SEGMENT_BYTES,
                                     .snapshot_bytes = world.snapshot_bytes,
-                                    .disk_reserve_bytes = DISK_RESERVE_BYTES};
+                                    .trailing_max = world.trailing,
+                                    .disk_reserve_bytes = SIM_RESERVE_BYTES};
     struct shard_member members[NODES_MAX];
     if (world.node_count > 1) {
         options.peers = network_join(node);
@@ -202,7 +203,7 @@ void node_start(struct node *node)
     node->loop = vloop_new(node);
     node->shard = NULL;
     node->applied_seen = 0;
-    node->led = false;
+    node->led = node->lagged = false;
     sim_say("node %u starts", node->number);
     uint64_t spent_ns;
     if (!node_enter(node, open_shard, &opening, &spent_ns))
@@ -284,6 +285,10 @@ void node_turn(struct node *node)
     node->knows_time |= shard_leader(node->shard) != 0;
     leaders_see(node);
     digests_see(node);
+    bool lags = node->shard->catch_up != NULL;
+    if (node->lagged && !lags)
+        nemesis_ambush(node);
+    node->lagged = lags;
 }
 
 uint64_t node_next_ns(const struct node *node)

@@ -76,6 +76,7 @@ struct vdisk {
     struct inode *files[FILES_MAX]; /* by descriptor */
     uint64_t limit;
     uint64_t end_in;
+    bool end_names; /* only operations on names count */
     enum vdisk_end end;
     uint64_t fail_in;
     bool broken;
@@ -357,9 +358,10 @@ void vdisk_end(struct vdisk *disk, enum vdisk_end end)
     disk->end_in = disk->fail_in = 0;
 }
 
-void vdisk_end_at(struct vdisk *disk, uint64_t operations, enum vdisk_end end)
+void vdisk_end_at(struct vdisk *disk, uint64_t operations, bool names, enum vdisk_end end)
 {
     disk->end_in = operations;
+    disk->end_names = names;
     disk->end = end;
 }
 
@@ -466,11 +468,23 @@ static void spend(struct vdisk *disk, uint32_t about_us)
 }
 
 /* step: one operation that changes something; perhaps the last of this node. */
-static void step(struct vdisk *disk, uint32_t about_us)
+static void step_of(struct vdisk *disk, uint32_t about_us, bool name)
 {
     spend(disk, about_us);
+    if (disk->end_names && !name)
+        return;
     if (disk->end_in > 0 && --disk->end_in == 0)
         sim_end_node(disk->end);
+}
+
+static void step(struct vdisk *disk, uint32_t about_us)
+{
+    step_of(disk, about_us, false);
+}
+
+static void step_name(struct vdisk *disk)
+{
+    step_of(disk, disk->settings.write_us, true);
 }
 
 /* fails: the error of a write or sync, or 0. */
@@ -555,7 +569,7 @@ int vdisk_open(struct vdisk *disk, int folder_fd, const char *name, int flags)
     if (inode != NULL && (flags & O_DIRECTORY) != 0 && !inode->is_folder)
         return -ENOTDIR;
     if (inode == NULL) {
-        step(disk, disk->settings.write_us);
+        step_name(disk);
         inode = inode_new(disk, false);
         link_inode(disk, folder, last, inode);
     }
@@ -715,7 +729,7 @@ int vdisk_rename(struct vdisk *disk, int from_fd, const char *from, int to_fd, c
     struct inode *inode = name->inode;
     bool before = chance_in(&disk->chance, 2);
     if (before)
-        step(disk, disk->settings.write_us);
+        step_name(disk);
     uint64_t order = ++disk->orders;
     unlink_inode(source, from, order);
     link_inode(disk, target, to, inode);
@@ -726,7 +740,7 @@ int vdisk_rename(struct vdisk *disk, int from_fd, const char *from, int to_fd, c
         target->last->other = source;
     }
     if (!before)
-        step(disk, disk->settings.write_us);
+        step_name(disk);
     return 0;
 }
 
@@ -740,7 +754,7 @@ int vdisk_unlink(struct vdisk *disk, int folder_fd, const char *name, bool is_fo
         return is_folder ? -ENOTDIR : -EISDIR;
     if (is_folder && found->inode->names_now->count > 0)
         return -ENOTEMPTY;
-    step(disk, disk->settings.write_us);
+    step_name(disk);
     unlink_inode(folder, name, ++disk->orders);
     return 0;
 }
@@ -753,7 +767,7 @@ int vdisk_make_folder(struct vdisk *disk, int folder_fd, const char *name)
         return -ENOENT;
     if (folder_find(folder->names_now, last) != NULL)
         return -EEXIST;
-    step(disk, disk->settings.write_us);
+    step_name(disk);
     link_inode(disk, folder, last, inode_new(disk, true));
     return 0;
 }

@@ -48,9 +48,9 @@ struct vdisk_settings *vdisk_settings(struct vdisk *disk);
 /* vdisk_end: the process, or the whole machine, has come to its end. */
 void vdisk_end(struct vdisk *disk, enum vdisk_end end);
 
-/* vdisk_end_at: end the node at the nth operation from now on (0: never). vdisk_fail_at: let the
- * nth write or sync fail with EIO. */
-void vdisk_end_at(struct vdisk *disk, uint64_t operations, enum vdisk_end end);
+/* vdisk_end_at: end the node at the nth operation from now on (0: never); names: of those that
+ * make, change or remove a name. vdisk_fail_at: let the nth write or sync fail with EIO. */
+void vdisk_end_at(struct vdisk *disk, uint64_t operations, bool names, enum vdisk_end end);
 void vdisk_fail_at(struct vdisk *disk, uint64_t operations);
 /* vdisk_broken: a write or sync has failed, and what the kernel has is not to be trusted. */
 bool vdisk_broken(const struct vdisk *disk);

@@ -42,6 +42,8 @@ enum fault {
     FAULT_LOSS,      /* connections break */
     FAULT_DISORDER,  /* messages are duplicated and reordered */
     FAULT_MEMBERS,   /* machines join, leave, are lost and replaced; leaders hand over */
+    FAULT_RACK,      /* all machines but one lose their power, and that one their company */
+    FAULT_AMBUSH,    /* who changes the members, or has just caught up, is cut off and ends */
     FAULT_COUNT
 };
 
@@ -51,7 +53,13 @@ struct options {
     unsigned nodes; /* 0: by the seed */
     const char *mutation;
     bool verbose;
-    uint32_t without; /* bits of enum fault: these never happen */
+    uint32_t without;        /* bits of enum fault: these never happen */
+    uint32_t always;         /* these happen in each run */
+    uint64_t pace_ms;        /* between two faults, about; 0: by the seed */
+    uint64_t plan_ms;        /* between two steps of the operator, at most; 0: by the seed */
+    uint64_t snapshot_bytes; /* of log, between snapshots; 0: by the seed */
+    unsigned trailing;       /* entries that leaders keep for those who lag; 0: by the seed */
+    unsigned voters_max;     /* the operator adds no more */
 };
 
 struct node {
@@ -64,6 +72,7 @@ struct node {
     bool removed;  /* is to stay down */
     bool voter;    /* as far as the operator knows */
     bool led;      /* when it was looked at last */
+    bool lagged;   /* and was taking over a snapshot */
     uint32_t life; /* how often it was started */
     struct vdisk *disk;
     struct vloop *loop;
@@ -93,6 +102,7 @@ struct world {
     uint32_t epoch; /* how often a majority did not know what time it is */
     uint32_t steps_done;
     uint64_t snapshot_bytes; /* of log, between snapshots */
+    unsigned trailing;       /* entries that leaders keep for those who lag; 0: the default */
 };
 extern struct world world;
 
@@ -161,6 +171,8 @@ void nemesis_begin(void);
 void nemesis_heal(void);
 /* nemesis_down: the node has ended; when will it be started again? */
 void nemesis_down(struct node *node);
+/* nemesis_ambush: this is a bad moment for the node to be cut off, and to end. */
+void nemesis_ambush(struct node *node);
 void nemesis_refused(struct node *node, int status, const char *sentence);
 
 /* ---- members.c ---- */
@@ -182,7 +194,8 @@ void clients_drain_begin(void);
 bool clients_drained(void);
 
 /* ---- digests.c ---- */
-/* digests_see: compare the state of the node with what others had at the same index. */
+/* digests_see: compare the state of the node, and its members where it has nothing behind that,
+ * with what others had at the same index. */
 void digests_see(struct node *node);
 /* digests_settled: all nodes that are up have applied the same. */
 bool digests_settled(void);

@@ -10,6 +10,7 @@
 #include "proto/base/assert.h"
 #include "proto/base/crc32c.h"
 #include "proto/base/encode.h"
+#include "proto/base/scan.h"
 
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -186,6 +187,61 @@ static void test_digests(void **state)
 }
 
 /* One bad byte anywhere in a text that is read by eights. */
+/* Groups of every size, of texts of all lengths around the ends of blocks, and one much longer. */
+static void test_md5_each(void **state)
+{
+    (void)state;
+    enum { TEXTS = 20 };
+    static uint8_t bytes[20000];
+    struct slice texts[TEXTS];
+    uint8_t each[TEXTS][MD5_BYTES];
+    uint8_t alone[MD5_BYTES];
+    uint32_t seed = 7;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)((seed = seed * 1664525 + 1013904223) >> 24);
+    for (size_t round = 0; round < 600; round++) {
+        size_t count = round % (TEXTS + 1);
+        for (size_t i = 0; i < count; i++) {
+            size_t length = round % 50 == 17 && i == 3 ? 15000 : (round / 3 + i * 37) % 260;
+            texts[i] = slice_make(length == 0 ? NULL : bytes + (round * 31 + i) % 4000, length);
+        }
+        digest_md5_each(texts, count, each);
+        for (size_t i = 0; i < count; i++) {
+            digest_md5(texts[i], alone);
+            assert_memory_equal(each[i], alone, MD5_BYTES);
+        }
+    }
+}
+
+static size_t run_by_bytes(struct scan_plain plain, struct slice in)
+{
+    size_t i = 0;
+    while (i < in.length && scan_byte_plain(plain, in.data[i]))
+        i++;
+    return i;
+}
+
+/* Each byte at each place of runs up to three vectors long, in and out of what is plain. */
+static void test_scan(void **state)
+{
+    (void)state;
+    static const struct scan_plain plains[] = {{0x20, 0xff, {'"', '\\', 0x7f}},
+                                               {0, 0x7f, {0xff, 0xff, 0xff}},
+                                               {0x20, 0xff, {0xef, 0xef, 0xef}}};
+    uint8_t bytes[97];
+    assert_int_equal(scan_run(plains[0], (struct slice){NULL, 0}), 0);
+    for (size_t length = 1; length <= sizeof bytes; length += 3) {
+        for (unsigned c = 0; c < 256; c++) {
+            size_t at = (c * 7) % length;
+            memset(bytes, 'x', length);
+            bytes[at] = (uint8_t)c;
+            struct slice in = slice_make(bytes, length);
+            for (size_t i = 0; i < ARRAY_COUNT(plains); i++)
+                assert_int_equal(scan_run(plains[i], in), run_by_bytes(plains[i], in));
+        }
+    }
+}
+
 static void test_utf8_far_in(void **state)
 {
     (void)state;
@@ -357,6 +413,8 @@ int main(void)
         cmocka_unit_test(test_encode_percent),
         cmocka_unit_test(test_uuid),
         cmocka_unit_test(test_digests),
+        cmocka_unit_test(test_md5_each),
+        cmocka_unit_test(test_scan),
         cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_utf8_far_in),
         cmocka_unit_test(test_uuids_differ_after_a_fork),

@@ -31,6 +31,13 @@ static void test_buffer(void **state)
     assert_string_equal(buffer_c_string(&b) + b.length - 8, "998,999,");
     size_t capacity = b.capacity;
     buffer_clear(&b);
+    buffer_add_decimal(&b, 0);
+    buffer_add_byte(&b, ' ');
+    buffer_add_decimal(&b, 1234567890);
+    buffer_add_byte(&b, ' ');
+    buffer_add_decimal(&b, UINT64_MAX);
+    assert_string_equal(buffer_c_string(&b), "0 1234567890 18446744073709551615");
+    buffer_clear(&b);
     assert_int_equal(b.length, 0);
     assert_int_equal(b.capacity, capacity);
     buffer_add_u16(&b, 0x0102);

@@ -27,27 +27,35 @@ struct server {
     struct link *link;
     pthread_t thread;
     uint16_t port;
-    bool refuse; /* greetings */
+    bool refuse;       /* greetings */
+    const char *name;  /* the message id of its answers */
+    uint64_t node_id;  /* in its welcome */
+    uint64_t ask_node; /* in its answers */
     uint32_t held[HELD_MAX];
     unsigned held_count;
     unsigned greetings;
 };
 
-static void answer(struct link *link, uint32_t id, const char *message_id)
+static void answer_with(struct link *link, uint32_t id, const char *message_id, uint64_t ask_node)
 {
     struct sqs_send_message_result result = {.message_id = slice_of(message_id)};
     struct buffer *out = link_frame_begin(link);
     ASSERT(out != NULL);
-    native_answer_header(out, id, false);
+    native_answer_header(out, id, false, ask_node);
     native_write(out, SQS_SHAPE_send_message_result, &result);
     ASSERT(link_frame_end(link, MILLRACE__TYPE__TYPE_ANSWER) == STATUS_OK);
+}
+
+static void answer(struct link *link, uint32_t id, const char *message_id)
+{
+    answer_with(link, id, message_id, 0);
 }
 
 static void refuse(struct link *link, uint32_t id, enum sqs_error_code code)
 {
     struct buffer *out = link_frame_begin(link);
     ASSERT(out != NULL);
-    native_answer_header(out, id, true);
+    native_answer_header(out, id, true, 0);
     native_write_error(out, &(struct sqs_error){code, NULL});
     ASSERT(link_frame_end(link, MILLRACE__TYPE__TYPE_ANSWER) == STATUS_OK);
 }
@@ -56,12 +64,14 @@ static void garbage(struct link *link, uint32_t id)
 {
     struct buffer *out = link_frame_begin(link);
     ASSERT(out != NULL);
-    native_answer_header(out, id, false);
+    native_answer_header(out, id, false, 0);
     buffer_add_u32(out, UINT32_MAX);
     ASSERT(link_frame_end(link, MILLRACE__TYPE__TYPE_ANSWER) == STATUS_OK);
 }
 
-/* Calls to "hold" are answered by one to "release", the last first. */
+/* Calls to "hold" are answered by one to "release", the last first, and the last of them by one to
+ * "release one". Those to "orders" say who answered, and whom to ask; unless their body is "wait":
+ * then they are as to "hold". */
 static void on_call(struct server *server, struct link *link, struct slice payload)
 {
     struct native_header header;
@@ -70,7 +80,14 @@ static void on_call(struct server *server, struct link *link, struct slice paylo
     struct sqs_send_message_input input = {0};
     ASSERT(native_header_read(payload, &header, &body));
     ASSERT(native_read(body, SQS_SHAPE_send_message_input, &arena, &input));
-    if (slice_is(input.queue_url, "hold")) {
+    bool orders = input.queue_url.length >= 6 && memcmp(input.queue_url.data, "orders", 6) == 0;
+    if (orders && !slice_is(input.body, "wait")) {
+        answer_with(link, header.id, server->name, server->ask_node);
+    } else if (slice_is(input.queue_url, "release one")) {
+        ASSERT(server->held_count > 0);
+        answer_with(link, server->held[--server->held_count], server->name, server->ask_node);
+        answer(link, header.id, "released");
+    } else if (orders || slice_is(input.queue_url, "hold")) {
         server->held[server->held_count++] = header.id;
     } else if (slice_is(input.queue_url, "release")) {
         answer(link, header.id, "released");
@@ -103,6 +120,7 @@ static void on_frame(struct link *link, void *data, uint16_t type, struct slice 
     server->greetings++;
     Millrace__ClientWelcome welcome = MILLRACE__CLIENT_WELCOME__INIT;
     Millrace__Refused refused = MILLRACE__REFUSED__INIT;
+    welcome.node_id = server->node_id;
     if (server->refuse)
         ASSERT(link_send(link, MILLRACE__TYPE__TYPE_REFUSED, &refused.base) == STATUS_OK);
     else
@@ -182,13 +200,18 @@ static void on_answer(void *data, const struct mr_answer *answer)
     snprintf(outcome->text, sizeof outcome->text, "%.*s", SLICE_ARGS(text));
 }
 
-static void call(struct mr_channel *channel, const char *queue, struct outcome *outcome)
+static void call_with(struct mr_channel *channel, const char *queue, const char *body,
+                      struct outcome *outcome)
 {
-    struct sqs_send_message_input input = {.queue_url = slice_of(queue),
-                                           .body = SLICE_LITERAL("body")};
+    struct sqs_send_message_input input = {.queue_url = slice_of(queue), .body = slice_of(body)};
     *outcome = (struct outcome){0};
     mr_channel_call(channel, SQS_ACTION_SendMessage, &input, on_answer, outcome);
     assert_int_equal(outcome->order, 0); /* never from within the call */
+}
+
+static void call(struct mr_channel *channel, const char *queue, struct outcome *outcome)
+{
+    call_with(channel, queue, "body", outcome);
 }
 
 static void run_until_quiet(struct mr_channel *channel)
@@ -328,6 +351,194 @@ static void an_unwelcome_client_is_told(void **state)
     assert_int_equal(try_open(&channel, ""), STATUS_INVALID);
 }
 
+/* ---- two brokers ---- */
+
+struct pair {
+    struct server first, second;
+    struct mr_channel *channel;
+};
+
+/* The first says: ask the second for "orders". */
+static void open_pair(struct pair *pair)
+{
+    char brokers[64];
+    *pair = (struct pair){.first = {.name = "first", .node_id = 1, .ask_node = 2},
+                          .second = {.name = "second", .node_id = 2, .ask_node = 2}};
+    start(&pair->first, 0);
+    start(&pair->second, 0);
+    snprintf(brokers, sizeof brokers, "127.0.0.1:%u,127.0.0.1:%u", pair->first.port,
+             pair->second.port);
+    assert_int_equal(try_open(&pair->channel, brokers), STATUS_OK);
+}
+
+static void close_pair(struct pair *pair)
+{
+    mr_channel_close(pair->channel);
+    stop(&pair->first);
+    stop(&pair->second);
+}
+
+static void ask(struct pair *pair, const char *queue, const char *answered_by)
+{
+    struct outcome outcome;
+    call(pair->channel, queue, &outcome);
+    run_until_quiet(pair->channel);
+    assert_int_equal(outcome.status, STATUS_OK);
+    assert_string_equal(outcome.text, answered_by);
+}
+
+/* The second has to be dialled first: until then the first is good enough. */
+static void ask_until_moved(struct pair *pair, const char *queue)
+{
+    struct outcome outcome = {0};
+    for (int i = 0; i < 200 && strcmp(outcome.text, "second") != 0; i++) {
+        call(pair->channel, queue, &outcome);
+        run_until_quiet(pair->channel);
+        assert_int_equal(outcome.status, STATUS_OK);
+        (void)mr_channel_run(pair->channel, 5);
+    }
+    assert_string_equal(outcome.text, "second");
+}
+
+static void run_until_ended(struct pair *pair, const struct outcome *outcome)
+{
+    for (int i = 0; i < 100 && outcome->order == 0; i++)
+        (void)mr_channel_run(pair->channel, 100);
+    assert_int_not_equal(outcome->order, 0);
+}
+
+static void a_queue_moves_to_the_broker_that_is_named(void **state)
+{
+    struct pair pair;
+    (void)state;
+    open_pair(&pair);
+    ask(&pair, "orders", "first");
+    ask_until_moved(&pair, "orders");
+    ask(&pair, "orders", "second");
+    ask(&pair, "release", "released"); /* nobody was named for that */
+    close_pair(&pair);
+    assert_int_equal(pair.second.greetings, 1);
+}
+
+static void calls_keep_their_order_when_a_queue_moves(void **state)
+{
+    struct pair pair;
+    struct outcome before[2];
+    struct outcome after[3];
+    struct outcome released;
+    (void)state;
+    open_pair(&pair);
+    ask_until_moved(&pair, "orders of others"); /* so there is a line to the second */
+    ended = 0;
+    call_with(pair.channel, "orders", "wait", &before[0]);
+    call_with(pair.channel, "orders", "wait", &before[1]);
+    call(pair.channel, "release one", &released); /* names the second */
+    run_until_ended(&pair, &released);
+    assert_string_equal(before[1].text, "first");
+    for (size_t i = 0; i < ARRAY_COUNT(after); i++)
+        call(pair.channel, "orders", &after[i]);
+    for (int i = 0; i < 5; i++)
+        (void)mr_channel_run(pair.channel, 10);
+    assert_int_equal(ended, 2); /* nothing overtakes the one that still waits */
+    call(pair.channel, "release one", &released);
+    run_until_quiet(pair.channel);
+    assert_string_equal(before[0].text, "first");
+    for (size_t i = 0; i < ARRAY_COUNT(after); i++) {
+        assert_string_equal(after[i].text, "second");
+        assert_true(after[i].order > before[0].order);
+        assert_true(i == 0 || after[i].order > after[i - 1].order);
+    }
+    close_pair(&pair);
+}
+
+static void a_queue_comes_back_when_its_broker_is_gone(void **state)
+{
+    struct pair pair;
+    struct outcome waits;
+    (void)state;
+    open_pair(&pair);
+    ask_until_moved(&pair, "orders");
+    call_with(pair.channel, "orders", "wait", &waits);
+    for (int i = 0; i < 5; i++)
+        (void)mr_channel_run(pair.channel, 10);
+    stop(&pair.second);
+    run_until_quiet(pair.channel);
+    assert_int_equal(waits.status, STATUS_CLOSED);
+    assert_true(mr_channel_connected(pair.channel));
+    ask(&pair, "orders", "first"); /* which still names the second */
+    ask(&pair, "orders", "first");
+    mr_channel_close(pair.channel);
+    stop(&pair.first);
+}
+
+static void another_broker_takes_over_at_once(void **state)
+{
+    struct pair pair;
+    struct outcome waits;
+    (void)state;
+    open_pair(&pair);
+    ask_until_moved(&pair, "orders");
+    call(pair.channel, "hold", &waits); /* at the first */
+    for (int i = 0; i < 5; i++)
+        (void)mr_channel_run(pair.channel, 10);
+    stop(&pair.first);
+    run_until_quiet(pair.channel);
+    assert_int_equal(waits.status, STATUS_CLOSED);
+    assert_true(mr_channel_connected(pair.channel));
+    ask(&pair, "orders", "second");
+    ask(&pair, "release", "released");
+    mr_channel_close(pair.channel);
+    stop(&pair.second);
+}
+
+static void what_is_held_back_goes_on_when_its_broker_is_gone(void **state)
+{
+    struct pair pair;
+    struct outcome before[2];
+    struct outcome after[3];
+    struct outcome released;
+    (void)state;
+    open_pair(&pair);
+    ask_until_moved(&pair, "orders of others");
+    ended = 0;
+    call_with(pair.channel, "orders", "wait", &before[0]);
+    call_with(pair.channel, "orders", "wait", &before[1]);
+    call(pair.channel, "release one", &released); /* names the second */
+    run_until_ended(&pair, &released);
+    call(pair.channel, "orders", &after[0]);
+    call(pair.channel, "orders", &after[1]);
+    stop(&pair.second);
+    run_until_ended(&pair, &after[0]); /* at the first, behind what waits there */
+    call(pair.channel, "orders", &after[2]);
+    run_until_ended(&pair, &after[2]);
+    for (size_t i = 0; i < ARRAY_COUNT(after); i++) {
+        assert_string_equal(after[i].text, "first");
+        assert_true(i == 0 || after[i].order > after[i - 1].order);
+    }
+    assert_int_equal(before[0].order, 0);
+    mr_channel_close(pair.channel);
+    stop(&pair.first);
+}
+
+static void what_is_held_back_ends_with_the_channel(void **state)
+{
+    struct pair pair;
+    struct outcome before[2];
+    struct outcome after;
+    struct outcome released;
+    (void)state;
+    open_pair(&pair);
+    ask_until_moved(&pair, "orders of others");
+    call_with(pair.channel, "orders", "wait", &before[0]);
+    call_with(pair.channel, "orders", "wait", &before[1]);
+    call(pair.channel, "release one", &released);
+    run_until_ended(&pair, &released);
+    call(pair.channel, "orders", &after);
+    close_pair(&pair);
+    assert_int_equal(before[0].status, STATUS_CLOSED);
+    assert_int_equal(after.status, STATUS_UNAVAILABLE); /* it was not sent */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -336,6 +547,12 @@ int main(void)
         cmocka_unit_test(a_lost_connection_ends_calls_and_comes_back),
         cmocka_unit_test(closing_ends_what_is_under_way),
         cmocka_unit_test(an_unwelcome_client_is_told),
+        cmocka_unit_test(a_queue_moves_to_the_broker_that_is_named),
+        cmocka_unit_test(calls_keep_their_order_when_a_queue_moves),
+        cmocka_unit_test(a_queue_comes_back_when_its_broker_is_gone),
+        cmocka_unit_test(another_broker_takes_over_at_once),
+        cmocka_unit_test(what_is_held_back_goes_on_when_its_broker_is_gone),
+        cmocka_unit_test(what_is_held_back_ends_with_the_channel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -113,7 +113,7 @@ static void check_entry(void *data, const struct log_entry *entry)
 /* The copy opens as a log of first..last, and goes on. */
 static void check_copy(struct bench *b, struct log_backup *backup, uint64_t first, uint64_t last)
 {
-    void *state;
+    void *state = NULL;
     const char *error = NULL;
     uint64_t next = first;
     assert_int_equal(bench_setup(&state), 0);

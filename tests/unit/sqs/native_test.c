@@ -174,13 +174,19 @@ static void headers_are_read(void **state)
     struct native_header header;
     struct slice body;
     struct buffer out = {0};
-    native_answer_header(&out, 77, true);
+    native_answer_header(&out, 77, true, 0x10203);
     buffer_add_byte(&out, 9);
     assert_false(native_header_read(slice_make(out.data, 7), &header, &body));
     assert_true(native_header_read(buffer_slice(&out), &header, &body));
     assert_int_equal(header.id, 77);
     assert_true(header.refused);
     assert_int_equal(body.length, 1);
+    assert_int_equal(header.ask_node, 0x10203);
+    out.length = 0;
+    native_answer_header(&out, 78, false, 0x1000000); /* not one that fits: none */
+    assert_true(native_header_read(buffer_slice(&out), &header, &body));
+    assert_false(header.refused);
+    assert_int_equal(header.ask_node, 0);
     buffer_free(&out);
 }
 

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define CREDENTIALS_FILES 16
@@ -22,7 +23,14 @@ static inline const char *credentials_file(struct credentials *c, const char *na
 {
     assert_true(c->count < CREDENTIALS_FILES);
     char *at = c->files[c->count++];
-    snprintf(at, sizeof c->files[0], "%s/%s%s", c->dir, name, suffix);
+    const char *const parts[] = {c->dir, "/", name, suffix};
+    size_t length = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        size_t more = strlen(parts[i]);
+        assert_true(length + more < sizeof c->files[0]); /* what follows is zero */
+        memcpy(at + length, parts[i], more);
+        length += more;
+    }
     return at;
 }
 

@@ -14,17 +14,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define FILE_BYTES 128 /* of a path below `dir` */
+
 struct world {
     uv_loop_t loop;
     char dir[64];
-    char files[64][96]; /* texts that path() has made */
+    char files[64][FILE_BYTES]; /* texts that path() has made */
     unsigned file_count;
 };
 
 static inline const char *path(struct world *w, const char *name)
 {
     char *at = w->files[w->file_count++ % 64];
-    snprintf(at, 96, "%s/%s", w->dir, name);
+    snprintf(at, FILE_BYTES, "%s/%s", w->dir, name);
     return at;
 }
 
