@@ -68,6 +68,15 @@ static void keep_leases(struct bench *b, const struct core_result *result)
             (struct core_lease){result->messages[i].seq, result->messages[i].receive_count};
 }
 
+static struct command decode(struct bench *b, struct cursor *in)
+{
+    struct command command;
+    enum status status = command_decode(in, &command);
+    ASSERT(status == STATUS_OK);
+    core_foresee(b->core, &command);
+    return command;
+}
+
 /* run_entry: what a shard does with an entry when it is committed. */
 static void run_entry(struct bench *b)
 {
@@ -78,11 +87,12 @@ static void run_entry(struct bench *b)
     enum status status = entry_open(entry, &in, &count, &now_ms);
     ASSERT(status == STATUS_OK);
     core_begin(b->core, ++b->index, now_ms);
+    struct command ahead = decode(b, &in);
     for (uint32_t i = 0; i < count; i++) {
-        struct command command;
+        struct command command = ahead;
         struct core_result result = {0};
-        status = command_decode(&in, &command);
-        ASSERT(status == STATUS_OK);
+        if (i + 1 < count)
+            ahead = decode(b, &in);
         core_apply(b->core, &command, entry, &result);
         ASSERT(result.code == CORE_OK);
         if (command.type == COMMAND_QUEUE_CREATE)
