@@ -372,18 +372,23 @@ static void on_signal(uv_signal_t *handle, int signum)
 
 /* ---- opening ---- */
 
-/* Who has the shard: the one that is to lead it comes last (broker/away). */
+/* Who has the shard: the one that leads it, or is to, comes last (broker/away). */
 static size_t replicas_of(void *data, uint32_t shard, uint64_t *out, size_t max)
 {
     const struct node *node = data;
     if (node->shards == NULL)
         return 0;
     size_t count = shards_replicas(node->shards, shard, out, max);
-    uint64_t first = count > 0 ? out[0] : 0;
-    for (size_t i = 1; i < count; i++)
-        out[i - 1] = out[i];
-    if (count > 0)
-        out[count - 1] = first;
+    uint64_t leader = shards_leader(node->shards, shard);
+    size_t at = 0;
+    while (at < count && out[at] != leader)
+        at++;
+    at = at < count ? at : 0;
+    for (; at + 1 < count; at++) {
+        uint64_t moved = out[at];
+        out[at] = out[at + 1];
+        out[at + 1] = moved;
+    }
     return count;
 }
 

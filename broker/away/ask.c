@@ -118,6 +118,7 @@ static void send_to(struct asked *asked, uint64_t node_id)
     struct letter *letter = letter_new(away, node_id, &head);
     letter->asked = asked;
     asked->letters++;
+    away_late_awake(away);
     letter_send(letter);
 }
 
@@ -273,6 +274,22 @@ static void send_cancel(struct asked *asked)
 {
     struct away_message head = {.type = AWAY_CANCEL, .number = asked->number};
     letter_send(letter_new(asked->away, asked->node_id, &head));
+}
+
+void asked_late(struct away *away)
+{
+    uint64_t now_ms = away_now_ms(away);
+    struct asked *asked;
+    struct asked *next;
+    HASH_ITER(hh, away->sent, asked, next)
+    {
+        if (now_ms < asked->question->deadline_ms + away->options.late_ms)
+            continue;
+        if (!asked->cancelled)
+            send_cancel(asked);
+        leave(asked);
+        end(asked, STATUS_CLOSED);
+    }
 }
 
 void away_cancel(struct away *away, struct away_question *question)

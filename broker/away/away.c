@@ -9,6 +9,8 @@
 #include <stdlib.h>
 
 #define TICK_MS            50u /* until those that found no replica look again */
+#define LATE_MS            10000u
+#define LATE_STEPS         10u
 #define TASKS_MAX          65536u
 #define TASK_BYTES_MAX     ((size_t)256 << 20)
 #define NUMBER_RANDOM_BITS 48u
@@ -63,6 +65,21 @@ void away_tick_now(struct away *away)
         uv_timer_start(&away->tick, on_tick, 0, TICK_MS);
 }
 
+static void on_late(uv_timer_t *timer)
+{
+    struct away *away = timer->data;
+    asked_late(away);
+    if (away->sent == NULL)
+        uv_timer_stop(timer);
+}
+
+void away_late_awake(struct away *away)
+{
+    uint32_t step_ms = away->options.late_ms / LATE_STEPS;
+    if (!uv_is_active((uv_handle_t *)&away->late) && !uv_is_closing((uv_handle_t *)&away->late))
+        uv_timer_start(&away->late, on_late, step_ms, step_ms);
+}
+
 static void on_gone(uv_handle_t *handle)
 {
     struct away *away = handle->data;
@@ -72,10 +89,16 @@ static void on_gone(uv_handle_t *handle)
     closed(data);
 }
 
-static void on_tick_gone(uv_handle_t *handle)
+static void on_late_gone(uv_handle_t *handle)
 {
     struct away *away = handle->data;
     uv_close((uv_handle_t *)&away->soon, on_gone);
+}
+
+static void on_tick_gone(uv_handle_t *handle)
+{
+    struct away *away = handle->data;
+    uv_close((uv_handle_t *)&away->late, on_late_gone);
 }
 
 static void close_when_empty(struct away *away)
@@ -114,7 +137,10 @@ struct away *away_open(const struct away_options *options)
         away->options.task_bytes_max = TASK_BYTES_MAX;
     clock_random(&away->number, sizeof away->number);
     away->number >>= 64 - NUMBER_RANDOM_BITS;
-    away->tick.data = away->soon.data = away;
+    if (away->options.late_ms == 0)
+        away->options.late_ms = LATE_MS;
+    away->tick.data = away->soon.data = away->late.data = away;
+    uv_timer_init(options->loop, &away->late);
     uv_timer_init(options->loop, &away->tick);
     uv_timer_init(options->loop, &away->soon);
     struct peer_handler handler = {

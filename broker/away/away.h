@@ -45,6 +45,7 @@ struct away_options {
      * most `max`. It is asked before each attempt. */
     size_t (*replicas)(void *data, uint32_t shard, uint64_t *out, size_t max);
     void *data;
+    uint32_t late_ms;      /* an answer that late behind the deadline is not waited for; 0: 10000 */
     uint32_t tasks_max;    /* of A3, for all other nodes together; 0: 65536 */
     size_t task_bytes_max; /* of requests, and answers that are not sent; 0: 256 MiB */
 };
@@ -70,7 +71,8 @@ struct away_question {
     struct slice request; /* borrowed until `done`; at most AWAY_REQUEST_BYTES_MAX */
     bool repeatable;      /* to be done twice would do no harm */
     uint64_t deadline_ms; /* of the loop's clock: from then on nobody else is asked. The answer may
-                           * come later: whoever answers has the rest of the time as its own */
+                           * come a little later (late_ms): whoever answers has the rest of the time
+                           * as its own */
     void (*done)(struct away_question *question, enum status status, struct slice answer);
     void *data;
     void *private_state;

@@ -69,6 +69,7 @@ struct away {
     struct away_server servers[AWAY_KIND_COUNT];
     uint64_t number;       /* the last one asked under */
     uv_timer_t tick, soon; /* tick: while something waits; soon: ends what has ended */
+    uv_timer_t late;       /* while something is sent: ends what nobody answers */
     struct asked *waiting, *ended;
     struct asked *sent; /* by number */
     uint32_t asked_count;
@@ -87,9 +88,11 @@ static inline uint64_t away_now_ms(const struct away *away)
     return uv_now(away->options.loop);
 }
 
-/* away_tick_awake: something waits for the tick. away_tick_now: for it to come now. away_soon:
- * something has ended and is to be told, or may have been the last. */
+/* away_tick_awake: something waits for the tick. away_late_awake: something is sent. away_tick_now:
+ * for it to come now. away_soon: something has ended and is to be told, or may have been the last.
+ */
 void away_tick_awake(struct away *away);
+void away_late_awake(struct away *away);
 void away_tick_now(struct away *away);
 void away_soon(struct away *away);
 
@@ -108,6 +111,9 @@ void asked_answered(struct away *away, uint64_t node_id, const struct away_messa
 void asked_lost_node(struct away *away, uint64_t node_id);
 /* asked_tick: let all that wait try again; those that are late end. */
 void asked_tick(struct away *away);
+/* asked_late: those that nobody answered end; a node that does not know what it is asked, or hangs.
+ */
+void asked_late(struct away *away);
 void asked_close(struct away *away);
 /* asked_tell: run `done` of what has ended. */
 void asked_tell(struct away *away);

@@ -8,8 +8,6 @@
 
 #include <stdlib.h>
 
-#define LOOK_MS 10000u /* as long as a call waits */
-
 /* One shard. */
 struct look_part {
     struct shard_look *look;
@@ -89,7 +87,7 @@ static void part_ask(struct look_part *part)
                                          .kind = AWAY_LOOK,
                                          .request = buffer_slice(&part->request),
                                          .repeatable = true,
-                                         .deadline_ms = look->since_ms + LOOK_MS,
+                                         .deadline_ms = look->since_ms + SHARD_CALL_MS,
                                          .done = on_answer,
                                          .data = part};
     away_ask(look->away, &part->asked);

@@ -7,8 +7,6 @@
 
 #include <stdlib.h>
 
-#define LOOK_MS 10000u
-
 struct looking {
     struct away_task *task;
     struct shards *shards;
@@ -59,7 +57,7 @@ static void begin(void *data, struct away_task *task)
         looking->sync = (struct shard_sync){
             .done = on_synced,
             .data = looking,
-            .since_ms = task->deadline_ms > LOOK_MS ? task->deadline_ms - LOOK_MS : 1};
+            .since_ms = task->deadline_ms > SHARD_CALL_MS ? task->deadline_ms - SHARD_CALL_MS : 1};
         shard_sync(shard, &looking->sync);
     }
 }

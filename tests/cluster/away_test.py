@@ -203,16 +203,19 @@ class Queues(Case):
         node = self.lacking(2)
         self.ask(1, "CreateQueue", QueueName=name)
         bodies = {str(i) * (1 << 20) for i in range(10)} | {"\u20ac" * 349525}
-        calls = [threading.Thread(target=self.ask, args=(node, "SendMessage"), kwargs={
-            "QueueUrl": name, "MessageBody": body, "timeout": 60}) for body in bodies]
+
+        def send(body):
+            wait_for("a send", lambda: self.cluster.sqs(  # again, if brokers lost touch meanwhile
+                node, "SendMessage", QueueUrl=name, MessageBody=body, timeout=60)[0] == 200)
+        calls = [threading.Thread(target=send, args=(body,)) for body in bodies]
         for call in calls:
             call.start()
         for call in calls:
             call.join()
-        found = []
-        while len(found) < len(bodies):
-            found += self.bodies(node, name, WaitTimeSeconds=5, timeout=60)
-        self.assertEqual(set(found), bodies)
+        found = set()
+        wait_for("all of them", lambda: found.update(self.bodies(
+            node, name, WaitTimeSeconds=5, timeout=60)) or len(found) >= len(bodies))
+        self.assertTrue(found == bodies, [body[:1] for body in found])
 
     def test_the_native_protocol(self):
         """Through the broker that has the fewest; nothing is lost, and each body is what was sent."""
@@ -292,8 +295,9 @@ class Losing(Case):
         self.replicas = placed(self.cluster, 1, nodes)[1]
         self.assertEqual(len(self.replicas), 3)
         self.away = [node for node in nodes if node not in self.replicas]
-        _, about = self.cluster.get(self.replicas[0], "/status")
-        self.leader = about["shards"][1]["leader"]
+        self.leader = wait_for("the one to lead that is to", lambda: {
+            self.cluster.get(n, "/status")[1]["shards"][1]["leader"] for n in self.replicas
+        } == {self.replicas[0]} and self.replicas[0])
 
     def send_while_dies(self, name, victim, **more):
         """[(body, status, answer)] of what was sent before and after."""

@@ -19,7 +19,6 @@
 
 #include <utlist.h>
 
-#define ASK_MS  10000u /* as long as a call waits for a leader */
 #define WAIT_MS 20000u /* the longest wait of a receive */
 
 struct errand {
@@ -126,7 +125,7 @@ static void give_back(struct errand *errand, const struct sqs_receive_message_re
                                                       .entries = {entries, count, true}};
     call->since_ms = uv_now(api_loop(call->api));
     encode(call, SQS_ACTION_ChangeMessageVisibilityBatch, &input, SQS_AWAY_OURS, &errand->request);
-    ask(errand, true, call->since_ms + ASK_MS, on_given_back);
+    ask(errand, true, call->since_ms + SHARD_CALL_MS, on_given_back);
 }
 
 /* ---- the answer ---- */
@@ -211,5 +210,6 @@ void sqs_away_ask(struct sqs_call *call)
     if (receives)
         start_waiting(errand);
     encode(call, call->action, call->input, flags, &errand->request);
-    ask(errand, repeatable(call), call->since_ms + ASK_MS + (receives ? WAIT_MS : 0), on_answered);
+    ask(errand, repeatable(call), call->since_ms + SHARD_CALL_MS + (receives ? WAIT_MS : 0),
+        on_answered);
 }
