@@ -16,6 +16,7 @@
  *     courier.c   messages that go from one to another
  *     door.c      asking for what a shard does, wherever it is; door_serve.c, glance.c: answering
  *     doors.c     what of that is under way; question.c: as bytes
+ *     look.c      what queues shards have that are not here; look_serve.c, look_message.c
  *     tallies.c   what functions used, in shards that are not here
  *     duty.c      changing that, and removing a node
  */
