@@ -273,6 +273,12 @@ void cluster_watch(struct cluster *c, struct shard *shard, void (*failed)(void *
     uv_timer_start(&c->watch, on_watch, 0, WATCH_MS);
 }
 
+void cluster_unwatch(struct cluster *c)
+{
+    uv_timer_stop(&c->watch);
+    c->shard = NULL;
+}
+
 /* ---- addresses ---- */
 
 static bool is_wildcard(const char *host)

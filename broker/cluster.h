@@ -41,6 +41,9 @@ void cluster_set_shards_begun(struct cluster *cluster, uint64_t begun, uint32_t 
 void cluster_watch(struct cluster *cluster, struct shard *shard,
                    void (*failed)(void *data, int code), void *data);
 
+/* cluster_unwatch: the shard is about to be closed. */
+void cluster_unwatch(struct cluster *cluster);
+
 /* cluster_on_leader: `changed` is told which node leads, as far as this one knows, and where its
  * workers connect: at the first look and whenever either changes. (0, NULL): none is known; the
  * address is NULL for this node, and for one that did not tell it yet. */

@@ -268,6 +268,8 @@ static void close_shards(struct node *node)
 {
     if (node->away != NULL)
         look_serve_end(node->away);
+    if (node->cluster != NULL)
+        cluster_unwatch(node->cluster);
     if (node->shards != NULL)
         shards_close(node->shards, shards_closed, node);
     else

@@ -78,18 +78,40 @@ static bool is_old(struct place *place, const struct replica_list *list)
     return now_ms >= place->list_seen_ms + LEAVE_MS;
 }
 
+/* It is to leave the cluster, or has left. */
+static bool is_going(const struct place *place, const struct shard_member_view *nodes,
+                     size_t node_count, uint64_t node_id)
+{
+    const struct core *catalog = shard_core(place->shards->places[0].shard);
+    return find(nodes, node_count, node_id) == NULL || node_duty(catalog, node_id) == NODE_LEAVING;
+}
+
 /* A node that is leaving the cluster may be gone for good, so its place in the list is not left to
  * itself. */
 static bool strike_out(struct place *place, const struct replica_list *list,
                        const struct shard_member_view *nodes, size_t node_count)
 {
-    const struct core *catalog = shard_core(place->shards->places[0].shard);
     for (size_t i = 0; i < list->count; i++) {
         uint64_t node_id = list->at[i].node_id;
         if (node_id != place->shards->options.node_id && list->at[i].leaving &&
-            (find(nodes, node_count, node_id) == NULL ||
-             node_duty(catalog, node_id) == NODE_LEAVING)) {
+            is_going(place, nodes, node_count, node_id)) {
             release_strike(place, list, node_id);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One that is going, marked, and down: no copy that counts goes with it, so it need not wait for
+ * others that may be down themselves. */
+static bool take_out_dead(struct place *place, const struct replica_list *list,
+                          const struct shard_member_view *members, size_t count,
+                          const struct shard_member_view *nodes, size_t node_count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (members[i].id != place->shards->options.node_id && !members[i].connected &&
+            !is_wanted(list, members[i].id) && is_going(place, nodes, node_count, members[i].id)) {
+            place_change(place, shard_member_remove, members[i].id, ADD_REST_MS);
             return true;
         }
     }
@@ -128,6 +150,8 @@ bool follow_tick(struct place *place)
             return true;
         whole = whole && is_whole(place, member);
     }
+    if (take_out_dead(place, &list, members, count, nodes, node_count))
+        return true;
     if (!whole || !is_old(place, &list))
         return false;
     return take_out(place, &list, members, count) || strike_out(place, &list, nodes, node_count);

@@ -174,7 +174,8 @@ static bool move_one(const struct plan *plan, uint64_t from, uint64_t to, size_t
     for (size_t i = 0; i < plan->shard_count; i++) {
         const struct replica_list *list = &plan->shards[i].list;
         const struct replica *one = replicas_find(list, from);
-        if (plan->shards[i].moves || one == NULL || one->leaving || replicas_find(list, to) != NULL)
+        if (plan->shards[i].moves || plan->shards[i].lame || one == NULL || one->leaving ||
+            replicas_find(list, to) != NULL)
             continue;
         *shard = i;
         *out = *list;

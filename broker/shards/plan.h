@@ -18,6 +18,7 @@ struct plan_node {
 struct plan_shard {
     struct replica_list list;
     bool moves; /* it is not yet as its list says: nothing else is changed about it */
+    bool lame;  /* one of its nodes is down: it is not moved to even out loads */
 };
 
 /* Nodes that are listed and not among `nodes` are no members of the cluster: as good as leaving. */

@@ -62,9 +62,9 @@ static bool is_done(const struct shards *s, const struct survey *survey,
     }
     if (!is_active(survey, replica->node_id))
         return true; /* nobody waits for it */
-    if (member != NULL && member->role == SHARD_VOTER && member->connected &&
-        member->lag <= LAG_MAX)
-        return true;
+    if (member != NULL && member->role == SHARD_VOTER &&
+        (!member->connected || member->lag <= LAG_MAX))
+        return true; /* where it is only down, it keeps its place */
     *waits = *waits || is_reached(s, replica->node_id);
     return false;
 }
@@ -80,6 +80,8 @@ static bool look_at_shard(const struct shards *s, uint32_t id, struct survey *ou
     shard->moves = !shards_state(s, id, &state);
     for (size_t i = 0; i < shard->list.count && state.count > 0; i++) {
         const struct replica *replica = &shard->list.at[i];
+        const struct shard_state_member *member = find(&state, replica->node_id);
+        shard->lame = shard->lame || (member != NULL && !member->connected);
         bool done = is_done(s, out, &state, replica, &waits);
         shard->moves = shard->moves || !done;
         stuck = stuck || (!done && !replica->leaving && !is_reached(s, replica->node_id));

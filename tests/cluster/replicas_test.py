@@ -73,8 +73,8 @@ class Replicas(unittest.TestCase):
     def view(self, node=2):
         return json.loads(self.millrace(node, "cluster", "status", "--json").stdout)
 
-    def is_at_rest(self):
-        view = self.view()
+    def is_at_rest(self, asked=2):
+        view = self.view(asked)
         return view["Settled"] and not any(shard["Leaving"] for shard in view["Shards"])
 
     def on_node(self, node, asked=2):
@@ -92,6 +92,7 @@ class Replicas(unittest.TestCase):
 
     def check_lists(self, nodes):
         """Each shard is where it is listed, on three nodes, spread evenly; and nowhere else."""
+        wait_for("moves to end", lambda: self.is_at_rest(nodes[0]))
         shards = self.view(nodes[0])["Shards"]
         loads = {node: 0 for node in nodes}
         leads = {node: 0 for node in nodes}

@@ -304,6 +304,24 @@ static void test_a_node_that_cannot_be_reached_gets_nothing(void **state)
     expect(&w, 0, "1 2 4");
 }
 
+/* Node 2 is down: no shard is moved to even out loads, but node 1 is replaced. */
+static void test_a_shard_with_a_node_that_is_down(void **state)
+{
+    struct world w = {0};
+    (void)state;
+    begin(&w, 4, 2, 2);
+    w.shards[0].list = list_of("1 2");
+    w.shards[1].list = list_of("2 1");
+    w.shards[0].lame = w.shards[1].lame = true;
+    w.nodes[1].reached = false;
+    expect_rest(&w);
+    w.nodes[0].duty = NODE_LEAVING;
+    expect(&w, 0, "1 2 3");
+    expect(&w, 1, "2 1 4");
+    expect(&w, 0, "2 3 -1");
+    expect(&w, 1, "2 4 -1");
+}
+
 static void test_who_is_letting_go_is_not_chosen(void **state)
 {
     struct world w = {0};
@@ -354,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_a_dead_node_is_replaced_when_it_is_removed),
         cmocka_unit_test(test_a_drained_node_keeps_what_nobody_else_can_take),
         cmocka_unit_test(test_a_node_that_cannot_be_reached_gets_nothing),
+        cmocka_unit_test(test_a_shard_with_a_node_that_is_down),
         cmocka_unit_test(test_who_is_letting_go_is_not_chosen),
         cmocka_unit_test(test_lists_of_a_cluster_of_old),
         cmocka_unit_test(test_lists_as_text),
