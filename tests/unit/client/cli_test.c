@@ -636,9 +636,10 @@ static void odd_members_of_a_status_show_as_dashes(void **state)
     "\"Connected\":true,\"FeatureLevel\":1},{\"NodeId\":2,\"Address\":\"b:1\",\"Role\":"           \
     "\"learner\","                                                                                 \
     "\"Leads\":false,\"Connected\":false,\"Lag\":12,\"Refused\":\"wrong cluster\"}],"              \
-    "\"Shards\":[{\"ShardId\":0,\"Leader\":1,\"Ready\":true,\"Term\":3,\"LastIndex\":40,"          \
-    "\"AppliedIndex\":39},{\"ShardId\":1,\"Leader\":0,\"Ready\":false,\"Term\":2,"                 \
-    "\"LastIndex\":7,\"AppliedIndex\":7}]}"
+    "\"Shards\":[{\"ShardId\":0,\"Leader\":1,\"Here\":true,\"Replicas\":[1,2],\"Leaving\":[],"     \
+    "\"Ready\":true,\"Term\":3,\"LastIndex\":40,\"AppliedIndex\":39},"                             \
+    "{\"ShardId\":1,\"Leader\":0,\"Here\":true,\"Replicas\":[2,1],\"Leaving\":[3],"                \
+    "\"Ready\":false,\"Term\":2,\"LastIndex\":7,\"AppliedIndex\":7}]}"
 
 static void shows_the_cluster(void **state)
 {
@@ -651,8 +652,8 @@ static void shows_the_cluster(void **state)
     contains(text_of(&outcome.out), "Cluster c-1, as node 2 sees it: term 7, index 99");
     contains(text_of(&outcome.out), "learner");
     contains(text_of(&outcome.out), "Node 2 is refused: wrong cluster");
-    contains(text_of(&outcome.out), "    0  catalog       1     3     40            39\n");
-    contains(text_of(&outcome.out), "    1  queues     none     2      7             7\n");
+    contains(text_of(&outcome.out), "    0  catalog       1  1 2        3     40            39\n");
+    contains(text_of(&outcome.out), "    1  queues     none  2 1 -3     2      7             7\n");
     outcome_free(&outcome);
     fake_free(&broker);
 }
