@@ -129,6 +129,8 @@ static struct identity sample(void)
                                 .cluster_id = {3, 4},
                                 .founders = UINT64_MAX - 1,
                                 .restored_from = {9},
+                                .shards_begun = 0x8000000000000005u,
+                                .shards = 64,
                                 .feature_level = 3};
     static const uint8_t one[UUID_BYTES] = {5}, two[UUID_BYTES] = {6};
     assert_true(identity_learn(&identity, 1, one));
@@ -146,6 +148,7 @@ static void test_round_trip(void **state)
     assert_int_equal(identity_load(dir, &out), STATUS_OK);
     assert_memory_equal(&in, &out, sizeof in);
     memset(in.cluster_id, 0, sizeof in.cluster_id);
+    in.shards_begun = UINT64_MAX;
     in.node_count = 0;
     memset(in.nodes, 0, sizeof in.nodes);
     assert_int_equal(identity_store(dir, &in), STATUS_OK); /* over the old one */
@@ -173,6 +176,9 @@ static void test_bad_files(void **state)
         enum status status;
     } rows[] = {
         {"{\"format\":1,\"node_id\":1," DATA "," REST "}", STATUS_OK},
+        {"{\"format\":1,\"node_id\":1,\"shards_begun\":[1,64]," DATA "," REST "}", STATUS_OK},
+        {"{\"format\":1,\"node_id\":1,\"shards_begun\":[0]," DATA "," REST "}", STATUS_CORRUPT},
+        {"{\"format\":1,\"node_id\":1,\"shards_begun\":{}," DATA "," REST "}", STATUS_CORRUPT},
         {"{\"format\":1,\"node_id\":1,\"feature_level\":-1," DATA "," REST "}", STATUS_CORRUPT},
         {"", STATUS_CORRUPT},
         {"[]", STATUS_CORRUPT},
