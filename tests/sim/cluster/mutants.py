@@ -82,8 +82,8 @@ MUTANTS = {
     # Dedup ids count for two seconds.
     "short-dedup": (
         "broker/core/dedup.c",
-        "    return entry->sent_ms + DEDUP_WINDOW_MS <= core->now_ms;",
-        "    return entry->sent_ms + 2000 <= core->now_ms;", ONE),
+        "    return sent_ms + DEDUP_WINDOW_MS <= core->now_ms;",
+        "    return sent_ms + 2000 <= core->now_ms;", ONE),
     # A lease ends a second too soon.
     "early-lease": (
         "broker/core/receive.c",
