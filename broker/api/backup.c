@@ -13,13 +13,13 @@
  * Only the shard's leader gives one: another node answers 409 with the leader's endpoint. */
 #include "broker/replication/backup.h"
 #include "broker/api/access.h"
+#include "broker/api/admin_answer.h"
 #include "broker/api/internal.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 #include "proto/base/trace.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
 
 #define PREFIX         "/admin/backup"
@@ -41,39 +41,31 @@ struct backup_call {
 
 /* ---- answers ---- */
 
-static void respond_bytes(struct backup_call *call, int status, const char *type, const char *code,
-                          struct buffer *body)
+static struct admin_answer answer_of(const struct backup_call *call)
 {
-    const struct http_header headers[] = {
-        {SLICE_LITERAL("Content-Type"), slice_of(type)},
-        {SLICE_LITERAL("Cache-Control"), SLICE_LITERAL("no-store")},
-        {SLICE_LITERAL("x-amzn-ErrorType"), slice_of(code)},
-    };
-    if (call->request != NULL) {
-        api_count(call->api, "backup", ACTION, code, call->started_ns);
-        call->request->data = NULL;
-        http_respond(call->request, status, headers, code != NULL ? 3 : 2, body);
-    }
-    buffer_free(body);
+    return (struct admin_answer){.api = call->api,
+                                 .request = call->request,
+                                 .family = "backup",
+                                 .action = ACTION,
+                                 .started_ns = call->started_ns};
+}
+
+static void call_free(struct backup_call *call)
+{
     arena_free(&call->arena);
     free(call);
 }
 
 static void respond(struct backup_call *call, int status, const char *code, json_t *json)
 {
-    struct buffer text = {0};
-    char *dumped = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
-    if (dumped != NULL)
-        buffer_add_text(&text, dumped);
-    free(dumped);
-    json_decref(json);
-    respond_bytes(call, status, "application/json", code, &text);
+    const struct admin_answer answer = answer_of(call);
+    admin_answer_json(&answer, status, code, json);
+    call_free(call);
 }
 
 static void fail(struct backup_call *call, int status, const char *code, const char *message)
 {
-    respond(call, status, code,
-            json_pack("{s:s, s:s}", "Type", status < 500 ? "User" : "Server", "Message", message));
+    respond(call, status, code, admin_error(status, message));
 }
 
 static struct shard *shard_of(const struct backup_call *call)
@@ -195,7 +187,9 @@ static void on_read(struct log_backup_read *read, enum status status)
     struct buffer bytes = read->out;
     read->out = (struct buffer){0};
     if (status == STATUS_OK) {
-        respond_bytes(call, 200, "application/octet-stream", NULL, &bytes);
+        const struct admin_answer answer = answer_of(call);
+        admin_answer_bytes(&answer, 200, "application/octet-stream", NULL, &bytes);
+        call_free(call);
         return;
     }
     buffer_free(&bytes);

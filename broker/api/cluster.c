@@ -13,6 +13,7 @@
  *
  * Only the leader changes anything: another node answers 409 with the leader's id and endpoint. */
 #include "broker/api/access.h"
+#include "broker/api/admin_answer.h"
 #include "broker/api/internal.h"
 #include "broker/feature/feature.h"
 #include "broker/peer/tcp.h"
@@ -24,7 +25,6 @@
 #include "proto/base/trace.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
 
 #define PREFIX         "/admin/cluster"
@@ -57,32 +57,21 @@ struct cluster_call {
 
 static void respond(struct cluster_call *call, int status, const char *code, json_t *body)
 {
-    const struct http_header headers[] = {
-        {SLICE_LITERAL("Content-Type"), SLICE_LITERAL("application/json")},
-        {SLICE_LITERAL("Cache-Control"), SLICE_LITERAL("no-store")},
-        {SLICE_LITERAL("x-amzn-ErrorType"), slice_of(code)},
+    const struct admin_answer answer = {
+        .api = call->api,
+        .request = call->request,
+        .family = "cluster",
+        .action = call->action != NULL ? call->action->name : "none",
+        .started_ns = call->started_ns,
     };
-    struct buffer text = {0};
-    char *json = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
-    if (json != NULL)
-        buffer_add_text(&text, json);
-    free(json);
-    json_decref(body);
-    if (call->request != NULL) {
-        const char *action = call->action != NULL ? call->action->name : "none";
-        api_count(call->api, "cluster", action, code, call->started_ns);
-        call->request->data = NULL;
-        http_respond(call->request, status, headers, code != NULL ? 3 : 2, &text);
-    }
-    buffer_free(&text);
+    admin_answer_json(&answer, status, code, body);
     arena_free(&call->arena);
     free(call);
 }
 
 static void fail(struct cluster_call *call, int status, const char *code, const char *message)
 {
-    respond(call, status, code,
-            json_pack("{s:s, s:s}", "Type", status < 500 ? "User" : "Server", "Message", message));
+    respond(call, status, code, admin_error(status, message));
 }
 
 /* ---- seeing ---- */

@@ -15,12 +15,12 @@
  * A secret is shown once, in the answer to CreateKey. Changes are made under the version that was
  * read: of two at once one is refused. */
 #include "broker/api/access.h"
+#include "broker/api/admin_answer.h"
 #include "broker/auth/policy.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 #include "proto/base/trace.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -64,31 +64,20 @@ static void call_free(struct key_call *call)
 
 static void respond(struct key_call *call, int status, const char *code, json_t *body)
 {
-    const struct http_header headers[] = {
-        {SLICE_LITERAL("Content-Type"), SLICE_LITERAL("application/json")},
-        {SLICE_LITERAL("Cache-Control"), SLICE_LITERAL("no-store")},
-        {SLICE_LITERAL("x-amzn-ErrorType"), slice_of(code)},
+    const struct admin_answer answer = {
+        .api = call->api,
+        .request = call->request,
+        .family = "keys",
+        .action = call->action != NULL ? call->action->name : "none",
+        .started_ns = call->started_ns,
     };
-    struct buffer text = {0};
-    char *json = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
-    if (json != NULL)
-        buffer_add_text(&text, json);
-    free(json);
-    json_decref(body);
-    if (call->request != NULL) {
-        const char *action = call->action != NULL ? call->action->name : "none";
-        api_count(call->api, "keys", action, code, call->started_ns);
-        call->request->data = NULL;
-        http_respond(call->request, status, headers, code != NULL ? 3 : 2, &text);
-    }
-    buffer_free(&text);
+    admin_answer_json(&answer, status, code, body);
     call_free(call);
 }
 
 static void fail(struct key_call *call, int status, const char *code, const char *message)
 {
-    respond(call, status, code,
-            json_pack("{s:s, s:s}", "Type", status < 500 ? "User" : "Server", "Message", message));
+    respond(call, status, code, admin_error(status, message));
 }
 
 static void fail_missing(struct key_call *call)
