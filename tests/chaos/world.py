@@ -34,6 +34,14 @@ NUMBERS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible
            "ApproximateNumberOfMessagesDelayed")
 
 
+def alike(positions):
+    """Whether all nodes tell, and those that have a shard are equally far in it."""
+    if None in positions:
+        return False
+    shards = set().union(*positions)
+    return all(len({node[shard] for node in positions if shard in node}) == 1 for shard in shards)
+
+
 class World:
     """options: nodes, bin, old_bin, seed, worker (whether), disk ("memory", "real"), clocks (whether they
     can be set), spares (hosts for nodes that join, from n4 on), broker_options. `folder` is for data, `out` for histories and diagnostics."""
@@ -206,7 +214,7 @@ class World:
         seen = None
         for _ in range(int(SETTLE_S / 0.5)):
             before, seen = seen, [self.positions(node) for node in self.cluster.nodes]
-            if seen == before and len(set(seen)) == 1 and seen[0] is not None:
+            if seen == before and alike(seen):
                 break
             time.sleep(0.5)
         else:
@@ -253,9 +261,10 @@ class World:
         return names
 
     def positions(self, node):
-        """How far it is in each shard; None if it does not say."""
+        """How far it is in each shard that it has; None if it does not say."""
         shards = (node.status() or {}).get("shards")
-        return shards and tuple((s["last_index"], s["applied_index"]) for s in shards)
+        return shards and {shard["id"]: (shard["last_index"], shard["applied_index"])
+                           for shard in shards if shard["here"]}
 
     def close(self):
         """End whatever still runs."""
