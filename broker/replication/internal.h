@@ -163,6 +163,7 @@ struct guard {
     struct buffer configuration;  /* the last one that is committed */
     uint64_t heard_ms;            /* when the leader was heard last */
     bool frozen;                  /* a snapshot is being taken over: nothing may change meanwhile */
+    bool held_back;               /* the only voter of its members, and may not lead yet */
     bool vote_again;              /* votes were not asked for, since entries were not on disk yet */
 };
 

@@ -682,6 +682,7 @@ static void connect_disk(struct shard *shard)
     shard->disk.starting = guard_starting;
     shard->disk.idle = nothing_on_its_way;
     shard->disk.tick_ms = shard_in_company(shard) ? TICK_MS : 0;
+    shard->disk.begun_anew = shard->promised.index > 0;
     snapshots_init(shard);
     raft_net_init(shard);
 }

@@ -7,6 +7,7 @@
 #include "tests/unit/replication/script.h"
 
 static const struct shard_options plain;
+static const struct shard_options snapshots_often = {.snapshot_bytes = 1024, .trailing_max = 16};
 
 /* G2: figure 8 of the Raft paper. Entry 2 is of an older term; a majority has it, and still it may
  * be overwritten: it is committed with entry 3, the first of this term. */
@@ -232,13 +233,109 @@ static void a_replica_begun_anew_votes_as_the_one_before(void **state)
     script_free(s);
 }
 
+static void keep_promise(const char *dir, const struct shard_end *end)
+{
+    char path[256];
+    uint8_t bytes[PROMISE_BYTES];
+    snprintf(path, sizeof path, "%s/" PROMISE_NAME, dir);
+    promise_encode(end, bytes);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, sizeof bytes, file), sizeof bytes);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Of this node alone, or with these others, as voters. */
+static void say_beginning(struct script *s, unsigned voters)
+{
+    struct raft_configuration members;
+    add_members(&members, voters);
+    say_append(
+        s, (struct appending){.from = 3, .term = 4, .n = 2, .entry_term = 2, .change = &members});
+    wait_durable(s, 3);
+    raft_configuration_close(&members);
+}
+
+/* begun_anew: a shard whose log was five entries long once, and is three now. */
+static struct script *begun_anew(unsigned voters)
+{
+    struct script *s = script_new(&plain);
+    say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1, .n = 4});
+    wait_durable(s, 5);
+    begin_anew(s);
+    say_beginning(s, voters);
+    forget(s);
+    return s;
+}
+
+/* It has a vote as well, and that is promised to those whose log is as long. */
+static void a_replica_begun_anew_does_not_stand_before_it_has_as_much(void **state)
+{
+    (void)state;
+    struct script *s = begun_anew(3);
+    say_timeout_now(s, 3, 4, 3, 2);
+    cut(s->c, SHARD_NODE, 3, true);
+    run_ms(s->c, 1500);
+    heal(s->c, SHARD_NODE, 3);
+    assert_null(heard_last(s, 2, WIRE_VOTE));
+    say_append(s, (struct appending){.from = 3, .term = 4, .prev = 3, .prev_term = 2, .n = 1});
+    wait_durable(s, 4);
+    say_timeout_now(s, 3, 4, 4, 4);
+    UNTIL(s->c, heard_last(s, 2, WIRE_VOTE) != NULL);
+    script_free(s);
+}
+
+/* The group was this node alone when it began: long ago. */
+static void a_replica_begun_anew_does_not_lead_as_it_did_once(void **state)
+{
+    (void)state;
+    struct script *s = begun_anew(1);
+    for (int start = 0; start < 2; start++) {
+        run_ms(s->c, 1200);
+        assert_int_equal(stats_of(s).term, 4);
+        assert_true(stats_of(s).applied_index <= 1); /* all groups begin with the same entry */
+        stop_node(s->c, SHARD_NODE);
+        start_node(s->c, SHARD_NODE);
+    }
+    script_free(s);
+}
+
+/* Nor does it take for committed what it has behind a snapshot of that time. */
+static void a_replica_begun_anew_takes_nothing_for_committed(void **state)
+{
+    (void)state;
+    static const struct shard_end far = {.term = 50, .index = 5000};
+    struct cluster *c = cluster_make(1);
+    struct member *node = &c->nodes[1];
+    struct shard_stats stats;
+    node->options = snapshots_often;
+    start_node(c, 1);
+    UNTIL(c, shard_leads(node->shard));
+    uint64_t queue_id = create_queue(c, 1, "orders");
+    for (int i = 0; i < 40; i++) {
+        struct outcome o;
+        begin_send(c, 1, &o, queue_id, "some message or other, of a few bytes");
+        UNTIL(c, o.done);
+    }
+    shard_stats(node->shard, &stats);
+    assert_true(stats.snapshot_index > 0);
+    uint64_t last = stats.last_index;
+    stop_node(c, 1);
+    keep_promise(node->dir, &far);
+    start_node(c, 1);
+    run_ms(c, 1200);
+    shard_stats(node->shard, &stats);
+    assert_int_equal(stats.last_index, last);
+    assert_true(stats.applied_index < last);
+    assert_false(shard_leads(node->shard));
+    cluster_free(c);
+}
+
 static size_t member_count(const struct script *s)
 {
     struct shard_member_view members[SHARD_MEMBERS_MAX];
     return shard_members(shard_of(s), members);
 }
-
-static const struct shard_options snapshots_often = {.snapshot_bytes = 1024, .trailing_max = 16};
 
 /* G10: the change to four members never happened; the entry with the three is no longer there. */
 static void a_change_of_members_is_taken_back_after_a_snapshot(void **state)
@@ -480,6 +577,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(votes_are_asked_for_only_with_what_is_on_disk),
         cmocka_unit_test(nobody_votes_twice_in_a_term),
         cmocka_unit_test(a_replica_begun_anew_votes_as_the_one_before),
+        cmocka_unit_test(a_replica_begun_anew_does_not_stand_before_it_has_as_much),
+        cmocka_unit_test(a_replica_begun_anew_does_not_lead_as_it_did_once),
+        cmocka_unit_test(a_replica_begun_anew_takes_nothing_for_committed),
         cmocka_unit_test(a_change_of_members_is_taken_back_after_a_snapshot),
         cmocka_unit_test(a_snapshot_has_no_members_that_are_not_committed),
         cmocka_unit_test(entries_that_a_snapshot_covers_are_left_out),
