@@ -58,6 +58,7 @@
  *       Snapshots record members that are not committed: raft_disk.c is given the same copy.
  *       a_change_of_members_is_taken_back_after_a_snapshot
  *       a_change_that_is_taken_back_leaves_the_one_before_it
+ *       a_change_that_comes_with_the_next_one_is_kept
  *       a_snapshot_has_no_members_that_are_not_committed
  *
  *   G11 A follower that has not heard from its leader for an election timeout still refuses its

@@ -337,6 +337,20 @@ static size_t member_count(const struct script *s)
     return shard_members(shard_of(s), members);
 }
 
+/* say_change: to so many members, as this entry of term 2. */
+static void say_change(struct script *s, unsigned count, uint64_t index)
+{
+    struct raft_configuration members;
+    add_members(&members, count);
+    say_append(s, (struct appending){.from = 2,
+                                     .term = 2,
+                                     .prev = index - 1,
+                                     .prev_term = index > 2 ? 2 : 1,
+                                     .change = &members});
+    wait_durable(s, index);
+    raft_configuration_close(&members);
+}
+
 /* G10: the change to four members never happened; the entry with the three is no longer there. */
 static void a_change_of_members_is_taken_back_after_a_snapshot(void **state)
 {
@@ -386,6 +400,28 @@ static void a_snapshot_has_no_members_that_are_not_committed(void **state)
     script_free(s);
 }
 
+/* G10: one append commits a change, and brings the next one. What is put back when that never
+ * happened is the first of them, though its entry is not there any more. */
+static void a_change_that_comes_with_the_next_one_is_kept(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&snapshots_often);
+    struct raft_configuration five;
+    add_members(&five, 5);
+    say_change(s, 4, 2);
+    struct appending a = {.from = 2, .term = 2, .prev = 2, .prev_term = 2, .n = 60, .commit = 62};
+    a.change = &five;
+    say_append(s, a);
+    UNTIL(s->c, stats_of(s).snapshot_index > 20);
+    wait_durable(s, 63);
+    assert_int_equal(member_count(s), 5);
+    say_append(s, (struct appending){.from = 3, .term = 3, .prev = 62, .prev_term = 2, .n = 1});
+    UNTIL(s->c, acknowledged_to(s, 3, 3) == 63);
+    assert_int_equal(member_count(s), 4);
+    raft_configuration_close(&five);
+    script_free(s);
+}
+
 /* G13: a new leader begins far back. The shard has all of that, in its state. */
 static void entries_that_a_snapshot_covers_are_left_out(void **state)
 {
@@ -418,20 +454,6 @@ static struct script *start_with_change(void)
     start_node(s->c, SHARD_NODE);
     assert_int_equal(member_count(s), 4);
     return s;
-}
-
-/* say_change: to so many members, as this entry of term 2. */
-static void say_change(struct script *s, unsigned count, uint64_t index)
-{
-    struct raft_configuration members;
-    add_members(&members, count);
-    say_append(s, (struct appending){.from = 2,
-                                     .term = 2,
-                                     .prev = index - 1,
-                                     .prev_term = index > 2 ? 2 : 1,
-                                     .change = &members});
-    wait_durable(s, index);
-    raft_configuration_close(&members);
 }
 
 /* G10: a start finds three changes; the first is committed when the third is overwritten, and the
@@ -584,6 +606,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_snapshot_has_no_members_that_are_not_committed),
         cmocka_unit_test(entries_that_a_snapshot_covers_are_left_out),
         cmocka_unit_test(a_change_that_is_taken_back_leaves_the_one_before_it),
+        cmocka_unit_test(a_change_that_comes_with_the_next_one_is_kept),
         cmocka_unit_test(a_change_that_a_start_found_is_taken_back),
         cmocka_unit_test(a_change_that_a_start_found_may_be_committed),
         cmocka_unit_test(a_silent_leader_is_forgotten_in_time),
