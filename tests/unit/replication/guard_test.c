@@ -439,6 +439,30 @@ static void entries_that_a_snapshot_covers_are_left_out(void **state)
     script_free(s);
 }
 
+/* What another node says is looked at before the library sees it. */
+static void an_append_that_makes_no_sense_changes_nothing(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    struct wire wire = {.type = WIRE_APPEND, .count = 1, .term = 3, .a = 5, .b = 2};
+    struct buffer items = {0};
+    struct buffer payloads = {0};
+    say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1, .n = 4});
+    wait_durable(s, 5);
+    add_entry(&items, &payloads, 3, RAFT_CHANGE, slice_of("\1nobody and nothing"));
+    buffer_add_slice(&items, buffer_slice(&payloads));
+    say(s, 3, &wire, buffer_slice(&items));
+    say_append(s, (struct appending){.from = 3, .term = 3, .prev = 50, .prev_term = 0});
+    say_append(s, (struct appending){.from = 3, .term = 3, .prev = 1, .prev_term = 1});
+    UNTIL(s->c, acknowledged_to(s, 3, 3) > 0);
+    run_ms(s->c, 20);
+    assert_int_equal(acknowledged_to(s, 3, 3), 1);
+    assert_int_equal(stats_of(s).last_index, 5);
+    buffer_free(&items);
+    buffer_free(&payloads);
+    script_free(s);
+}
+
 /* start_with_change: a shard that finds a change to four members in its log, as entry 2. */
 static struct script *start_with_change(void)
 {
@@ -607,6 +631,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(entries_that_a_snapshot_covers_are_left_out),
         cmocka_unit_test(a_change_that_is_taken_back_leaves_the_one_before_it),
         cmocka_unit_test(a_change_that_comes_with_the_next_one_is_kept),
+        cmocka_unit_test(an_append_that_makes_no_sense_changes_nothing),
         cmocka_unit_test(a_change_that_a_start_found_is_taken_back),
         cmocka_unit_test(a_change_that_a_start_found_may_be_committed),
         cmocka_unit_test(a_silent_leader_is_forgotten_in_time),
