@@ -507,6 +507,7 @@ void shard_part_gone(struct shard *shard)
     wait_pump(shard);
     wait_deliver(shard);
     members_deliver(shard);
+    members_abort(shard, STATUS_CLOSED); /* what the library had until it was closed */
     links_free(shard);
     guard_free(shard);
     core_free(shard->core);
