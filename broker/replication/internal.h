@@ -163,6 +163,7 @@ struct guard {
     struct buffer configuration;  /* the last one that is committed */
     uint64_t heard_ms;            /* when the leader was heard last */
     bool frozen;                  /* a snapshot is being taken over: nothing may change meanwhile */
+    bool held_back;               /* the only voter of its members, and may not lead yet */
     bool vote_again;              /* votes were not asked for, since entries were not on disk yet */
 };
 
@@ -413,7 +414,7 @@ void links_free(struct shard *shard);
 bool links_quiet(const struct shard *shard);
 /* links_update: the members are others now. */
 void links_update(struct shard *shard);
-struct link *links_find(struct shard *shard, uint64_t node_id);
+struct link *links_find(const struct shard *shard, uint64_t node_id);
 /* links_send: one message; `bytes` is moved. link_send_parts: what `hold` says is alive until done;
  * see outgoing.h. */
 void links_send(struct shard *shard, struct link *link, struct buffer *bytes);

@@ -202,6 +202,7 @@ void shard_part_gone(struct shard *shard)
     wait_pump(shard);
     wait_deliver(shard);
     members_deliver(shard);
+    members_abort(shard, STATUS_CLOSED); /* what the library had until it was closed */
     links_free(shard);
     guard_free(shard);
     core_free(shard->core);
@@ -365,6 +366,7 @@ static void connect_disk(struct shard *shard)
     shard->disk.starting = guard_starting;
     shard->disk.idle = nothing_on_its_way;
     shard->disk.tick_ms = shard_in_company(shard) ? TICK_MS : 0;
+    shard->disk.begun_anew = shard->promised.index > 0;
     snapshots_init(shard);
     raft_net_init(shard);
 }
