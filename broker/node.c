@@ -432,11 +432,11 @@ static void on_shards_failed(void *data)
     on_failed(data, EX_IOERR);
 }
 
-static void on_shards_begun(void *data)
+static bool on_shards_begun(void *data)
 {
     struct node *node = data;
-    cluster_set_shards_begun(node->cluster, shards_begun(node->shards),
-                             shards_total(node->shards) - 1);
+    return cluster_set_shards_begun(node->cluster, shards_begun(node->shards),
+                                    shards_total(node->shards) - 1);
 }
 
 static int open_shards(struct node *node)
