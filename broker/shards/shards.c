@@ -270,9 +270,26 @@ static void tick_one(struct place *place)
         balance_tick(place);
 }
 
+/* Couriers of shards that are not here any more, once nobody is to answer them. */
+static void free_spent(struct shards *s)
+{
+    struct spent **at = &s->spent;
+    while (*at != NULL) {
+        struct spent *spent = *at;
+        if (!courier_ended(spent->courier)) {
+            at = &spent->next;
+            continue;
+        }
+        *at = spent->next;
+        courier_free(spent->courier);
+        free(spent);
+    }
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct shards *s = timer->data;
+    free_spent(s);
     open_late(s);
     watch_tick(s);
     plan_tick(s);
@@ -327,12 +344,8 @@ static void free_couriers(struct shards *s)
         if (s->places[id].courier != NULL)
             courier_free(s->places[id].courier);
     }
-    while (s->spent != NULL) {
-        struct spent *spent = s->spent;
-        s->spent = spent->next;
-        courier_free(spent->courier);
-        free(spent);
-    }
+    free_spent(s);
+    ASSERT(s->spent == NULL);
 }
 
 static void on_tick_closed(uv_handle_t *handle)
