@@ -30,6 +30,7 @@ struct asked {
     size_t tried_count;
     uint32_t letters; /* on their way, with the request's bytes */
     bool cancelled;
+    bool perhaps;       /* one that was asked may have done it */
     enum status status; /* of ENDED */
     struct buffer answer;
     struct asked *prev, *next;

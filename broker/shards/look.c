@@ -64,8 +64,8 @@ static void part_end(struct look_part *part, enum status status)
     buffer_free(&part->request);
     part->open = false;
     if (status != STATUS_OK && look->status == STATUS_OK) {
-        look->status = status;
         look_cancel(look);
+        look->status = status;
     }
     if (--look->left > 0)
         return;
@@ -180,8 +180,11 @@ bool look_begin(struct shard_look *look, const struct shards *shards, struct awa
     return look->part_count > 0;
 }
 
+/* Parts that are answered all the same ask for nothing more. */
 void look_cancel(struct shard_look *look)
 {
+    if (look->status == STATUS_OK)
+        look->status = STATUS_CANCELLED;
     for (uint32_t i = 0; i < look->part_count; i++) {
         if (look->parts[i].open)
             away_cancel(look->away, &look->parts[i].asked);

@@ -92,11 +92,13 @@ static void lead(struct replica_list *list, uint64_t node_id)
 /* ---- rule 1: too few ---- */
 
 /* The active node that can be reached, with the fewest shards, that is not in the list in any way
- * (P4); 0: none. */
+ * (P4); 0: none, or the list is full of nodes that have not let go yet. */
 static uint64_t candidate(const struct plan *plan, const struct replica_list *list)
 {
     uint64_t best = 0;
     size_t best_load = 0;
+    if (list->count == SHARD_MEMBERS_MAX)
+        return 0;
     for (size_t i = 0; i < plan->node_count; i++) {
         const struct plan_node *node = &plan->nodes[i];
         if (node->duty != NODE_ACTIVE || !node->reached || replicas_find(list, node->id) != NULL)
@@ -175,7 +177,7 @@ static bool move_one(const struct plan *plan, uint64_t from, uint64_t to, size_t
         const struct replica_list *list = &plan->shards[i].list;
         const struct replica *one = replicas_find(list, from);
         if (plan->shards[i].moves || plan->shards[i].lame || one == NULL || one->leaving ||
-            replicas_find(list, to) != NULL)
+            replicas_find(list, to) != NULL || list->count == SHARD_MEMBERS_MAX)
             continue;
         *shard = i;
         *out = *list;

@@ -416,6 +416,46 @@ static void test_nobody_knows(void **state)
     assert_string_equal(often->answer, "again");
 }
 
+/* Nobody may say of a question that it was not done, once somebody may have done it. */
+static void test_done_perhaps_and_nobody_else_there(void **state)
+{
+    struct world *w = *state;
+    w->replica_count = 1;
+    struct ask *one = ask_for(w, 0, true, 150);
+    run(w);
+    network_cut(&w->network, 1, 2);
+    UNTIL(w, one->done);
+    assert_int_equal(one->status, STATUS_CLOSED);
+}
+
+static void test_done_perhaps_and_the_next_one_is_busy(void **state)
+{
+    struct world *w = *state;
+    struct ask *one = ask(w, 0, true);
+    run(w);
+    network_cut(&w->network, 1, 2);
+    run(w);
+    answer(w, 3, STATUS_BUSY, NULL);
+    run(w);
+    assert_int_equal(one->status, STATUS_CLOSED);
+}
+
+static void test_nobody_else_after_the_deadline(void **state)
+{
+    struct world *w = *state;
+    struct ask *one = ask_for(w, 0, false, 50);
+    run(w);
+    settle(w, 80);
+    answer(w, 2, STATUS_NOT_LEADER, NULL);
+    run(w);
+    assert_int_equal(one->status, STATUS_NOT_LEADER);
+    assert_int_equal(w->nodes[3].begun, 0);
+    one = ask_for(w, 0, false, 0);
+    run(w);
+    assert_int_equal(one->status, STATUS_NOT_LEADER);
+    assert_int_equal(w->nodes[2].begun, 1);
+}
+
 /* ---- A3 ---- */
 
 static void test_too_many(void **state)
@@ -721,6 +761,9 @@ int main(void)
         TEST(test_the_answer_is_lost),
         TEST(test_an_answer_of_the_one_before),
         TEST(test_nobody_knows),
+        TEST(test_done_perhaps_and_nobody_else_there),
+        TEST(test_done_perhaps_and_the_next_one_is_busy),
+        TEST(test_nobody_else_after_the_deadline),
         TEST(test_too_many),
         TEST(test_too_many_bytes),
         TEST(test_no_room),
