@@ -138,7 +138,7 @@ static void flush(struct shard *shard)
     batch_propose(shard);
     forward_pump(shard);
     sync_pump(shard);
-    raft_net_tell_commit(shard);
+    raft_net_tell_commit(shard, false);
     lead_tell(shard);
     events_tell(shard);
     batch_deliver(shard);
@@ -359,6 +359,7 @@ static void on_appended(void *data, struct raft_io_append *request, raft_io_appe
 static void on_ticked_library(void *data)
 {
     guard_tick(data);
+    raft_net_tell_commit(data, true);
 }
 
 static bool nothing_on_its_way(void *data)
