@@ -61,7 +61,7 @@ static void part_end(struct look_part *part, enum status status)
     struct shard_look *look = part->look;
     buffer_free(&part->request);
     part->open = false;
-    if (status != STATUS_OK && look->status == STATUS_OK) {
+    if (status != STATUS_OK && look->status == STATUS_OK && !look->optional) {
         look_cancel(look);
         look->status = status;
     }
