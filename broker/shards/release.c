@@ -33,7 +33,7 @@
 
 #define GRACE_MS (SHARD_CALL_MS + 2000u) /* whoever found the replica here is done with it */
 #define QUIET_MS 1000u                   /* the same, where nothing is under way */
-#define RETRY_MS 5000u
+#define RETRY_MS 2000u
 
 #define WAS      ".was"
 #define GONE     ".gone"

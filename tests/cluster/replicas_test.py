@@ -178,7 +178,6 @@ class Replicas(unittest.TestCase):
         # A process that ends here finds it begun, and goes the whole way.
         self.cluster.script("kill", "4")
         self.cluster.script("restart", "4")
-        time.sleep(3)
         self.assertTrue(os.path.isdir(folder))
         os.unlink(folder + ".was")
         wait_for("the last one to go", lambda: self.folders(4) == set())

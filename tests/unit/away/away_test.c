@@ -443,9 +443,10 @@ static void test_done_perhaps_and_the_next_one_is_busy(void **state)
 static void test_nobody_else_after_the_deadline(void **state)
 {
     struct world *w = *state;
+    node_close(w, 1);
+    node_open(w, 1, (struct away_options){.late_ms = 60000});
     struct ask *one = ask_for(w, 0, false, 50);
-    run(w);
-    settle(w, 80);
+    UNTIL(w, uv_now(&w->loop) >= one->question.deadline_ms);
     answer(w, 2, STATUS_NOT_LEADER, NULL);
     run(w);
     assert_int_equal(one->status, STATUS_NOT_LEADER);
@@ -500,6 +501,33 @@ static void test_too_many_bytes(void **state)
     answer(w, 2, STATUS_OK, "x");
     run(w);
     assert_int_equal(w->asks[1].status, STATUS_OK);
+}
+
+/* Node 1 asks on and on, and does not read what it is told. */
+static void test_answers_that_nobody_reads(void **state)
+{
+    struct world *w = *state;
+    uint8_t head[AWAY_HEAD_BYTES];
+    struct away_message message = {.type = AWAY_ASK, .kind = AWAY_SQS, .shard = SHARD};
+    struct parcel *parcel;
+    unsigned waiting = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        message.number = 1000 + i;
+        away_encode(head, &message);
+        w->network.nodes[2].handler.message(w->network.nodes[2].handler.data, 1,
+                                            slice_make(head, sizeof head));
+    }
+    DL_FOREACH(w->network.parcels, parcel)
+    {
+        waiting++;
+    }
+    assert_int_equal(waiting, 8); /* twice tasks_max, which is 4 */
+    run(w);
+    ask(w, 0, true);
+    run(w);
+    answer(w, 2, STATUS_OK, "x");
+    run(w);
+    assert_int_equal(w->asks[0].status, STATUS_OK);
 }
 
 /* The network has no room for a while: nothing is lost, on neither way. */
@@ -766,6 +794,7 @@ int main(void)
         TEST(test_nobody_else_after_the_deadline),
         TEST(test_too_many),
         TEST(test_too_many_bytes),
+        TEST(test_answers_that_nobody_reads),
         TEST(test_no_room),
         TEST(test_cancelled_under_way),
         TEST(test_cancelled_while_the_answer_comes),
