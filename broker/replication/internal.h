@@ -282,8 +282,6 @@ struct shard {
 /* ---- shard.c ---- */
 /* shard_wake: make sure that shard_flush runs before the loop sleeps. */
 void shard_wake(struct shard *shard);
-/* shard_note_ready: ask the owner at the end of the turn if it wants messages of this queue. */
-void shard_note_ready(struct shard *shard, uint64_t queue_id);
 /* shard_fatal: trace and end the process. */
 __attribute__((noreturn)) void shard_fatal(struct shard *shard, const char *sentence);
 /* shard_in_company: there are other nodes, or may be. shard_leading: since the election, whether or
@@ -297,11 +295,32 @@ static inline bool shard_leading(const struct shard *shard)
     return shard->stage >= STAGE_BARRIER && shard->stage <= STAGE_READY;
 }
 void shard_settle(struct shard *shard);
-/* shard_core_events: what a core tells this shard. */
-struct core_events shard_core_events(struct shard *shard);
 /* shard_part_gone: one of shard->handles, which keep its memory alive: a handle, or what is under
  * way in a pool thread. The shard may be gone when it returns. */
 void shard_part_gone(struct shard *shard);
+
+/* ---- events.c ---- */
+/* shard_core_events: what a core tells this shard. */
+struct core_events shard_core_events(struct shard *shard);
+/* shard_note_ready: ask the owner at the end of the turn if it wants messages of this queue. */
+void shard_note_ready(struct shard *shard, uint64_t queue_id);
+/* events_tell_queues: ask it. events_tell: the rest of what the core said since the last turn. */
+void events_tell_queues(struct shard *shard);
+void events_tell(struct shard *shard);
+
+/* ---- lead.c ---- */
+/* lead_watch: has the library begun or ceased to lead? lead_tell: tell the owner. */
+void lead_watch(struct shard *shard);
+void lead_tell(struct shard *shard);
+
+/* ---- tick.c ---- */
+/* tick_arm: the core's next deadline may be another one now. */
+void tick_arm(struct shard *shard);
+
+/* ---- reads.c ---- */
+/* reads_begin_late: more is on this disk now. reads_fail_late: nothing more will be. */
+void reads_begin_late(struct shard *shard);
+void reads_fail_late(struct shard *shard);
 
 /* ---- level.c ---- */
 /* level_look: a state is new, or its document has changed; ends the process if the program does not
