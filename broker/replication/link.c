@@ -253,6 +253,8 @@ void links_update(struct shard *shard)
 
 static void take_in(struct shard *shard, struct link *link, const struct wire *wire)
 {
+    if (wire->type == WIRE_CALLS || wire->type == WIRE_WAITS || wire->type == WIRE_SYNC)
+        raft_net_hurry(shard, link);
     if (wire->type == WIRE_OFFER)
         catch_up_offered(shard, link, wire);
     else if (wire->type <= WIRE_TIMEOUT_NOW)
