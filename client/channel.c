@@ -33,6 +33,7 @@ static void end_call(struct mr_channel *channel, uint32_t slot, const struct mr_
     struct call_slot *s = &channel->slots[slot];
     mr_answer_fn done = s->done;
     s->done = NULL; /* I1, I2 */
+    buffer_free(&s->payload);
     s->next = channel->free_first;
     channel->free_first = slot;
     channel->call_count--;
@@ -55,27 +56,45 @@ static void end_all(struct mr_channel *channel, uint8_t line)
     }
 }
 
+void channel_closed(struct mr_channel *channel, uint32_t slot)
+{
+    const struct mr_answer closed = {.status = STATUS_CLOSED};
+    end_call(channel, slot, &closed);
+}
+
+void slots_add(struct mr_channel *channel, struct slot_list *list, uint32_t slot)
+{
+    channel->slots[slot].next = SLOT_COUNT;
+    if (list->first == SLOT_COUNT)
+        list->first = slot;
+    else
+        channel->slots[list->last].next = slot;
+    list->last = slot;
+}
+
+uint32_t slots_take(struct mr_channel *channel, struct slot_list *list)
+{
+    uint32_t slot = list->first;
+    if (slot != SLOT_COUNT)
+        list->first = channel->slots[slot].next;
+    return slot;
+}
+
+/* Those that callbacks add end in the next run. */
 static void end_unsent(struct mr_channel *channel)
 {
-    uint32_t slot = channel->unsent_first;
-    channel->unsent_first = channel->unsent_last = SLOT_COUNT;
-    while (slot != SLOT_COUNT) {
-        uint32_t next = channel->slots[slot].next;
+    struct slot_list list = channel->unsent;
+    channel->unsent = (struct slot_list){SLOT_COUNT, SLOT_COUNT};
+    for (uint32_t slot; (slot = slots_take(channel, &list)) != SLOT_COUNT;) {
         struct mr_answer answer = {.status = channel->slots[slot].refusal};
         end_call(channel, slot, &answer);
-        slot = next;
     }
 }
 
 void channel_unsent(struct mr_channel *channel, uint32_t slot, enum status refusal)
 {
     channel->slots[slot].refusal = refusal;
-    channel->slots[slot].next = SLOT_COUNT;
-    if (channel->unsent_first == SLOT_COUNT)
-        channel->unsent_first = slot;
-    else
-        channel->slots[channel->unsent_last].next = slot;
-    channel->unsent_last = slot;
+    slots_add(channel, &channel->unsent, slot);
 }
 
 void mr_channel_call(struct mr_channel *channel, enum sqs_action action, const void *input,
@@ -93,10 +112,15 @@ void mr_channel_call(struct mr_channel *channel, enum sqs_action action, const v
                             .action = action,
                             .use = s->use + 1,
                             .route = route_of(channel, action, input),
-                            .line = LINE_NONE};
+                            .line = LINE_NONE,
+                            .repeats = again_wanted(channel, action, input),
+                            .number = ++channel->calls_made,
+                            .made_ms = uv_now(&channel->loop)};
     if (s->route != NULL)
         s->route->calls++;
-    enum status status = route_send(channel, slot, input);
+    if (s->repeats)
+        call_write(&s->payload, s, slot, input);
+    enum status status = route_send(channel, slot, s->repeats ? NULL : input);
     if (status != STATUS_OK)
         channel_unsent(channel, slot, status);
 }
@@ -142,6 +166,8 @@ void channel_answer(struct line *line, struct slice payload)
     if (s->route != NULL && header.ask_node != 0)
         route_hint(channel, s->route, header.ask_node);
     read_answer(&header, body, s->action, &arena, &answer);
+    if (s->repeated && (answer.status == STATUS_UNAVAILABLE || answer.status == STATUS_BUSY))
+        answer.status = STATUS_CLOSED;
     end_call(channel, slot, &answer);
     arena_free(&arena);
 }
@@ -177,8 +203,10 @@ void channel_line_lost(struct line *line)
         channel->home = next_home(channel);
         channel->retry_at_ms = uv_now(&channel->loop) + retry_after_ms(channel, line);
     }
+    again_lost(channel, lost);
     routes_lost(channel, lost);
     end_all(channel, lost);
+    again_send(channel);
 }
 
 static void connect_home(struct mr_channel *channel)
@@ -211,8 +239,14 @@ static void turn(struct mr_channel *channel, uint64_t until_ms)
     uint64_t now = uv_now(&channel->loop);
     if (retry_due(channel))
         connect_home(channel);
+    again_send(channel);
+    again_expire(channel);
+    if (channel->called_back > 0)
+        until_ms = 0;
     if (home_state(channel) == LINE_IDLE && channel->retry_at_ms < until_ms)
         until_ms = channel->retry_at_ms;
+    if (again_until_ms(channel) < until_ms)
+        until_ms = again_until_ms(channel);
     if (until_ms > now) {
         uv_timer_start(&channel->timer, on_timer, until_ms - now, 0);
         uv_run(&channel->loop, UV_RUN_ONCE);
@@ -258,7 +292,7 @@ static void slots_init(struct mr_channel *channel)
     ASSERT(channel->slots != NULL);
     for (uint32_t i = 0; i < SLOT_COUNT; i++)
         channel->slots[i].next = i + 1;
-    channel->unsent_first = channel->unsent_last = SLOT_COUNT;
+    channel->unsent = channel->again = (struct slot_list){SLOT_COUNT, SLOT_COUNT};
 }
 
 /* Each broker once. */
@@ -305,6 +339,8 @@ static enum status take_options(struct mr_channel *channel,
                                 const struct mr_channel_options *options)
 {
     channel->timeout_ms = options->timeout_ms;
+    channel->repeat_ms = options->repeat_ms > 0 ? options->repeat_ms : MR_REPEAT_MS;
+    channel->repeat_sends = options->repeat_sends;
     take_key(channel, options);
     if (take_brokers(channel, options->brokers))
         return take_tls(channel, options);
@@ -349,6 +385,7 @@ void mr_channel_close(struct mr_channel *channel)
     if (channel->tls != NULL)
         tls_context_close(channel->tls, NULL, NULL);
     uv_run(&channel->loop, UV_RUN_DEFAULT);
+    again_close(channel);
     end_unsent(channel);
     routes_free(channel);
     int rc = uv_loop_close(&channel->loop);

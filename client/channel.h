@@ -28,12 +28,20 @@
  * queue go there, which costs the brokers less. Nothing but receives overtakes what was called for
  * the queue before. It is enough if one broker of the list can be reached.
  *
- * When a broker goes away every call under way there ends with CLOSED: it may have been carried out
- * or not, and only the caller knows whether to repeat it. If it was home, another that is connected
- * takes its place, or the channel connects to the next of its list by itself, round and round,
- * while it is run; calls made meanwhile end with UNAVAILABLE, and were not sent. A key that is
- * disabled while a channel is open has its calls refused by the API, and is refused itself when the
- * channel connects again. */
+ * When a broker goes away nobody knows whether the calls under way there were carried out. Those
+ * that do no harm when they are done twice are made again at another broker, in the order in which
+ * they were made: what reads, receives, deletes and changes visibility or settings, and sends to
+ * FIFO queues, which know a message by its deduplication id (column `again` of
+ * proto/sqs/sqs_actions.def). Others end with CLOSED, and only the caller knows whether to repeat
+ * them: sends to standard queues (but see repeat_sends), DeleteQueue, PurgeQueue, permissions and
+ * moves. So do those that find no broker in time (repeat_ms). A receive that is made again finds
+ * other messages than those that the first one leased for nobody, which come back when their leases
+ * run out; from a FIFO queue it gets the same ones if it has an attempt id.
+ *
+ * If it was home, another that is connected takes its place, or the channel connects to the next of
+ * its list by itself, round and round, while it is run; calls made meanwhile end with UNAVAILABLE,
+ * and were not sent. A key that is disabled while a channel is open has its calls refused by the
+ * API, and is refused itself when the channel connects again. */
 #ifndef CLIENT_CHANNEL_H
 #define CLIENT_CHANNEL_H
 
@@ -42,6 +50,8 @@
 
 #define MR_CHANNEL_BROKERS_MAX 16
 #define MR_CHANNEL_CALLS_MAX   16384 /* under way at once; the caller keeps to it */
+#define MR_REPEAT_MS           10000
+#define MR_REPEAT_NEVER        UINT32_MAX
 
 struct mr_channel;
 
@@ -50,7 +60,8 @@ struct mr_channel;
  *   INVALID      the API refused the call: `code` and `message` are the API's
  *   UNAVAILABLE  not done: there is no connection, or the broker cannot serve now (`code`)
  *   BUSY         not done: too much is unsent, or the broker throttles (`code`): try again
- *   CLOSED       the connection ended before the answer: perhaps done
+ *   CLOSED       the connection ended before the answer: perhaps done. Also when the call was made
+ *                again, and that ended as UNAVAILABLE or BUSY (`code` and `message` say so)
  *   CORRUPT      the answer could not be read: perhaps done */
 struct mr_answer {
     enum status status;
@@ -63,6 +74,10 @@ typedef void (*mr_answer_fn)(void *data, const struct mr_answer *answer);
 struct mr_channel_options {
     const char *brokers; /* "host:port,host:port", RPC addresses */
     uint32_t timeout_ms; /* for a connection to be made */
+    /* A call whose broker goes away is made again until so long after it was made; 0:
+     * MR_REPEAT_MS, MR_REPEAT_NEVER: not at all. */
+    uint32_t repeat_ms;
+    bool repeat_sends; /* those to standard queues too: at least once, perhaps twice */
     /* Whose calls they are: an access key, which is proven to each broker without its secret being
      * sent (proto/sigv4/proof.h), and the region that it asks for. NULL: nobody's, and
      * us-east-1. */

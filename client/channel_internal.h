@@ -33,11 +33,9 @@ struct line {
     uint8_t nonce[PROOF_NONCE_BYTES]; /* of this greeting */
 };
 
-/* A call whose order counts, until those before it are answered through another broker. */
-struct held_call {
-    uint32_t slot;
-    struct buffer payload;
-    struct held_call *next;
+/* Slots, in the order in which their calls were made; linked by call_slot.next. */
+struct slot_list {
+    uint32_t first, last; /* SLOT_COUNT: none */
 };
 
 /* Where the calls of one queue go. */
@@ -47,8 +45,9 @@ struct route {
     uint8_t next;     /* as soon as nothing is ordered on `line` */
     uint32_t calls;   /* under way, wherever */
     uint32_t ordered; /* sent, not answered, all but receives */
+    uint32_t again;   /* of these, that wait to be sent again */
     uint64_t moved_ms;
-    struct held_call *held_first, *held_last;
+    struct slot_list held; /* until those before them are answered, or sent again, elsewhere */
     UT_hash_handle hh;
 };
 
@@ -57,10 +56,15 @@ struct call_slot {
     void *data;
     enum sqs_action action;
     uint32_t use;        /* of the slot, in the id */
-    uint32_t next;       /* in the list of free, or of unsent ones */
+    uint32_t next;       /* in the list of free, unsent, held, or repeated ones */
     enum status refusal; /* of an unsent one */
     struct route *route; /* NULL: it names no queue */
     uint8_t line;        /* that it was sent on; LINE_NONE: not sent */
+    bool repeats;        /* it may be sent again, */
+    bool repeated;       /* and was, or waits to be */
+    uint64_t number;     /* of the call */
+    uint64_t made_ms;
+    struct buffer payload; /* while it is held, or if it repeats */
 };
 
 struct mr_channel {
@@ -72,6 +76,8 @@ struct mr_channel {
     size_t home;          /* the line for all that has no better one */
     uint64_t retry_at_ms; /* home, if it is idle */
     uint32_t timeout_ms;
+    uint32_t repeat_ms;
+    bool repeat_sends;
     enum status why; /* home ended, last */
     char why_text[MR_WHY_BYTES];
     const char *access_key_id; /* NULL: none */
@@ -79,7 +85,10 @@ struct mr_channel {
     const char *region;
     struct tls_context *tls; /* NULL: plain */
     struct call_slot *slots;
-    uint32_t free_first, unsent_first, unsent_last; /* SLOT_COUNT: none */
+    uint32_t free_first; /* SLOT_COUNT: none */
+    struct slot_list unsent;
+    struct slot_list again;
+    uint64_t calls_made;
     uint32_t call_count;
     uint32_t called_back; /* in this run */
     struct route *routes;
@@ -97,18 +106,41 @@ void line_connect(struct line *line);
 /* channel_answer: a frame ANSWER came. channel_line_lost: the line is idle from now on. */
 void channel_answer(struct line *line, struct slice payload);
 void channel_line_lost(struct line *line);
-/* channel_unsent: the call ends with `refusal` in the next run. */
+/* channel_unsent: the call ends with `refusal` in the next run. channel_closed: it ends now. */
 void channel_unsent(struct mr_channel *channel, uint32_t slot, enum status refusal);
+void channel_closed(struct mr_channel *channel, uint32_t slot);
+
+/* slots_add: at the end. slots_take: the first; SLOT_COUNT: there is none. */
+void slots_add(struct mr_channel *channel, struct slot_list *list, uint32_t slot);
+uint32_t slots_take(struct mr_channel *channel, struct slot_list *list);
+
+/* ---- channel_again.c ---- */
+
+/* again_wanted: may this call be made again? */
+bool again_wanted(const struct mr_channel *channel, enum sqs_action action, const void *input);
+/* again_lost: those of a line that is lost which may be sent again wait for that from now on. */
+void again_lost(struct mr_channel *channel, uint8_t line);
+/* again_send: if home is ready. again_expire: those that found no broker in time end.
+ * again_until_ms: when the first one does; UINT64_MAX: none waits. again_close: all end. */
+void again_send(struct mr_channel *channel);
+void again_expire(struct mr_channel *channel);
+uint64_t again_until_ms(const struct mr_channel *channel);
+void again_close(struct mr_channel *channel);
 
 /* ---- channel_route.c ---- */
 
 /* route_of: that of the queue which this input names; NULL: it names none, or there is no room. */
 struct route *route_of(struct mr_channel *channel, enum sqs_action action, const void *input);
-/* route_send: the call in `slot`, whose route and action are set, or hold it. errors: BUSY,
- * UNAVAILABLE, TOO_LARGE: it was not sent. */
+/* route_send: the call in `slot`, whose route and action are set, or hold it. `input` is NULL if
+ * its payload is kept. errors: BUSY, UNAVAILABLE, TOO_LARGE: it was not sent. */
 enum status route_send(struct mr_channel *channel, uint32_t slot, const void *input);
 /* route_answered: a call that was sent is under way no more. */
 void route_answered(struct mr_channel *channel, const struct call_slot *slot);
+/* route_take_back: it is to be sent again. route_again: it has been, or it has ended. */
+void route_take_back(struct call_slot *slot);
+void route_again(struct mr_channel *channel, struct route *route);
+/* call_write: its payload. */
+void call_write(struct buffer *out, const struct call_slot *s, uint32_t slot, const void *input);
 /* route_hint: an answer named the node to ask for this queue. */
 void route_hint(struct mr_channel *channel, struct route *route, uint64_t node_id);
 /* routes_lost: this line is gone: `home` is the one to use instead. */

@@ -85,6 +85,7 @@ static void on_welcome(struct line *line, struct slice payload)
     line->state = LINE_READY;
     line->node_id = welcome->node_id;
     millrace__client_welcome__free_unpacked(welcome, NULL);
+    again_send(line->channel); /* before all that will be called from now on */
 }
 
 static void on_frame(struct link *link, void *data, uint16_t type, struct slice payload)

@@ -9,6 +9,9 @@
  * broker when all but its receives are answered (which wait for long, and have no order), and
  * calls made meanwhile are held back, encoded.
  *
+ * Where the line ends, calls that may be made again are taken back (channel_again.c): those that
+ * were made after them are held until they have been sent to home.
+ *
  * I1  ordered calls of a route are on one line, and what is held was made after them
  * I2  a route exists while a call has it */
 #include "client/channel_internal.h"
@@ -70,14 +73,14 @@ struct route *route_of(struct mr_channel *channel, enum sqs_action action, const
     ASSERT(route->queue != NULL);
     memcpy(route->queue, queue.data, queue.length);
     route->line = route->next = (uint8_t)channel->home;
+    route->held = (struct slot_list){SLOT_COUNT, SLOT_COUNT};
     HASH_ADD_KEYPTR(hh, channel->routes, route->queue, queue.length, route);
     return route;
 }
 
 /* ---- sending ---- */
 
-static void write_call(struct buffer *out, const struct call_slot *s, uint32_t slot,
-                       const void *input)
+void call_write(struct buffer *out, const struct call_slot *s, uint32_t slot, const void *input)
 {
     native_call_header(out, s->use << SLOT_BITS | slot, s->action);
     native_write(out, sqs_actions[s->action].input, input);
@@ -95,18 +98,17 @@ static void note_sent(struct call_slot *s, uint8_t line)
         s->route->ordered++;
 }
 
-/* send_on: with `input`, or, if that is NULL, the payload that was held. */
-static enum status send_on(struct mr_channel *channel, uint8_t at, uint32_t slot, const void *input,
-                           struct slice held)
+/* send_on: with `input`, or, if that is NULL, the payload that was kept. */
+static enum status send_on(struct mr_channel *channel, uint8_t at, uint32_t slot, const void *input)
 {
     struct line *line = &channel->lines[at];
     struct buffer *out = line->state == LINE_READY ? link_frame_begin(line->link) : NULL;
     if (out == NULL)
         return line->state == LINE_READY ? STATUS_BUSY : STATUS_UNAVAILABLE;
     if (input != NULL)
-        write_call(out, &channel->slots[slot], slot, input);
+        call_write(out, &channel->slots[slot], slot, input);
     else
-        buffer_add_slice(out, held);
+        buffer_add_slice(out, buffer_slice(&channel->slots[slot].payload));
     enum status status = link_frame_end(line->link, MILLRACE__TYPE__TYPE_CALL);
     if (status == STATUS_OK)
         note_sent(&channel->slots[slot], at);
@@ -115,59 +117,52 @@ static enum status send_on(struct mr_channel *channel, uint8_t at, uint32_t slot
 
 static enum status hold(struct mr_channel *channel, uint32_t slot, const void *input)
 {
-    struct route *route = channel->slots[slot].route;
+    struct call_slot *s = &channel->slots[slot];
     if (channel->held_bytes > HELD_BYTES_MAX)
         return STATUS_BUSY;
-    struct held_call *held = calloc(1, sizeof *held);
-    ASSERT(held != NULL);
-    held->slot = slot;
-    write_call(&held->payload, &channel->slots[slot], slot, input);
-    channel->held_bytes += held->payload.length;
-    if (route->held_last != NULL)
-        route->held_last->next = held;
-    else
-        route->held_first = held;
-    route->held_last = held;
+    if (input != NULL)
+        call_write(&s->payload, s, slot, input);
+    channel->held_bytes += s->payload.length;
+    slots_add(channel, &s->route->held, slot);
     return STATUS_OK;
 }
 
-static void free_held(struct mr_channel *channel, struct held_call *held)
+static uint32_t take_held(struct mr_channel *channel, struct route *route)
 {
-    channel->held_bytes -= held->payload.length;
-    buffer_free(&held->payload);
-    free(held);
+    uint32_t slot = slots_take(channel, &route->held);
+    if (slot != SLOT_COUNT)
+        channel->held_bytes -= channel->slots[slot].payload.length;
+    return slot;
 }
 
 /* settle: if it may move, it does, and what was held for that goes out; or it does not move after
  * all. */
 static void settle(struct mr_channel *channel, struct route *route)
 {
-    if (route->ordered > 0 && route->next != route->line)
+    if (route->again > 0 || (route->ordered > 0 && route->next != route->line))
         return;
     route->line = route->next;
-    while (route->held_first != NULL) { /* I1 */
-        struct held_call *held = route->held_first;
-        route->held_first = held->next;
-        enum status status =
-            send_on(channel, route->line, held->slot, NULL, buffer_slice(&held->payload));
+    for (uint32_t slot; (slot = take_held(channel, route)) != SLOT_COUNT;) { /* I1 */
+        enum status status = send_on(channel, route->line, slot, NULL);
         if (status != STATUS_OK)
-            channel_unsent(channel, held->slot, status);
-        free_held(channel, held);
+            channel_unsent(channel, slot, status);
+        else if (!channel->slots[slot].repeats)
+            buffer_free(&channel->slots[slot].payload);
     }
-    route->held_last = NULL;
 }
 
 enum status route_send(struct mr_channel *channel, uint32_t slot, const void *input)
 {
-    static const struct slice none = {0};
-    struct call_slot *s = &channel->slots[slot];
+    const struct call_slot *s = &channel->slots[slot];
     struct route *route = s->route;
     if (route == NULL)
-        return send_on(channel, (uint8_t)channel->home, slot, input, none);
+        return send_on(channel, (uint8_t)channel->home, slot, input);
+    if (s->repeated) /* before all that is held */
+        return send_on(channel, route->line, slot, input);
     settle(channel, route);
-    if (route->next != route->line && is_ordered(s))
+    if (is_ordered(s) && (route->next != route->line || route->again > 0))
         return hold(channel, slot, input);
-    return send_on(channel, route->next, slot, input, none);
+    return send_on(channel, route->next, slot, input);
 }
 
 void route_answered(struct mr_channel *channel, const struct call_slot *slot)
@@ -177,6 +172,22 @@ void route_answered(struct mr_channel *channel, const struct call_slot *slot)
         return;
     ASSERT(route->ordered > 0);
     route->ordered--;
+    settle(channel, route);
+}
+
+void route_take_back(struct call_slot *slot)
+{
+    if (is_ordered(slot)) {
+        slot->route->ordered--;
+        slot->route->again++;
+    }
+    slot->line = LINE_NONE;
+}
+
+void route_again(struct mr_channel *channel, struct route *route)
+{
+    ASSERT(route->again > 0);
+    route->again--;
     settle(channel, route);
 }
 
@@ -218,6 +229,8 @@ void routes_lost(struct mr_channel *channel, uint8_t line)
     {
         if (route->next == line)
             route->next = route->line != line ? route->line : home;
+        if (route->line == line && route->again > 0) /* whatever is sent again goes there first */
+            route->line = route->next = home;
         settle(channel, route);
     }
 }
@@ -228,13 +241,8 @@ void routes_close(struct mr_channel *channel)
     struct route *next;
     HASH_ITER(hh, channel->routes, route, next)
     {
-        while (route->held_first != NULL) {
-            struct held_call *held = route->held_first;
-            route->held_first = held->next;
-            channel_unsent(channel, held->slot, STATUS_UNAVAILABLE);
-            free_held(channel, held);
-        }
-        route->held_last = NULL;
+        for (uint32_t slot; (slot = take_held(channel, route)) != SLOT_COUNT;)
+            channel_unsent(channel, slot, STATUS_UNAVAILABLE);
     }
 }
 

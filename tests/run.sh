@@ -122,10 +122,12 @@ suite() {
     fi
 }
 
-# build PRESET: configure and build; when that fails it is a failed test, and the result is false.
+# build PRESET [TARGET]: configure and build; when that fails it is a failed test, and the result is
+# false.
 build() {
     local log=$logs/build-$1.log begun=$SECONDS
-    if cmake --preset "$1" >"$log" 2>&1 && cmake --build --preset "$1" -j "$jobs" >>"$log" 2>&1; then
+    if cmake --preset "$1" >"$log" 2>&1 &&
+        cmake --build --preset "$1" --target "${2:-all}" -j "$jobs" >>"$log" 2>&1; then
         report "build-$1" 1 0 $((SECONDS - begun))
         return 0
     fi
@@ -154,7 +156,7 @@ ctest_suite() {
 }
 
 run_asan() {
-    build asan || return
+    build asan all_tests || return
     wants unit && ctest_suite unit-asan asan -E '_sim(_|$)'
     wants sim && ctest_suite sim asan -R '_sim(_|$)'
 }
@@ -172,7 +174,7 @@ run_sim() {
 # The thread sanitizer is for what has threads: tests/CMakeLists.txt says which tests those are. Tests
 # that fork do so from processes with threads.
 run_tsan() {
-    build tsan || return
+    build tsan all_tests || return
     TSAN_OPTIONS=die_after_fork=0 ctest_suite unit-tsan tsan
 }
 
@@ -208,7 +210,7 @@ fuzz_all() {
 }
 
 run_fuzz() {
-    build fuzz || return
+    build fuzz all_fuzzers || return
     export -f fuzz_all fuzz_one
     export root logs fuzz_seconds jobs
     suite fuzz lines bash -c fuzz_all

@@ -139,6 +139,7 @@ static void receive(struct mr_channel *channel, struct port_call *call)
         .queue_url = slice_of(call->queue),
         .messages_max = {(int32_t)call->count, true},
         .wait_s = {(int32_t)call->wait_s, true},
+        .attempt_id = call->attempt_id,
     };
     mr_channel_call(channel, SQS_ACTION_ReceiveMessage, &input, on_answer, call);
 }

@@ -29,9 +29,10 @@ struct port_item {
 struct port_call {
     enum port_kind kind;
     const char *queue;
-    bool fifo;       /* CREATE */
-    uint32_t count;  /* of items sent or deleted; RECEIVE: at most, then as many as came */
-    uint32_t wait_s; /* RECEIVE */
+    bool fifo;               /* CREATE */
+    uint32_t count;          /* of items sent or deleted; RECEIVE: at most, then as many as came */
+    uint32_t wait_s;         /* RECEIVE */
+    struct slice attempt_id; /* RECEIVE from a FIFO queue: what finds it again; else absent */
     struct port_item items[PORT_BATCH_MAX];
     void (*done)(struct port_call *call);
     void *data;

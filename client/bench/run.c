@@ -57,6 +57,8 @@ struct receiver {
     struct port_call call;
     struct run *run;
     uint32_t queue; /* where it receives next */
+    uint64_t attempts;
+    char attempt_id[40];
 };
 
 struct run {
@@ -310,6 +312,11 @@ static void begin_receive(struct receiver *receiver)
     receiver->queue = setup->queue_count > setup->receivers
                           ? (receiver->queue + setup->receivers) % setup->queue_count
                           : receiver->queue;
+    if (setup->resend && setup->groups > 0) {
+        snprintf(receiver->attempt_id, sizeof receiver->attempt_id, "%08" PRIx32 "-%td-%" PRIu64,
+                 setup->run_id, receiver - run->receivers, ++receiver->attempts);
+        receiver->call.attempt_id = slice_of(receiver->attempt_id);
+    }
     run->receivers_busy++;
     setup->port->ops->call(setup->port, &receiver->call);
 }

@@ -43,8 +43,8 @@ const struct sqs_shape_row sqs_shapes[SQS_SHAPE_COUNT] = {
 };
 
 const struct sqs_action_row sqs_actions[SQS_ACTION_COUNT] = {
-#define ACTION(Name, name, input, result, doc)                                                     \
-    [SQS_ACTION_##Name] = {#Name, SQS_SHAPE_##input, SQS_SHAPE_##result},
+#define ACTION(Name, name, input, result, again, doc)                                              \
+    [SQS_ACTION_##Name] = {#Name, SQS_SHAPE_##input, SQS_SHAPE_##result, SQS_##again},
 #include "proto/sqs/sqs_actions.def"
 #undef ACTION
 };

@@ -13,7 +13,7 @@ enum sqs_protocol {
 };
 
 enum sqs_action {
-#define ACTION(Name, name, input, result, doc) SQS_ACTION_##Name,
+#define ACTION(Name, name, input, result, again, doc) SQS_ACTION_##Name,
 #include "proto/sqs/sqs_actions.def"
 #undef ACTION
     SQS_ACTION_COUNT
@@ -102,10 +102,14 @@ struct sqs_shape_row {
 };
 extern const struct sqs_shape_row sqs_shapes[SQS_SHAPE_COUNT];
 
+/* May it be done once more when nobody knows whether it was done? See sqs_actions.def. */
+enum sqs_again { SQS_ONCE, SQS_AGAIN, SQS_IF_FIFO };
+
 struct sqs_action_row {
     const char *name; /* "SendMessage" */
     enum sqs_shape input;
     enum sqs_shape result;
+    enum sqs_again again;
 };
 extern const struct sqs_action_row sqs_actions[SQS_ACTION_COUNT];
 

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Three nodes, each killed, paused and restarted in turn: calls through the others go on, and
 nothing that was answered is lost."""
+import json
 import os
+import subprocess
 import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import Cluster, wait_for  # noqa: E402
+from cluster import BIN, Cluster, wait_for  # noqa: E402
 
 NODES = (1, 2, 3)
 
@@ -50,6 +52,25 @@ class Failover(unittest.TestCase):
     def wait_ready(self, node):
         wait_for(f"node {node} to be ready",
                  lambda: self.cluster.get(node, "/health/ready")[0] == 200)
+
+    def leads_a_queue_shard(self, node):
+        status, about = self.cluster.get(1, "/admin/cluster")
+        return status == 200 and node in [one["Leader"] for one in about["Shards"][1:]]
+
+    def test_native_clients_notice_nothing_of_a_leader_that_dies(self):
+        """They talk to the leaders of their queues. What was under way at one that is killed is asked
+        of another: on FIFO queues no call fails, and nothing is lost, doubled or out of order."""
+        wait_for("node 2 to lead", lambda: self.leads_a_queue_shard(2))
+        brokers = ",".join(f"127.0.0.1:{self.cluster.port + 10 * (node - 1) + 1}" for node in NODES)
+        done = subprocess.run(
+            [os.path.join(BIN, "millrace"), "bench", "--mode", "failover", "--fifo", "--groups", "16",
+             "--queues", "8", "--rate", "500", "--seconds", "4", "--json", "--brokers", brokers,
+             "--kill-pid", str(self.cluster.about["pids"]["broker"]["2"])],
+            capture_output=True, text=True, check=False, timeout=120)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        result = json.loads(done.stdout)
+        found = {key: result[key] for key in ("errors", "lost", "duplicates", "disordered")}
+        self.assertEqual(set(found.values()), {0}, (found, done.stderr))
 
     def test_a_queue_is_there_on_every_node(self):
         for node in NODES:

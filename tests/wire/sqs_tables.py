@@ -38,7 +38,7 @@ def arguments(text):
 
 
 def actions():
-    return {a[0]: Action(a[0], a[2], a[3], a[4])
+    return {a[0]: Action(a[0], a[2], a[3], a[5])
             for _, a in rows(PROTO / "sqs_actions.def", "ACTION")}
 
 

@@ -47,9 +47,9 @@ uint64_t sqs_away_node(const struct sqs_call *call)
 /* What was sent to a node that has died: does it do no harm to do it again? */
 static bool repeatable(const struct sqs_call *call)
 {
-    enum sqs_again again = sqs_permits[call->action].again;
-    return again == AGAIN ||
-           (again == IF_FIFO && queue_name_is_fifo(queue_name_of_url(sqs_first_member(call))));
+    enum sqs_again again = sqs_actions[call->action].again;
+    return again == SQS_AGAIN ||
+           (again == SQS_IF_FIFO && queue_name_is_fifo(queue_name_of_url(sqs_first_member(call))));
 }
 
 static void encode(struct sqs_call *call, enum sqs_action action, const void *input, unsigned flags,

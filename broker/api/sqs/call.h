@@ -167,7 +167,7 @@ const char *sqs_quote(struct sqs_call *call, struct slice text);
 struct slice sqs_hex(struct sqs_call *call, const uint8_t *bytes, size_t count);
 
 /* The handlers: one for each ACTION row. Each ends in sqs_reply, sqs_fail or sqs_propose. */
-#define ACTION(Name, name, input, result, doc) void handle_##name(struct sqs_call *call);
+#define ACTION(Name, name, input, result, again, doc) void handle_##name(struct sqs_call *call);
 #include "proto/sqs/sqs_actions.def"
 #undef ACTION
 

@@ -17,7 +17,7 @@
 #include "proto/base/assert.h"
 
 static void (*const handlers[SQS_ACTION_COUNT])(struct sqs_call *call) = {
-#define ACTION(Name, name, input, result, doc) [SQS_ACTION_##Name] = handle_##name,
+#define ACTION(Name, name, input, result, again, doc) [SQS_ACTION_##Name] = handle_##name,
 #include "proto/sqs/sqs_actions.def"
 #undef ACTION
 };

@@ -8,8 +8,8 @@
 #include "proto/base/assert.h"
 
 const struct sqs_permit sqs_permits[SQS_ACTION_COUNT] = {
-#define PERMIT(action, iam_action, resource, reads, again)                                         \
-    [SQS_ACTION_##action] = {"sqs:" iam_action, resource, reads, again},
+#define PERMIT(action, iam_action, resource, reads)                                                \
+    [SQS_ACTION_##action] = {"sqs:" iam_action, resource, reads},
 #include "broker/api/sqs/sqs_permits.def"
 #undef PERMIT
 };

@@ -8,13 +8,11 @@
 
 enum sqs_resource { QUEUE_URL, QUEUE_NAME, SOURCE_ARN, HANDLE, EVERY };
 enum sqs_reads { OWN, TARGET, ALL };
-enum sqs_again { ONCE, AGAIN, IF_FIFO };
 
 struct sqs_permit {
     const char *action; /* "sqs:SendMessage" */
     enum sqs_resource resource;
     enum sqs_reads reads;
-    enum sqs_again again;
 };
 extern const struct sqs_permit sqs_permits[SQS_ACTION_COUNT];
 

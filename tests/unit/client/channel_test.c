@@ -34,6 +34,8 @@ struct server {
     uint32_t held[HELD_MAX];
     unsigned held_count;
     unsigned greetings;
+    unsigned seen_count;
+    char seen[64]; /* the last characters of the bodies of orders, as they came */
 };
 
 static void answer_with(struct link *link, uint32_t id, const char *message_id, uint64_t ask_node)
@@ -70,8 +72,8 @@ static void garbage(struct link *link, uint32_t id)
 }
 
 /* Calls to "hold" are answered by one to "release", the last first, and the last of them by one to
- * "release one". Those to "orders" say who answered, and whom to ask; unless their body is "wait":
- * then they are as to "hold". */
+ * "release one". Those to "orders" say who answered, and whom to ask; unless their body begins with
+ * "wait": then they are as to "hold"; or with "down": node 2 holds them, others refuse. */
 static void on_call(struct server *server, struct link *link, struct slice payload)
 {
     struct native_header header;
@@ -80,8 +82,13 @@ static void on_call(struct server *server, struct link *link, struct slice paylo
     struct sqs_send_message_input input = {0};
     ASSERT(native_header_read(payload, &header, &body));
     ASSERT(native_read(body, SQS_SHAPE_send_message_input, &arena, &input));
-    bool orders = input.queue_url.length >= 6 && memcmp(input.queue_url.data, "orders", 6) == 0;
-    if (orders && !slice_is(input.body, "wait")) {
+    bool orders = slice_starts_with(input.queue_url, "orders");
+    bool down = orders && slice_starts_with(input.body, "down");
+    if (orders && server->seen_count + 1 < sizeof server->seen)
+        server->seen[server->seen_count++] = (char)input.body.data[input.body.length - 1];
+    if (down && server->node_id != 2) {
+        refuse(link, header.id, SQS_ERROR_UNAVAILABLE);
+    } else if (orders && !down && !slice_starts_with(input.body, "wait")) {
         answer_with(link, header.id, server->name, server->ask_node);
     } else if (slice_is(input.queue_url, "release one")) {
         ASSERT(server->held_count > 0);
@@ -351,6 +358,64 @@ static void an_unwelcome_client_is_told(void **state)
     assert_int_equal(try_open(&channel, ""), STATUS_INVALID);
 }
 
+/* There is one broker only: it gets again what it had not answered, first of all. */
+static void a_broker_that_comes_back_is_asked_again(void **state)
+{
+    struct outcome waits[2];
+    struct outcome released[2];
+    struct server server = {.name = "again"};
+    char brokers[32];
+    (void)state;
+    start(&server, 0);
+    snprintf(brokers, sizeof brokers, "127.0.0.1:%u", server.port);
+    struct mr_channel *channel;
+    assert_int_equal(try_open(&channel, brokers), STATUS_OK);
+    call_with(channel, "orders.fifo", "wait 1", &waits[0]);
+    call_with(channel, "orders.fifo", "wait 2", &waits[1]);
+    (void)mr_channel_run(channel, 20);
+    stop(&server);
+    (void)mr_channel_run(channel, 20);
+    assert_int_equal(mr_channel_calls(channel), 2);
+    start(&server, server.port);
+    for (int i = 0; i < 100 && !mr_channel_connected(channel); i++)
+        (void)mr_channel_run(channel, 50);
+    for (int i = 0; i < 2; i++)
+        call(channel, "release one", &released[i]);
+    run_until_quiet(channel);
+    assert_string_equal(waits[0].text, "again");
+    assert_string_equal(waits[1].text, "again");
+    mr_channel_close(channel);
+    stop(&server);
+    assert_string_equal(server.seen, "1212");
+}
+
+static void what_finds_no_broker_in_time_is_closed(void **state)
+{
+    struct outcome waits[2];
+    struct server server = {0};
+    char brokers[32];
+    (void)state;
+    start(&server, 0);
+    snprintf(brokers, sizeof brokers, "127.0.0.1:%u", server.port);
+    struct mr_channel_options options = {.brokers = brokers, .timeout_ms = 2000, .repeat_ms = 300};
+    struct mr_channel *channel;
+    assert_int_equal(mr_channel_open(&channel, &options, NULL), STATUS_OK);
+    call_with(channel, "orders.fifo", "wait", &waits[0]);
+    (void)mr_channel_run(channel, 20);
+    stop(&server);
+    run_until_quiet(channel);
+    assert_int_equal(waits[0].status, STATUS_CLOSED);
+    start(&server, server.port);
+    while (!mr_channel_connected(channel))
+        (void)mr_channel_run(channel, 50);
+    call_with(channel, "orders.fifo", "wait", &waits[0]);
+    (void)mr_channel_run(channel, 20);
+    stop(&server);
+    (void)mr_channel_run(channel, 20);
+    mr_channel_close(channel); /* also when the caller does not wait so long */
+    assert_int_equal(waits[0].status, STATUS_CLOSED);
+}
+
 /* ---- two brokers ---- */
 
 struct pair {
@@ -471,6 +536,85 @@ static void a_queue_comes_back_when_its_broker_is_gone(void **state)
     stop(&pair.first);
 }
 
+/* open_waiting: calls with these bodies are at the second. */
+static void open_waiting(struct pair *pair, const char *queue, const char *const bodies[],
+                         struct outcome *outcomes, size_t count)
+{
+    open_pair(pair);
+    ask_until_moved(pair, queue);
+    for (size_t i = 0; i < count; i++)
+        call_with(pair->channel, queue, bodies[i], &outcomes[i]);
+    for (int i = 0; i < 5; i++)
+        (void)mr_channel_run(pair->channel, 10);
+}
+
+static void what_may_be_done_twice_is_asked_of_another_in_order(void **state)
+{
+    static const char *const bodies[] = {"wait 1", "wait 2", "wait 3"};
+    struct pair pair;
+    struct outcome waits[3];
+    struct outcome behind;
+    struct outcome released[3];
+    (void)state;
+    open_waiting(&pair, "orders.fifo", bodies, waits, 3);
+    stop(&pair.second);
+    for (int i = 0; i < 10; i++)
+        (void)mr_channel_run(pair.channel, 10);
+    call_with(pair.channel, "orders.fifo", "4", &behind);
+    run_until_ended(&pair, &behind);
+    for (int i = 0; i < 3; i++)
+        call(pair.channel, "release one", &released[i]);
+    run_until_quiet(pair.channel);
+    for (int i = 0; i < 3; i++)
+        assert_string_equal(waits[i].text, "first");
+    mr_channel_close(pair.channel);
+    stop(&pair.first);
+    assert_string_equal(pair.first.seen + pair.first.seen_count - 4, "1234");
+    assert_string_equal(pair.second.seen + pair.second.seen_count - 3, "123");
+}
+
+/* Not to be done the second time says nothing of the first. */
+static void what_is_refused_the_second_time_is_of_unknown_outcome(void **state)
+{
+    static const char *const bodies[] = {"down"};
+    struct pair pair;
+    struct outcome waits;
+    (void)state;
+    open_waiting(&pair, "orders.fifo", bodies, &waits, 1);
+    stop(&pair.second);
+    run_until_quiet(pair.channel);
+    assert_int_equal(waits.status, STATUS_CLOSED);
+    assert_string_equal(waits.text, "ServiceUnavailableException");
+    mr_channel_close(pair.channel);
+    stop(&pair.first);
+}
+
+static void sends_are_made_again_where_that_is_wanted(void **state)
+{
+    struct pair pair;
+    struct outcome waits;
+    struct outcome released;
+    (void)state;
+    open_pair(&pair);
+    mr_channel_close(pair.channel);
+    char brokers[64];
+    snprintf(brokers, sizeof brokers, "127.0.0.1:%u,127.0.0.1:%u", pair.second.port,
+             pair.first.port);
+    struct mr_channel_options options = {
+        .brokers = brokers, .timeout_ms = 2000, .repeat_sends = true};
+    assert_int_equal(mr_channel_open(&pair.channel, &options, NULL), STATUS_OK);
+    call_with(pair.channel, "orders", "wait", &waits);
+    (void)mr_channel_run(pair.channel, 20);
+    stop(&pair.second);
+    for (int i = 0; i < 200 && !mr_channel_connected(pair.channel); i++)
+        (void)mr_channel_run(pair.channel, 10);
+    call(pair.channel, "release one", &released);
+    run_until_quiet(pair.channel);
+    assert_string_equal(waits.text, "first");
+    mr_channel_close(pair.channel);
+    stop(&pair.first);
+}
+
 static void another_broker_takes_over_at_once(void **state)
 {
     struct pair pair;
@@ -546,6 +690,11 @@ int main(void)
         cmocka_unit_test(refusals_have_the_apis_codes),
         cmocka_unit_test(a_lost_connection_ends_calls_and_comes_back),
         cmocka_unit_test(closing_ends_what_is_under_way),
+        cmocka_unit_test(a_broker_that_comes_back_is_asked_again),
+        cmocka_unit_test(what_finds_no_broker_in_time_is_closed),
+        cmocka_unit_test(what_may_be_done_twice_is_asked_of_another_in_order),
+        cmocka_unit_test(what_is_refused_the_second_time_is_of_unknown_outcome),
+        cmocka_unit_test(sends_are_made_again_where_that_is_wanted),
         cmocka_unit_test(an_unwelcome_client_is_told),
         cmocka_unit_test(a_queue_moves_to_the_broker_that_is_named),
         cmocka_unit_test(calls_keep_their_order_when_a_queue_moves),
