@@ -4,7 +4,7 @@
 cost more with many queues than with few.
 
     MILLRACE_BIN=build/release/bin tests/bench/queues.py [--queues 10000] [--nodes 1] [--fifo]
-        [--create http|native] [--skip-speed] [--turns 6]
+        [--skip-costs] [--skip-speed] [--turns 6]
 
 Brokers of its own run on loopback, with data below TMPDIR. One JSON object goes to stdout:
 
@@ -22,7 +22,7 @@ Brokers of its own run on loopback, with data below TMPDIR. One JSON object goes
     speed                          CPU us of all brokers a message, least and median of the turns, with one
                                    queue, a hundred, and as many as asked for
 
-Natively queues are made by `millrace bench`, which says itself what they cost; only `speed` is told then."""
+How much memory queues take that are made natively `millrace bench --mode queues --server-pids` says itself."""
 import argparse
 import http.client
 import json
@@ -269,7 +269,7 @@ def costs(cluster, options):
     names = [name_of(number, options.fifo) for number in range(options.queues)]
     spread(cluster, ["warm"] * 500, create(False))  # what the first calls of all take
     spread(cluster, ["warm"] * 200, use)
-    result = {"idle_ms_per_s_empty": idle_ms_per_s(cluster, 5)}
+    result = {"idle_ms_per_s_empty": idle_ms_per_s(cluster, options.idle_seconds)}
     before = memory(cluster)
     cpu = sum(p.cpu_ns() for p in processes(cluster))
     begun = time.monotonic()
@@ -279,7 +279,7 @@ def costs(cluster, options):
     result["bytes"] = growth(cluster, before, len(names))
     Caller(cluster.port).sqs("DeleteQueue", QueueUrl="warm")
     time.sleep(2)
-    result["idle_ms_per_s"] = idle_ms_per_s(cluster, 5)
+    result["idle_ms_per_s"] = idle_ms_per_s(cluster, options.idle_seconds)
     watch = Watch(cluster.port)
     result["pages"] = pages(cluster, names)
     result["live_ms_max"] = watch.end()
@@ -299,6 +299,7 @@ def main():
     parser.add_argument("--fifo", action="store_true")
     parser.add_argument("--skip-speed", action="store_true")
     parser.add_argument("--skip-costs", action="store_true")
+    parser.add_argument("--idle-seconds", type=float, default=5)
     parser.add_argument("--turns", type=int, default=6)
     parser.add_argument("--messages", type=int, default=30000, help="of each turn")
     options = parser.parse_args()
