@@ -80,6 +80,9 @@ struct writer {
     uint64_t now_ms;
     struct shard_stats *stats; /* of each open shard */
     uint32_t shards;
+    uint64_t queue_count;
+    struct queue_sample *queues;
+    uint64_t queues_shown;
 };
 
 static void write_label(struct buffer *out, const char *before, const char *label,
@@ -121,11 +124,12 @@ static void write_requests(struct writer *w, bool seconds)
     }
 }
 
-/* One queue, and when it is looked at. */
+/* ---- queues: walked once, for all metrics ---- */
+
 struct queue_sample {
-    const struct queue_view *view;
-    struct queue_counts counts;
-    uint64_t now_ms;
+    struct slice label; /* {queue="NAME"} and a blank */
+    uint64_t visible, in_flight, delayed, sent, received, deleted, oldest_s;
+    struct queue_counts here;
 };
 
 typedef uint64_t (*queue_value_fn)(const struct queue_sample *queue);
@@ -135,46 +139,66 @@ static bool queue_shown(const struct queue_view *queue)
     return !slice_starts_with(queue->name, "/");
 }
 
-/* `suffix`: behind the metric's name, for a sum and a count. */
-static void write_queues(struct writer *w, const char *suffix, queue_value_fn value)
+static uint64_t queue_count(const struct api *api)
 {
-    uint64_t max = api_config(w->api)->metrics_queues_max;
+    return shards_queue_count(api_shards(api), (struct slice){0}) -
+           shards_queue_count(api_shards(api), SLICE_LITERAL("/"));
+}
+
+static void sample_queue(struct writer *w, const struct queue_view *view, struct arena *arena)
+{
+    struct buffer label = {0};
+    uint64_t oldest_ms = view->oldest_sent_ms;
+    write_label(&label, "{", "queue", view->name);
+    buffer_add_text(&label, "} ");
+    w->queues[w->queues_shown++] = (struct queue_sample){
+        .label = arena_copy(arena, buffer_slice(&label)),
+        .visible = view->visible,
+        .in_flight = view->in_flight,
+        .delayed = view->delayed,
+        .sent = view->sent_total,
+        .received = view->received_total,
+        .deleted = view->deleted_total,
+        .oldest_s = oldest_ms == 0 || oldest_ms > w->now_ms ? 0 : (w->now_ms - oldest_ms) / 1000,
+        .here = queue_counters_get(api_queue_counters(w->api), view->queue_id)};
+    buffer_free(&label);
+}
+
+static void sample_queues(struct writer *w, struct arena *arena)
+{
+    uint64_t most = api_config(w->api)->metrics_queues_max;
     struct queue_walk walk;
     struct queue_view view;
+    w->queue_count = queue_count(w->api);
+    most = most < w->queue_count ? most : w->queue_count;
+    w->queues = arena_alloc(arena, most * sizeof *w->queues + 1);
     queue_walk_begin(&walk, api_shards(w->api), (struct slice){0});
-    for (uint64_t shown = 0; shown < max && queue_walk_next(&walk, &view);) {
-        if (!queue_shown(&view))
-            continue;
-        shown++;
-        struct queue_sample sample = {
-            &view, queue_counters_get(api_queue_counters(w->api), view.queue_id), w->now_ms};
-        buffer_printf(w->out, "%s%s", w->name, suffix);
-        write_label(w->out, "{", "queue", view.name);
-        buffer_printf(w->out, "} %" PRIu64 "\n", value(&sample));
+    while (w->queues_shown < most && queue_walk_next(&walk, &view)) {
+        if (queue_shown(&view))
+            sample_queue(w, &view, arena);
     }
 }
 
-static uint64_t queue_count(const struct writer *w)
+/* `suffix`: behind the metric's name, for a sum and a count. */
+static void write_queues(struct writer *w, const char *suffix, queue_value_fn value)
 {
-    uint64_t count = 0;
-    struct queue_walk walk;
-    struct queue_view view;
-    queue_walk_begin(&walk, api_shards(w->api), (struct slice){0});
-    while (queue_walk_next(&walk, &view))
-        count += queue_shown(&view);
-    return count;
+    for (uint64_t i = 0; i < w->queues_shown; i++) {
+        buffer_add_text(w->out, w->name);
+        buffer_add_text(w->out, suffix);
+        buffer_add_slice(w->out, w->queues[i].label);
+        buffer_add_decimal(w->out, value(&w->queues[i]));
+        buffer_add_byte(w->out, '\n');
+    }
 }
 
 static void metric_queues(struct writer *w)
 {
-    write_plain(w, queue_count(w));
+    write_plain(w, w->queue_count);
 }
 
 static void metric_queues_left_out(struct writer *w)
 {
-    uint64_t count = queue_count(w);
-    uint64_t max = api_config(w->api)->metrics_queues_max;
-    write_plain(w, count > max ? count - max : 0);
+    write_plain(w, w->queue_count - w->queues_shown);
 }
 
 #define QUEUE_VALUE(metric, expression)                                                            \
@@ -188,19 +212,16 @@ static void metric_queues_left_out(struct writer *w)
     {                                                                                              \
         write_queues(w, "", value_##metric);                                                       \
     }
-QUEUE_METRIC(queue_visible, queue->view->visible)
-QUEUE_METRIC(queue_in_flight, queue->view->in_flight)
-QUEUE_METRIC(queue_delayed, queue->view->delayed)
-QUEUE_METRIC(queue_sent, queue->view->sent_total)
-QUEUE_METRIC(queue_received, queue->view->received_total)
-QUEUE_METRIC(queue_deleted, queue->view->deleted_total)
-QUEUE_METRIC(queue_oldest,
-             queue->view->oldest_sent_ms == 0 || queue->view->oldest_sent_ms > queue->now_ms
-                 ? 0
-                 : (queue->now_ms - queue->view->oldest_sent_ms) / 1000)
-QUEUE_METRIC(queue_empty_receives, queue->counts.empty_receives)
-QUEUE_VALUE(queue_sent_here, queue->counts.sent)
-QUEUE_VALUE(queue_sent_bytes, queue->counts.sent_bytes)
+QUEUE_METRIC(queue_visible, queue->visible)
+QUEUE_METRIC(queue_in_flight, queue->in_flight)
+QUEUE_METRIC(queue_delayed, queue->delayed)
+QUEUE_METRIC(queue_sent, queue->sent)
+QUEUE_METRIC(queue_received, queue->received)
+QUEUE_METRIC(queue_deleted, queue->deleted)
+QUEUE_METRIC(queue_oldest, queue->oldest_s)
+QUEUE_METRIC(queue_empty_receives, queue->here.empty_receives)
+QUEUE_VALUE(queue_sent_here, queue->here.sent)
+QUEUE_VALUE(queue_sent_bytes, queue->here.sent_bytes)
 
 static void metric_queue_sent_size(struct writer *w)
 {
@@ -455,6 +476,7 @@ void metrics_write(struct api *api, struct buffer *out)
         if (shard != NULL)
             shard_stats(shard, &writer.stats[id]);
     }
+    sample_queues(&writer, &arena);
     for (size_t i = 0; i < ARRAY_COUNT(metrics); i++) {
         writer.name = metrics[i].name;
         buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", metrics[i].name, metrics[i].help,

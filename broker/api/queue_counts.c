@@ -1,84 +1,103 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A table with open addressing, since every send looks its queue up: with many queues one access to
+ * memory, not a chain of them. A row is never taken out by itself: when the table is full, those of
+ * queues that are gone stay behind in the making of the next one. */
 #include "broker/api/queue_counts.h"
 
 #include "proto/base/assert.h"
 
 #include <stdlib.h>
-#include <uthash.h>
 
-#define SWEEP_ABOVE_MIN 1024u
+#define BITS_MIN 6u
 
 struct row {
-    uint64_t queue_id;
+    uint64_t queue_id; /* 0: free; queues are numbered from 1 */
     struct queue_counts counts;
-    UT_hash_handle hh;
 };
 
 struct queue_counters {
     struct row *rows;
-    unsigned sweep_above; /* as many rows make queue_counters_of look for deleted queues */
+    unsigned bits; /* 1 << bits rows */
+    size_t used;   /* three quarters of them at most */
 };
+
+static void rows_new(struct queue_counters *counters, unsigned bits)
+{
+    counters->rows = calloc((size_t)1 << bits, sizeof counters->rows[0]);
+    ASSERT(counters->rows != NULL);
+    counters->bits = bits;
+    counters->used = 0;
+}
 
 struct queue_counters *queue_counters_new(void)
 {
     struct queue_counters *counters = calloc(1, sizeof *counters);
     ASSERT(counters != NULL);
-    counters->sweep_above = SWEEP_ABOVE_MIN;
+    rows_new(counters, BITS_MIN);
     return counters;
-}
-
-static void drop(struct queue_counters *counters, struct row *row)
-{
-    HASH_DEL(counters->rows, row);
-    free(row);
 }
 
 void queue_counters_free(struct queue_counters *counters)
 {
-    struct row *row;
-    struct row *next;
-    HASH_ITER(hh, counters->rows, row, next)
-    drop(counters, row);
+    free(counters->rows);
     free(counters);
 }
 
-static void sweep(struct queue_counters *counters, queue_exists_fn exists, const void *data)
+/* The queue's row, or the free one that would be it. */
+static struct row *place_of(const struct queue_counters *counters, uint64_t queue_id)
 {
-    struct row *row;
-    struct row *next;
-    HASH_ITER(hh, counters->rows, row, next)
-    {
-        if (!exists(data, row->queue_id))
-            drop(counters, row);
-    }
-    unsigned twice = 2 * HASH_COUNT(counters->rows);
-    counters->sweep_above = twice > SWEEP_ABOVE_MIN ? twice : SWEEP_ABOVE_MIN;
+    size_t mask = ((size_t)1 << counters->bits) - 1;
+    size_t at = (size_t)(queue_id * UINT64_C(0x9e3779b97f4a7c15) >> (64 - counters->bits));
+    while (counters->rows[at].queue_id != queue_id && counters->rows[at].queue_id != 0)
+        at = (at + 1) & mask;
+    return &counters->rows[at];
 }
 
-static struct row *find(const struct queue_counters *counters, uint64_t queue_id)
+static struct row *take(struct queue_counters *counters, uint64_t queue_id)
 {
-    struct row *row;
-    HASH_FIND(hh, counters->rows, &queue_id, sizeof queue_id, row);
+    struct row *row = place_of(counters, queue_id);
+    ASSERT(row->queue_id == 0);
+    row->queue_id = queue_id;
+    counters->used++;
     return row;
+}
+
+/* A new table, at most half full, of the queues that are there. */
+static void renew(struct queue_counters *counters, queue_exists_fn exists, const void *data)
+{
+    struct row *old = counters->rows;
+    size_t count = (size_t)1 << counters->bits;
+    size_t kept = 0;
+    unsigned bits = BITS_MIN;
+    for (size_t i = 0; i < count; i++) {
+        if (old[i].queue_id != 0 && !exists(data, old[i].queue_id))
+            old[i].queue_id = 0;
+        kept += old[i].queue_id != 0;
+    }
+    while ((size_t)1 << bits < 2 * (kept + 1))
+        bits++;
+    rows_new(counters, bits);
+    for (size_t i = 0; i < count; i++) {
+        if (old[i].queue_id != 0)
+            *take(counters, old[i].queue_id) = old[i];
+    }
+    free(old);
 }
 
 struct queue_counts *queue_counters_of(struct queue_counters *counters, queue_exists_fn exists,
                                        const void *data, uint64_t queue_id)
 {
-    struct row *row = find(counters, queue_id);
-    if (row != NULL)
+    ASSERT(queue_id != 0);
+    struct row *row = place_of(counters, queue_id);
+    if (row->queue_id != 0)
         return &row->counts;
-    if (HASH_COUNT(counters->rows) >= counters->sweep_above)
-        sweep(counters, exists, data);
-    row = calloc(1, sizeof *row);
-    ASSERT(row != NULL);
-    row->queue_id = queue_id;
-    HASH_ADD(hh, counters->rows, queue_id, sizeof row->queue_id, row);
-    return &row->counts;
+    if ((counters->used + 1) * 4 > 3 * ((size_t)1 << counters->bits))
+        renew(counters, exists, data);
+    return &take(counters, queue_id)->counts;
 }
 
 struct queue_counts queue_counters_get(const struct queue_counters *counters, uint64_t queue_id)
 {
-    const struct row *row = find(counters, queue_id);
-    return row != NULL ? row->counts : (struct queue_counts){0};
+    const struct row *row = place_of(counters, queue_id);
+    return row->queue_id == queue_id ? row->counts : (struct queue_counts){0};
 }

@@ -325,13 +325,16 @@ void core_check(const struct core *core)
 {
     uint64_t hidden = 0;
     uint64_t messages = check_graves(core, &hidden);
+    uint32_t by_id;
     for (size_t i = 0; i < core->queue_names.count; i++) {
         const struct queue *queue = core->queue_names.entries[i].object;
         ASSERT(!queue->ready_noted);
+        ASSERT(queue_find(core, queue->view.queue_id) == queue);
         messages += check_queue(core, queue);
         hidden += queue->view.delayed + queue->view.in_flight;
     }
-    ASSERT(HASH_COUNT(core->queues_by_id) == core->queue_names.count);
+    ASSERT(hashes_ordered(&core->queues_by_id, &by_id));
+    ASSERT(by_id == core->queue_names.count);
     ASSERT(messages == core->messages.count);
     ASSERT(messages == core->messages.map_count);
     ASSERT(hidden == core->deadlines.count); /* I3 */

@@ -110,7 +110,7 @@ void core_free(struct core *core)
     if (core == NULL)
         return;
     catalog_free(core);
-    HASH_CLEAR(hh, core->queues_by_id);
+    hashes_free(&core->queues_by_id);
     for (uint32_t i = 0; i < core->queue_slots; i++) {
         if (core->queues[i] != NULL)
             queue_free(core, core->queues[i]);
@@ -330,6 +330,28 @@ bool core_queue_by_id(const struct core *core, uint64_t queue_id, struct queue_v
 bool core_queue_next(const struct core *core, struct slice after, struct queue_view *out)
 {
     return queue_read(core, names_after(&core->queue_names, after), out);
+}
+
+size_t core_queue_from(const struct core *core, struct slice name)
+{
+    return names_from(&core->queue_names, name);
+}
+
+struct slice core_queue_name_at(const struct core *core, size_t position)
+{
+    const struct names *names = &core->queue_names;
+    return position < names->count ? names->entries[position].name : (struct slice){0};
+}
+
+bool core_queue_at(const struct core *core, size_t position, struct queue_view *out)
+{
+    const struct names *names = &core->queue_names;
+    return queue_read(core, position < names->count ? names->entries[position].object : NULL, out);
+}
+
+size_t core_queue_count(const struct core *core, struct slice prefix)
+{
+    return names_within(&core->queue_names, prefix);
 }
 
 bool core_message_body(const struct core *core, uint64_t queue_id, struct core_lease lease,

@@ -190,6 +190,14 @@ bool core_document_next(const struct core *core, struct slice after, struct docu
 /* `position`: 0 to begin; moved on by each call. */
 bool core_mapping_next(const struct core *core, size_t *position, struct mapping_view *out);
 
+/* The same by position, for walks over many, while the core does not change. core_queue_from: of
+ * the first queue whose name is not less. core_queue_name_at: absent behind the last one.
+ * core_queue_at: false there. core_queue_count: how many queues' names begin with `prefix`. */
+size_t core_queue_from(const struct core *core, struct slice name);
+struct slice core_queue_name_at(const struct core *core, size_t position);
+bool core_queue_at(const struct core *core, size_t position, struct queue_view *out);
+size_t core_queue_count(const struct core *core, struct slice prefix);
+
 /* core_move_next: the moves out of a queue, the latest first, ten at most; the running one, if any,
  * is the latest. `position` as above. A queue's moves go with it. */
 bool core_move_next(const struct core *core, uint64_t queue_id, size_t *position,

@@ -32,14 +32,14 @@
 
 #define CHUNK_SHIFT 14
 #define CHUNK_BYTES (1u << CHUNK_SHIFT)
-#define CHUNK_BYTES_MIN                                                                            \
-    512u /* the first of a queue; each is twice the one before it, up to that                      \
-          */
-#define PLACE_SHIFT (CHUNK_SHIFT - 1) /* places are even offsets */
-#define CHUNKS_MAX  ((1u << (32 - PLACE_SHIFT)) - 1)
+/* The first of a queue is this large, or as its entry; each is twice the one before it, up to that.
+ */
+#define CHUNK_BYTES_MIN 128u
+#define PLACE_SHIFT     (CHUNK_SHIFT - 1) /* places are even offsets */
+#define CHUNKS_MAX      ((1u << (32 - PLACE_SHIFT)) - 1)
 
 _Static_assert(DEDUP_KEY_BYTES_MAX == 1 + 2 * RECORD_ID_BYTES_MAX, "a scope and two ids");
-_Static_assert(CHUNK_BYTES_MIN >= DEDUP_ENTRY_BYTES_MAX, "an entry fits every chunk");
+_Static_assert(CHUNK_BYTES >= DEDUP_ENTRY_BYTES_MAX, "an entry fits a chunk");
 
 struct dedup_chunk {
     uint32_t next; /* number */
@@ -101,16 +101,17 @@ static uint32_t free_number(struct dedups *d)
     return number;
 }
 
-static void add_chunk(struct dedups *d, const struct dedup *first_entry)
+/* add_chunk: with room for `least` bytes. */
+static void add_chunk(struct dedups *d, struct dedup_base base, uint32_t least)
 {
     bool first = d->chunk_capacity == 0;
     uint32_t capacity = first ? CHUNK_BYTES_MIN : 2 * d->chunks[d->last]->capacity;
     uint32_t number = free_number(d);
     capacity = capacity < CHUNK_BYTES ? capacity : CHUNK_BYTES;
+    capacity = capacity > least ? capacity : least;
     struct dedup_chunk *chunk = malloc(sizeof *chunk + capacity);
     ASSERT(chunk != NULL);
-    *chunk = (struct dedup_chunk){
-        .next = number, .capacity = capacity, .base = {first_entry->seq, first_entry->sent_ms}};
+    *chunk = (struct dedup_chunk){.next = number, .capacity = capacity, .base = base};
     d->chunks[number] = chunk;
     if (first)
         d->first = number;
@@ -123,12 +124,12 @@ static void add_chunk(struct dedups *d, const struct dedup *first_entry)
 static uint32_t append(struct dedups *d, const struct dedup *what)
 {
     uint8_t bytes[DEDUP_ENTRY_BYTES_MAX];
-    if (d->chunk_capacity == 0)
-        add_chunk(d, what);
-    uint32_t length = dedup_entry_write(bytes, &d->chunks[d->last]->base, what);
-    if (d->chunks[d->last]->used + length > d->chunks[d->last]->capacity) {
-        add_chunk(d, what);
-        length = dedup_entry_write(bytes, &d->chunks[d->last]->base, what);
+    const struct dedup_chunk *last = d->chunk_capacity > 0 ? d->chunks[d->last] : NULL;
+    uint32_t length = last != NULL ? dedup_entry_write(bytes, &last->base, what) : 0;
+    if (last == NULL || last->used + length > last->capacity) {
+        struct dedup_base base = {what->seq, what->sent_ms};
+        length = dedup_entry_write(bytes, &base, what);
+        add_chunk(d, base, length);
     }
     struct dedup_chunk *chunk = d->chunks[d->last];
     uint32_t offset = chunk->used;

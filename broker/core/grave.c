@@ -40,6 +40,7 @@ void grave_purge(struct core *core, struct queue *queue)
     grave->age = queue->age;
     grave->groups = queue->groups;
     grave->offers = queue->offers;
+    queue_settle_out(core, queue);
     core->queues[grave->slot] = grave;
     bury(core, grave);
     queue->view.visible = 0;

@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-#define CAPACITY_MIN 16
+#define CAPACITY_MIN 4 /* a FIFO queue has a heap, with as few groups as it has */
 
 void heap_init(struct heap *heap, heap_moved_fn moved, void *data)
 {

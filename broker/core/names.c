@@ -15,8 +15,7 @@ static int compare(struct slice a, struct slice b)
     return order != 0 ? order : (a.length > b.length) - (a.length < b.length);
 }
 
-/* The position of the first entry that is not less than `name`. */
-static size_t position_of(const struct names *names, struct slice name)
+size_t names_from(const struct names *names, struct slice name)
 {
     size_t low = 0;
     size_t high = names->count;
@@ -28,6 +27,22 @@ static size_t position_of(const struct names *names, struct slice name)
             high = middle;
     }
     return low;
+}
+
+/* Those with the prefix stand together, from the first that is not less than it on. */
+size_t names_within(const struct names *names, struct slice prefix)
+{
+    size_t first = names_from(names, prefix);
+    size_t low = first;
+    size_t high = names->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (slice_has_prefix(names->entries[middle].name, prefix))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low - first;
 }
 
 static bool is_at(const struct names *names, size_t position, struct slice name)
@@ -43,13 +58,13 @@ void names_deinit(struct names *names)
 
 void *names_get(const struct names *names, struct slice name)
 {
-    size_t position = position_of(names, name);
+    size_t position = names_from(names, name);
     return is_at(names, position, name) ? names->entries[position].object : NULL;
 }
 
 void *names_after(const struct names *names, struct slice name)
 {
-    size_t position = position_of(names, name);
+    size_t position = names_from(names, name);
     if (is_at(names, position, name))
         position++;
     return position < names->count ? names->entries[position].object : NULL;
@@ -66,7 +81,7 @@ void names_add(struct names *names, struct slice name, void *object)
 {
     if (names->count == names->capacity)
         grow(names);
-    size_t position = position_of(names, name);
+    size_t position = names_from(names, name);
     ASSERT(!is_at(names, position, name));
     struct name_entry *at = &names->entries[position];
     memmove(at + 1, at, (names->count - position) * sizeof *at);
@@ -76,7 +91,7 @@ void names_add(struct names *names, struct slice name, void *object)
 
 void names_remove(struct names *names, struct slice name)
 {
-    size_t position = position_of(names, name);
+    size_t position = names_from(names, name);
     ASSERT(is_at(names, position, name));
     struct name_entry *at = &names->entries[position];
     names->count--;

@@ -50,6 +50,13 @@ static uint32_t slot_take(struct core *core)
     return core->queue_slots++;
 }
 
+/* Every message's commands look for their queue, by an id that counts up: spread so that
+ * neighbours are not in one place, and no two queues share a hash. */
+static uint32_t id_hash(uint64_t queue_id)
+{
+    return (uint32_t)queue_id * UINT32_C(0x9e3779b1);
+}
+
 void queue_settle_in(struct core *core, struct queue *queue)
 {
     queue->slot = slot_take(core);
@@ -59,6 +66,12 @@ void queue_settle_in(struct core *core, struct queue *queue)
     heap_init(&queue->offers, offer_moved, core);
     queue->groups = (struct groups){0};
     core->queues[queue->slot] = queue;
+    hashes_add(&core->queues_by_id, id_hash(queue->view.queue_id), queue->slot);
+}
+
+void queue_settle_out(struct core *core, const struct queue *queue)
+{
+    hashes_remove(&core->queues_by_id, id_hash(queue->view.queue_id), queue->slot);
 }
 
 static void settings_own(struct queue_settings *settings)
@@ -75,9 +88,13 @@ static void settings_disown(struct queue_settings *settings)
 
 struct queue *queue_find(const struct core *core, uint64_t queue_id)
 {
-    struct queue *queue;
-    HASH_FIND(hh, core->queues_by_id, &queue_id, sizeof queue_id, queue);
-    return queue;
+    struct hashes_walk walk = hashes_begin(&core->queues_by_id, id_hash(queue_id));
+    uint32_t slot;
+    while (hashes_next(&walk, &slot)) {
+        if (core->queues[slot]->view.queue_id == queue_id)
+            return core->queues[slot];
+    }
+    return NULL;
 }
 
 struct queue *queue_add(struct core *core, const struct queue_view *view)
@@ -91,7 +108,6 @@ struct queue *queue_add(struct core *core, const struct queue_view *view)
     queue->chore_at = POSITION_NONE;
     queue_settle_in(core, queue);
     names_add(&core->queue_names, queue->view.name, queue);
-    HASH_ADD(hh, core->queues_by_id, view.queue_id, sizeof queue->view.queue_id, queue);
     return queue;
 }
 
@@ -114,7 +130,7 @@ void queue_free(struct core *core, struct queue *queue)
 void queue_remove(struct core *core, struct queue *queue)
 {
     uint64_t queue_id = queue->view.queue_id;
-    HASH_DELETE(hh, core->queues_by_id, queue);
+    queue_settle_out(core, queue);
     names_remove(&core->queue_names, queue->view.name);
     grave_add(core, queue);
     if (core->events.queue_gone != NULL)

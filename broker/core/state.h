@@ -8,6 +8,7 @@
 #include "broker/core/core.h"
 #include "broker/core/dedup.h"
 #include "broker/core/group.h"
+#include "broker/core/hashes.h"
 #include "broker/core/heap.h"
 #include "broker/core/lane.h"
 #include "broker/core/message.h"
@@ -64,7 +65,6 @@ struct queue {
     struct move *moves;       /* MOVES_KEPT of them, the latest first; NULL without any */
     uint32_t move_count;
     struct queue *prev, *next; /* in core.graves */
-    UT_hash_handle hh;         /* by view.queue_id */
 };
 
 /* A queue that messages were redriven from, after this many receives in all. */
@@ -180,7 +180,7 @@ struct core {
     uint32_t *free_slots;
     uint32_t free_slot_count;
     struct names queue_names;
-    struct queue *queues_by_id; /* uthash */
+    struct hashes queues_by_id; /* values are slots */
     uint32_t *ready;            /* slots of queues to tell events.queue_ready about */
     uint32_t ready_count;
 
@@ -222,8 +222,10 @@ struct queue *queue_find(const struct core *core, uint64_t queue_id);
 /* queue_add: a new queue with copies of `view`'s slices; its id and name must be new. */
 struct queue *queue_add(struct core *core, const struct queue_view *view);
 
-/* queue_settle_in: give it a slot and no messages. */
+/* queue_settle_in: give it a slot, which its id leads to, and no messages. queue_settle_out: its id
+ * leads there no more; what is in the slot stays. */
 void queue_settle_in(struct core *core, struct queue *queue);
+void queue_settle_out(struct core *core, const struct queue *queue);
 
 /* queue_remove: with all its messages; tells queue_gone. queue_free: only its memory. */
 void queue_remove(struct core *core, struct queue *queue);

@@ -136,16 +136,13 @@ static void add_found(struct making *m, const struct core *core, const struct lo
     }
 }
 
-/* The next one of the run, behind view->name or, with none, at its beginning. Names with a prefix
- * stand together and begin with the prefix itself, which a walk behind it would miss. */
-static bool run_next(const struct core *core, const struct look_question *q, bool begun,
-                     struct queue_view *view)
+/* Where the run begins: behind `after`, or with the prefix itself. */
+static size_t run_from(const struct core *core, const struct look_question *q)
 {
-    struct slice after = begun ? view->name : q->after.length > 0 ? q->after : q->prefix;
-    bool itself = !begun && q->after.length == 0 && q->prefix.length > 0 &&
-                  core_queue_by_name(core, q->prefix, view);
-    return (itself || core_queue_next(core, after, view)) &&
-           slice_has_prefix(view->name, q->prefix);
+    if (q->after.length == 0)
+        return core_queue_from(core, q->prefix);
+    size_t position = core_queue_from(core, q->after);
+    return position + slice_equal(core_queue_name_at(core, position), q->after);
 }
 
 /* True: it goes on. */
@@ -153,9 +150,9 @@ static bool add_run(struct making *m, const struct core *core, const struct look
 {
     struct queue_view view;
     uint32_t most = q->run_max < RUN_MAX ? q->run_max : RUN_MAX;
-    bool begun = false;
-    while (run_next(core, q, begun, &view)) {
-        begun = true;
+    for (size_t at = run_from(core, q); core_queue_at(core, at, &view); at++) {
+        if (!slice_has_prefix(view.name, q->prefix))
+            return false;
         if (q->dead_letter.length > 0 && !slice_equal(view.settings.dead_letter, q->dead_letter))
             continue;
         if (m->run_count >= most || m->out->length - m->at > RUN_BYTES_MAX)

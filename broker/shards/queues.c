@@ -17,12 +17,28 @@ bool shards_queue_by_id(const struct shards *shards, uint64_t queue_id, struct q
     return shard != NULL && core_queue_by_id(shard_core(shard), queue_id, out);
 }
 
-static void head_move(struct queue_walk *walk, uint32_t shard, struct slice after)
+uint64_t shards_queue_count(const struct shards *shards, struct slice prefix)
 {
-    struct queue_view view;
-    const struct shard *here = shards_at(walk->shards, shard);
-    bool more = here != NULL && core_queue_next(shard_core(here), after, &view);
-    walk->heads[shard] = more ? view.name : (struct slice){0};
+    uint64_t count = 0;
+    for (uint32_t id = 0; id < shards_total(shards); id++) {
+        const struct shard *shard = shards_at(shards, id);
+        count += shard != NULL ? core_queue_count(shard_core(shard), prefix) : 0;
+    }
+    return count;
+}
+
+static void head_begin(struct queue_walk *walk, uint32_t id, struct slice after)
+{
+    const struct shard *shard = shards_at(walk->shards, id);
+    walk->heads[id] = (struct slice){0};
+    if (shard == NULL)
+        return;
+    const struct core *core = shard_core(shard);
+    size_t position = core_queue_from(core, after);
+    if (after.length > 0 && slice_equal(core_queue_name_at(core, position), after))
+        position++;
+    walk->positions[id] = position;
+    walk->heads[id] = core_queue_name_at(core, position);
 }
 
 void queue_walk_begin(struct queue_walk *walk, const struct shards *shards, struct slice after)
@@ -30,7 +46,7 @@ void queue_walk_begin(struct queue_walk *walk, const struct shards *shards, stru
     walk->shards = shards;
     walk->view_count = 0;
     for (uint32_t shard = 0; shard < shards_total(shards); shard++)
-        head_move(walk, shard, after);
+        head_begin(walk, shard, after);
 }
 
 int queue_name_order(struct slice a, struct slice b)
@@ -78,9 +94,9 @@ bool queue_walk_next(struct queue_walk *walk, struct queue_view *out)
     }
     if (first == count)
         return false;
-    struct slice name = walk->heads[first];
-    bool there = core_queue_by_name(shard_core(shards_at(walk->shards, first)), name, out);
+    const struct core *core = shard_core(shards_at(walk->shards, first));
+    bool there = core_queue_at(core, walk->positions[first]++, out);
     ASSERT(there);
-    head_move(walk, first, name);
+    walk->heads[first] = core_queue_name_at(core, walk->positions[first]);
     return true;
 }

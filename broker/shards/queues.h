@@ -14,10 +14,15 @@ bool shards_queue_by_id(const struct shards *shards, uint64_t queue_id, struct q
 /* queue_name_order: below, equal to or above 0: as the cores order names, bytes, shorter first. */
 int queue_name_order(struct slice a, struct slice b);
 
-/* A walk over all queues in name order, the broker's own among them. */
+/* shards_queue_count: of the open shards, whose names begin with `prefix`. */
+uint64_t shards_queue_count(const struct shards *shards, struct slice prefix);
+
+/* A walk over all queues in name order, the broker's own among them. It ends before control returns
+ * to the loop. */
 struct queue_walk {
     const struct shards *shards;
     struct slice heads[1 + QUEUE_SHARDS_MAX]; /* the next name of each shard; absent: no more */
+    size_t positions[1 + QUEUE_SHARDS_MAX];   /* of these, in their cores */
     const struct queue_view *views;           /* the next one of those from elsewhere */
     uint32_t view_count;
 };

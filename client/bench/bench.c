@@ -27,6 +27,8 @@
 #define INFLIGHT_MAX      16384
 #define CALLS_MAX         14000 /* of sends and receives together; the channel's limit is 16384 */
 #define QUEUE_NAME_BYTES  48
+#define CHORE_CALLS       64 /* at a time, for what is done to every queue */
+#define CHORE_WAIT_MS     20u
 
 enum { FILL = 1, DRAIN = 2, BOTH = 4 };
 
@@ -139,7 +141,8 @@ struct bench {
     struct run_setup setup;
     char (*names)[QUEUE_NAME_BYTES];
     const char **queues;
-    uint64_t created_ns; /* what making them took */
+    uint64_t created_ns;              /* what making them took */
+    uint64_t rss_before, rss_created; /* of the servers: before, and with them */
     struct phase_result fill, main;
     char *why; /* 256 bytes */
 };
@@ -157,39 +160,75 @@ static void name_queues(struct bench *b)
     }
 }
 
+/* One call for each queue, some at a time. */
+struct chore {
+    struct port_call calls[CHORE_CALLS];
+    struct port_call *idle[CHORE_CALLS];
+    uint32_t idle_count;
+    uint64_t visible; /* COUNT: of all */
+    char why[160];    /* of the first that was refused; empty: none was */
+};
+
+static void on_chore_call(struct port_call *call)
+{
+    struct chore *chore = call->data;
+    if (call->end == PORT_DONE)
+        chore->visible += call->visible;
+    else if (chore->why[0] == 0)
+        memcpy(chore->why, call->why, sizeof chore->why);
+    chore->idle[chore->idle_count++] = call;
+}
+
+/* Each queue has its call, whatever came of the others; what was refused is told in `why`. */
+static uint64_t each_queue(struct bench *b, enum port_kind kind, char why[160])
+{
+    struct chore *chore = calloc(1, sizeof *chore);
+    ASSERT(chore != NULL);
+    for (uint32_t i = 0; i < CHORE_CALLS; i++)
+        chore->idle[chore->idle_count++] = &chore->calls[i];
+    for (uint64_t next = 0; next < b->plan->queues || chore->idle_count < CHORE_CALLS;) {
+        while (next < b->plan->queues && chore->idle_count > 0) {
+            struct port_call *call = chore->idle[--chore->idle_count];
+            *call = (struct port_call){.kind = kind,
+                                       .queue = b->queues[next++],
+                                       .fifo = b->plan->fifo,
+                                       .done = on_chore_call,
+                                       .data = chore};
+            b->port->ops->call(b->port, call);
+        }
+        if (chore->idle_count < CHORE_CALLS)
+            b->port->ops->run(b->port, CHORE_WAIT_MS);
+    }
+    uint64_t visible = chore->visible;
+    memcpy(why, chore->why, sizeof chore->why);
+    free(chore);
+    return visible;
+}
+
 static bool create_queues(struct bench *b)
 {
+    char why[160];
     uint64_t begun = clock_monotonic_ns();
-    for (uint64_t i = 0; i < b->plan->queues; i++) {
-        struct port_call call = {.kind = PORT_CREATE, .queue = b->queues[i], .fifo = b->plan->fifo};
-        port_call_now(b->port, &call);
-        if (call.end != PORT_DONE) {
-            snprintf(b->why, 256, "cannot create a queue: %s", call.why);
-            return false;
-        }
-    }
+    b->rss_before = processes_rss_bytes(&b->setup.servers);
+    each_queue(b, PORT_CREATE, why);
+    if (why[0] != 0)
+        snprintf(b->why, 256, "cannot create a queue: %s", why);
     b->created_ns = clock_monotonic_ns() - begun;
-    return true;
+    b->rss_created = processes_rss_bytes(&b->setup.servers);
+    return why[0] == 0;
 }
 
 /* What cannot be deleted (the broker is gone) is left. */
 static void delete_queues(struct bench *b)
 {
-    for (uint64_t i = 0; i < b->plan->queues; i++) {
-        struct port_call call = {.kind = PORT_DESTROY, .queue = b->queues[i]};
-        port_call_now(b->port, &call);
-    }
+    char why[160];
+    each_queue(b, PORT_DESTROY, why);
 }
 
 static uint64_t count_visible(struct bench *b)
 {
-    uint64_t visible = 0;
-    for (uint64_t i = 0; i < b->plan->queues; i++) {
-        struct port_call call = {.kind = PORT_COUNT, .queue = b->queues[i]};
-        port_call_now(b->port, &call);
-        visible += call.end == PORT_DONE ? call.visible : 0;
-    }
-    return visible;
+    char why[160];
+    return each_queue(b, PORT_COUNT, why);
 }
 
 /* ---- the result ---- */
@@ -251,8 +290,13 @@ static void put_phase(json_t *out, const struct bench_plan *plan, const struct p
 static void put_rest(json_t *out, const struct bench *b)
 {
     const struct phase_result *main = &b->main;
-    if (b->row->many)
+    if (b->row->many) {
+        uint32_t servers = b->setup.servers.count;
+        double grown = (double)b->rss_created - (double)b->rss_before;
         put_real(out, "create_rate", per_second(b->plan->queues, b->created_ns));
+        put_real(out, "queue_rss_bytes",
+                 servers > 0 ? grown / servers / (double)b->plan->queues : 0);
+    }
     if (b->row->first_told) {
         put_real(out, "drain_rate", per_second(main->messages, main->elapsed_ns));
         put_real(out, "drain_server_cpu_us_per_msg", each(main->server_cpu_us, main->messages));

@@ -85,6 +85,17 @@ class Smoke(unittest.TestCase):
                 self.sound(result_of(bench(self.broker, "--protocol", protocol, "--size", "262144",
                                            "--messages", "100")))
 
+    def test_many_queues(self):
+        """tests/bench/queues.py compares what it made with what it is shown, also after a restart."""
+        done = subprocess.run([sys.executable, ROOT / "tests/bench/queues.py", "--queues", "300", "--fifo",
+                               "--skip-speed", "--idle-seconds", "0.2"],
+                              capture_output=True, text=True, timeout=120, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        result = json.loads(done.stdout)
+        for key in ("bytes", "bytes_used", "idle_ms_per_s", "pages", "live_ms_max", "restart_s"):
+            self.assertIn(key, result)
+        print("300 queues:", done.stdout, file=sys.stderr)
+
     def test_no_queue_is_left(self):
         result_of(bench(self.broker, "--messages", "10"))
         self.assertEqual(harness.status(self.broker.endpoint)["queues"], [])

@@ -165,6 +165,19 @@ static void test_lanes(void **state)
     lane_against_brute_force(LANE_AGE);
 }
 
+/* By brute force: how many begin with it, and how many stand before it. */
+static void check_names_within(const struct names *names, const char *prefix)
+{
+    size_t within = 0;
+    size_t before = 0;
+    for (size_t i = 0; i < names->count; i++) {
+        within += slice_starts_with(names->entries[i].name, prefix);
+        before += strcmp(names->entries[i].object, prefix) < 0;
+    }
+    assert_int_equal(names_within(names, slice_of(prefix)), within);
+    assert_int_equal(names_from(names, slice_of(prefix)), before);
+}
+
 static void test_names(void **state)
 {
     (void)state;
@@ -190,6 +203,10 @@ static void test_names(void **state)
         seen++;
     }
     assert_int_equal(seen, names.count);
+    check_names_within(&names, "");
+    check_names_within(&names, "x");
+    for (uint32_t i = 0; i < ITEMS; i++)
+        check_names_within(&names, texts[i]);
     names_deinit(&names);
 }
 
@@ -251,6 +268,13 @@ static void test_dedups(void **state)
     }
     while (first < end)
         dedup_drop_oldest(&dedups), first++;
+    /* The first of a queue may be longer than its first chunk is otherwise. */
+    for (uint64_t number = 0; number < 246; number++) {
+        struct dedup dedup = dedup_numbered(number, bytes);
+        assert_true(dedup_put(&dedups, (struct siphash_key){{12345, 0}}, &dedup));
+        assert_dedups(&dedups, number, number + 1);
+        dedup_drop_oldest(&dedups);
+    }
     assert_null(dedups.chunks);
     assert_null(dedups.places.parts);
     struct dedup again = dedup_numbered(3, bytes);
