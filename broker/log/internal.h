@@ -13,7 +13,7 @@
 
 #define NAME_BYTES         48
 #define OPEN_FILES_MAX     64 /* sealed segments kept open for reading */
-#define SPARE_FILES_MAX    2
+#define SPARE_FILES_MAX    16
 #define JOB_BYTES_MAX      (8u << 20) /* of payload in one write, unless one entry is bigger */
 #define SNAPSHOTS_KEPT     2
 #define SNAPSHOTS_READ_MAX 16
@@ -44,6 +44,7 @@ struct segment {
     uint64_t live_bytes; /* in the file, of blocks with a body; about */
     uint32_t users;      /* queued operations and reads */
     uint64_t last_used;  /* for closing the file that was not read for longest */
+    uint32_t filled;     /* the writer's: bytes before this one were written once */
     int fd;              /* -1: closed */
     bool sealed;
     bool damaged; /* a rewrite found out */
@@ -79,7 +80,9 @@ struct op {
     struct buffer footer;          /* SEAL */
     struct log_incoming *incoming; /* INSTALL */
     char spare[NAME_BYTES];        /* OPEN: file to use; REMOVE: name to keep it under; or "" */
+    int file;                      /* REMOVE, out: open, if the segment's was closed; else -1 */
     bool unlinked;                 /* REMOVE, out: it is gone, and no spare */
+    bool at_leisure;               /* REMOVE: by removal.c, which syncs the folder */
     bool replaced;                 /* REMOVE: the OPEN behind it takes the name */
 };
 
@@ -101,13 +104,6 @@ struct job {
     int error;             /* out: 0 or an errno */
     const char *doing;     /* out: what failed */
     struct segment *dirty; /* written, not yet synced */
-};
-
-struct spare_job {
-    uv_work_t work;
-    struct log *log;
-    char name[NAME_BYTES];
-    int error;
 };
 
 struct log {
@@ -145,11 +141,8 @@ struct log {
 
     char spares[SPARE_FILES_MAX][NAME_BYTES];
     uint32_t spare_count;
-    uint32_t spares_coming; /* being prepared or recycled */
-    uint64_t spare_number;  /* for names */
-    uint32_t preparing;
-    uint64_t no_spare_index; /* first of the segment during which making one failed */
-    uint64_t opened_syncs;   /* `syncs` when the last segment was begun */
+    uint64_t spare_number;   /* for names */
+    struct removal *removal; /* NULL: no segment is on its way out */
 
     uint64_t snapshots[SNAPSHOTS_READ_MAX]; /* indexes, ascending */
     size_t snapshot_count;
@@ -217,10 +210,13 @@ void segments_hold_nothing(struct log *log);
 struct segment *segments_last(const struct log *log);
 /* segment_open_file: make sure that fd is open; 0 or an errno. */
 MUST_CHECK int segment_open_file(struct log *log, struct segment *segment);
-/* segment_close_later: in the pool, since the last close of a removed file frees its blocks. */
-void segment_close_later(struct log *log, struct segment *segment);
-/* segment_consider: remove it if nobody needs it any more. */
+
+/* ---- removal.c ---- */
+/* segment_consider: remove it if nobody needs it any more, now or when its turn comes.
+ * removal_consider: the same, of all. removal_goes_on: the REMOVE has been done, or never will. */
 void segment_consider(struct log *log, struct segment *segment);
+void removal_consider(struct log *log);
+void removal_goes_on(struct log *log, struct op *op);
 
 /* ---- reader.c ---- */
 void window_drop(struct window *window); /* NULL is fine */
@@ -243,7 +239,6 @@ MUST_CHECK enum status recover_segments(struct log *log, const char **error);
 void writer_add(struct log *log, struct op op); /* copies the op */
 void writer_kick(struct log *log);
 MUST_CHECK enum status writer_run_now(struct log *log);
-void writer_prepare_spare(struct log *log);
 void log_fatal(struct log *log, const char *sentence);
 
 /* ---- rewrite.c ---- */

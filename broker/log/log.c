@@ -37,8 +37,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define SPARE_SYNCS_MIN 128u /* of a segment, before another file is written for its sake */
-
 /* ---- opening and closing ---- */
 
 static void free_log(struct log *log)
@@ -218,7 +216,7 @@ static void on_thread_closed(void *data)
 
 void log_maybe_closed(struct log *log)
 {
-    bool busy = log->writing || log->in_callbacks || log->preparing > 0 || log->putting != NULL ||
+    bool busy = log->writing || log->in_callbacks || log->removal != NULL || log->putting != NULL ||
                 log->reads > 0 || log->queue.first != NULL || log->rewrite != NULL ||
                 log->pace_open || log->incoming != NULL || log->incoming_ends > 0 ||
                 log->exports > 0;
@@ -322,7 +320,6 @@ static void open_next(struct log *log, uint64_t need)
     struct op op = {.type = OP_OPEN, .segment = segment};
     if (log->spare_count > 0)
         memcpy(op.spare, log->spares[--log->spare_count], NAME_BYTES);
-    log->opened_syncs = log->syncs;
     segments_add(log, segment);
     writer_add(log, op);
 }
@@ -353,16 +350,6 @@ static struct segment *room_for(struct log *log, uint32_t bytes)
     return segments_last(log);
 }
 
-/* wants_spare: syncs are what a spare makes cheaper, and it costs as much as the bytes of a
- * segment: where a segment takes few of them, it only takes time from the disk. */
-static bool wants_spare(const struct log *log, const struct segment *segment)
-{
-    bool half = (uint64_t)segment->end + segment->reserved > segment->size / 2;
-    return half && log->spare_count + log->spares_coming == 0 && log->closed == NULL &&
-           log->no_spare_index != segment->head.first_index &&
-           log->syncs - log->opened_syncs >= SPARE_SYNCS_MIN;
-}
-
 static void append_one(struct log *log, const struct log_entry *entry, struct log_append *append)
 {
     ASSERT(entry->index == log->next_index);
@@ -373,8 +360,6 @@ static void append_one(struct log *log, const struct log_entry *entry, struct lo
     segment_add_frame(segment, length);
     log->next_index++;
     writer_add(log, op);
-    if (wants_spare(log, segment))
-        writer_prepare_spare(log);
 }
 
 void log_append(struct log *log, struct log_append *append, const struct log_entry *entries,
@@ -403,7 +388,7 @@ static void drop_tail(struct log *log, uint64_t index, bool replace)
             break;
         ASSERT(last->holds == 0);
         segments_remove(log, last);
-        struct op op = {.type = OP_REMOVE, .segment = last};
+        struct op op = {.type = OP_REMOVE, .segment = last, .file = -1};
         op.replaced = replace && last->head.first_index == index;
         writer_add(log, op);
         if (op.replaced) {
@@ -460,8 +445,7 @@ void log_prefix_done(struct log *log, uint64_t index)
     if (index <= log->done_index)
         return;
     log->done_index = index;
-    for (size_t i = log->segment_count; i > 0; i--)
-        segment_consider(log, log->segments[i - 1]);
+    removal_consider(log);
     rewrite_consider(log, NULL);
 }
 
@@ -503,8 +487,7 @@ void log_reclaim_begin(struct log *log)
 {
     log->reclaim = true;
     rewrite_open(log);
-    for (size_t i = log->segment_count; i > 0; i--)
-        segment_consider(log, log->segments[i - 1]);
+    removal_consider(log);
     rewrite_consider(log, NULL);
 }
 

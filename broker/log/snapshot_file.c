@@ -36,7 +36,7 @@
 #define BLOCK_HEAD_BYTES 12u
 #define CONFIG_BYTES_MAX (64u << 10)
 #define TEMPORARY_NAME   "new.tmp"
-#define SYNC_BYTES       (UINT64_C(8) << 20)
+#define SYNC_BYTES       (UINT64_C(1) << 20)
 
 static const char magic[8] = {'M', 'R', 'S', 'N', 'A', 'P', '0', '1'};
 

@@ -99,6 +99,18 @@ static int write_here(struct log_snapshot_put *put)
     return error;
 }
 
+/* remove_old: here in the pool, since freeing the blocks takes a while; nobody but a put changes
+ * the list of snapshots while there is one. */
+static void remove_old(const struct log *log, uint64_t index)
+{
+    size_t kept = log_snapshot_index(log) == index ? SNAPSHOTS_KEPT : SNAPSHOTS_KEPT - 1;
+    for (size_t i = 0; i + kept < log->snapshot_count; i++) {
+        char name[SNAPSHOT_NAME_BYTES];
+        snapshot_name(log->snapshots[i], name);
+        unlinkat(log->snapshots_fd, name, 0);
+    }
+}
+
 static void run_put(uv_work_t *work)
 {
     struct log_snapshot_put *put = CONTAINER_OF(work, struct log_snapshot_put, work);
@@ -106,17 +118,16 @@ static void run_put(uv_work_t *work)
     int error = put->pid > 0 ? wait_for_child(put) : write_here(put);
     if (error == 0)
         error = snapshot_publish(log->disk, log->snapshots_fd, put->snapshot.index);
-    if (error != 0)
+    if (error == 0)
+        remove_old(log, put->snapshot.index);
+    else
         snapshot_discard(log->snapshots_fd);
     put->error = error;
 }
 
-static void drop_old(struct log *log)
+static void forget_old(struct log *log)
 {
     while (log->snapshot_count > SNAPSHOTS_KEPT) {
-        char name[SNAPSHOT_NAME_BYTES];
-        snapshot_name(log->snapshots[0], name);
-        unlinkat(log->snapshots_fd, name, 0);
         log->snapshot_count--;
         memmove(log->snapshots, log->snapshots + 1, log->snapshot_count * sizeof log->snapshots[0]);
     }
@@ -128,7 +139,7 @@ static void note_put(struct log *log, const struct log_snapshot_put *put)
     log->put_bytes += put->file_bytes;
     if (log_snapshot_index(log) != put->snapshot.index)
         remember(log, put->snapshot.index);
-    drop_old(log);
+    forget_old(log);
 }
 
 static void after_put(uv_work_t *work, int status)

@@ -9,7 +9,7 @@
  *     WRITE   one frame, packed if that pays (packer.h); neighbours go into one pwritev
  *     SEAL    sync the frames, append the footer, cut the file to its length, sync
  *     CUT     shorten a segment: entries were truncated
- *     REMOVE  unlink a segment, or keep it as a spare
+ *     REMOVE  unlink a segment, or keep it as a spare; what else there is to do follows (removal.c)
  *     SWITCH  let the rewritten file take the segment's name (rewrite.c)
  *     INSTALL move the files that came from another node to where they belong (install.c)
  *
@@ -40,7 +40,10 @@
 
 #define RUN_FRAMES_MAX 256u
 #define NEW_FILE_NAME  "new.tmp"
-#define ZEROS_BYTES    (1u << 20)
+#define PAGE_BYTES     4096u
+#define ZEROS_BYTES    (64u << 10)
+#define PIECE_BYTES    (256u << 10) /* of zeros behind a small write */
+#define SMALL_BYTES    (PIECE_BYTES / 8)
 
 /* ---- in the thread ---- */
 
@@ -65,6 +68,14 @@ static int set_size(int fd, uint64_t bytes)
     return posix_fallocate(fd, 0, (off_t)bytes);
 }
 
+/* bytes_in: of a spare, written when it was a segment. */
+static uint32_t bytes_in(int fd)
+{
+    struct stat about;
+    bool known = fstat(fd, &about) == 0 && about.st_size >= 0;
+    return known && (uint64_t)about.st_size <= UINT32_MAX ? (uint32_t)about.st_size : 0;
+}
+
 static int run_open(struct job *job, struct op *op)
 {
     struct log *log = job->log;
@@ -78,6 +89,7 @@ static int run_open(struct job *job, struct op *op)
         return errno;
     segment_head_encode(&segment->head, head);
     segment_name(segment->head.first_index, name);
+    segment->filled = bytes_in(segment->fd);
     int error = set_size(segment->fd, segment->size);
     if (error == 0)
         error = disk_write_bytes(log->disk, segment->fd, slice_make(head, sizeof head), 0);
@@ -91,7 +103,7 @@ static int run_open(struct job *job, struct op *op)
 
 /* Frames that follow each other in one segment, on their way into one pwritev. */
 struct run {
-    struct iovec parts[3 * RUN_FRAMES_MAX];
+    struct iovec parts[3 * RUN_FRAMES_MAX + PIECE_BYTES / ZEROS_BYTES + 1];
     int used;
     struct buffer heads;
 };
@@ -156,6 +168,28 @@ static void make_room(struct log *log, struct run *run, const struct op *op, uin
         buffer_reserve(&log->packed, payloads);
 }
 
+static uint32_t round_up(uint32_t at, uint32_t to)
+{
+    return at + (to - at % to) % to;
+}
+
+/* add_zeros: behind the last frame, to the end of its page; so none has to be read first, where a
+ * recycled file is no longer in memory. And where small writes reach blocks that were never
+ * written, far beyond: a sync of such blocks costs twice the time, for the extents change as well,
+ * and now the next writes find blocks that were. Big ones would only write their bytes twice. */
+static void add_zeros(const struct job *job, struct run *run, uint32_t begin)
+{
+    static const uint8_t zeros[ZEROS_BYTES];
+    struct segment *segment = job->into;
+    uint32_t end = job->into_at;
+    bool ahead = end > segment->filled && end - begin <= SMALL_BYTES;
+    uint32_t to = round_up(end, ahead ? PIECE_BYTES : PAGE_BYTES);
+    to = to < segment->size ? to : segment->size;
+    for (uint32_t at = end; at < to; at += ZEROS_BYTES)
+        run_add(run, zeros, to - at < ZEROS_BYTES ? to - at : ZEROS_BYTES);
+    segment->filled = to > segment->filled ? to : segment->filled;
+}
+
 /* write_run: `count` frames that follow each other in one segment. */
 static int write_run(struct job *job, struct op *op, uint32_t count)
 {
@@ -169,6 +203,7 @@ static int write_run(struct job *job, struct op *op, uint32_t count)
     make_room(job->log, &run, op, count);
     for (; count > 0; count--, op = op->next)
         add_frame(job, &run, op);
+    add_zeros(job, &run, offset);
     int error = disk_write(job->log->disk, segment->fd, run.parts, run.used, offset);
     job->dirty = segment;
     buffer_free(&run.heads);
@@ -246,25 +281,34 @@ static bool linked(int dir_fd, const char *name)
     return fstatat(dir_fd, name, &about, 0) != 0 || about.st_nlink > 1;
 }
 
-static int run_remove(struct job *job, struct op *op)
+/* let_name_go: false in *unlinked: it is a spare now. The file stays open, for freeing its blocks
+ * takes long: that is for whoever closes it (removal.c). */
+static int let_name_go(struct job *job, struct op *op)
 {
     int dir_fd = job->log->segments_fd;
     char name[NAME_BYTES];
+    segment_name(op->segment->head.first_index, name);
+    op->unlinked = op->spare[0] == '\0' || linked(dir_fd, name);
+    if (!op->unlinked)
+        return disk_rename(job->log->disk, dir_fd, name, dir_fd, op->spare);
+    if (op->segment->fd < 0)
+        op->file = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
+    return unlinkat(dir_fd, name, 0) == 0 ? 0 : errno;
+}
+
+static int run_remove(struct job *job, struct op *op)
+{
     if (job->dirty == op->segment)
         job->dirty = NULL;
     int error = run_sync(job); /* I5 */
     if (error != 0 || op->replaced)
         return error;
     job->doing = "removing a segment";
-    segment_name(op->segment->head.first_index, name);
-    if (op->spare[0] != '\0' && !linked(dir_fd, name))
-        error = disk_rename(job->log->disk, dir_fd, name, dir_fd, op->spare);
-    else if (unlinkat(dir_fd, name, 0) != 0)
-        error = errno;
-    else
-        op->unlinked = true;
+    error = let_name_go(job, op);
+    if (error != 0 || op->at_leisure)
+        return error;
     job->syncs++;
-    return error != 0 ? error : disk_sync_whole(job->log->disk, dir_fd);
+    return disk_sync_whole(job->log->disk, job->log->segments_fd);
 }
 
 static int run_switch(struct job *job, struct op *op)
@@ -354,12 +398,14 @@ static void complete_cut(struct log *log, struct op *op)
 
 static void complete_remove(struct log *log, struct op *op)
 {
-    if (op->spare[0] != '\0') {
-        log->spares_coming--;
-        if (!op->unlinked)
-            memcpy(log->spares[log->spare_count++], op->spare, NAME_BYTES);
+    struct segment *segment = op->segment;
+    segment->retired = true; /* a read of what an installed snapshot drops may go on in it */
+    if (op->file >= 0) {
+        segment->fd = op->file;
+        log->open_files += segment->sealed ? 1 : 0;
     }
-    op->segment->retired = true; /* a read of what an installed snapshot drops may go on in it */
+    if (op->at_leisure)
+        removal_goes_on(log, op);
 }
 
 static void complete_install(struct log *log, struct op *op)
@@ -511,61 +557,4 @@ enum status writer_run_now(struct log *log)
     }
     fail_queue(log);
     return log->failed ? STATUS_IO_ERROR : STATUS_OK;
-}
-
-/* ---- spares ---- */
-
-/* In the pool. A file whose blocks have been written once takes half the time to write again: there
- * are no extents to convert and no metadata to sync. */
-static void run_prepare(uv_work_t *work)
-{
-    struct spare_job *job = CONTAINER_OF(work, struct spare_job, work);
-    uint64_t bytes = job->log->options.segment_bytes;
-    int dir_fd = job->log->segments_fd;
-    int fd = openat(dir_fd, job->name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    uint8_t *zeros = calloc(1, ZEROS_BYTES);
-    job->error = fd < 0 ? errno : zeros == NULL ? ENOMEM : posix_fallocate(fd, 0, (off_t)bytes);
-    for (uint64_t at = 0; at < bytes && job->error == 0; at += ZEROS_BYTES) {
-        size_t length = bytes - at < ZEROS_BYTES ? (size_t)(bytes - at) : ZEROS_BYTES;
-        job->error = disk_write_bytes(&log_disk_real, fd, slice_make(zeros, length), at);
-        if (job->error == 0)
-            job->error = disk_sync(&log_disk_real, fd); /* a little at a time: others wait for it */
-    }
-    if (job->error == 0)
-        job->error = disk_sync_whole(&log_disk_real, fd);
-    free(zeros);
-    if (fd >= 0)
-        close(fd);
-    if (job->error != 0)
-        unlinkat(dir_fd, job->name, 0);
-}
-
-static void after_prepare(uv_work_t *work, int status)
-{
-    struct spare_job *job = CONTAINER_OF(work, struct spare_job, work);
-    struct log *log = job->log;
-    (void)status;
-    log->preparing--;
-    log->spares_coming--;
-    if (job->error == 0) {
-        memcpy(log->spares[log->spare_count++], job->name, NAME_BYTES);
-    } else { /* a full disk, mostly: try again with the next segment */
-        log->no_spare_index = segments_last(log)->head.first_index;
-        trace_warn("log", "no-spare", "error=\"%s\"", strerror(job->error));
-    }
-    free(job);
-    log_maybe_closed(log);
-}
-
-void writer_prepare_spare(struct log *log)
-{
-    struct spare_job *job = calloc(1, sizeof *job);
-    ASSERT(job != NULL);
-    job->log = log;
-    snprintf(job->name, sizeof job->name, "spare-%" PRIu64, ++log->spare_number);
-    log->preparing++;
-    log->spares_coming++;
-    ASSERT(log->spare_count + log->spares_coming <= SPARE_FILES_MAX);
-    int error = uv_queue_work(log->options.loop, &job->work, run_prepare, after_prepare);
-    ASSERT(error == 0);
 }

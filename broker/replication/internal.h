@@ -29,6 +29,8 @@
 /* Of log between two snapshots: at least, and at most; and of memory; see snapshot.c. */
 #define SNAPSHOT_BYTES            (UINT64_C(64) << 20)
 #define SNAPSHOT_BYTES_MAX        (UINT64_C(2) << 30)
+#define SNAPSHOT_SPACING_MS       10000u /* sooner than this, so much at least: */
+#define SNAPSHOT_SPACED_BYTES     (UINT64_C(256) << 20)
 #define SNAPSHOT_MEMORY_BYTES     (UINT64_C(32) << 20)
 #define SNAPSHOT_MEMORY_BYTES_MAX (UINT64_C(128) << 20)
 #define SCRATCH_BYTES             (1u << 20)
@@ -249,6 +251,9 @@ struct shard {
         struct unstored covered; /* of those, by the snapshot being made */
         struct unstored failed;  /* what was held when one failed */
         uint64_t bodies;         /* that the core refers to */
+        uint64_t covered_bodies; /* by the snapshot being made */
+        uint64_t besides;        /* bytes of the last one that were no messages */
+        uint64_t begun_ms;       /* when that was; 0: never */
         uint64_t given_back;     /* payloads up to here are not in memory */
         uint64_t hot_bytes;      /* of applied payloads behind that */
         bool making;

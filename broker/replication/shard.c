@@ -308,6 +308,8 @@ static struct shard *make(const struct shard_options *options)
     shard->options.address = strdup(options->address != NULL ? options->address : "");
     ASSERT(shard->options.dir != NULL);
     ASSERT(shard->options.address != NULL);
+    if (shard->options.snapshot_spaced_bytes == 0 && shard->options.snapshot_bytes == 0)
+        shard->options.snapshot_spaced_bytes = SNAPSHOT_SPACED_BYTES;
     if (shard->options.snapshot_bytes == 0)
         shard->options.snapshot_bytes = SNAPSHOT_BYTES;
     if (shard->options.trailing_max == 0)

@@ -52,8 +52,10 @@ struct shard_options {
     uint32_t segment_bytes;  /* size of a log segment; 0 = 16 MiB */
     bool unpacked;           /* the log stores entries as they are; else LZ4 where that pays */
     uint64_t snapshot_bytes; /* log between two snapshots, at least; 0 = 64 MiB */
-    uint32_t trailing_max;   /* entries kept behind one for members that lag; 0 = 32,768 */
-    uint64_t move_rate;      /* bytes a second that this node takes to catch up; 0 = no limit */
+    uint64_t snapshot_spaced_bytes; /* the same, within ten seconds of the one before; 0 = no more
+                                       than that, or 256 MiB where that is the default */
+    uint32_t trailing_max;          /* entries kept behind one for members that lag; 0 = 32,768 */
+    uint64_t move_rate; /* bytes a second that this node takes to catch up; 0 = no limit */
     uint64_t
         disk_reserve_bytes; /* sends are refused while less than this is free; default 256 MiB */
     /* leading_changed: this node leads, and everything older than its term is applied. Called again

@@ -5,11 +5,19 @@
  * for frequent ones. Each costs time in proportion to the state, though: of 20 million messages a
  * gigabyte is made and compressed. So the next is due after
  *
- *     twice the bytes of the state as it is now, at least 64 MiB, at most 2 GiB
+ *     twice the bytes of the state as it is now, at most 2 GiB, and at least 64 MiB; but 256 MiB
+ *     while the one before was made within ten seconds
  *
  * of log: less than a byte of state is made for each byte of log then, and of what is made a small
  * part is written. As a queue is drained the state shrinks, so that the last entries of a drain
  * bring snapshots often enough to let the segments go. Two gigabytes are replayed in seconds.
+ *
+ * Why ten seconds: even for a small state the whole process is forked, all shards of it, and copies
+ * the pages that it writes to meanwhile. At 130 MB/s and 64 MiB that was a tenth of all CPU time. A
+ * node with 6 MB/s or less keeps the 64 MiB, which is a short log on a small disk.
+ *
+ * The size of the state: MESSAGE_BYTES for each message, and what the last snapshot had besides:
+ * deduplication ids of FIFO queues, mostly, which stay for five minutes.
  *
  * The library keeps every entry since the last stored snapshot in memory, bodies and all. Those of
  * the latest HOT_BYTES stay there: messages are mostly received soon after they were sent, and are
@@ -44,12 +52,21 @@ static uint64_t within(uint64_t least, uint64_t value, uint64_t most)
     return bounded > least ? bounded : least;
 }
 
+/* least: of log between two snapshots. */
+static uint64_t least(const struct shard *shard)
+{
+    const struct shard_options *options = &shard->options;
+    uint64_t ago_ms = uv_now(options->loop) - shard->snapshots.begun_ms;
+    bool recent = shard->snapshots.begun_ms > 0 && ago_ms < SNAPSHOT_SPACING_MS;
+    return within(options->snapshot_bytes, recent ? options->snapshot_spaced_bytes : 0, UINT64_MAX);
+}
+
 /* due: so much without a snapshot calls for one. */
 static struct unstored due(const struct shard *shard)
 {
-    uint64_t state = MESSAGE_BYTES * shard->snapshots.bodies;
+    uint64_t state = MESSAGE_BYTES * shard->snapshots.bodies + shard->snapshots.besides;
     return (struct unstored){
-        within(shard->options.snapshot_bytes, 2 * state, SNAPSHOT_BYTES_MAX),
+        within(least(shard), 2 * state, SNAPSHOT_BYTES_MAX),
         within(SNAPSHOT_MEMORY_BYTES, state / 8, SNAPSHOT_MEMORY_BYTES_MAX),
     };
 }
@@ -145,6 +162,15 @@ bool snapshots_full(const struct shard *shard)
 
 /* ---- what ---- */
 
+static void begin(struct snapshots *s, const struct shard *shard)
+{
+    buffer_reserve(&s->scratch, SCRATCH_BYTES);
+    s->covered = s->held;
+    s->covered_bodies = s->bodies;
+    s->begun_ms = uv_now(shard->options.loop);
+    s->making = true;
+}
+
 static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *n_bufs)
 {
     struct shard *shard = fsm->data;
@@ -159,9 +185,7 @@ static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
     **bufs = (struct raft_buffer){raft_calloc(1, TOKEN_BYTES), TOKEN_BYTES};
     ASSERT((*bufs)->base != NULL);
     *n_bufs = 1;
-    buffer_reserve(&s->scratch, SCRATCH_BYTES);
-    s->covered = s->held;
-    s->making = true;
+    begin(s, shard);
     return 0;
 }
 
@@ -240,9 +264,7 @@ void snapshots_make(struct shard *shard)
         return;
     }
     s->wanted = false;
-    buffer_reserve(&s->scratch, SCRATCH_BYTES);
-    s->covered = s->held;
-    s->making = true;
+    begin(s, shard);
     raft_disk_put(&shard->disk, index, guard_term(&shard->raft, index),
                   shard->raft.configuration_index);
 }
@@ -254,6 +276,9 @@ static void on_ended(void *data, enum status status)
     s->making = false;
     buffer_free(&s->scratch);
     if (status == STATUS_OK) {
+        uint64_t messages = MESSAGE_BYTES * s->covered_bodies;
+        uint64_t made = shard->disk.put.raw_bytes;
+        s->besides = made > messages ? made - messages : 0;
         s->held.log_bytes -= s->covered.log_bytes;
         recount(shard);
         s->failed = (struct unstored){0};
@@ -290,6 +315,7 @@ void snapshots_installed(struct shard *shard, uint64_t index, uint64_t bodies)
     s->hot_bytes = 0;
     s->given_back = index;
     s->bodies = bodies;
+    s->besides = 0;
     s->wanted = false;
 }
 

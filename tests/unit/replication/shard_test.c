@@ -723,6 +723,33 @@ static void snapshots_and_frees_segments(void **state)
     close_shard(b);
 }
 
+/* Of a small state, those that follow within ten seconds are spaced further. */
+static void snapshots_are_spaced(void **state)
+{
+    struct bench *b = *state;
+    struct shard_stats stats;
+    char text[2048];
+    int count = 0;
+    memset(text, 's', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    b->options.snapshot_bytes = 16u << 10;
+    b->options.snapshot_spaced_bytes = 128u << 10;
+    open_shard(b);
+    uint64_t queue_id = make_queue(b, "orders");
+    uint64_t begun_ms = uv_now(&b->loop);
+    uint64_t index = 0;
+    for (int i = 0; i < 200; i++) {
+        send_text(b, queue_id, text);
+        shard_stats(b->shard, &stats);
+        count += stats.snapshot_index > index ? 1 : 0;
+        index = stats.snapshot_index;
+    }
+    assert_in_range(count, 1, 200 * sizeof text / (16u << 10) + 1);
+    if (uv_now(&b->loop) - begun_ms < 10000)
+        assert_true(count <= 5);
+    close_shard(b);
+}
+
 /* kill_snapshots: end every child that writes a snapshot, while messages are sent. */
 static int kill_snapshots(struct bench *b, uint64_t queue_id, const char *text, int sends)
 {
@@ -829,6 +856,7 @@ int main(void)
         SHARD_TEST(refuses_another_nodes_folder),
         SHARD_TEST(refuses_sends_when_the_disk_is_low),
         SHARD_TEST(snapshots_and_frees_segments),
+        SHARD_TEST(snapshots_are_spaced),
         SHARD_TEST(killed_snapshots_do_no_harm),
         SHARD_TEST(applied_entries_leave_memory),
     };

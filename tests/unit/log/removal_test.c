@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Segments that nobody needs any more, and what becomes of their files: they go one at a time, some
+ * are written again, and whatever fails meanwhile, entries that were answered are there. And the
+ * zeros that are written behind small writes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/log/bench.h"
+
+#define SEGMENT_BYTES 8192u
+#define ENTRY_BYTES   2000u
+#define SPARES_MAX    16
+
+static void fill_entry(uint8_t *out, uint64_t index)
+{
+    for (uint32_t i = 0; i < ENTRY_BYTES; i++)
+        out[i] = (uint8_t)(index * 31 + i * 7);
+}
+
+/* append_some: false when one failed; *answered: the last that did not. */
+static bool append_some(struct bench *b, int count, uint64_t *answered)
+{
+    uint8_t bytes[ENTRY_BYTES];
+    for (int i = 0; i < count; i++) {
+        uint64_t index = log_last_index(b->log) + 1;
+        fill_entry(bytes, index);
+        struct log_entry entry = {index, 1, 1, slice_make(bytes, sizeof bytes)};
+        if (log_append_now(b->log, &entry, 1) != STATUS_OK)
+            return false;
+        *answered = index;
+    }
+    return true;
+}
+
+static void check_one(void *data, const struct log_entry *entry)
+{
+    uint8_t bytes[ENTRY_BYTES];
+    uint64_t *next = data;
+    assert_int_equal(entry->index, (*next)++);
+    fill_entry(bytes, entry->index);
+    assert_true(slice_equal(entry->payload, slice_make(bytes, sizeof bytes)));
+}
+
+/* check_from: all from `from` to `answered` at least are there. */
+static void check_from(struct bench *b, uint64_t from, uint64_t answered)
+{
+    const char *error = NULL;
+    assert_true(log_last_index(b->log) >= answered);
+    if (log_last_index(b->log) == 0)
+        return;
+    uint64_t next = from > log_first_index(b->log) ? from : log_first_index(b->log);
+    assert_true(answered == 0 || next <= answered);
+    assert_int_equal(log_load(b->log, next, check_one, &next, &error), STATUS_OK);
+}
+
+static int files(const struct bench *b, const char *suffix, const char *prefix)
+{
+    char path[200];
+    struct buffer names = {0};
+    size_t count = 0;
+    int found = 0;
+    snprintf(path, sizeof path, "%s/segments", b->dir);
+    int fd = open(path, O_RDONLY | O_DIRECTORY);
+    assert_true(fd >= 0);
+    assert_int_equal(disk_names(fd, &names, &count), 0);
+    close(fd);
+    const char *name = (const char *)names.data;
+    for (size_t i = 0; i < count; i++, name += strlen(name) + 1)
+        found += strstr(name, suffix) != NULL && strncmp(name, prefix, strlen(prefix)) == 0;
+    buffer_free(&names);
+    return found;
+}
+
+static void open_small(struct bench *b)
+{
+    b->options.segment_bytes = SEGMENT_BYTES;
+    b->options.unpacked = true;
+    bench_open(b);
+}
+
+static void many_go_and_some_are_written_again(void **state)
+{
+    struct bench *b = *state;
+    uint64_t answered = 0;
+    open_small(b);
+    assert_true(append_some(b, 90, &answered));
+    int segments = files(b, ".seg", "");
+    assert_true(segments > 25);
+    log_reclaim_begin(b->log);
+    log_prefix_done(b->log, answered);
+    assert_true(files(b, ".seg", "") >= segments - 1); /* not all at once */
+    bench_run_ms(b, 1);
+    assert_int_equal(files(b, ".seg", ""), 1);
+    assert_int_equal(files(b, "", "spare-"), SPARES_MAX);
+    assert_true(append_some(b, 30, &answered));
+    int spares = files(b, "", "spare-");
+    assert_int_equal(spares, SPARES_MAX - files(b, ".seg", "") + 1);
+    bench_close(b);
+    open_small(b);
+    check_from(b, 89, answered);
+    assert_int_equal(files(b, "", "spare-"), spares);
+    bench_close(b);
+}
+
+/* A segment whose file was closed to make room for others goes like any other. */
+static void closing_the_log_waits_for_one_on_its_way(void **state)
+{
+    struct bench *b = *state;
+    uint64_t answered = 0;
+    open_small(b);
+    assert_true(append_some(b, 20, &answered));
+    bench_close(b);
+    open_small(b); /* none but the last is open now */
+    log_reclaim_begin(b->log);
+    log_prefix_done(b->log, answered);
+    bench_close(b);
+    open_small(b);
+    check_from(b, 20, answered);
+    bench_close(b);
+}
+
+/* life: what a log does when segments go and come; how far it came in *answered. */
+static void life(struct bench *b, uint64_t *answered, uint64_t *done)
+{
+    log_reclaim_begin(b->log);
+    for (int round = 0; round < 3 && append_some(b, 20, answered); round++) {
+        *done = *answered - 2;
+        log_prefix_done(b->log, *done);
+        bench_run_ms(b, 1);
+    }
+}
+
+static void whatever_fails_answered_entries_are_there(void **state)
+{
+    struct bench *b = *state;
+    bool failed = true;
+    for (int64_t n = 1; failed; n++) {
+        uint64_t answered = 0;
+        uint64_t done = 0;
+        struct bench *fresh = NULL;
+        void *made = NULL;
+        assert_int_equal(bench_setup(&made), 0);
+        fresh = made;
+        open_small(fresh);
+        fresh->quick = b->quick = true;
+        fresh->fail_from = fresh->calls + n;
+        life(fresh, &answered, &done);
+        failed = fresh->fatal[0] != '\0';
+        assert_true(failed || answered == 60);
+        bench_close(fresh);
+        fresh->fail_from = 0;
+        open_small(fresh);
+        check_from(fresh, done + 1, answered);
+        bench_close(fresh);
+        bench_teardown(&made);
+    }
+}
+
+/* ---- zeros ---- */
+
+struct sizes {
+    struct log_disk disk;
+    size_t last; /* bytes of the last write of frames */
+};
+
+static ssize_t noting_write(void *data, int fd, const struct iovec *parts, int count, off_t offset)
+{
+    struct sizes *s = data;
+    s->last = 0;
+    for (int i = 0; i < count; i++)
+        s->last += parts[i].iov_len;
+    return log_disk_real.write(NULL, fd, parts, count, offset);
+}
+
+static size_t append_of(struct bench *b, struct sizes *s, size_t length)
+{
+    static uint8_t bytes[128u << 10];
+    struct log_entry entry = {log_last_index(b->log) + 1, 1, 1, slice_make(bytes, length)};
+    assert_int_equal(log_append_now(b->log, &entry, 1), STATUS_OK);
+    return s->last;
+}
+
+static void small_writes_put_zeros_ahead(void **state)
+{
+    struct bench *b = *state;
+    const char *error = NULL;
+    struct sizes s = {.disk = {&s, noting_write, log_disk_real.sync, log_disk_real.rename}};
+    b->options.loop = &b->loop;
+    b->options.dir = b->dir;
+    b->options.node_id = 1;
+    b->options.disk = &s.disk;
+    b->options.segment_bytes = 1u << 20;
+    b->options.unpacked = true;
+    assert_int_equal(log_open(&b->log, &b->options, &error), STATUS_OK);
+    assert_true(append_of(b, &s, 1000) > 200u << 10); /* a piece */
+    assert_true(append_of(b, &s, 1000) < 8u << 10);   /* it is there */
+    assert_true(append_of(b, &s, 120u << 10) < 128u << 10);
+    assert_true(append_of(b, &s, 120u << 10) < 128u << 10);
+    assert_true(append_of(b, &s, 120u << 10) <
+                128u << 10);                         /* big ones write no more than they are */
+    assert_true(append_of(b, &s, 5000) > 64u << 10); /* behind them, again */
+    assert_true(append_of(b, &s, 1000) < 8u << 10);
+    bench_close(b);
+    assert_int_equal(log_open(&b->log, &b->options, &error), STATUS_OK);
+    assert_int_equal(log_last_index(b->log), 7);
+    bench_close(b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        BENCH_TEST(many_go_and_some_are_written_again),
+        BENCH_TEST(closing_the_log_waits_for_one_on_its_way),
+        BENCH_TEST(whatever_fails_answered_entries_are_there),
+        BENCH_TEST(small_writes_put_zeros_ahead),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
