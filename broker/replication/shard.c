@@ -138,7 +138,7 @@ static void flush(struct shard *shard)
     batch_propose(shard);
     forward_pump(shard);
     sync_pump(shard);
-    raft_net_tell_commit(shard);
+    raft_net_tell_commit(shard, false);
     lead_tell(shard);
     events_tell(shard);
     batch_deliver(shard);
@@ -203,6 +203,7 @@ void shard_part_gone(struct shard *shard)
     wait_pump(shard);
     wait_deliver(shard);
     members_deliver(shard);
+    members_abort(shard, STATUS_CLOSED); /* what the library had until it was closed */
     links_free(shard);
     guard_free(shard);
     core_free(shard->core);
@@ -358,6 +359,7 @@ static void on_appended(void *data, struct raft_io_append *request, raft_io_appe
 static void on_ticked_library(void *data)
 {
     guard_tick(data);
+    raft_net_tell_commit(data, true);
 }
 
 static bool nothing_on_its_way(void *data)
@@ -374,6 +376,7 @@ static void connect_disk(struct shard *shard)
     shard->disk.starting = guard_starting;
     shard->disk.idle = nothing_on_its_way;
     shard->disk.tick_ms = shard_in_company(shard) ? TICK_MS : 0;
+    shard->disk.begun_anew = shard->promised.index > 0;
     snapshots_init(shard);
     raft_net_init(shard);
 }

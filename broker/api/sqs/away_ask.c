@@ -201,6 +201,8 @@ void sqs_away_ask(struct sqs_call *call)
     if (receives)
         start_waiting(errand);
     encode(call, call->action, call->input, flags, &errand->request);
+    if (receives)
+        sqs_call_park(call);
     ask(errand, repeatable(call), call->since_ms + SHARD_CALL_MS + (receives ? WAIT_MS : 0),
         on_answered);
 }

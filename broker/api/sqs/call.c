@@ -19,15 +19,19 @@
 #define QUOTE_BYTES_MAX    512
 #define SENTENCE_BYTES_MAX 2048
 
-struct sqs_call *sqs_call_new(struct api *api, const struct sqs_carrier *carrier, void *carried)
+/* What is asked for in a few words lasts longest: many receives wait. */
+#define BYTES_FEW 512
+
+struct sqs_call *sqs_call_new(struct api *api, const struct sqs_carrier *carrier, size_t bytes)
 {
     struct arena arena = {0};
+    if (bytes <= BYTES_FEW)
+        arena_begin_small(&arena);
     struct sqs_call *call = arena_alloc(&arena, sizeof *call); /* beside what it will need */
     call->arena = arena;
     call->api = api;
     api_hold(api);
     call->carrier = carrier;
-    call->carried = carried;
     call->action_name = "unknown";
     call->started_ns = clock_monotonic_ns();
     call->since_ms = uv_now(api_loop(api));
@@ -44,6 +48,12 @@ void sqs_call_free(struct sqs_call *call)
     struct arena arena = call->arena; /* the call is in it */
     arena_free(&arena);
     api_release(api);
+}
+
+void sqs_call_park(struct sqs_call *call)
+{
+    if (call->carrier->park != NULL && !call->gone)
+        call->carrier->park(call);
 }
 
 void sqs_call_abandon(struct sqs_call *call)

@@ -31,6 +31,9 @@ struct sqs_carrier {
     void (*fail)(struct sqs_call *call, const struct sqs_error *error);
     /* freed: the call ends, answered or not. May be NULL. */
     void (*freed)(struct sqs_call *call);
+    /* park: the call may wait long, and nothing but its answer is left to do with the client: give
+     * back what that does not need. No base_url behind it. May be NULL. */
+    void (*park)(struct sqs_call *call);
     /* base_url: "http://host:port" as this client can dial it; alive until the call ends. */
     const char *(*base_url)(struct sqs_call *call);
     bool no_md5; /* of bodies: its frames have checksums */
@@ -92,15 +95,18 @@ struct sqs_call {
     struct sqs_call *prev, *next;
 };
 
-/* What a carrier does with a call, in this order. sqs_call_new: one from this client.
+/* What a carrier does with a call, in this order. sqs_call_new: one from this client, of `bytes` in
+ * its protocol.
  * sqs_call_begin: it is for `action`, so `input` can be filled in. sqs_call_run: it is, or `wrong`
  * says why not (NULL: it is); from here on the call goes its way and answers itself, perhaps at
- * once. sqs_call_abandon: the client has gone before it was answered. sqs_call_free: it has ended.
+ * once. sqs_call_abandon: the client has gone before it was answered. sqs_call_park: as of struct
+ * sqs_carrier. sqs_call_free: it has ended.
  */
-struct sqs_call *sqs_call_new(struct api *api, const struct sqs_carrier *carrier, void *carried);
+struct sqs_call *sqs_call_new(struct api *api, const struct sqs_carrier *carrier, size_t bytes);
 void sqs_call_begin(struct sqs_call *call, enum sqs_action action);
 void sqs_call_run(struct sqs_call *call, const struct sqs_error *wrong);
 void sqs_call_abandon(struct sqs_call *call);
+void sqs_call_park(struct sqs_call *call);
 void sqs_call_free(struct sqs_call *call);
 
 /* sqs_end_waiting: the node is stopping: answer all long polls now, empty. */
