@@ -91,8 +91,8 @@ struct shard_end shard_end(const struct shard *shard);
  * were over. */
 void shard_end_waits(struct shard *shard);
 
-/* shard_idle: no call, receive or sync is under way here, of this node or of another, nor a read that
- * waits for what is not on the disk yet; other reads are soon over. */
+/* shard_idle: no call, receive or sync is under way here, of this node or of another, nor a read
+ * that waits for what is not on the disk yet; other reads are soon over. */
 bool shard_idle(const struct shard *shard);
 
 /* shard_close: stop taking calls (those under way end with CLOSED), then free everything and call
