@@ -594,8 +594,8 @@ static void closing_waits_for_a_commit(void **state)
     assert_installed(p, KEEP);
 }
 
-/* Some of what it refers to is gone, until a later entry is here: the next process must know that, or
- * it would take it for lost and refuse to start. */
+/* Some of what it refers to is gone, until a later entry is here: the next process must know that,
+ * or it would take it for lost and refuse to start. */
 static void what_is_owed_outlives_the_process(void **state)
 {
     struct pair *p = *state;
