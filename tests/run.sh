@@ -216,6 +216,45 @@ run_fuzz() {
     suite fuzz lines bash -c fuzz_all
 }
 
+# aside NAME KIND COMMAND...: a suite for the background: it is reported in one piece, and counted by
+# `gather`.
+aside() {
+    passed=0
+    failed=0
+    rm -f "$logs/$1.count"
+    suite "$@" >"$logs/$1.report"
+    cat "$logs/$1.report"
+    echo "$passed $failed" >"$logs/$1.count"
+}
+
+# gather NAME...: wait for these, and count them.
+gather() {
+    local name good bad
+    wait
+    for name in "$@"; do
+        good=0 bad=1 # without a count it was cut off
+        read -r good bad <"$logs/$name.count"
+        passed=$((passed + good))
+        failed=$((failed + bad))
+    done
+}
+
+# unittest_files_at_once NAME FILE...: as unittest_files, as many at a time as there are processors:
+# for what waits for elections, leases and restarts more than it computes.
+unittest_files_at_once() {
+    local file name=$1 names=()
+    shift
+    for file in "$@"; do
+        grep -q '__main__' "$file" 2>/dev/null || continue
+        while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do
+            wait -n
+        done
+        names+=("$name-$(basename "$file" .py)")
+        aside "${names[-1]}" unittest "$python" "$file" -v &
+    done
+    gather "${names[@]}"
+}
+
 # unittest_files NAME FILE...: each file that is a program of its own.
 unittest_files() {
     local file
@@ -271,9 +310,9 @@ wants sim && run_sim
 wants unit && run_tsan
 wants fuzz && run_fuzz
 if wants wire clients cluster chaos recovery bench quickstart && build release; then
-    wants wire && unittest_files wire tests/wire/*.py
+    wants wire && unittest_files_at_once wire tests/wire/*.py
     wants clients && run_clients
-    wants cluster && unittest_files cluster tests/cluster/*.py
+    wants cluster && unittest_files_at_once cluster tests/cluster/*.py
     wants chaos && run_chaos
     wants recovery && unittest_files recovery tests/recovery/*.py
     wants bench && unittest_files bench tests/bench/smoke_test.py tests/bench/polls_test.py

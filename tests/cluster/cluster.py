@@ -17,9 +17,30 @@ SCRIPT = os.path.join(ROOT, "deploy/local-cluster.sh")
 WAIT_S = 30  # only a failing test waits so long
 
 
+PORTS = range(20000, 32000, 100)  # the first ones of blocks; below those that the system hands out
+blocks_taken = []
+
+
+def take_block(base):
+    """Nobody else's test uses these ports until this process ends; false: one does. The lock is a
+    name that is no file."""
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        lock.bind(f"\0millrace-test-ports-{base}")
+    except OSError:
+        lock.close()
+        return False
+    blocks_taken.append(lock)
+    return True
+
+
 def free_ports(count):
-    """The first of `count` ports in a row of which none is taken now."""
-    for base in range(20000 + os.getpid() % 9000, 32000, count):
+    """The first of `count` ports in a row of which none is taken now, nor by another test before
+    this one ends."""
+    assert count <= PORTS.step
+    for base in PORTS:
+        if not take_block(base):
+            continue
         sockets = []
         try:
             for port in range(base, base + count):

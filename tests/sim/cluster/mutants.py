@@ -24,16 +24,10 @@ MANY = "--nodes 3 --seeds 1..4000"
 LINKS = "--nodes 3 --only partition --pace 1000 --seeds 1..1000"
 # A majority begins anew while clocks jump, on machines that stay up.
 STARTS = "--nodes 3 --only kill,stop,wall --pace 100 --seeds 1..300"
-# Machines that forget what time it is, beside one that does not.
-RACK = "--nodes 3 --only rack,wall --pace 4000 --seeds 1..1000"
 # Changes of members that stop half way, in groups of three or so, of one or two, of two or three.
 CHANGES = "--nodes 3 --only members,ambush --plan-pace 200 --seeds 1..500"
 PAIR = "--nodes 2 --only members --plan-pace 200 --voters 2 --seeds 1..200"
 TRIO = "--nodes 2 --only members,ambush --plan-pace 200 --voters 3 --seeds 1..1000"
-# Snapshots that are taken over, and nodes that end just then.
-LAGGING = ("--nodes 3 --only members,ambush,pause --plan-pace 200 --pace 500 --snapshot-bytes 1000 "
-           "--trailing 1 --seeds 1..1000")
-
 # name: (file, what stands there, what is put in its place, [the same again,] how it is run)
 MUTANTS = {
     # The entries of a write are not synced before they are answered for.
@@ -171,19 +165,10 @@ MUTANTS = {
     "time-forgotten": (
         "broker/replication/time.c",
         "    if (!time_record_load(shard->options.dir, &record))", "    record.term = 0;\n    if (record.term == 0)", STARTS),
-    # R6: an old leader's clock counts for as much as the last one's.
-    "any-clock": (
-        "broker/replication/time.c",
-        "!t->known || term > t->term || (term == t->term && told > t->offset_ms)",
-        "!t->known || told > t->offset_ms", RACK),
     # G15: an entry that was never committed keeps a node from taking over a snapshot.
     "left-behind": (
         "broker/replication/catch_up.c",
         "guard_term(raft, c->index) == c->term", "guard_term(raft, c->index) != 0", MANY),
-    # What a snapshot lacked for a reason counts as lost at the next start.
-    "owed-forgotten": (
-        "broker/log/owed.c",
-        "    *index = bytes_get_u64(in.data + 8);", "    *index = 0;", LAGGING),
     # A call that was refused is carried out all the same.
     "refused-and-done": (
         "broker/replication/batch.c",

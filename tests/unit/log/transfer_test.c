@@ -594,6 +594,24 @@ static void closing_waits_for_a_commit(void **state)
     assert_installed(p, KEEP);
 }
 
+/* Some of what it refers to is gone, until a later entry is here: the next process must know that,
+ * or it would take it for lost and refuse to start. */
+static void what_is_owed_outlives_the_process(void **state)
+{
+    struct pair *p = *state;
+    assert_int_equal(begin_incoming(p, KEEP), STATUS_OK);
+    assert_int_equal(copy_snapshot(p), STATUS_OK);
+    assert_int_equal(restore(p), STATUS_OK);
+    assert_int_equal(copy_bodies(p, KEEP), STATUS_OK);
+    log_incoming_owes(p->incoming, SNAPSHOT + 7);
+    assert_int_equal(log_owed_index(p->lag->log), 0);
+    assert_int_equal(commit(p), STATUS_OK);
+    assert_int_equal(log_owed_index(p->lag->log), SNAPSHOT + 7);
+    pair_close_lag(p);
+    bench_open(p->lag);
+    assert_int_equal(log_owed_index(p->lag->log), SNAPSHOT + 7);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, pair_setup, pair_teardown)
@@ -624,6 +642,7 @@ int main(void)
         TEST(giving_up_with_a_request_under_way),
         TEST(closing_gives_up),
         TEST(closing_waits_for_a_commit),
+        TEST(what_is_owed_outlives_the_process),
         UNPACKED(what_was_sent_is_there),
         UNPACKED(cuts),
         UNPACKED(damaged_bodies),

@@ -126,6 +126,9 @@ mutant(r6_slew time_test a_leader_slews time.c
 mutant(r6_file time_test time_outlives_the_process time.c "time_record_save(shard->options.dir, &record);" "")
 mutant(r6_latest time_test the_clock_of_the_latest_leader_counts time.c
        "bool better = !t->known || term > t->term ||" "bool better = !t->known ||")
+mutant(r6_any time_test the_clock_of_the_latest_leader_counts time.c
+       "!t->known || term > t->term || (term == t->term && told > t->offset_ms)"
+       "!t->known || told > t->offset_ms")
 mutant(sync_unconfirmed sync_test a_deposed_leader_answers_no_question sync.c
        "if (wire->term == shard->raft.current_term && wire->a == shard->sync.round)
         link->confirmed = wire->a;" "link->confirmed = shard->sync.round;")
