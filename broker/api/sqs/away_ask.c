@@ -40,12 +40,21 @@ static bool own_shard(struct sqs_call *call, uint32_t *shard)
     return key.length > 0;
 }
 
+/* A node of a small cluster has all of them, and need not find out which one is meant. */
+static bool all_here(const struct shards *shards)
+{
+    bool all = true;
+    for (uint32_t i = shards_total(shards); all && i-- > 0;)
+        all = shards_at(shards, i) != NULL;
+    return all;
+}
+
 bool sqs_away_wanted(struct sqs_call *call)
 {
     uint32_t shard;
     return call->carrier->refuse == NULL && api_away(call->api) != NULL &&
-           call->wrong.code == SQS_OK && own_shard(call, &shard) &&
-           shards_at(api_shards(call->api), shard) == NULL;
+           !all_here(api_shards(call->api)) && call->wrong.code == SQS_OK &&
+           own_shard(call, &shard) && shards_at(api_shards(call->api), shard) == NULL;
 }
 
 uint64_t sqs_away_node(struct sqs_call *call)
