@@ -29,17 +29,6 @@ struct errand {
     bool closing; /* the node stops: nobody waits any longer */
 };
 
-/* The shard of the queue that the call names; false: it names none. */
-static bool own_shard(struct sqs_call *call, uint32_t *shard)
-{
-    uint32_t none;
-    uint32_t queue_shards;
-    struct slice key = sqs_key_named(call);
-    core_place(shard_core(api_catalog(call->api)), &none, &queue_shards);
-    *shard = shard_of_queue_name(key, queue_shards);
-    return key.length > 0;
-}
-
 /* A node of a small cluster has all of them, and need not find out which one is meant. */
 static bool all_here(const struct shards *shards)
 {
@@ -49,20 +38,25 @@ static bool all_here(const struct shards *shards)
     return all;
 }
 
-bool sqs_away_wanted(struct sqs_call *call)
+bool sqs_away_expected(struct sqs_call *call)
 {
-    uint32_t shard;
-    return call->carrier->refuse == NULL && api_away(call->api) != NULL &&
-           !all_here(api_shards(call->api)) && call->wrong.code == SQS_OK &&
-           own_shard(call, &shard) && shards_at(api_shards(call->api), shard) == NULL;
+    const struct shards *shards = api_shards(call->api);
+    if (api_away(call->api) == NULL || all_here(shards))
+        return false;
+    struct slice key = sqs_key_named(call);
+    return key.length > 0 && shards_at(shards, shards_id_of_name(shards, key)) == NULL;
 }
 
-uint64_t sqs_away_node(struct sqs_call *call)
+bool sqs_away_wanted(const struct sqs_call *call)
 {
-    uint32_t shard;
+    return call->carrier->refuse == NULL && api_away(call->api) != NULL &&
+           shards_at(api_shards(call->api), call->own) == NULL;
+}
+
+uint64_t sqs_away_node(const struct sqs_call *call)
+{
     uint64_t first = 0;
-    if (own_shard(call, &shard))
-        (void)!shards_replicas(api_shards(call->api), shard, &first, 1);
+    (void)shards_replicas(api_shards(call->api), call->own, &first, 1);
     return first;
 }
 
@@ -99,10 +93,7 @@ static void ask(struct errand *errand, bool again, uint64_t deadline_ms,
                 void (*done)(struct away_question *, enum status, struct slice))
 {
     struct sqs_call *call = errand->call;
-    uint32_t shard;
-    bool named = own_shard(call, &shard);
-    ASSERT(named);
-    errand->question = (struct away_question){.shard = shard,
+    errand->question = (struct away_question){.shard = call->own,
                                               .kind = AWAY_SQS,
                                               .request = buffer_slice(&errand->request),
                                               .repeatable = again,

@@ -54,8 +54,9 @@ typedef void (*sqs_results_fn)(struct sqs_call *call, const struct core_result *
 
 struct sqs_call {
     struct api *api;
-    struct shard
-        *shard; /* of the queue that it is about, once that has been looked up; else NULL */
+    struct shard *shard; /* of the queue that it is about, once that has been looked up, and held
+                          * until the call ends (sqs_use_shard); else NULL */
+    uint32_t shard_id;   /* of that one */
     const struct sqs_carrier *carrier;
     void *carried;                /* the carrier's */
     bool gone;                    /* the client has gone: nobody is to be answered */
@@ -67,8 +68,10 @@ struct sqs_call {
     void *input;               /* struct of the action's input shape */
     uint8_t (*md5)[MD5_BYTES]; /* of the bodies in it (digests.h); NULL: not made yet */
     struct sqs_error wrong;    /* why that could not be read; SQS_OK: it was */
-    struct shard_set reads;    /* the shards that its input names (subject.h), on this node; */
-    struct shard_set lacks;    /* more of them, which are on other nodes only */
+    struct slice key;       /* the core's name of the queue that it names; empty: it names none */
+    uint32_t own;           /* where it names one: its shard, by what the catalog says here */
+    struct shard_set reads; /* the shards that its input names (subject.h), on this node; */
+    struct shard_set lacks; /* more of them, which are on other nodes only */
     struct queue_view *looked; /* queues of those that it looks at (look.h); in name order */
     uint32_t looked_count;
     struct looking *looking; /* while it waits for them */
@@ -132,6 +135,10 @@ struct sqs_error sqs_error_make(struct sqs_call *call, enum sqs_error_code code,
  * commands. If the shard refuses, or the client has gone meanwhile, the call ends without it; so
  * `on_results` may be NULL when the client has gone already. */
 void sqs_propose(struct sqs_call *call, sqs_results_fn on_results);
+
+/* sqs_use_shard: the call goes on in this shard, if a replica here answers requests; that one stays
+ * open as long as the call. */
+void sqs_use_shard(struct sqs_call *call, uint32_t id);
 
 /* sqs_find: is there a queue of this key? The call goes on in the key's shard, which is open: only
  * for the queue that its input names (sqs_permits.def). Others: sqs_queue_by_name (look.h). */

@@ -189,7 +189,7 @@ static void queue_from_path(struct sqs_call *call)
 /* The node that will store the bodies makes their MD5. */
 static void run(struct sqs_call *call, const struct sqs_error *wrong)
 {
-    if (wrong != NULL || sqs_away_wanted(call) || !sqs_digest(call))
+    if (wrong != NULL || sqs_away_expected(call) || !sqs_digest(call))
         sqs_call_run(call, wrong);
 }
 
