@@ -30,6 +30,10 @@ bool access_authenticate(struct api *api, const struct http_request *request, co
                          struct auth_failure *failure)
 {
     struct sigv4_header headers[HTTP_HEADERS_MAX];
+    if (!auth_required(api_auth(api))) { /* where all are allowed nobody asks more */
+        *out = (struct auth_caller){.kind = AUTH_UNCHECKED, .secure = api_tls(api)->http != NULL};
+        return true;
+    }
     for (unsigned i = 0; i < request->header_count; i++)
         headers[i] = (struct sigv4_header){request->headers[i].name, request->headers[i].value};
     struct auth_input input = {

@@ -8,7 +8,8 @@
 
 /* access_authenticate: who makes this request? As auth_authenticate; `service` is what the
  * signature must be scoped to, `body_sha256` 64 hex digits if the body was hashed already, else
- * NULL. Memory is in `arena`. */
+ * NULL. Memory is in `arena`. Where signatures are not required the caller is AUTH_UNCHECKED, and
+ * nothing more is found out. */
 bool access_authenticate(struct api *api, const struct http_request *request, const char *service,
                          const char *body_sha256, struct arena *arena, struct auth_caller *out,
                          struct auth_failure *failure);

@@ -10,7 +10,14 @@
 
 #define SHA256_BLOCK_BYTES 64
 
-static const char hex_digits[] = "0123456789abcdef";
+/* Both digits of each byte. */
+#define HEX_DIGITS(high)                                                                           \
+    high "0" high "1" high "2" high "3" high "4" high "5" high "6" high "7" high "8" high "9" high \
+         "a" high "b" high "c" high "d" high "e" high "f"
+static const char hex_digits[2 * 256 + 1] =
+    HEX_DIGITS("0") HEX_DIGITS("1") HEX_DIGITS("2") HEX_DIGITS("3") HEX_DIGITS("4") HEX_DIGITS("5")
+        HEX_DIGITS("6") HEX_DIGITS("7") HEX_DIGITS("8") HEX_DIGITS("9") HEX_DIGITS("a")
+            HEX_DIGITS("b") HEX_DIGITS("c") HEX_DIGITS("d") HEX_DIGITS("e") HEX_DIGITS("f");
 
 static int hex_value(uint8_t c)
 {
@@ -20,13 +27,10 @@ static int hex_value(uint8_t c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* hex_text: returns behind what it wrote. */
-static char *hex_text(char *at, const uint8_t *in, size_t count)
+char *hex_text(char *at, const uint8_t *in, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        *at++ = hex_digits[in[i] >> 4];
-        *at++ = hex_digits[in[i] & 15];
-    }
+    for (size_t i = 0; i < count; i++, at += 2)
+        memcpy(at, hex_digits + 2 * in[i], 2);
     return at;
 }
 

@@ -12,6 +12,8 @@
 #define UUID_TEXT_LENGTH 36
 
 void encode_hex(struct buffer *out, struct slice in); /* lower case */
+/* hex_text: the same into 2 * count bytes at `at`; returns behind them. */
+char *hex_text(char *at, const uint8_t *in, size_t count);
 void encode_base64(struct buffer *out, struct slice in);
 
 /* decode_base64: strict standard alphabet with padding; INVALID leaves `out` as it was. */
@@ -31,6 +33,8 @@ MUST_CHECK bool uuid_parse(struct slice text, uint8_t out[UUID_BYTES]);
 void digest_md5(struct slice in, uint8_t out[MD5_BYTES]);
 /* digest_md5_each: of each of `count` texts, at once where that is faster. */
 void digest_md5_each(const struct slice *in, size_t count, uint8_t out[][MD5_BYTES]);
+/* digest_md5_each_portable: the same by any processor's means; for tests. */
+void digest_md5_each_portable(const struct slice *in, size_t count, uint8_t out[][MD5_BYTES]);
 void digest_sha256(struct slice in, uint8_t out[SHA256_BYTES]);
 
 /* digest_hmac_sha256: HMAC (RFC 2104) over `in`. */

@@ -8,6 +8,7 @@
 #include "proto/base/slice.h"
 
 typedef uint8_t scan_bytes __attribute__((vector_size(16)));
+typedef int8_t scan_signed __attribute__((vector_size(16)));
 typedef uint64_t scan_words __attribute__((vector_size(16)));
 
 /* What needs no look: bytes from `low` to `high` but for three. Constants, so that the compiler
@@ -30,6 +31,8 @@ static inline scan_bytes scan_marks(struct scan_plain plain, const uint8_t *at)
     memcpy(&in, at, sizeof in);
     scan_bytes marks = (scan_bytes)(in == plain.but[0]) | (scan_bytes)(in == plain.but[1]) |
                        (scan_bytes)(in == plain.but[2]);
+    if (plain.high == INT8_MAX) /* those above are below it, with a sign: one look at both ends */
+        return marks | (scan_bytes)((scan_signed)in < (int8_t)plain.low);
     if (plain.low > 0)
         marks |= (scan_bytes)(in < plain.low);
     if (plain.high < UINT8_MAX)

@@ -31,6 +31,7 @@ struct http_server {
     bool closing;
     void (*closed)(void *data);
     void *closed_data;
+    uint64_t date_loop_ms; /* when `date` was looked at */
     uint64_t date_second;
     char date[DATE_TEXT_LENGTH + 1];
     char read_buffer[READ_BYTES]; /* libuv reads and calls back in one go, so one is enough */

@@ -151,15 +151,6 @@ static int on_message_complete(llhttp_t *parser)
 
 /* Checks of a parsed head: 0, or the HTTP status that refuses it. */
 
-static unsigned header_count_of(const struct http_request *request, const char *name)
-{
-    struct slice wanted = slice_of(name);
-    unsigned count = 0;
-    for (unsigned i = 0; i < request->header_count; i++)
-        count += slice_equal_nocase(request->headers[i].name, wanted);
-    return count;
-}
-
 static int check_version(struct reader *r)
 {
     bool known = llhttp_get_http_major(&r->parser) == 1 && llhttp_get_http_minor(&r->parser) <= 1;
@@ -176,8 +167,8 @@ static int check_method(struct reader *r)
 
 static int check_host(struct reader *r)
 {
-    unsigned count = header_count_of(r->request, "host");
     bool required = llhttp_get_http_minor(&r->parser) == 1;
+    unsigned count = r->framing[FRAMING_HOST].count;
     return count > 1 || (required && count == 0) ? 400 : 0;
 }
 
@@ -192,22 +183,22 @@ static bool all_digits(struct slice s)
 
 static int check_length(struct reader *r)
 {
-    unsigned lengths = header_count_of(r->request, "content-length");
-    unsigned encodings = header_count_of(r->request, "transfer-encoding");
-    if (lengths > 1 || encodings > 1 || lengths + encodings > 1)
+    unsigned lengths = r->framing[FRAMING_LENGTH].count;
+    unsigned encodings = r->framing[FRAMING_ENCODING].count;
+    if (lengths + encodings > 1)
         return 400;
     if (lengths == 1)
-        return all_digits(http_header(r->request, "content-length")) ? 0 : 400;
+        return all_digits(r->framing[FRAMING_LENGTH].value) ? 0 : 400;
     if (encodings == 0)
         return 0;
     if (llhttp_get_http_minor(&r->parser) == 0)
         return 400;
-    return slice_is_nocase(http_header(r->request, "transfer-encoding"), "chunked") ? 0 : 501;
+    return slice_is_nocase(r->framing[FRAMING_ENCODING].value, "chunked") ? 0 : 501;
 }
 
 static int check_expect(struct reader *r)
 {
-    struct slice expect = http_header(r->request, "expect");
+    struct slice expect = r->framing[FRAMING_EXPECT].value;
     if (expect.data == NULL || llhttp_get_http_minor(&r->parser) == 0)
         return 0;
     r->want_continue = slice_is_nocase(expect, "100-continue");
@@ -246,6 +237,21 @@ static struct slice trimmed(struct slice s)
     return s;
 }
 
+static const struct slice framing_names[FRAMING_COUNT] = {
+    [FRAMING_HOST] = SLICE_LITERAL("host"),
+    [FRAMING_LENGTH] = SLICE_LITERAL("content-length"),
+    [FRAMING_ENCODING] = SLICE_LITERAL("transfer-encoding"),
+    [FRAMING_EXPECT] = SLICE_LITERAL("expect"),
+};
+
+static void note_framing(struct reader *r, const struct http_header *header)
+{
+    for (size_t i = 0; i < FRAMING_COUNT; i++) {
+        if (slice_equal_nocase(header->name, framing_names[i]) && r->framing[i].count++ == 0)
+            r->framing[i].value = header->value;
+    }
+}
+
 /* I1 */
 static void lay_slices(struct reader *r)
 {
@@ -262,6 +268,7 @@ static void lay_slices(struct reader *r)
         at += header->name.length;
         header->value = trimmed(slice_make(at, header->value.length));
         at += length;
+        note_framing(r, header);
     }
 }
 
@@ -280,7 +287,7 @@ static int on_headers_complete(llhttp_t *parser)
     r->is_head = llhttp_get_method(parser) == HTTP_HEAD;
     r->keep_alive = llhttp_should_keep_alive(parser) != 0;
     r->body_bytes_max = r->handler->body_bytes_max(r->handler->data, request);
-    bool has_length = http_header(request, "content-length").data != NULL;
+    bool has_length = r->framing[FRAMING_LENGTH].count > 0;
     if (has_length && parser->content_length > r->body_bytes_max) {
         r->too_large = true;
         return STOP_PARSING;
@@ -413,11 +420,10 @@ _Static_assert(HTTP_HEADERS_MAX * sizeof(struct http_header) <= BLOCK_BYTES_MAX,
 
 static void request_begin(struct reader *r)
 {
-    r->request = calloc(1, sizeof *r->request);
+    r->request = malloc(sizeof *r->request); /* calloc takes the long way */
     ASSERT(r->request != NULL);
-    r->request->connection = r->connection;
-    r->request->peer = r->peer;
-    r->request->headers = block_take(BLOCK_BYTES_MAX);
+    *r->request = (struct http_request){
+        .connection = r->connection, .peer = r->peer, .headers = block_take(BLOCK_BYTES_MAX)};
 }
 
 /* Everything that belongs to the request but itself. */

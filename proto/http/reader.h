@@ -15,6 +15,9 @@ enum reader_result {
     READER_REFUSED,   /* malformed: answer reader.refusal and close */
 };
 
+/* Headers that say what a request is and where it ends. */
+enum framing { FRAMING_HOST, FRAMING_LENGTH, FRAMING_ENCODING, FRAMING_EXPECT, FRAMING_COUNT };
+
 struct reader {
     const struct http_limits *limits;
     const struct http_handler *handler;
@@ -29,6 +32,10 @@ struct reader {
     bool keep_alive;    /* the client's wish; valid when head_done */
     bool is_head;       /* the method is HEAD; valid when head_done */
     bool want_continue; /* the client waits for 100 Continue; the caller clears it */
+    struct {
+        unsigned count;
+        struct slice value; /* of the first one; absent if there is none */
+    } framing[FRAMING_COUNT];
     /* The lexical check of the head: see scan_head. */
     bool after_cr;
     unsigned line_bytes;

@@ -65,6 +65,9 @@ static void add_header(struct buffer *out, const struct http_header *header)
 /* RFC 9110 5.6.7; locale does not matter because the C locale is never left. */
 static const char *date_text(struct http_server *server)
 {
+    if (server->date_loop_ms == uv_now(server->loop) && server->date_second > 0)
+        return server->date; /* one look at the clock serves all answers of a turn */
+    server->date_loop_ms = uv_now(server->loop);
     uint64_t second = clock_now_ms() / 1000;
     if (second != server->date_second) {
         time_t now = (time_t)second;

@@ -137,6 +137,7 @@ bool json_read_integer(struct json_reader *r, int64_t *out)
 /* ---- texts ---- */
 
 static const struct scan_plain plain_text = {.low = 0x20, .high = 0xff, .but = {'"', '\\', '\\'}};
+static const struct scan_plain plain_ascii = {.low = 0x20, .high = 0x7f, .but = {'"', '\\', '\\'}};
 
 /* Four hex digits; -1 if they are none. */
 static int32_t read_unit(const uint8_t *at, const uint8_t *end)
@@ -214,6 +215,15 @@ static bool take_escape(struct json_reader *r, uint8_t **from, uint8_t **to)
     return true;
 }
 
+/* The end of what needs no look; `wide`: some of it is not ASCII. */
+static uint8_t *plain_end(uint8_t *from, const uint8_t *end, bool *wide)
+{
+    if (!*wide)
+        from += scan_run(plain_ascii, slice_make(from, (size_t)(end - from)));
+    *wide = *wide || (from < end && *from >= 0x80);
+    return *wide ? from + scan_run(plain_text, slice_make(from, (size_t)(end - from))) : from;
+}
+
 bool json_read_text(struct json_reader *r, struct slice *out)
 {
     ASSERT(r->at < r->end);
@@ -221,8 +231,9 @@ bool json_read_text(struct json_reader *r, struct slice *out)
     uint8_t *begin = r->at + 1;
     uint8_t *from = begin;
     uint8_t *to = begin;
+    bool wide = false;
     for (;;) {
-        uint8_t *plain = from + scan_run(plain_text, slice_make(from, (size_t)(r->end - from)));
+        uint8_t *plain = plain_end(from, r->end, &wide);
         if (to != from)
             memmove(to, from, (size_t)(plain - from));
         to += plain - from;
@@ -235,7 +246,7 @@ bool json_read_text(struct json_reader *r, struct slice *out)
             return false;
     }
     *out = slice_make(begin, (size_t)(to - begin));
-    if (!utf8_valid(*out))
+    if (wide && !utf8_valid(*out))        /* what escapes stand for is valid */
         return broken(r, JSON_MALFORMED); /* I1 */
     r->at = from + 1;
     return true;

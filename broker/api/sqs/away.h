@@ -10,6 +10,8 @@
 /* sqs_away_wanted: the shard of the queue that the call names (call->own) is on other nodes only,
  * and the call has not come from one. */
 bool sqs_away_wanted(const struct sqs_call *call);
+/* sqs_away_expected: it will be, of a client's call whose input is whole and which has not run. */
+bool sqs_away_expected(struct sqs_call *call);
 
 /* sqs_away_node: the node that is to lead that shard, for who would rather ask it; 0: not known. */
 uint64_t sqs_away_node(const struct sqs_call *call);

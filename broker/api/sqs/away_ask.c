@@ -29,6 +29,24 @@ struct errand {
     bool closing; /* the node stops: nobody waits any longer */
 };
 
+/* A node of a small cluster has all of them, and need not find out which one is meant. */
+static bool all_here(const struct shards *shards)
+{
+    bool all = true;
+    for (uint32_t i = shards_total(shards); all && i-- > 0;)
+        all = shards_at(shards, i) != NULL;
+    return all;
+}
+
+bool sqs_away_expected(struct sqs_call *call)
+{
+    const struct shards *shards = api_shards(call->api);
+    if (api_away(call->api) == NULL || all_here(shards))
+        return false;
+    struct slice key = sqs_key_named(call);
+    return key.length > 0 && shards_at(shards, shards_id_of_name(shards, key)) == NULL;
+}
+
 bool sqs_away_wanted(const struct sqs_call *call)
 {
     return call->carrier->refuse == NULL && api_away(call->api) != NULL &&

@@ -8,6 +8,7 @@
 #include "broker/api/sqs/away.h"
 
 #include "broker/api/sqs/away_message.h"
+#include "broker/api/sqs/digests.h"
 #include "broker/away/away.h"
 #include "proto/base/assert.h"
 
@@ -109,7 +110,8 @@ static void begin(void *data, struct away_task *task)
     memcpy(call->request_id, said->request_id.data, said->request_id.length);
     sqs_call_begin(call, said->action);
     call->input = (void *)(uintptr_t)said->input;
-    sqs_call_run(call, NULL);
+    if (said->flags & SQS_AWAY_NO_MD5 || !sqs_digest(call))
+        sqs_call_run(call, NULL);
 }
 
 static void cancel(void *data, struct away_task *task)

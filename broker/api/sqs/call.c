@@ -10,6 +10,7 @@
 #include "broker/api/sqs/region.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
+#include "proto/base/encode.h"
 #include "proto/base/trace.h"
 
 #include <stdarg.h>
@@ -262,11 +263,7 @@ const char *sqs_quote(struct sqs_call *call, struct slice text)
 
 struct slice sqs_hex(struct sqs_call *call, const uint8_t *bytes, size_t count)
 {
-    static const char digits[] = "0123456789abcdef";
-    uint8_t *text = arena_alloc(&call->arena, count * 2);
-    for (size_t i = 0; i < count; i++) {
-        text[2 * i] = (uint8_t)digits[bytes[i] >> 4];
-        text[2 * i + 1] = (uint8_t)digits[bytes[i] & 15];
-    }
+    char *text = arena_alloc(&call->arena, count * 2);
+    (void)hex_text(text, bytes, count);
     return slice_make(text, count * 2);
 }

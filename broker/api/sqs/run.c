@@ -77,9 +77,12 @@ static bool wait_until_fresh(struct sqs_call *call)
 {
     if (shard_set_within(&call->reads, &call->fresh) || api_closing(call->api))
         return false;
-    if (may_lag(call))
+    bool led = shard_set_led(&call->reads, api_shards(call->api)); /* then nobody knows more */
+    if (!led && may_lag(call))
         return false;
     call->fresh = call->reads;
+    if (led)
+        return false;
     return shard_set_sync(&call->reads, api_shards(call->api), call->since_ms, on_fresh, call);
 }
 

@@ -195,6 +195,7 @@ static void test_md5_each(void **state)
     static uint8_t bytes[20000];
     struct slice texts[TEXTS];
     uint8_t each[TEXTS][MD5_BYTES];
+    uint8_t portable[TEXTS][MD5_BYTES];
     uint8_t alone[MD5_BYTES];
     uint32_t seed = 7;
     for (size_t i = 0; i < sizeof bytes; i++)
@@ -206,9 +207,11 @@ static void test_md5_each(void **state)
             texts[i] = slice_make(length == 0 ? NULL : bytes + (round * 31 + i) % 4000, length);
         }
         digest_md5_each(texts, count, each);
+        digest_md5_each_portable(texts, count, portable);
         for (size_t i = 0; i < count; i++) {
             digest_md5(texts[i], alone);
             assert_memory_equal(each[i], alone, MD5_BYTES);
+            assert_memory_equal(portable[i], alone, MD5_BYTES);
         }
     }
 }
@@ -227,6 +230,7 @@ static void test_scan(void **state)
     (void)state;
     static const struct scan_plain plains[] = {{0x20, 0xff, {'"', '\\', 0x7f}},
                                                {0, 0x7f, {0xff, 0xff, 0xff}},
+                                               {0x20, 0x7f, {'"', '\\', '\\'}},
                                                {0x20, 0xff, {0xef, 0xef, 0xef}}};
     uint8_t bytes[97];
     assert_int_equal(scan_run(plains[0], (struct slice){NULL, 0}), 0);
