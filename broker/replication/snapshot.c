@@ -253,6 +253,7 @@ static void on_ended(void *data, enum status status)
     struct snapshots *s = &shard->snapshots;
     s->making = false;
     buffer_free(&s->scratch);
+    shard_wake(shard);
     if (status == STATUS_OK) {
         s->held.log_bytes -= s->covered.log_bytes;
         recount(shard);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/shards/internal.h"
 #include "proto/base/assert.h"
+#include "proto/base/beat.h"
 #include "proto/base/clock.h"
 #include "proto/base/trace.h"
 
@@ -259,9 +260,18 @@ static void tick_one(struct place *place)
         balance_tick(place);
 }
 
+static void on_tick(uv_timer_t *timer);
+
+static void arm_tick(struct shards *s)
+{
+    uint64_t now_ms = uv_now(s->options.loop);
+    uv_timer_start(&s->tick, on_tick, beat_in_ms(now_ms, TICK_MS, s->options.node_id), 0);
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct shards *s = timer->data;
+    arm_tick(s);
     open_late(s);
     watch_tick(s);
     plan_tick(s);
@@ -301,7 +311,7 @@ enum status shards_open(struct shards **out, const struct shards_options *option
         status = open_queue_shards(s, error, folder);
     if (status == STATUS_OK) {
         watch_open(s);
-        uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
+        arm_tick(s);
     }
     return status;
 }
