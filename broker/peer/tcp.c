@@ -9,6 +9,7 @@
  * then the time that was lost is not counted as the peers' silence. */
 #include "broker/peer/internal.h"
 #include "proto/base/assert.h"
+#include "proto/base/beat.h"
 #include "proto/base/clock.h"
 #include "proto/base/trace.h"
 
@@ -337,10 +338,20 @@ static void forgive(struct tcp_peers *tcp, uint64_t lost_ms)
             node->up->heard_ms += lost_ms;
 }
 
+static void do_tick(uv_timer_t *timer);
+
+static void arm_tick(struct tcp_peers *tcp)
+{
+    uint64_t in_ms = beat_in_ms(tcp_now_ms(tcp), TICK_MS, tcp->options.node_id);
+    int rc = uv_timer_start(&tcp->tick, do_tick, in_ms, 0);
+    ASSERT(rc == 0);
+}
+
 static void do_tick(uv_timer_t *timer)
 {
     struct tcp_peers *tcp = timer->data;
     uint64_t now_ms = tcp_now_ms(tcp);
+    arm_tick(tcp);
     if (now_ms - tcp->ticked_ms > 2 * TICK_MS)
         forgive(tcp, now_ms - tcp->ticked_ms - TICK_MS);
     tcp->ticked_ms = now_ms;
@@ -433,8 +444,7 @@ enum status peers_tcp_open(struct peers **out, const struct peers_tcp_options *o
         return status;
     }
     tcp->ticked_ms = tcp_now_ms(tcp);
-    int rc = uv_timer_start(&tcp->tick, do_tick, TICK_MS, TICK_MS);
-    ASSERT(rc == 0);
+    arm_tick(tcp);
     *out = &tcp->peers;
     return STATUS_OK;
 }

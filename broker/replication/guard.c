@@ -598,6 +598,7 @@ void guard_leader_gone(struct shard *shard)
     raft->election_timer_start = uv_now(shard->options.loop);
     raft->follower_state.randomized_election_timeout =
         HASTE_MIN_MS + bits % (HASTE_MAX_MS - HASTE_MIN_MS);
+    raft_disk_arm(&shard->disk);
 }
 
 /* ---- after each event ---- */

@@ -18,7 +18,7 @@
 #define HOLD_MS           20u /* what a node that does not lead refused is sent again after this */
 #define HURRY_MS          10000u /* so long after a call a node hears of commits at once */
 /* Raft's timing: docs/replication.md. One voter needs no hurry. */
-#define HEARTBEAT_MS      50u
+#define HEARTBEAT_MS      90u /* less than a calm tick */
 #define HEARTBEAT_LONE_MS 100u
 #define ELECTION_MS       500u
 #define SNAPSHOT_TRAILING 16u
@@ -189,7 +189,6 @@ struct forward {
     uint64_t applied_term;  /* of the latest entry that was applied */
     uint64_t settled_term;  /* what was sent before this term has been looked after */
     uint64_t known_commit;  /* that the leader told of */
-    uint64_t swept_ms;
 };
 
 /* sync.c: who wants to know the commit index. */
@@ -262,6 +261,7 @@ struct shard {
     } snapshots;
     uint64_t proposed_ms; /* when an entry was proposed last */
     bool told_leading;
+    bool untold;       /* as leader: some member does not know the commit index yet */
     bool spare_answer; /* the append that is being received wants none, if it is good */
     uint32_t level;    /* the feature level in force, as of the applied state */
     bool catalog_changed;
@@ -273,10 +273,10 @@ struct shard {
     uv_idle_t idle;
     uv_timer_t tick_timer;
     uv_timer_t wait_timer;
-    uv_timer_t disk_timer;
     uv_timer_t pace_timer;
-    uv_timer_t sweep_timer; /* of deadlines of calls, where there are other nodes */
-    uint64_t tick_at_ms;    /* what tick_timer is set for */
+    uint64_t tick_at_ms; /* what tick_timer is set for */
+    uint64_t swept_ms;   /* when deadlines of calls were looked at last */
+    uint64_t checked_ms; /* when the disk was */
     unsigned handles;
     uint64_t disk_free_bytes;
     uint64_t unchecked_bytes; /* of log since that was looked up */

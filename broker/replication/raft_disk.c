@@ -18,6 +18,7 @@
 
 #include "broker/replication/configuration.h"
 #include "proto/base/assert.h"
+#include "proto/base/beat.h"
 #include "proto/base/clock.h"
 #include "proto/base/trace.h"
 
@@ -25,6 +26,7 @@
 #include <stdlib.h>
 
 #define ENTRIES_ON_STACK 32u
+#define CALM_TICKS       4u
 
 static struct raft_disk *disk_of(struct raft_io *io)
 {
@@ -41,8 +43,8 @@ static int fail(struct raft_io *io, int code, const char *sentence)
 
 static int io_init(struct raft_io *io, raft_id id, const char *address)
 {
-    (void)id;
     (void)address;
+    disk_of(io)->node_id = id;
     return uv_timer_init(disk_of(io)->loop, &disk_of(io)->ticker) == 0 ? 0 : RAFT_NOMEM;
 }
 
@@ -80,7 +82,17 @@ static void io_close(struct raft_io *io, raft_io_close_cb cb)
 static void on_tick(uv_timer_t *timer)
 {
     struct raft_disk *disk = CONTAINER_OF(timer, struct raft_disk, ticker);
+    raft_disk_arm(disk);
     disk->ticked(disk->data);
+}
+
+void raft_disk_arm(struct raft_disk *disk)
+{
+    bool calm = disk->calm != NULL && disk->calm(disk->data);
+    disk->resting = calm;
+    uint64_t period_ms = calm ? CALM_TICKS * disk->tick_ms : disk->tick_ms;
+    (void)uv_timer_start(&disk->ticker, on_tick,
+                         beat_in_ms(uv_now(disk->loop), period_ms, disk->node_id), 0);
 }
 
 static int io_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick, raft_io_recv_cb recv)
@@ -88,10 +100,11 @@ static int io_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick, ra
     struct raft_disk *disk = disk_of(io);
     disk->tick = tick;
     disk->recv = recv;
-    msecs = disk->tick_ms > 0 ? disk->tick_ms : msecs;
+    disk->tick_ms = disk->tick_ms > 0 ? disk->tick_ms : msecs;
     if (disk->starting != NULL)
         disk->starting(disk->data);
-    return uv_timer_start(&disk->ticker, on_tick, msecs, msecs) == 0 ? 0 : RAFT_INVALID;
+    raft_disk_arm(disk);
+    return 0;
 }
 
 /* ---- term, vote and configuration ---- */

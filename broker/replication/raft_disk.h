@@ -12,6 +12,7 @@ struct raft_disk {
     uv_loop_t *loop;
     struct log *log; /* closed when the library closes the io */
     uv_timer_t ticker;
+    uint64_t node_id;
     raft_io_tick_cb tick;
     raft_io_recv_cb recv;
     raft_io_close_cb close_cb;
@@ -54,6 +55,9 @@ struct raft_disk {
     bool begun_anew;  /* a replica before this one had a log: alone in what is here says little */
     bool closing;     /* it waits for that: see raft_disk_idle */
     unsigned tick_ms; /* 0: as the library says */
+    bool resting;     /* the next tick is a late one */
+    /* calm: nothing is to happen that every fourth tick were too seldom for. NULL: never. */
+    bool (*calm)(void *data);
     void *data;
 };
 
@@ -74,6 +78,9 @@ void raft_disk_put(struct raft_disk *disk, uint64_t index, uint64_t term, uint64
 int raft_load(struct raft_io *io, raft_term *term, raft_id *voted_for,
               struct raft_snapshot **snapshot, raft_index *start_index,
               struct raft_entry *entries[], size_t *n_entries);
+
+/* raft_disk_arm: look again when the next tick is due. */
+void raft_disk_arm(struct raft_disk *disk);
 
 /* raft_disk_idle: what was sent may be through: a close goes on. */
 void raft_disk_idle(struct raft_disk *disk);

@@ -181,21 +181,27 @@ void raft_net_tell_commit(struct shard *shard, bool all)
 {
     uint64_t now_ms = uv_now(shard->options.loop);
     const struct raft *raft = &shard->raft;
+    shard->untold = false;
     for (size_t i = 0; i < shard->links.count && raft->state == RAFT_LEADER; i++) {
         struct link *link = shard->links.list[i];
         const struct raft_progress *progress = progress_of(shard, link->node_id);
         uint64_t commit =
             raft->commit_index < link->sent_index ? raft->commit_index : link->sent_index;
         if (!link->up || link->term != raft->current_term || progress == NULL ||
-            progress->state != PIPELINE || commit <= link->sent_commit ||
-            (!all && now_ms >= link->hurry_until_ms))
+            progress->state != PIPELINE || commit <= link->sent_commit)
             continue;
+        if (!all && now_ms >= link->hurry_until_ms) {
+            shard->untold = true;
+            continue;
+        }
         struct raft_append_entries append = {.term = raft->current_term,
                                              .prev_log_index = link->sent_index,
                                              .prev_log_term = link->sent_term,
                                              .leader_commit = commit};
         (void)send_append(shard, link, &append, NULL, NULL);
     }
+    if (shard->untold && shard->disk.resting)
+        raft_disk_arm(&shard->disk);
 }
 
 /* ---- everything else ---- */

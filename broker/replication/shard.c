@@ -2,9 +2,10 @@
 /* One shard's life: recovery, applying, the turn of the loop, closing; lead.c has leading.
  *
  *     shard_open: the log recovers; what is known to be committed goes into the core, the library
- * gets the rest (raft_load.c). With one voter it leads at once. Each turn of the loop ends in flush
- * (prepare and check handles): look at the library's state, wake waiting receives, close the batch
- * or send calls to the leader, tell followers of commits, deliver refusals, set timers.
+ * gets the rest (raft_load.c). With one voter it leads at once. Each turn of the loop in which
+ * something has happened to the shard (shard_wake) ends in flush (prepare and check handles): look
+ * at the library's state, wake waiting receives, close the batch or send calls to the leader, tell
+ * followers of commits, deliver refusals, set timers.
  *
  *     FOLLOWING --leads--> BARRIER --applied--> FOUNDING (first start ever) --applied--> READY
  *
@@ -36,14 +37,15 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define TICK_MS         25u /* of the library, where there are other nodes */
+#define TICK_MS         25u  /* of the library, where there are other nodes */
+#define CALM_MS         250u /* since the leader was heard: an election is due after ELECTION_MS */
 #define SWEEP_MS        100u
 #define LED_GRACE_MS    4000u /* so long calls wait for a new leader */
 #define OFFER_AGAIN_MS  3000u /* a snapshot, to a member that did not take it up or is at it */
 #define LAG_MAX         128u  /* entries; a follower that lacks more is not ready */
 #define DISK_CHECK_MS   1000u
 #define DISK_CHECK_PART 8u /* and when this part of the reserve has been written since */
-#define HANDLES         8u /* of the loop; pool work counts as more (shard->handles) */
+#define HANDLES         6u /* of the loop; pool work counts as more (shard->handles) */
 
 void shard_fatal(struct shard *shard, const char *sentence)
 {
@@ -66,10 +68,11 @@ static void check_disk(struct shard *shard)
     shard->disk_low = low;
 }
 
-static void on_disk_timer(uv_timer_t *timer)
+static void look_at_disk(struct shard *shard)
 {
-    time_save(timer->data);
-    check_disk(timer->data);
+    shard->checked_ms = uv_now(shard->options.loop);
+    time_save(shard);
+    check_disk(shard);
 }
 
 /* note_growth: a second between two looks at the disk is long enough to fill the reserve. */
@@ -155,11 +158,10 @@ void shard_settle(struct shard *shard)
     shard_wake(shard);
 }
 
-/* on_sweep: what is past its deadline, where answers depend on others. */
-static void on_sweep(uv_timer_t *timer)
+/* sweep: what is past its deadline, where answers depend on others. */
+static void sweep(struct shard *shard, uint64_t now_ms)
 {
-    struct shard *shard = timer->data;
-    uint64_t now_ms = uv_now(shard->options.loop);
+    shard->swept_ms = now_ms;
     catch_up_tick(shard);
     give_tick(shard, now_ms);
     batch_expire(shard, now_ms);
@@ -169,14 +171,21 @@ static void on_sweep(uv_timer_t *timer)
     shard_wake(shard); /* also for what was held back a little */
 }
 
+/* A node has several shards, and most turns of the loop are another's. */
+static void flush_if_awake(struct shard *shard)
+{
+    if (uv_is_active((uv_handle_t *)&shard->idle))
+        flush(shard);
+}
+
 static void on_prepare(uv_prepare_t *handle)
 {
-    flush(handle->data);
+    flush_if_awake(handle->data);
 }
 
 static void on_check(uv_check_t *handle)
 {
-    flush(handle->data);
+    flush_if_awake(handle->data);
 }
 
 static void on_idle(uv_idle_t *handle)
@@ -229,8 +238,7 @@ static void on_raft_closed(struct raft *raft)
     uv_handle_t *handles[] = {
         (uv_handle_t *)&shard->prepare,    (uv_handle_t *)&shard->check,
         (uv_handle_t *)&shard->idle,       (uv_handle_t *)&shard->tick_timer,
-        (uv_handle_t *)&shard->wait_timer, (uv_handle_t *)&shard->disk_timer,
-        (uv_handle_t *)&shard->pace_timer, (uv_handle_t *)&shard->sweep_timer,
+        (uv_handle_t *)&shard->wait_timer, (uv_handle_t *)&shard->pace_timer,
     };
     for (size_t i = 0; i < ARRAY_COUNT(handles); i++)
         uv_close(handles[i], on_handle_closed);
@@ -253,9 +261,7 @@ static void begin_close(struct shard *shard)
     shard->log = NULL;
     uv_timer_stop(&shard->tick_timer);
     uv_timer_stop(&shard->wait_timer);
-    uv_timer_stop(&shard->disk_timer);
     uv_timer_stop(&shard->pace_timer);
-    uv_timer_stop(&shard->sweep_timer);
     raft_close(&shard->raft, on_raft_closed);
 }
 
@@ -290,13 +296,10 @@ static void init_handles(struct shard *shard)
     uv_idle_init(loop, &shard->idle);
     uv_timer_init(loop, &shard->tick_timer);
     uv_timer_init(loop, &shard->wait_timer);
-    uv_timer_init(loop, &shard->disk_timer);
     uv_timer_init(loop, &shard->pace_timer);
-    uv_timer_init(loop, &shard->sweep_timer);
     shard->handles = HANDLES;
     shard->prepare.data = shard->check.data = shard->idle.data = shard;
-    shard->tick_timer.data = shard->wait_timer.data = shard->disk_timer.data = shard;
-    shard->pace_timer.data = shard->sweep_timer.data = shard;
+    shard->tick_timer.data = shard->wait_timer.data = shard->pace_timer.data = shard;
 }
 
 static struct shard *make(const struct shard_options *options)
@@ -358,10 +361,28 @@ static void on_appended(void *data, struct raft_io_append *request, raft_io_appe
     reads_begin_late(shard);
 }
 
-static void on_ticked_library(void *data)
+/* is_calm: no election is near, and nobody waits for the next tick. */
+static bool is_calm(void *data)
 {
-    guard_tick(data);
-    raft_net_tell_commit(data, true);
+    const struct shard *shard = data;
+    const struct raft *raft = &shard->raft;
+    uint64_t silent_ms = uv_now(shard->options.loop) - shard->guard.heard_ms;
+    return (raft->state == RAFT_LEADER && !shard->untold) ||
+           (raft->state == RAFT_FOLLOWER && raft->follower_state.current_leader.id != 0 &&
+            silent_ms < CALM_MS);
+}
+
+/* on_tick: the library's, and the one clock for all else that is looked at now and then. */
+static void on_tick(void *data)
+{
+    struct shard *shard = data;
+    uint64_t now_ms = uv_now(shard->options.loop);
+    guard_tick(shard);
+    raft_net_tell_commit(shard, true);
+    if (shard_in_company(shard) && now_ms - shard->swept_ms >= SWEEP_MS)
+        sweep(shard, now_ms);
+    if (now_ms - shard->checked_ms >= DISK_CHECK_MS)
+        look_at_disk(shard);
 }
 
 static bool nothing_on_its_way(void *data)
@@ -374,7 +395,8 @@ static void connect_disk(struct shard *shard)
     shard->disk.apply = recover_apply;
     shard->disk.commit_in = batch_commit_in;
     shard->disk.appended = on_appended;
-    shard->disk.ticked = on_ticked_library;
+    shard->disk.ticked = on_tick;
+    shard->disk.calm = shard_in_company(shard) ? is_calm : NULL;
     shard->disk.starting = guard_starting;
     shard->disk.idle = nothing_on_its_way;
     shard->disk.tick_ms = shard_in_company(shard) ? TICK_MS : 0;
@@ -466,10 +488,7 @@ static void start_handles(struct shard *shard)
 {
     uv_prepare_start(&shard->prepare, on_prepare);
     uv_check_start(&shard->check, on_check);
-    uv_timer_start(&shard->disk_timer, on_disk_timer, DISK_CHECK_MS, DISK_CHECK_MS);
-    if (shard_in_company(shard))
-        uv_timer_start(&shard->sweep_timer, on_sweep, SWEEP_MS, SWEEP_MS);
-    on_disk_timer(&shard->disk_timer);
+    look_at_disk(shard);
 }
 
 enum status shard_open(struct shard **out, const struct shard_options *options, const char **error)

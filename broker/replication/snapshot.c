@@ -275,6 +275,7 @@ static void on_ended(void *data, enum status status)
     struct snapshots *s = &shard->snapshots;
     s->making = false;
     buffer_free(&s->scratch);
+    shard_wake(shard);
     if (status == STATUS_OK) {
         uint64_t messages = MESSAGE_BYTES * s->covered_bodies;
         uint64_t made = shard->disk.put.raw_bytes;

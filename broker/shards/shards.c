@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/shards/internal.h"
 #include "proto/base/assert.h"
+#include "proto/base/beat.h"
 #include "proto/base/clock.h"
 #include "proto/base/trace.h"
 
@@ -286,9 +287,18 @@ static void free_spent(struct shards *s)
     }
 }
 
+static void on_tick(uv_timer_t *timer);
+
+static void arm_tick(struct shards *s)
+{
+    uint64_t now_ms = uv_now(s->options.loop);
+    uv_timer_start(&s->tick, on_tick, beat_in_ms(now_ms, TICK_MS, s->options.node_id), 0);
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct shards *s = timer->data;
+    arm_tick(s);
     free_spent(s);
     open_late(s);
     watch_tick(s);
@@ -331,7 +341,7 @@ enum status shards_open(struct shards **out, const struct shards_options *option
         status = open_queue_shards(s, error, folder);
     if (status == STATUS_OK) {
         watch_open(s);
-        uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
+        arm_tick(s);
     }
     return status;
 }
