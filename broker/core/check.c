@@ -235,7 +235,7 @@ static uint64_t check_queue(const struct core *core, const struct queue *queue)
     check_retention(core, queue);
     ASSERT(core->queues[queue->slot] == queue);
     ASSERT(queue_find(core, queue->view.queue_id) == queue);
-    ASSERT(queue_named(core, queue->view.name) == queue);
+    ASSERT(names_get(&core->queue_names, queue->view.name) == queue);
     return total;
 }
 
@@ -325,7 +325,7 @@ void core_check(const struct core *core)
 {
     uint64_t hidden = 0;
     uint64_t messages = check_graves(core, &hidden);
-    uint32_t listed;
+    uint32_t by_id;
     for (size_t i = 0; i < core->queue_names.count; i++) {
         const struct queue *queue = core->queue_names.entries[i].object;
         ASSERT(!queue->ready_noted);
@@ -333,10 +333,8 @@ void core_check(const struct core *core)
         messages += check_queue(core, queue);
         hidden += queue->view.delayed + queue->view.in_flight;
     }
-    ASSERT(hashes_ordered(&core->queues_by_id, &listed));
-    ASSERT(listed == core->queue_names.count);
-    ASSERT(hashes_ordered(&core->queues_by_name, &listed));
-    ASSERT(listed == core->queue_names.count);
+    ASSERT(hashes_ordered(&core->queues_by_id, &by_id));
+    ASSERT(by_id == core->queue_names.count);
     ASSERT(messages == core->messages.count);
     ASSERT(messages == core->messages.map_count);
     ASSERT(hidden == core->deadlines.count); /* I3 */

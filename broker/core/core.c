@@ -111,7 +111,6 @@ void core_free(struct core *core)
         return;
     catalog_free(core);
     hashes_free(&core->queues_by_id);
-    hashes_free(&core->queues_by_name);
     for (uint32_t i = 0; i < core->queue_slots; i++) {
         if (core->queues[i] != NULL)
             queue_free(core, core->queues[i]);
@@ -320,7 +319,7 @@ static bool queue_read(const struct core *core, const struct queue *queue, struc
 
 bool core_queue_by_name(const struct core *core, struct slice name, struct queue_view *out)
 {
-    return queue_read(core, queue_named(core, name), out);
+    return queue_read(core, names_get(&core->queue_names, name), out);
 }
 
 bool core_queue_by_id(const struct core *core, uint64_t queue_id, struct queue_view *out)

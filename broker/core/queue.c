@@ -57,13 +57,6 @@ static uint32_t id_hash(uint64_t queue_id)
     return (uint32_t)queue_id * UINT32_C(0x9e3779b1);
 }
 
-/* Every call looks for its queue by name: the directory in name order would take a dozen looks,
- * each into other memory. Clients choose names, so the hash is keyed. */
-static uint32_t name_hash(const struct core *core, struct slice name)
-{
-    return (uint32_t)siphash(core->name_key, name);
-}
-
 void queue_settle_in(struct core *core, struct queue *queue)
 {
     queue->slot = slot_take(core);
@@ -74,13 +67,11 @@ void queue_settle_in(struct core *core, struct queue *queue)
     queue->groups = (struct groups){0};
     core->queues[queue->slot] = queue;
     hashes_add(&core->queues_by_id, id_hash(queue->view.queue_id), queue->slot);
-    hashes_add(&core->queues_by_name, name_hash(core, queue->view.name), queue->slot);
 }
 
 void queue_settle_out(struct core *core, const struct queue *queue)
 {
     hashes_remove(&core->queues_by_id, id_hash(queue->view.queue_id), queue->slot);
-    hashes_remove(&core->queues_by_name, name_hash(core, queue->view.name), queue->slot);
 }
 
 static void settings_own(struct queue_settings *settings)
@@ -106,17 +97,6 @@ struct queue *queue_find(const struct core *core, uint64_t queue_id)
     return NULL;
 }
 
-struct queue *queue_named(const struct core *core, struct slice name)
-{
-    struct hashes_walk walk = hashes_begin(&core->queues_by_name, name_hash(core, name));
-    uint32_t slot;
-    while (hashes_next(&walk, &slot)) {
-        if (slice_equal(core->queues[slot]->view.name, name))
-            return core->queues[slot];
-    }
-    return NULL;
-}
-
 struct queue *queue_add(struct core *core, const struct queue_view *view)
 {
     struct queue *queue = calloc(1, sizeof *queue);
@@ -126,8 +106,6 @@ struct queue *queue_add(struct core *core, const struct queue_view *view)
     queue->view.tags = slice_own(view->tags);
     settings_own(&queue->view.settings);
     queue->chore_at = POSITION_NONE;
-    if (core->queue_names.count == 0)
-        core->name_key = core_hash_key(core);
     queue_settle_in(core, queue);
     names_add(&core->queue_names, queue->view.name, queue);
     return queue;
@@ -416,7 +394,7 @@ void queue_ready_tell(struct core *core)
 void queue_create(struct core *core, const struct command *command, struct core_result *result)
 {
     const struct command_queue_create *create = &command->queue_create;
-    const struct queue *queue = queue_named(core, create->name);
+    const struct queue *queue = names_get(&core->queue_names, create->name);
     if (queue != NULL) {
         result->code = CORE_EXISTS;
     } else {

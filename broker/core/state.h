@@ -181,9 +181,7 @@ struct core {
     uint32_t free_slot_count;
     struct names queue_names;
     struct hashes queues_by_id; /* values are slots */
-    struct hashes queues_by_name;
-    struct siphash_key name_key; /* of the names' hashes; stays while there are queues */
-    uint32_t *ready;             /* slots of queues to tell events.queue_ready about */
+    uint32_t *ready;            /* slots of queues to tell events.queue_ready about */
     uint32_t ready_count;
 
     struct passage passages[1 + QUEUE_SHARDS_MAX]; /* by the other shard */
@@ -220,13 +218,12 @@ void body_release(struct core *core, struct body_ref ref);
 /* ---- queue.c ---- */
 
 struct queue *queue_find(const struct core *core, uint64_t queue_id);
-struct queue *queue_named(const struct core *core, struct slice name);
 
 /* queue_add: a new queue with copies of `view`'s slices; its id and name must be new. */
 struct queue *queue_add(struct core *core, const struct queue_view *view);
 
-/* queue_settle_in: give it a slot, which its id and name lead to, and no messages.
- * queue_settle_out: they lead there no more; what is in the slot stays. */
+/* queue_settle_in: give it a slot, which its id leads to, and no messages. queue_settle_out: its id
+ * leads there no more; what is in the slot stays. */
 void queue_settle_in(struct core *core, struct queue *queue);
 void queue_settle_out(struct core *core, const struct queue *queue);
 
