@@ -75,7 +75,7 @@ trap stop_running EXIT
 measure() {
     local system=$1 workload=$2 line
     shift 2
-    line=$(timeout 300 "$@" 2>>"$out/progress.log") || true
+    line=$(timeout 600 "$@" 2>>"$out/progress.log") || true
     if [ -z "$line" ]; then
         echo "compare.sh: $system $workload gave no result; see $out/progress.log" >&2
         return
