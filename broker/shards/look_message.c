@@ -14,12 +14,6 @@
 #define FLAG_THROUGHPUT  8u
 #define FLAGS            15u
 
-static void add_bytes(struct buffer *out, struct slice bytes)
-{
-    buffer_add_u32(out, (uint32_t)bytes.length);
-    buffer_add_slice(out, bytes);
-}
-
 /* ---- questions ---- */
 
 void look_question_encode(struct buffer *out, const struct look_question *question)
@@ -30,11 +24,11 @@ void look_question_encode(struct buffer *out, const struct look_question *questi
     buffer_add_u32(out, question->name_count);
     buffer_add_u32(out, question->id_count);
     buffer_add_u32(out, question->run_max);
-    add_bytes(out, question->after);
-    add_bytes(out, question->prefix);
-    add_bytes(out, question->dead_letter);
+    buffer_add_bytes(out, question->after);
+    buffer_add_bytes(out, question->prefix);
+    buffer_add_bytes(out, question->dead_letter);
     for (uint32_t i = 0; i < question->name_count; i++)
-        add_bytes(out, question->names[i]);
+        buffer_add_bytes(out, question->names[i]);
     for (uint32_t i = 0; i < question->id_count; i++)
         buffer_add_u64(out, question->ids[i]);
 }
@@ -81,10 +75,10 @@ static void view_encode(struct buffer *out, const struct queue_view *view)
     buffer_add_u32(out, (s->fifo ? FLAG_FIFO : 0) | (s->content_based_dedup ? FLAG_CONTENT : 0) |
                             (s->dedup_per_group ? FLAG_DEDUP : 0) |
                             (s->throughput_per_group ? FLAG_THROUGHPUT : 0));
-    add_bytes(out, view->name);
-    add_bytes(out, view->tags);
-    add_bytes(out, s->dead_letter);
-    add_bytes(out, s->extras);
+    buffer_add_bytes(out, view->name);
+    buffer_add_bytes(out, view->tags);
+    buffer_add_bytes(out, s->dead_letter);
+    buffer_add_bytes(out, s->extras);
 }
 
 static bool view_decode(struct cursor *c, struct queue_view *view)

@@ -53,16 +53,16 @@ static inline bool slice_is_nocase(struct slice a, const char *text)
     return slice_equal_nocase(a, slice_of(text));
 }
 
-static inline bool slice_has_prefix(struct slice a, struct slice prefix)
-{
-    return a.length >= prefix.length &&
-           (prefix.length == 0 || memcmp(a.data, prefix.data, prefix.length) == 0);
-}
-
 static inline bool slice_starts_with(struct slice a, const char *prefix)
 {
     size_t length = strlen(prefix);
     return a.length >= length && (length == 0 || memcmp(a.data, prefix, length) == 0);
+}
+
+static inline bool slice_has_prefix(struct slice a, struct slice prefix)
+{
+    return a.length >= prefix.length &&
+           (prefix.length == 0 || memcmp(a.data, prefix.data, prefix.length) == 0);
 }
 
 /* slice_sub: the part from `offset` to the end; offset <= length. */
