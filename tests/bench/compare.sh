@@ -4,22 +4,27 @@
 #
 #   tests/bench/compare.sh [OPTION]...
 #
-#   --out DIR        where results go (default build/compare): results.jsonl, table.md, *.svg
-#   --systems LIST   of millrace rabbit nats redis nginx (default all)
-#   --rounds N       how often each system has its turn (default 2: A B C A B C)
-#   --seconds S      of each measurement (default 5)
-#   --nodes N        brokers of Millrace (default 3)
-#   --no-install     the packages are there
+#   --out DIR         where results go (default build/compare): results.jsonl, table.md, goals.md, *.svg
+#   --systems LIST    of floor millrace millrace-1 nginx rabbit nats redis (default: all): what is started.
+#                     millrace-1: one broker; floor: the disk and the loopback interface alone
+#   --workloads LIST  only these rows of tests/bench/rows.tsv; patterns such as 'produce-*' may be used
+#                     (default: all but backlog-1M of the others, which takes minutes)
+#   --rounds N        how often each system has its turn (default 2: A B C A B C)
+#   --seconds S       of each measurement (default 5)
+#   --nodes N         brokers of millrace (default 3)
+#   --no-install      the packages are there
 #
 # Every system keeps a message on disk before it acknowledges it as well as it can (docs/performance.md
 # says how well that is). Servers run on loopback, one system at a time, with data of their own below
-# DIR, and are ended by their process ids. The medians of the rounds go into the table.
+# DIR, and are ended by their process ids. The medians of the rounds go into the tables. All of it takes
+# ten minutes at most with --rounds 1 --seconds 3.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$root"
 out=build/compare
-systems="millrace rabbit nats redis nginx"
+systems="floor millrace millrace-1 nginx rabbit nats redis"
+workloads=
 rounds=2
 seconds=5
 install=yes
@@ -32,11 +37,12 @@ misuse() {
 
 while [ $# -gt 0 ]; do
     case $1 in
-    --out | --systems | --rounds | --seconds | --nodes)
+    --out | --systems | --workloads | --rounds | --seconds | --nodes)
         [ $# -ge 2 ] || misuse "$1 needs a value"
         case $1 in
         --out) out=$2 ;;
         --systems) systems=$2 ;;
+        --workloads) workloads=$2 ;;
         --rounds) rounds=$2 ;;
         --seconds) seconds=$2 ;;
         --nodes) MILLRACE_NODES=$2 ;;
@@ -45,7 +51,7 @@ while [ $# -gt 0 ]; do
         ;;
     --no-install) install=no ;;
     -h | --help)
-        sed -n '3,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+        sed -n '3,20s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
         exit 0
         ;;
     *) misuse "unknown option '$1'" ;;
@@ -69,7 +75,7 @@ trap stop_running EXIT
 measure() {
     local system=$1 workload=$2 line
     shift 2
-    line=$(timeout 300 "$@" 2>>"$out/progress.log") || true
+    line=$(timeout 600 "$@" 2>>"$out/progress.log") || true
     if [ -z "$line" ]; then
         echo "compare.sh: $system $workload gave no result; see $out/progress.log" >&2
         return
@@ -80,55 +86,76 @@ measure() {
         "$(grep -o '"rate": [0-9.]*' <<<"$line" | head -1)/s"
 }
 
-# workloads SYSTEM COMMAND...: what every broker is asked to do, one message in a send.
-workloads() {
-    local system=$1 inflight
-    shift
-    for inflight in 1 64 1024; do
-        measure "$system" "produce-$inflight" "$@" --mode produce --seconds "$seconds" \
-            --inflight "$inflight"
+# wanted SYSTEM WORKLOAD: is it to be measured?
+wanted() {
+    local pattern
+    if [ -z "$workloads" ]; then
+        [[ $1 != peer || $2 != backlog-1M ]]
+        return
+    fi
+    set -f
+    for pattern in $workloads; do
+        # shellcheck disable=SC2053 # a pattern
+        [[ $2 == $pattern ]] && break
+        pattern=
     done
-    measure "$system" cycle-256 "$@" --mode cycle --seconds "$seconds" --inflight 256
-    measure "$system" latency-500 "$@" --mode latency --rate 500 --seconds "$seconds"
-    measure "$system" produce-256KB "$@" --mode produce --seconds "$seconds" --inflight 32 \
-        --size 262144
+    set +f
+    [ -n "${pattern:-}" ]
 }
 
-measure_millrace() {
-    local brokers=$1 endpoints=$2 pids=$3
-    local bench=("build/release/bin/millrace" bench --json --server-pids "$pids")
-    local native=("${bench[@]}" --brokers "$brokers")
-    local http=("${bench[@]}" --protocol http --endpoint "$endpoints")
-    workloads millrace "${native[@]}"
-    measure millrace-batch produce-1024 "${native[@]}" --mode produce --batch 10 \
-        --seconds "$seconds" --inflight 1024
-    measure millrace-batch cycle-256 "${native[@]}" --mode cycle --batch 10 --seconds "$seconds" \
-        --inflight 256
-    measure millrace-http produce-64 "${http[@]}" --mode produce --seconds "$seconds" --inflight 64
-    measure millrace-http cycle-256 "${http[@]}" --mode cycle --seconds "$seconds" --inflight 256
-    measure millrace-http latency-500 "${http[@]}" --mode latency --rate 500 --seconds "$seconds"
-    measure millrace-http10 produce-640 "${http[@]}" --mode produce --batch 10 \
-        --seconds "$seconds" --inflight 640
+# rows_of SERVERS: the rows that are wanted, without the servers.
+rows_of() {
+    local servers system workload rest
+    while read -r servers system workload rest; do
+        if [ "$servers" = "$1" ] && wanted "$system" "$workload"; then
+            echo "$system $workload $rest"
+        fi
+    done <tests/bench/rows.tsv
+}
+
+# run_rows SYSTEM SERVERS BROKERS ENDPOINTS PIDS: rows of "peer" are of SYSTEM.
+run_rows() {
+    local system=$1 brokers=$3 endpoints=$4 pids=$5 name workload client arguments command
+    while read -r name workload client arguments; do
+        case $client in
+        native) command=(build/release/bin/millrace bench --json --brokers "$brokers") ;;
+        http) command=(build/release/bin/millrace bench --json --protocol http --endpoint "$endpoints") ;;
+        peer)
+            name=$system
+            command=(build/peers/bin/peer_bench --peer "$system" --hosts "$brokers" --replicas 3)
+            ;;
+        esac
+        [[ $arguments == *--messages* ]] || arguments+=" --seconds $seconds"
+        # nginx keeps nothing, so all is "lost" there; only the rate and the CPU time mean something.
+        # shellcheck disable=SC2086 # words
+        measure "$name" "$workload" "${command[@]}" --server-pids "$pids" $arguments </dev/null
+    done < <(rows_of "$2")
+}
+
+# What no broker can be faster than: tests/bench/floor.* prints one JSON object.
+floor() {
+    local program
+    for program in tests/bench/floor.*; do
+        [ ! -x "$program" ] || measure floor floor "$program" --json --dir "$out/floor" --seconds "$seconds"
+    done
+    rm -rf "$out/floor"
 }
 
 turn() {
-    local system=$1 brokers endpoints pids
+    local system=$1 kind=$1 brokers endpoints pids
+    case $system in
+    floor)
+        floor
+        return
+        ;;
+    rabbit | nats | redis) kind=peer ;;
+    esac
+    [ -n "$(rows_of "$kind")" ] || return 0
     running=$system
     "$servers" start "$system" "$out/server" 2>>"$out/progress.log"
     read -r brokers endpoints < <("$servers" hosts "$system" "$out/server") || true
     pids=$("$servers" pids "$system" "$out/server")
-    case $system in
-    millrace) measure_millrace "$brokers" "$endpoints" "$pids" ;;
-    nginx) # keeps nothing, so all is "lost"; only the rate and the CPU time mean something
-        measure nginx produce-64 build/release/bin/millrace bench --json --protocol http \
-            --endpoint "$endpoints" --server-pids "$pids" --mode produce --seconds "$seconds" \
-            --inflight 64
-        ;;
-    *)
-        workloads "$system" build/peers/bin/peer_bench --peer "$system" --hosts "$brokers" \
-            --replicas 3 --server-pids "$pids"
-        ;;
-    esac
+    run_rows "$system" "$kind" "$brokers" "$endpoints" "$pids"
     stop_running
 }
 
@@ -149,5 +176,6 @@ for round in $(seq "$rounds"); do
     done
 done
 tests/bench/plot --table "$results" >"$out/table.md"
+tests/bench/plot --goals tests/bench/goals.tsv "$results" >"$out/goals.md"
 tests/bench/plot --out "$out" "$results"
-cat "$out/table.md"
+cat "$out/table.md" "$out/goals.md"

@@ -4,7 +4,7 @@
 #
 #   servers.sh start|stop|pids|hosts SYSTEM DIR
 #
-# SYSTEM: millrace (MILLRACE_NODES brokers, 3), rabbit (three nodes, quorum queues), nats (three nodes,
+# SYSTEM: millrace (MILLRACE_NODES brokers, 3), millrace-1 (one broker), rabbit (three nodes, quorum queues), nats (three nodes,
 # JetStream), redis (one, appendfsync always), nginx (one worker, a static answer to every POST).
 # DIR is made by start and removed by stop. Needs what deploy/install-deps.sh --peers installs.
 set -euo pipefail
@@ -15,6 +15,10 @@ system=${2:?a system}
 dir=${3:?a folder}
 nodes=${MILLRACE_NODES:-3}
 base=${MILLRACE_BENCH_PORT:-27000}
+if [ "$system" = millrace-1 ]; then
+    system=millrace
+    nodes=1
+fi
 
 wait_port() {
     for _ in $(seq 600); do
