@@ -16,6 +16,7 @@
 #define WAITING_MAX       100000u
 #define CALL_DEADLINE_MS  SHARD_CALL_MS
 #define HOLD_MS           20u /* what a node that does not lead refused is sent again after this */
+#define HURRY_MS          10000u /* so long after a call a node hears of commits at once */
 /* Raft's timing: docs/replication.md. One voter needs no hurry. */
 #define HEARTBEAT_MS      50u
 #define HEARTBEAT_LONE_MS 100u
@@ -121,12 +122,13 @@ struct link {
     struct outgoing *handed; /* given to the network */
     /* As leader, in `term`: what it was sent. */
     uint64_t term;
-    uint64_t sent_index;  /* the last entry it was sent */
-    uint64_t sent_term;   /* of that entry */
-    uint64_t sent_commit; /* that it was told */
-    uint64_t next_index;  /* a message was clipped: what comes next; 0 = nothing to mend */
-    bool disk_low;        /* it said so */
-    bool wall_known;      /* its wall clock less this node's steady one, when it voted last */
+    uint64_t sent_index;     /* the last entry it was sent */
+    uint64_t sent_term;      /* of that entry */
+    uint64_t sent_commit;    /* that it was told */
+    uint64_t hurry_until_ms; /* its callers wait for commits, or did lately */
+    uint64_t next_index;     /* a message was clipped: what comes next; 0 = nothing to mend */
+    bool disk_low;           /* it said so */
+    bool wall_known;         /* its wall clock less this node's steady one, when it voted last */
     int64_t wall_offset_ms;
     struct taken *taken;       /* calls */
     struct buffer refused;     /* verdicts to be sent at the end of the turn */
@@ -163,6 +165,7 @@ struct guard {
     struct buffer configuration;  /* the last one that is committed */
     uint64_t heard_ms;            /* when the leader was heard last */
     bool frozen;                  /* a snapshot is being taken over: nothing may change meanwhile */
+    bool held_back;               /* the only voter of its members, and may not lead yet */
     bool vote_again;              /* votes were not asked for, since entries were not on disk yet */
 };
 
@@ -429,7 +432,7 @@ void links_free(struct shard *shard);
 bool links_quiet(const struct shard *shard);
 /* links_update: the members are others now. */
 void links_update(struct shard *shard);
-struct link *links_find(struct shard *shard, uint64_t node_id);
+struct link *links_find(const struct shard *shard, uint64_t node_id);
 /* links_send: one message; `bytes` is moved. link_send_parts: what `hold` says is alive until done;
  * see outgoing.h. */
 void links_send(struct shard *shard, struct link *link, struct buffer *bytes);
@@ -442,8 +445,10 @@ bool links_room(const struct link *link, size_t bytes);
 void raft_net_init(struct shard *shard);
 /* raft_net_receive: a message of Raft's. */
 void raft_net_receive(struct shard *shard, struct link *link, const struct wire *wire);
-/* raft_net_tell_commit: followers that do not know the commit index yet hear of it. */
-void raft_net_tell_commit(struct shard *shard);
+/* raft_net_tell_commit: followers that do not know the commit index yet hear of it: those that are
+ * in a hurry, or all. raft_net_hurry: callers of that node wait for what is committed. */
+void raft_net_tell_commit(struct shard *shard, bool all);
+void raft_net_hurry(struct shard *shard, struct link *link);
 
 /* ---- guard.c ---- */
 /* guard_entry: as the library has it in memory; NULL = not there. guard_term: 0 = not known. */

@@ -43,6 +43,7 @@
 #define LAG_MAX         128u  /* entries; a follower that lacks more is not ready */
 #define DISK_CHECK_MS   1000u
 #define DISK_CHECK_PART 8u /* and when this part of the reserve has been written since */
+#define HANDLES         8u /* of the loop; pool work counts as more (shard->handles) */
 
 void shard_fatal(struct shard *shard, const char *sentence)
 {
@@ -137,7 +138,7 @@ static void flush(struct shard *shard)
     batch_propose(shard);
     forward_pump(shard);
     sync_pump(shard);
-    raft_net_tell_commit(shard);
+    raft_net_tell_commit(shard, false);
     lead_tell(shard);
     events_tell(shard);
     batch_deliver(shard);
@@ -202,6 +203,7 @@ void shard_part_gone(struct shard *shard)
     wait_pump(shard);
     wait_deliver(shard);
     members_deliver(shard);
+    members_abort(shard, STATUS_CLOSED); /* what the library had until it was closed */
     links_free(shard);
     guard_free(shard);
     core_free(shard->core);
@@ -257,6 +259,14 @@ static void begin_close(struct shard *shard)
     raft_close(&shard->raft, on_raft_closed);
 }
 
+bool shard_idle(const struct shard *shard)
+{
+    return shard->batch.flight_calls == 0 && shard->waits.heap_count == 0 &&
+           shard->waits.finishing == NULL && shard->forward.calls == NULL &&
+           shard->forward.receives == NULL && shard->sync.list == NULL &&
+           shard->late_reads == NULL && shard->handles == HANDLES;
+}
+
 void shard_close(struct shard *shard, void (*closed)(void *data), void *data)
 {
     ASSERT(shard->closed == NULL);
@@ -283,7 +293,7 @@ static void init_handles(struct shard *shard)
     uv_timer_init(loop, &shard->disk_timer);
     uv_timer_init(loop, &shard->pace_timer);
     uv_timer_init(loop, &shard->sweep_timer);
-    shard->handles = 8;
+    shard->handles = HANDLES;
     shard->prepare.data = shard->check.data = shard->idle.data = shard;
     shard->tick_timer.data = shard->wait_timer.data = shard->disk_timer.data = shard;
     shard->pace_timer.data = shard->sweep_timer.data = shard;
@@ -349,6 +359,7 @@ static void on_appended(void *data, struct raft_io_append *request, raft_io_appe
 static void on_ticked_library(void *data)
 {
     guard_tick(data);
+    raft_net_tell_commit(data, true);
 }
 
 static bool nothing_on_its_way(void *data)
@@ -365,6 +376,7 @@ static void connect_disk(struct shard *shard)
     shard->disk.starting = guard_starting;
     shard->disk.idle = nothing_on_its_way;
     shard->disk.tick_ms = shard_in_company(shard) ? TICK_MS : 0;
+    shard->disk.begun_anew = shard->promised.index > 0;
     snapshots_init(shard);
     raft_net_init(shard);
 }
