@@ -160,6 +160,7 @@ static void park(struct shard *shard, struct wait_queue *queue, struct shard_rec
 
 static void unpark(struct shard *shard, struct wait_queue *queue, struct shard_receive *receive)
 {
+    queue->attempts -= may_repeat(receive);
     if (receive->previous != NULL)
         receive->previous->next = receive->next;
     else

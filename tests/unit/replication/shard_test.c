@@ -526,6 +526,42 @@ static void waiting_receives_are_served_in_order(void **state)
     close_shard(b);
 }
 
+/* It may repeat an earlier one, which only the core knows; others that wait are left alone. */
+static void a_receive_with_an_attempt_is_asked_once(void **state)
+{
+    struct bench *b = *state;
+    struct shard_receive receives[3];
+    struct answer answers[3] = {0};
+    struct shard_stats stats;
+    open_shard(b);
+    uint64_t queue_id = make_queue(b, "orders");
+    shard_stats(b->shard, &stats);
+    uint64_t entries = stats.entries;
+    start_receive(b, &receives[0], &answers[0], queue_id, 20000, CORE_DEFAULT);
+    for (int i = 1; i < 3; i++) {
+        receives[i] = (struct shard_receive){
+            .command = {queue_id, 10, CORE_DEFAULT, 0, .attempt_id = SLICE_LITERAL("try")},
+            .wait_ms = i == 1 ? 20000 : 0,
+            .done = on_receive,
+            .data = &answers[i]};
+        shard_receive(b->shard, &receives[i]);
+    }
+    wait_for(b, &answers[2].done);
+    assert_int_equal(answers[2].result.message_count, 0);
+    while (receives[1].proposed)
+        uv_run(&b->loop, UV_RUN_ONCE);
+    for (int i = 0; i < 5; i++)
+        uv_run(&b->loop, UV_RUN_NOWAIT);
+    shard_stats(b->shard, &stats);
+    assert_in_range(stats.entries, entries + 1, entries + 2);
+    assert_int_equal(stats.waiting, 2);
+    for (int i = 0; i < 2; i++)
+        send_text(b, queue_id, "x");
+    assert_true(answers[0].done && answers[1].done);
+    assert_int_equal(answers[0].result.message_count + answers[1].result.message_count, 2);
+    close_shard(b);
+}
+
 static void a_deleted_queue_ends_its_waits(void **state)
 {
     struct bench *b = *state;
@@ -919,6 +955,7 @@ int main(void)
         SHARD_TEST(deletes_that_free_a_group_serve_a_waiting_receive),
         SHARD_TEST(an_empty_receive_costs_no_entry),
         SHARD_TEST(waiting_receives_are_served_in_order),
+        SHARD_TEST(a_receive_with_an_attempt_is_asked_once),
         SHARD_TEST(a_deleted_queue_ends_its_waits),
         SHARD_TEST(cancelling_gives_back),
         SHARD_TEST(leases_run_out_by_themselves),
