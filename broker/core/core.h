@@ -233,6 +233,29 @@ bool core_message_body(const struct core *core, uint64_t queue_id, struct core_l
 /* core_lease_held: it is the lease that holds the message now. */
 bool core_lease_held(const struct core *core, uint64_t queue_id, struct core_lease lease);
 
+/* core_outlook: what receives could be given of a queue now. `messages`: visible ones. `groups`: of
+ * a FIFO queue, those that have none in flight, of which a receive takes whole ones; else
+ * UINT64_MAX. False: there is no such queue. */
+struct core_outlook {
+    bool fifo;
+    uint64_t messages;
+    uint64_t groups;
+};
+bool core_outlook(const struct core *core, uint64_t queue_id, struct core_outlook *out);
+
+/* core_group_of_lease, core_group_of_send: the group of a FIFO queue that has the message which
+ * `lease` holds now, or which this message would join. False: there is none. `number` tells it
+ * from the other groups of the shard while it is there. */
+struct core_group {
+    uint32_t number;
+    uint32_t messages;
+    uint32_t in_flight; /* of these */
+};
+bool core_group_of_lease(const struct core *core, uint64_t queue_id, struct core_lease lease,
+                         struct core_group *out);
+bool core_group_of_send(const struct core *core, const struct command_send *send,
+                        struct core_group *out);
+
 /* core_next_deadline_ms: when the next delay, lease or retention ends, or a move goes on; core time
  * while there is more to do than one entry may; UINT64_MAX = never. The leader proposes
  * a TICK then. */

@@ -95,6 +95,14 @@ const void *group_place(const struct queue *queue, struct slice id)
     return hashes_place(&groups->by_id, hash_of(groups, id));
 }
 
+const struct group *group_named(const struct core *core, const struct queue *queue, struct slice id)
+{
+    const struct groups *groups = &queue->groups;
+    if (groups->count == 0 || id.length == 0)
+        return NULL;
+    return group_find(core, groups, id, hash_of(groups, id));
+}
+
 struct group *group_of(const struct core *core, const struct message *message)
 {
     return message->group != 0 ? core->groups[message->group] : NULL;

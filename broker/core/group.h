@@ -38,6 +38,9 @@ struct queue;
  * group_of: the one of a message; NULL = none. */
 uint32_t group_join(struct core *core, struct queue *queue, struct slice id);
 struct group *group_of(const struct core *core, const struct message *message);
+/* group_named: the one with this id; NULL = none. */
+const struct group *group_named(const struct core *core, const struct queue *queue,
+                                struct slice id);
 struct slice group_id(const struct group *group);
 /* group_place: where the search for it will begin; NULL: nowhere. */
 const void *group_place(const struct queue *queue, struct slice id);

@@ -17,6 +17,10 @@
 void receipt_encode(struct buffer *out, const uint8_t secret[RECEIPT_SECRET_BYTES],
                     uint64_t queue_id, struct core_lease lease);
 
+/* receipt_write: the same, to `to`, and a NUL. */
+void receipt_write(uint8_t to[RECEIPT_TEXT_LENGTH + 1], const uint8_t secret[RECEIPT_SECRET_BYTES],
+                   uint64_t queue_id, struct core_lease lease);
+
 /* receipt_decode: read one back. False for anything that this cluster did not make; the outputs are
  * unchanged then. The caller compares queue_id with the queue that was asked for. */
 MUST_CHECK bool receipt_decode(struct slice text, const uint8_t secret[RECEIPT_SECRET_BYTES],

@@ -387,6 +387,22 @@ uint64_t batch_commit_in(struct slice payload);
 void batch_deliver(struct shard *shard);
 void batch_free(struct shard *shard);
 
+/* ---- arriving.c ---- */
+
+/* arriving_queue: the queue that this command may give to receives of; 0 = none. arriving_add:
+ * count what it gives, if it is applied next, to `a`, which begins as zeros for each entry and
+ * queue. */
+struct arriving {
+    bool noted;        /* something was counted */
+    uint64_t messages; /* to be had, but for those that can be had already */
+    uint64_t groups;   /* of a FIFO queue, likewise */
+    uint32_t group;    /* that was counted last, how many of it are in flight no more, and how */
+    uint32_t settled;  /* many of these are visible then */
+    uint32_t staying;
+};
+uint64_t arriving_queue(const struct command *command);
+void arriving_add(const struct core *core, const struct command *command, struct arriving *a);
+
 /* ---- wait.c ---- */
 void wait_touch(struct shard *shard, uint64_t queue_id);
 /* wait_ready: a message became visible. */

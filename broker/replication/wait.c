@@ -7,8 +7,8 @@
  * On a node that does not lead they wait at the leader (forward_wait.c), which has a proxy here for
  * each: a receive with an `origin`, whose messages go to that node through the log.
  * Each queue has its parked receives in the order of arrival. They are proposed
- *   - in the very entry that carries a send to their queue (wait_serve), so that a message is
- * stored and leased in one commit;
+ *   - in the very entry that carries a send to their queue, or the deletes that free a group of it
+ * (wait_serve, arriving.c), so that a message is stored and leased in one commit;
  *   - when the core says that a message became visible for another reason (wait_ready);
  *   - on arrival, when messages are visible, or when it may repeat an earlier attempt (FIFO
  * queues): what that one was given is in flight, and only the core knows it. Only as many are
@@ -38,9 +38,9 @@ struct wait_queue {
     uint64_t queue_id;
     struct shard_receive *first;
     struct shard_receive *last;
-    uint64_t asked;    /* messages that proposed receives ask for */
-    uint32_t proposed; /* receives */
-    uint64_t arriving; /* messages that the entry being built makes visible */
+    uint64_t asked;           /* messages that proposed receives ask for */
+    uint32_t proposed;        /* receives */
+    struct arriving arriving; /* with the entry being built */
     uint64_t attempts; /* parked receives that may repeat an earlier attempt and were not asked */
     bool fruitless;
     bool limited;
@@ -329,18 +329,27 @@ static void propose_repetitions(struct shard *shard, struct wait_queue *queue)
     }
 }
 
+/* can_serve: one more receive would find something. Each that is proposed takes as much as it asks
+ * for, and of a FIFO queue a group at least. */
+static bool can_serve(const struct wait_queue *queue, const struct core_outlook *outlook)
+{
+    return queue->first != NULL && outlook->messages > queue->asked &&
+           outlook->groups > queue->proposed;
+}
+
 /* pump: propose what can be served. All that wait are not walked: they may be thousands. */
 static void pump(struct shard *shard, struct wait_queue *queue)
 {
-    struct queue_view view;
-    if (!core_queue_by_id(shard->core, queue->queue_id, &view)) {
+    struct core_outlook outlook;
+    if (!core_outlook(shard->core, queue->queue_id, &outlook)) {
         finish_parked(shard, queue, STATUS_OK, CORE_NO_QUEUE);
         return;
     }
     propose_repetitions(shard, queue);
     bool due = core_next_deadline_ms(shard->core) <= time_now_ms(shard);
-    uint64_t visible = queue->fruitless ? 0 : view.visible;
-    while (queue->first != NULL && (visible > queue->asked || (due && queue->asked == 0)))
+    if (queue->fruitless)
+        outlook.messages = 0;
+    while (can_serve(queue, &outlook) || (due && queue->first != NULL && queue->asked == 0))
         batch_add(shard, prepare(shard, queue, queue->first));
 }
 
@@ -401,30 +410,18 @@ uint64_t wait_asked(const struct shard *shard, uint64_t queue_id)
 
 /* ---- in the entry of the send ---- */
 
-/* makes_visible: the queue in which this command makes a message visible; 0 = none. */
-static uint64_t makes_visible(const struct shard *shard, const struct command *command)
-{
-    struct queue_view view;
-    if (command->type == COMMAND_CHANGE_VISIBILITY && command->change_visibility.visibility_s == 0)
-        return command->change_visibility.queue_id;
-    if (command->type != COMMAND_SEND)
-        return 0;
-    uint32_t delay_s = command->send.delay_s;
-    if (delay_s == CORE_DEFAULT && core_queue_by_id(shard->core, command->send.queue_id, &view))
-        delay_s = view.settings.delay_s;
-    return delay_s == 0 ? command->send.queue_id : 0;
-}
-
 static void serve(struct shard *shard, struct wait_queue *queue, struct call_list *calls)
 {
-    struct queue_view view;
-    uint64_t visible = queue->arriving;
-    if (!queue->fruitless && core_queue_by_id(shard->core, queue->queue_id, &view))
-        visible += view.visible;
-    while (queue->first != NULL && visible > queue->asked) {
+    struct core_outlook outlook = {0};
+    bool there = core_outlook(shard->core, queue->queue_id, &outlook);
+    if (!there || queue->fruitless)
+        outlook.messages = 0;
+    outlook.messages += queue->arriving.messages;
+    if (outlook.fifo)
+        outlook.groups += queue->arriving.groups;
+    while (there && can_serve(queue, &outlook))
         batch_serve(shard, calls, prepare(shard, queue, queue->first));
-    }
-    queue->arriving = 0;
+    queue->arriving = (struct arriving){0};
 }
 
 static void count_arriving(struct shard *shard, const struct shard_call *call,
@@ -435,12 +432,13 @@ static void count_arriving(struct shard *shard, const struct shard_call *call,
         struct command command;
         if (command_decode(&in, &command) != STATUS_OK)
             return;
-        uint64_t queue_id = makes_visible(shard, &command);
+        uint64_t queue_id = arriving_queue(&command);
         struct wait_queue *queue = queue_id > 0 ? find(shard, queue_id) : NULL;
         if (queue == NULL || queue->first == NULL)
             continue;
-        if (queue->arriving++ == 0)
+        if (!queue->arriving.noted)
             buffer_add(queues, &queue_id, sizeof queue_id);
+        arriving_add(shard->core, &command, &queue->arriving);
     }
 }
 

@@ -15,20 +15,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define NS_PER_S          UINT64_C(1000000000)
-#define NS_PER_MS         UINT64_C(1000000)
-#define SECONDS_DEFAULT   10
-#define MESSAGES_DEFAULT  100000 /* of the modes that fill before they drain */
-#define RATE_DEFAULT      500    /* of the modes that keep a rate */
-#define QUEUES_DEFAULT    100    /* of the mode that is about them */
-#define GROUPS_DEFAULT    64
-#define RECEIVERS_DEFAULT 16
-#define RECEIVERS_MAX     8192
-#define INFLIGHT_MAX      16384
-#define CALLS_MAX         14000 /* of sends and receives together; the channel's limit is 16384 */
-#define QUEUE_NAME_BYTES  48
-#define CHORE_CALLS       64 /* at a time, for what is done to every queue */
-#define CHORE_WAIT_MS     20u
+#define NS_PER_S         UINT64_C(1000000000)
+#define NS_PER_MS        UINT64_C(1000000)
+#define SECONDS_DEFAULT  10
+#define MESSAGES_DEFAULT 100000 /* of the modes that fill before they drain */
+#define RATE_DEFAULT     500    /* of the modes that keep a rate */
+#define QUEUES_DEFAULT   100    /* of the mode that is about them */
+#define GROUPS_DEFAULT   64
+#define RECEIVERS_LEAST  16 /* unless told; more, up to MOST, where more messages are in flight */
+#define RECEIVERS_MOST   128
+#define RECEIVERS_MAX    8192
+#define INFLIGHT_MAX     16384
+#define CALLS_MAX        14000 /* of sends and receives together; the channel's limit is 16384 */
+#define QUEUE_NAME_BYTES 48
+#define CHORE_CALLS      64 /* at a time, for what is done to every queue */
+#define CHORE_WAIT_MS    20u
 
 enum { FILL = 1, DRAIN = 2, BOTH = 4 };
 
@@ -78,6 +79,16 @@ static bool is_native(const struct bench_plan *plan)
     return strcmp(plan->protocol, "native") == 0;
 }
 
+/* As many messages received and not yet deleted as sent and not yet answered: with few receives it
+ * would be these, and not the broker, that a drain waits for. */
+static uint64_t receivers_for(uint64_t inflight)
+{
+    uint64_t receivers = inflight / PORT_BATCH_MAX;
+    if (receivers < RECEIVERS_LEAST)
+        return RECEIVERS_LEAST;
+    return receivers < RECEIVERS_MOST ? receivers : RECEIVERS_MOST;
+}
+
 static void fill_defaults(struct bench_plan *plan, const struct mode_row *row)
 {
     if (plan->messages == 0 && plan->seconds == 0 && row->counted)
@@ -93,7 +104,7 @@ static void fill_defaults(struct bench_plan *plan, const struct mode_row *row)
     if (plan->fifo && plan->groups == 0)
         plan->groups = GROUPS_DEFAULT;
     if (plan->receivers == 0) {
-        plan->receivers = RECEIVERS_DEFAULT;
+        plan->receivers = receivers_for(plan->inflight);
         if (is_native(plan) && plan->queues > plan->receivers && plan->queues <= RECEIVERS_MAX)
             plan->receivers = plan->queues; /* each queue has one that waits */
     }

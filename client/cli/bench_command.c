@@ -38,7 +38,8 @@ static const struct option_row rows[] = {
     CLI_ROW("rate", NUMBER, "R", rate, .default_text = "0", .max = 10000000,
             .help = "Messages a second; 0: as fast as it goes (latency, failover: 500)."),
     CLI_ROW("receivers", NUMBER, "N", receivers, .default_text = "0", .max = 8192,
-            .help = "Receives that wait at once, of ten messages each; 16 when not given."),
+            .help = "Receives that wait at once, of ten messages each; as many as --inflight is of "
+                    "messages, at least 16, when not given."),
     CLI_ROW("server-pids", TEXT, "PID,...", server_pids,
             .help = "The brokers' processes, for their CPU time and memory."),
     CLI_ROW("kill-pid", NUMBER, "PID", kill_pid, .default_text = "0", .max = INT32_MAX,

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* For SHA256_Init and its like, see block_state. */
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include "proto/base/encode.h"
 
 #include "proto/base/assert.h"
@@ -6,6 +8,7 @@
 #include "proto/base/scan.h"
 
 #include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <pthread.h>
 
 #define SHA256_BLOCK_BYTES 64
@@ -40,50 +43,79 @@ void encode_hex(struct buffer *out, struct slice in)
     buffer_added(out, in.length * 2);
 }
 
+size_t encode_base64_into(uint8_t *to, struct slice in)
+{
+    return (size_t)EVP_EncodeBlock(to, in.data, (int)in.length);
+}
+
 void encode_base64(struct buffer *out, struct slice in)
 {
     if (in.length == 0)
         return;
-    /* EVP_EncodeBlock writes a NUL too. */
-    uint8_t *at = buffer_reserve(out, (in.length + 2) / 3 * 4 + 1);
-    int length = EVP_EncodeBlock(at, in.data, (int)in.length);
-    buffer_added(out, (size_t)length);
+    buffer_added(out, encode_base64_into(buffer_reserve(out, (in.length + 2) / 3 * 4 + 1), in));
 }
 
-static int base64_value(uint8_t c)
+/* What the characters from '+' to 'z' stand for; -1: nothing. */
+static const int8_t base64_values[] = {
+    62, -1, -1, -1, 63, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, -1, -1, -1, -1, -1,
+    -1, -1, 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17,
+    18, 19, 20, 21, 22, 23, 24, 25, -1, -1, -1, -1, -1, -1, 26, 27, 28, 29, 30, 31,
+    32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51};
+_Static_assert(sizeof base64_values == 'z' - '+' + 1, "one for each");
+
+static int32_t base64_value(uint8_t c)
 {
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
+    unsigned at = (unsigned)c - '+';
+    return at < sizeof base64_values ? base64_values[at] : -1;
+}
+
+/* base64_group: three bytes of four characters; negative if one of them stands for nothing. */
+static int32_t base64_group(const uint8_t *in)
+{
+    int32_t a = base64_value(in[0]);
+    int32_t b = base64_value(in[1]);
+    int32_t c = base64_value(in[2]);
+    int32_t d = base64_value(in[3]);
+    int32_t bad = (a | b | c | d) & INT32_MIN;
+    return bad | (a & 63) << 18 | (b & 63) << 12 | (c & 63) << 6 | (d & 63);
+}
+
+bool decode_base64_into(uint8_t *to, struct slice in, size_t *length)
+{
+    int32_t bad = 0;
+    size_t padding = 0;
+    if (in.length % 4 != 0)
+        return false;
+    while (padding < 2 && padding < in.length && in.data[in.length - 1 - padding] == '=')
+        padding++;
+    size_t whole = in.length - (padding > 0 ? 4 : 0);
+    for (size_t i = 0; i < whole; i += 4) {
+        int32_t group = base64_group(in.data + i);
+        bad |= group;
+        *to++ = (uint8_t)(group >> 16);
+        *to++ = (uint8_t)(group >> 8);
+        *to++ = (uint8_t)group;
+    }
+    if (padding > 0) {
+        const uint8_t *last = in.data + whole;
+        int32_t group =
+            base64_group((uint8_t[]){last[0], last[1], padding > 1 ? 'A' : last[2], 'A'});
+        bad |= group;
+        *to++ = (uint8_t)(group >> 16);
+        if (padding == 1)
+            *to = (uint8_t)(group >> 8);
+    }
+    *length = in.length / 4 * 3 - padding;
+    return bad >= 0;
 }
 
 enum status decode_base64(struct buffer *out, struct slice in)
 {
-    if (in.length % 4 != 0)
+    size_t length;
+    uint8_t *to = buffer_reserve(out, in.length / 4 * 3);
+    if (!decode_base64_into(to, in, &length))
         return STATUS_INVALID;
-    size_t padding = 0;
-    while (padding < 2 && padding < in.length && in.data[in.length - 1 - padding] == '=')
-        padding++;
-    for (size_t i = 0; i < in.length - padding; i++) {
-        if (base64_value(in.data[i]) < 0)
-            return STATUS_INVALID;
-    }
-    uint8_t *at = buffer_reserve(out, in.length / 4 * 3);
-    for (size_t i = 0; i < in.length; i += 4) {
-        uint32_t group = 0;
-        for (size_t k = 0; k < 4; k++) {
-            int value = base64_value(in.data[i + k]);
-            group = group << 6 | (uint32_t)(value < 0 ? 0 : value);
-        }
-        *at++ = (uint8_t)(group >> 16);
-        *at++ = (uint8_t)(group >> 8);
-        *at++ = (uint8_t)group;
-    }
-    buffer_added(out, in.length / 4 * 3 - padding);
+    buffer_added(out, length);
     return STATUS_OK;
 }
 
@@ -210,49 +242,79 @@ static void fetch_digests(void)
     ASSERT(sha256 != NULL);
 }
 
-/* digest: over `a` and then `b`. */
-static void digest(EVP_MD *const *kind, struct slice a, struct slice b, uint8_t *out)
+static void digest(EVP_MD *const *kind, struct slice in, uint8_t *out)
 {
     unsigned length = 0;
     ASSERT(pthread_once(&digests_once, fetch_digests) == 0);
     EVP_MD_CTX *context = EVP_MD_CTX_new();
     ASSERT(context != NULL);
     ASSERT(EVP_DigestInit_ex(context, *kind, NULL) == 1);
-    ASSERT(EVP_DigestUpdate(context, a.data, a.length) == 1);
-    ASSERT(EVP_DigestUpdate(context, b.data, b.length) == 1);
+    ASSERT(EVP_DigestUpdate(context, in.data, in.length) == 1);
     ASSERT(EVP_DigestFinal_ex(context, out, &length) == 1);
     EVP_MD_CTX_free(context);
 }
 
 void digest_md5(struct slice in, uint8_t out[MD5_BYTES])
 {
-    digest(&md5, in, (struct slice){NULL, 0}, out);
+    digest(&md5, in, out);
 }
 
 void digest_sha256(struct slice in, uint8_t out[SHA256_BYTES])
 {
-    digest(&sha256, in, (struct slice){NULL, 0}, out);
+    digest(&sha256, in, out);
 }
 
-/* RFC 2104. OpenSSL's own HMAC costs ten times its two digests, and there is one for each message
- * received and deleted. */
+/* What SHA-256 has come to after one block. Without EVP, whose look-ups and allocations cost more
+ * than the blocks of a receipt handle do; below both is the same code. */
+static void block_state(const uint8_t block[SHA256_BLOCK_BYTES], uint32_t out[8])
+{
+    SHA256_CTX context;
+    ASSERT(SHA256_Init(&context) == 1);
+    SHA256_Transform(&context, block);
+    memcpy(out, context.h, sizeof context.h);
+    OPENSSL_cleanse(&context, sizeof context);
+}
+
+/* go_on: from there to the digest of that block and `in`. */
+static void go_on(const uint32_t state[8], struct slice in, uint8_t out[SHA256_BYTES])
+{
+    SHA256_CTX context;
+    ASSERT(SHA256_Init(&context) == 1);
+    memcpy(context.h, state, sizeof context.h);
+    context.Nl = SHA256_BLOCK_BYTES * 8; /* bits so far */
+    ASSERT(SHA256_Update(&context, in.data, in.length) == 1);
+    ASSERT(SHA256_Final(out, &context) == 1); /* clears it */
+}
+
+void hmac_sha256_prepare(struct hmac_sha256_key *out, struct slice key)
+{
+    uint8_t block[SHA256_BLOCK_BYTES] = {0};
+    if (key.length > sizeof block)
+        digest_sha256(key, block);
+    else if (key.length > 0)
+        memcpy(block, key.data, key.length);
+    for (size_t i = 0; i < sizeof block; i++)
+        block[i] ^= 0x36;
+    block_state(block, out->inner);
+    for (size_t i = 0; i < sizeof block; i++)
+        block[i] ^= 0x36 ^ 0x5c;
+    block_state(block, out->outer);
+    OPENSSL_cleanse(block, sizeof block);
+}
+
+void hmac_sha256(const struct hmac_sha256_key *key, struct slice in, uint8_t out[SHA256_BYTES])
+{
+    uint8_t inner[SHA256_BYTES];
+    go_on(key->inner, in, inner);
+    go_on(key->outer, slice_make(inner, sizeof inner), out);
+}
+
 void digest_hmac_sha256(struct slice key, struct slice in, uint8_t out[SHA256_BYTES])
 {
-    uint8_t inner_key[SHA256_BLOCK_BYTES] = {0};
-    uint8_t outer_key[SHA256_BLOCK_BYTES];
-    uint8_t inner[SHA256_BYTES];
-    if (key.length > sizeof inner_key)
-        digest_sha256(key, inner_key);
-    else if (key.length > 0)
-        memcpy(inner_key, key.data, key.length);
-    for (size_t i = 0; i < sizeof inner_key; i++) {
-        outer_key[i] = inner_key[i] ^ 0x5c;
-        inner_key[i] ^= 0x36;
-    }
-    digest(&sha256, slice_make(inner_key, sizeof inner_key), in, inner);
-    digest(&sha256, slice_make(outer_key, sizeof outer_key), slice_make(inner, sizeof inner), out);
-    OPENSSL_cleanse(inner_key, sizeof inner_key);
-    OPENSSL_cleanse(outer_key, sizeof outer_key);
+    struct hmac_sha256_key prepared;
+    hmac_sha256_prepare(&prepared, key);
+    hmac_sha256(&prepared, in, out);
+    OPENSSL_cleanse(&prepared, sizeof prepared);
 }
 
 /* The length of the sequence that `lead` begins, or 0. */

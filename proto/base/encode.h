@@ -16,8 +16,15 @@ void encode_hex(struct buffer *out, struct slice in); /* lower case */
 char *hex_text(char *at, const uint8_t *in, size_t count);
 void encode_base64(struct buffer *out, struct slice in);
 
+/* encode_base64_into: the same, to `to`, and a NUL; returns the length without it. */
+size_t encode_base64_into(uint8_t *to, struct slice in);
+
 /* decode_base64: strict standard alphabet with padding; INVALID leaves `out` as it was. */
 MUST_CHECK enum status decode_base64(struct buffer *out, struct slice in);
+
+/* decode_base64_into: the same, to `to`, which has room for in.length / 4 * 3 bytes. False: what is
+ * there now means nothing. */
+MUST_CHECK bool decode_base64_into(uint8_t *to, struct slice in, size_t *length);
 
 /* decode_percent: %XX, and '+' as a space when `form`; INVALID for a bad escape. */
 MUST_CHECK enum status decode_percent(struct buffer *out, struct slice in, bool form);
@@ -37,7 +44,13 @@ void digest_md5_each(const struct slice *in, size_t count, uint8_t out[][MD5_BYT
 void digest_md5_each_portable(const struct slice *in, size_t count, uint8_t out[][MD5_BYTES]);
 void digest_sha256(struct slice in, uint8_t out[SHA256_BYTES]);
 
-/* digest_hmac_sha256: HMAC (RFC 2104) over `in`. */
+/* hmac_sha256: HMAC (RFC 2104) over `in`, under a key that was prepared for many of them, which is
+ * as secret as the key itself. digest_hmac_sha256: under one that was not. */
+struct hmac_sha256_key {
+    uint32_t inner[8], outer[8];
+};
+void hmac_sha256_prepare(struct hmac_sha256_key *out, struct slice key);
+void hmac_sha256(const struct hmac_sha256_key *key, struct slice in, uint8_t out[SHA256_BYTES]);
 void digest_hmac_sha256(struct slice key, struct slice in, uint8_t out[SHA256_BYTES]);
 
 /* utf8_valid: well-formed UTF-8 without surrogates (RFC 3629). */

@@ -265,12 +265,11 @@ static bool describe(struct sqs_call *call, const struct receiving *receiving,
         return false;
     char id[UUID_TEXT_LENGTH + 1];
     uuid_text(record.message_id, id);
-    struct buffer handle = {0};
-    receipt_encode(&handle, call->secret, receiving->queue_id,
-                   (struct core_lease){message->seq, message->receive_count});
+    uint8_t *handle = arena_alloc(&call->arena, RECEIPT_TEXT_LENGTH + 1);
+    receipt_write(handle, call->secret, receiving->queue_id,
+                  (struct core_lease){message->seq, message->receive_count});
     out->message_id = arena_copy(&call->arena, slice_of(id));
-    out->receipt_handle = arena_copy(&call->arena, buffer_slice(&handle));
-    buffer_free(&handle);
+    out->receipt_handle = slice_make(handle, RECEIPT_TEXT_LENGTH);
     if (!call->carrier->no_md5 || !record.no_md5) {
         uint8_t md5[MD5_BYTES];
         record_body_md5(&record, md5);

@@ -12,6 +12,7 @@
 #include "proto/base/encode.h"
 #include "proto/base/scan.h"
 
+#include <openssl/hmac.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -184,6 +185,16 @@ static void test_digests(void **state)
     digest_hmac_sha256(slice_make(NULL, 0), slice_make(NULL, 0), out);
     expect_hex(out, SHA256_BYTES,
                "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
+    /* A prepared key serves any number of texts, of any length around the ends of blocks. */
+    struct hmac_sha256_key prepared;
+    uint8_t again[SHA256_BYTES];
+    hmac_sha256_prepare(&prepared, SLICE_LITERAL("Jefe"));
+    for (size_t length = 0; length <= sizeof long_key; length++) {
+        hmac_sha256(&prepared, slice_make(long_key, length), again);
+        unsigned bytes = 0;
+        assert_non_null(HMAC(EVP_sha256(), "Jefe", 4, long_key, length, out, &bytes));
+        assert_memory_equal(again, out, SHA256_BYTES);
+    }
 }
 
 /* One bad byte anywhere in a text that is read by eights. */

@@ -36,6 +36,18 @@ static void every_mode_has_defaults(void **state)
     }
 }
 
+static void receives_go_with_what_is_in_flight(void **state)
+{
+    (void)state;
+    static const uint64_t rows[][2] = {{1, 16}, {256, 25}, {1024, 102}, {8000, 128}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct bench_plan plan = good_plan("cycle");
+        plan.inflight = rows[i][0];
+        assert_null(bench_plan_check(&plan));
+        assert_int_equal(plan.receivers, rows[i][1]);
+    }
+}
+
 static void refused(struct bench_plan plan, const char *option)
 {
     const char *wrong = bench_plan_check(&plan);
@@ -96,7 +108,7 @@ static void a_queue_has_a_receiver_of_its_own_natively(void **state)
     plan.protocol = "http";
     plan.queues = 500;
     assert_null(bench_plan_check(&plan));
-    assert_int_equal(plan.receivers, 16);
+    assert_int_equal(plan.receivers, 25); /* for 256 in flight */
 }
 
 /* Nobody listens at port 1: an error, not a crash or a hang. */
@@ -121,6 +133,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_mode_has_defaults),
+        cmocka_unit_test(receives_go_with_what_is_in_flight),
         cmocka_unit_test(what_makes_no_sense_is_refused_by_name),
         cmocka_unit_test(a_queue_has_a_receiver_of_its_own_natively),
         cmocka_unit_test(a_broker_that_is_not_there),

@@ -181,16 +181,31 @@ static struct answer call_one(struct bench *b, const struct command *command)
     return answer;
 }
 
-static uint64_t make_queue(struct bench *b, const char *name)
+static uint64_t make_queue_with(struct bench *b, const char *name, struct queue_settings settings)
 {
     struct command command = {.type = COMMAND_QUEUE_CREATE};
     command.queue_create.name = slice_of(name);
-    command.queue_create.settings = (struct queue_settings){
-        .message_bytes_max = 262144, .retention_s = 3600, .visibility_s = 30};
+    command.queue_create.settings = settings;
     struct answer answer = call_one(b, &command);
     assert_int_equal(answer.status, STATUS_OK);
     assert_int_equal(answer.result.code, CORE_OK);
     return answer.result.queue_id;
+}
+
+static uint64_t make_queue(struct bench *b, const char *name)
+{
+    return make_queue_with(b, name,
+                           (struct queue_settings){.message_bytes_max = 262144,
+                                                   .retention_s = 3600,
+                                                   .visibility_s = 30});
+}
+
+static uint64_t make_fifo_queue(struct bench *b, const char *name)
+{
+    return make_queue_with(
+        b, name,
+        (struct queue_settings){
+            .message_bytes_max = 262144, .retention_s = 3600, .visibility_s = 30, .fifo = true});
 }
 
 static struct command send_of(uint64_t queue_id, struct slice record)
@@ -217,6 +232,19 @@ static void send_text(struct bench *b, uint64_t queue_id, const char *text)
     assert_int_equal(answer.status, STATUS_OK);
     assert_int_equal(answer.result.code, CORE_OK);
     buffer_free(&record);
+}
+
+/* To a FIFO queue; the body is the id for deduplication too. */
+static void send_to_group(struct bench *b, uint64_t queue_id, const char *group, const char *text)
+{
+    struct buffer bytes = {0};
+    struct record record = {
+        .body = slice_of(text), .group_id = slice_of(group), .dedup_id = slice_of(text)};
+    record_encode(&bytes, &record);
+    struct command command = send_of(queue_id, buffer_slice(&bytes));
+    struct answer answer = call_one(b, &command);
+    assert_int_equal(answer.result.code, CORE_OK);
+    buffer_free(&bytes);
 }
 
 static void on_receive(struct shard_receive *receive, enum status status,
@@ -383,6 +411,77 @@ static void serves_a_waiting_receive_in_the_same_entry(void **state)
     assert_int_equal(after.entries - before.entries, 1);
     assert_int_equal(after.commands - before.commands, 2);
     assert_int_equal(after.waiting, 0);
+    close_shard(b);
+}
+
+static void delete_received(struct bench *b, uint64_t queue_id, const struct answer *received,
+                            uint32_t count)
+{
+    struct shard_call call = {.done = on_called};
+    struct answer answer = {0};
+    call.data = &answer;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct core_message *message = &received->messages[i];
+        struct command command = {
+            .type = COMMAND_DELETE,
+            .delete = {.queue_id = queue_id, .lease = {message->seq, message->receive_count}}};
+        shard_call_add(&call, &command);
+    }
+    shard_call(b->shard, &call);
+    wait_for(b, &answer.done);
+    assert_int_equal(answer.result.code, CORE_OK);
+}
+
+/* What the calls since `before` cost. */
+static void assert_cost(struct bench *b, struct shard_stats *before, uint64_t entries,
+                        uint64_t commands)
+{
+    struct shard_stats after;
+    shard_stats(b->shard, &after);
+    assert_int_equal(after.entries - before->entries, entries);
+    assert_int_equal(after.commands - before->commands, commands);
+    *before = after;
+}
+
+/* The group's next messages come with the commit of the last delete that they were waiting for, to
+ * one receive: what is held up costs no others a place in an entry. */
+static void deletes_that_free_a_group_serve_a_waiting_receive(void **state)
+{
+    struct bench *b = *state;
+    struct shard_receive receives[3];
+    struct answer answers[3];
+    struct shard_stats stats;
+    open_shard(b);
+    uint64_t queue_id = make_fifo_queue(b, "orders.fifo");
+    send_to_group(b, queue_id, "g", "one");
+    send_to_group(b, queue_id, "g", "two");
+    struct answer first = receive_now(b, queue_id, 0, CORE_DEFAULT);
+    assert_int_equal(first.result.message_count, 2);
+    for (int i = 0; i < 3; i++)
+        start_receive(b, &receives[i], &answers[i], queue_id, 20000, CORE_DEFAULT);
+    for (int i = 0; i < 3; i++)
+        uv_run(&b->loop, UV_RUN_NOWAIT);
+    shard_stats(b->shard, &stats);
+    assert_int_equal(stats.waiting, 3);
+    send_to_group(b, queue_id, "g", "three"); /* held up */
+    send_to_group(b, queue_id, "g", "four");
+    assert_cost(b, &stats, 2, 2);
+    delete_received(b, queue_id, &first, 1); /* the other is in flight still */
+    assert_cost(b, &stats, 1, 1);
+    assert_false(answers[0].done);
+    first.messages[0] = first.messages[1];
+    delete_received(b, queue_id, &first, 1);
+    assert_cost(b, &stats, 1, 2);
+    assert_true(answers[0].done);
+    assert_int_equal(answers[0].result.message_count, 2);
+    assert_body(b, answers[0].messages[0].body, "three");
+    send_to_group(b, queue_id, "other", "five"); /* nothing stands before it */
+    assert_cost(b, &stats, 1, 2);
+    assert_true(answers[1].done);
+    delete_received(b, queue_id, &answers[0], 2); /* nothing is left: the third goes on waiting */
+    assert_cost(b, &stats, 1, 2);
+    assert_false(answers[2].done);
+    core_check(shard_core(b->shard));
     close_shard(b);
 }
 
@@ -880,6 +979,7 @@ int main(void)
         SHARD_TEST(a_receive_begun_in_a_timer_is_looked_at),
         SHARD_TEST(keeps_everything_across_a_restart),
         SHARD_TEST(serves_a_waiting_receive_in_the_same_entry),
+        SHARD_TEST(deletes_that_free_a_group_serve_a_waiting_receive),
         SHARD_TEST(an_empty_receive_costs_no_entry),
         SHARD_TEST(waiting_receives_are_served_in_order),
         SHARD_TEST(a_receive_with_an_attempt_is_asked_once),
