@@ -18,6 +18,7 @@
 
 #define QUOTE_BYTES_MAX    512
 #define SENTENCE_BYTES_MAX 2048
+#define SEQUENCE_DIGITS    20
 
 struct sqs_call *sqs_call_new(struct api *api, const struct sqs_carrier *carrier, void *carried)
 {
@@ -247,4 +248,19 @@ struct slice sqs_hex(struct sqs_call *call, const uint8_t *bytes, size_t count)
         text[2 * i + 1] = (uint8_t)digits[bytes[i] & 15];
     }
     return slice_make(text, count * 2);
+}
+
+struct slice sqs_uuid(struct sqs_call *call, const uint8_t uuid[UUID_BYTES])
+{
+    char *text = arena_alloc(&call->arena, UUID_TEXT_LENGTH + 1);
+    uuid_text(uuid, text);
+    return slice_make(text, UUID_TEXT_LENGTH);
+}
+
+struct slice sqs_sequence_number(struct sqs_call *call, uint64_t seq)
+{
+    uint8_t *text = arena_alloc(&call->arena, SEQUENCE_DIGITS + 1);
+    for (size_t i = SEQUENCE_DIGITS; i-- > 0; seq /= 10)
+        text[i] = (uint8_t)('0' + seq % 10);
+    return slice_make(text, SEQUENCE_DIGITS);
 }
