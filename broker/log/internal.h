@@ -9,6 +9,7 @@
 #include "broker/log/packer.h"
 #include "broker/log/sparse.h"
 #include "broker/log/transfer.h"
+#include "broker/log/write_thread.h"
 
 #define NAME_BYTES         48
 #define OPEN_FILES_MAX     64 /* sealed segments kept open for reading */
@@ -88,7 +89,7 @@ struct op_list {
 };
 
 struct job {
-    uv_work_t work;
+    struct write_task task;
     struct log *log;
     struct op_list ops;
     uint64_t synced_index; /* what was durable when the job began */
@@ -134,10 +135,11 @@ struct log {
     bool reclaim;
 
     struct op_list queue;
-    struct packer packer;  /* the job's */
-    struct buffer packed;  /* the job's: payloads on their way to the disk */
-    struct window *window; /* what log_read_now read last (reader.c) */
-    bool writing;          /* a job is in the pool */
+    struct packer packer;        /* the job's */
+    struct buffer packed;        /* the job's: payloads on their way to the disk */
+    struct window *window;       /* what log_read_now read last (reader.c) */
+    struct write_thread *thread; /* begun with the first job; NULL: none has been yet */
+    bool writing;                /* a job is in the thread */
     bool in_callbacks;
     bool failed;
 
@@ -173,6 +175,7 @@ struct log {
     uint64_t rewrites;
     uint64_t bytes_rewritten;
 
+    bool thread_closing;
     void (*closed)(void *data);
     void *closed_data;
 };

@@ -208,14 +208,27 @@ enum status log_open(struct log **out, const struct log_options *options, const 
     return STATUS_OK;
 }
 
+static void on_thread_closed(void *data)
+{
+    struct log *log = data;
+    log->thread = NULL;
+    log->thread_closing = false;
+    log_maybe_closed(log);
+}
+
 void log_maybe_closed(struct log *log)
 {
     bool busy = log->writing || log->in_callbacks || log->preparing > 0 || log->putting != NULL ||
                 log->reads > 0 || log->queue.first != NULL || log->rewrite != NULL ||
                 log->pace_open || log->incoming != NULL || log->incoming_ends > 0 ||
                 log->exports > 0;
-    if (log->closed == NULL || busy)
+    if (log->closed == NULL || busy || log->thread_closing)
         return;
+    if (log->thread != NULL) {
+        log->thread_closing = true;
+        write_thread_close(log->thread, on_thread_closed, log);
+        return;
+    }
     void (*closed)(void *data) = log->closed;
     void *data = log->closed_data;
     free_log(log);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The one place where segment files change. The loop decides what shall be where and queues
- * operations; a job takes all that are queued and does them in order in the pool; when it has
- * ended, the loop tells the callers and starts the next. So one write and one sync are under way at
- * a time, and whatever arrives meanwhile shares the next ones (group commit).
+ * operations; a job takes all that are queued and does them in order in the log's own thread
+ * (write_thread.h); when it has ended, the loop tells the callers and starts the next. So one write
+ * and one sync are under way at a time, and whatever arrives meanwhile shares the next ones (group
+ * commit).
  *
  *     OPEN    a spare file (or a new one) gets a header and its name
  *     WRITE   one frame, packed if that pays (packer.h); neighbours go into one pwritev
@@ -21,9 +22,10 @@
  * I5  Bodies go only when what released them is on disk: a node may apply an entry that the others
  * have committed before its own copy is synced. Entries are queued before they are applied, so it
  * is enough to sync what was written before.
- * I6  The pool decides where in its segment a frame comes to stand: behind the one before. The loop
- * is told when the job has ended, and then knows every offset; so what needs them, SEAL and CUT, is
- * never in a job behind a WRITE, and gets its offset and its footer when its job is taken. */
+ * I6  The thread decides where in its segment a frame comes to stand: behind the one before. The
+ * loop is told when the job has ended, and then knows every offset; so what needs them, SEAL and
+ * CUT, is never in a job behind a WRITE, and gets its offset and its footer when its job is taken.
+ */
 #include "broker/log/internal.h"
 #include "proto/base/assert.h"
 #include "proto/base/trace.h"
@@ -40,7 +42,7 @@
 #define NEW_FILE_NAME  "new.tmp"
 #define ZEROS_BYTES    (1u << 20)
 
-/* ---- in the pool ---- */
+/* ---- in the thread ---- */
 
 static int close_after(int fd, int error)
 {
@@ -287,9 +289,9 @@ static int (*const runners[OP_TYPE_COUNT])(struct job *job, struct op *op) = {
     [OP_REMOVE] = run_remove, [OP_SWITCH] = run_switch, [OP_INSTALL] = run_install,
 };
 
-static void run_job(uv_work_t *work)
+static void run_job(struct write_task *task)
 {
-    struct job *job = CONTAINER_OF(work, struct job, work);
+    struct job *job = CONTAINER_OF(task, struct job, task);
     struct op *op = job->ops.first;
     while (op != NULL && job->error == 0) {
         if (op->type == OP_WRITE) {
@@ -402,11 +404,10 @@ static void end_job(struct log *log, struct job *job)
     free(job);
 }
 
-static void after_job(uv_work_t *work, int status)
+static void after_job(struct write_task *task)
 {
-    struct job *job = CONTAINER_OF(work, struct job, work);
+    struct job *job = CONTAINER_OF(task, struct job, task);
     struct log *log = job->log;
-    (void)status; /* never cancelled */
     log->in_callbacks = true;
     end_job(log, job);
     log->in_callbacks = false;
@@ -454,6 +455,7 @@ static struct job *take_job(struct log *log)
 {
     struct job *job = calloc(1, sizeof *job);
     ASSERT(job != NULL);
+    job->task = (struct write_task){run_job, after_job};
     job->log = log;
     job->synced_index = log->durable_index;
     job->ops = take_ops(&log->queue);
@@ -492,8 +494,9 @@ void writer_kick(struct log *log)
     log->writing = true;
     if (log->failed)
         job->error = EIO; /* nothing is written after an error; the callers are told on the loop */
-    int error = uv_queue_work(log->options.loop, &job->work, run_job, after_job);
-    ASSERT(error == 0); /* it fails for a missing callback only */
+    if (log->thread == NULL)
+        log->thread = write_thread_open(log->options.loop);
+    write_thread_give(log->thread, &job->task);
 }
 
 enum status writer_run_now(struct log *log)
@@ -502,7 +505,7 @@ enum status writer_run_now(struct log *log)
     while (log->queue.first != NULL && !log->failed) {
         struct job *job = take_job(log);
         log->in_callbacks = true;
-        run_job(&job->work);
+        run_job(&job->task);
         end_job(log, job);
         log->in_callbacks = false;
     }
@@ -512,8 +515,8 @@ enum status writer_run_now(struct log *log)
 
 /* ---- spares ---- */
 
-/* A file whose blocks have been written once takes half the time to write again: there are no
- * extents to convert and no metadata to sync. */
+/* In the pool. A file whose blocks have been written once takes half the time to write again: there
+ * are no extents to convert and no metadata to sync. */
 static void run_prepare(uv_work_t *work)
 {
     struct spare_job *job = CONTAINER_OF(work, struct spare_job, work);

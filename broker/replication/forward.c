@@ -250,6 +250,7 @@ static void on_taken(struct shard_call *call, enum status status, const struct c
                      uint32_t count)
 {
     struct taken_call *taken = CONTAINER_OF(call, struct taken_call, call);
+    raft_net_hurry(taken->shard, links_find(taken->shard, taken->origin.node_id));
     (void)results;
     (void)count;
     /* CLOSED: its entry is of unknown fate, or overtaken: its node finds out as this one does. */

@@ -254,6 +254,7 @@ static void on_proxy_done(struct shard_receive *receive, enum status status,
     struct proxy *proxy = CONTAINER_OF(receive, struct proxy, receive);
     struct shard *shard = proxy->shard;
     bool leased = status == STATUS_OK && result->message_count > 0;
+    raft_net_hurry(shard, links_find(shard, proxy->origin.node_id));
     if (!leased && status != STATUS_CANCELLED)
         tell_ended(shard, &proxy->origin, status, status == STATUS_OK ? result->code : CORE_OK);
     HASH_DEL(shard->forward.proxies, proxy);

@@ -17,6 +17,7 @@
 #define WAITING_MAX       100000u
 #define CALL_DEADLINE_MS  SHARD_CALL_MS
 #define HOLD_MS           20u /* what a node that does not lead refused is sent again after this */
+#define HURRY_MS          10000u /* so long after a call a node hears of commits at once */
 /* Raft's timing: docs/replication.md. One voter needs no hurry. */
 #define HEARTBEAT_MS      50u
 #define HEARTBEAT_LONE_MS 100u
@@ -117,12 +118,13 @@ struct link {
     struct outgoing *handed; /* given to the network */
     /* As leader, in `term`: what it was sent. */
     uint64_t term;
-    uint64_t sent_index;  /* the last entry it was sent */
-    uint64_t sent_term;   /* of that entry */
-    uint64_t sent_commit; /* that it was told */
-    uint64_t next_index;  /* a message was clipped: what comes next; 0 = nothing to mend */
-    bool disk_low;        /* it said so */
-    bool wall_known;      /* its wall clock less this node's steady one, when it voted last */
+    uint64_t sent_index;     /* the last entry it was sent */
+    uint64_t sent_term;      /* of that entry */
+    uint64_t sent_commit;    /* that it was told */
+    uint64_t hurry_until_ms; /* its callers wait for commits, or did lately */
+    uint64_t next_index;     /* a message was clipped: what comes next; 0 = nothing to mend */
+    bool disk_low;           /* it said so */
+    bool wall_known;         /* its wall clock less this node's steady one, when it voted last */
     int64_t wall_offset_ms;
     struct taken *taken;       /* calls */
     struct buffer refused;     /* verdicts to be sent at the end of the turn */
@@ -159,6 +161,7 @@ struct guard {
     struct buffer configuration;  /* the last one that is committed */
     uint64_t heard_ms;            /* when the leader was heard last */
     bool frozen;                  /* a snapshot is being taken over: nothing may change meanwhile */
+    bool held_back;               /* the only voter of its members, and may not lead yet */
     bool vote_again;              /* votes were not asked for, since entries were not on disk yet */
 };
 
@@ -278,8 +281,6 @@ struct shard {
 /* ---- shard.c ---- */
 /* shard_wake: make sure that shard_flush runs before the loop sleeps. */
 void shard_wake(struct shard *shard);
-/* shard_note_ready: ask the owner at the end of the turn if it wants messages of this queue. */
-void shard_note_ready(struct shard *shard, uint64_t queue_id);
 /* shard_fatal: trace and end the process. */
 __attribute__((noreturn)) void shard_fatal(struct shard *shard, const char *sentence);
 /* shard_in_company: there are other nodes, or may be. shard_leading: since the election, whether or
@@ -293,11 +294,32 @@ static inline bool shard_leading(const struct shard *shard)
     return shard->stage >= STAGE_BARRIER && shard->stage <= STAGE_READY;
 }
 void shard_settle(struct shard *shard);
-/* shard_core_events: what a core tells this shard. */
-struct core_events shard_core_events(struct shard *shard);
 /* shard_part_gone: one of shard->handles, which keep its memory alive: a handle, or what is under
  * way in a pool thread. The shard may be gone when it returns. */
 void shard_part_gone(struct shard *shard);
+
+/* ---- events.c ---- */
+/* shard_core_events: what a core tells this shard. */
+struct core_events shard_core_events(struct shard *shard);
+/* shard_note_ready: ask the owner at the end of the turn if it wants messages of this queue. */
+void shard_note_ready(struct shard *shard, uint64_t queue_id);
+/* events_tell_queues: ask it. events_tell: the rest of what the core said since the last turn. */
+void events_tell_queues(struct shard *shard);
+void events_tell(struct shard *shard);
+
+/* ---- lead.c ---- */
+/* lead_watch: has the library begun or ceased to lead? lead_tell: tell the owner. */
+void lead_watch(struct shard *shard);
+void lead_tell(struct shard *shard);
+
+/* ---- tick.c ---- */
+/* tick_arm: the core's next deadline may be another one now. */
+void tick_arm(struct shard *shard);
+
+/* ---- reads.c ---- */
+/* reads_begin_late: more is on this disk now. reads_fail_late: nothing more will be. */
+void reads_begin_late(struct shard *shard);
+void reads_fail_late(struct shard *shard);
 
 /* ---- level.c ---- */
 /* level_look: a state is new, or its document has changed; ends the process if the program does not
@@ -390,7 +412,7 @@ void links_free(struct shard *shard);
 bool links_quiet(const struct shard *shard);
 /* links_update: the members are others now. */
 void links_update(struct shard *shard);
-struct link *links_find(struct shard *shard, uint64_t node_id);
+struct link *links_find(const struct shard *shard, uint64_t node_id);
 /* links_send: one message; `bytes` is moved. link_send_parts: what `hold` says is alive until done;
  * see outgoing.h. */
 void links_send(struct shard *shard, struct link *link, struct buffer *bytes);
@@ -403,8 +425,10 @@ bool links_room(const struct link *link, size_t bytes);
 void raft_net_init(struct shard *shard);
 /* raft_net_receive: a message of Raft's. */
 void raft_net_receive(struct shard *shard, struct link *link, const struct wire *wire);
-/* raft_net_tell_commit: followers that do not know the commit index yet hear of it. */
-void raft_net_tell_commit(struct shard *shard);
+/* raft_net_tell_commit: followers that do not know the commit index yet hear of it: those that are
+ * in a hurry, or all. raft_net_hurry: callers of that node wait for what is committed. */
+void raft_net_tell_commit(struct shard *shard, bool all);
+void raft_net_hurry(struct shard *shard, struct link *link);
 
 /* ---- guard.c ---- */
 /* guard_entry: as the library has it in memory; NULL = not there. guard_term: 0 = not known. */

@@ -8,7 +8,11 @@
  *   - A result that cannot be sent makes it free the entries twice (recv.c of 0.15): the send of a
  *     result or a vote never fails; it is dropped.
  *   - A candidate offers its last index although that is not on disk yet: its request waits.
- *   - Followers hear of a commit with the next append, or heartbeat: raft_net_tell_commit.
+ *   - Followers hear of a commit with the next append, or heartbeat. Those whose callers wait hear
+ * of it at once, the others with the next append or tick, since a message costs both sides more
+ *     than what it tells: raft_net_tell_commit.
+ *   - A follower applies what an append says is committed when that append is on its disk: here
+ *     while it is being written (apply_known).
  *   - Payloads that snapshot.c has given back are read from the log again. */
 #include "broker/replication/configuration.h"
 #include "broker/replication/outgoing.h"
@@ -167,8 +171,15 @@ static int send_append(struct shard *shard, struct link *link,
     return 0;
 }
 
-void raft_net_tell_commit(struct shard *shard)
+void raft_net_hurry(struct shard *shard, struct link *link)
 {
+    if (link != NULL)
+        link->hurry_until_ms = uv_now(shard->options.loop) + HURRY_MS;
+}
+
+void raft_net_tell_commit(struct shard *shard, bool all)
+{
+    uint64_t now_ms = uv_now(shard->options.loop);
     const struct raft *raft = &shard->raft;
     for (size_t i = 0; i < shard->links.count && raft->state == RAFT_LEADER; i++) {
         struct link *link = shard->links.list[i];
@@ -176,7 +187,8 @@ void raft_net_tell_commit(struct shard *shard)
         uint64_t commit =
             raft->commit_index < link->sent_index ? raft->commit_index : link->sent_index;
         if (!link->up || link->term != raft->current_term || progress == NULL ||
-            progress->state != PIPELINE || commit <= link->sent_commit)
+            progress->state != PIPELINE || commit <= link->sent_commit ||
+            (!all && now_ms >= link->hurry_until_ms))
             continue;
         struct raft_append_entries append = {.term = raft->current_term,
                                              .prev_log_index = link->sent_index,
@@ -382,10 +394,48 @@ static void skip_known(const struct raft *raft, struct raft_append_entries *appe
     }
 }
 
+/* makes_sense: of the terms and indexes, and of members: the library would read these, whatever
+ * they are, and stop the process over some. */
+static bool makes_sense(const struct wire *wire)
+{
+    struct cursor heads = cursor_of(wire->items);
+    struct cursor payloads = heads;
+    (void)cursor_take(&payloads, (size_t)wire->count * WIRE_ENTRY_BYTES);
+    for (uint32_t i = 0; i < wire->count; i++) {
+        struct raft_configuration members;
+        struct wire_entry entry;
+        wire_entry_decode(&heads, &entry);
+        struct slice payload = cursor_take(&payloads, entry.length);
+        if (entry.type != RAFT_CHANGE)
+            continue;
+        if (configuration_from_entry(payload, &members) != STATUS_OK)
+            return false;
+        raft_configuration_close(&members);
+    }
+    return (wire->a > 0) == (wire->b > 0) && wire->b <= wire->term &&
+           wire->a < UINT64_MAX - wire->count;
+}
+
+/* apply_known: what is committed before the entries that came with it: their write has begun, and
+ * the library would wait for its end. As an append without entries, and nobody wants the answer. */
+static void apply_known(struct shard *shard, const struct wire *wire, struct raft_message *message)
+{
+    uint64_t commit = wire->c < wire->a ? wire->c : wire->a;
+    if (commit <= shard->raft.commit_index || wire->term != shard->raft.current_term)
+        return;
+    message->append_entries = (struct raft_append_entries){.term = wire->term,
+                                                           .prev_log_index = wire->a,
+                                                           .prev_log_term = wire->b,
+                                                           .leader_commit = commit};
+    shard->spare_answer = true;
+    (void)guard_receive(shard, message);
+    shard->spare_answer = false;
+}
+
 static void receive_append(struct shard *shard, const struct wire *wire,
                            struct raft_message *message)
 {
-    if (!wire_entries_check(wire)) {
+    if (!wire_entries_check(wire) || !makes_sense(wire)) {
         trace_warn("shard", "bad-append", "dir=\"%s\" from=%" PRIu64 " index=%" PRIu64,
                    shard->options.dir, (uint64_t)message->server_id, wire->a);
         return;
@@ -411,6 +461,8 @@ static void receive_append(struct shard *shard, const struct wire *wire,
     if (!taken && message->append_entries.entries != NULL)
         raft_free(message->append_entries.entries);
     lent = NULL;
+    if (taken && wire->count > 0)
+        apply_known(shard, wire, message);
 }
 
 static void receive_vote(const struct wire *wire, struct raft_message *message)

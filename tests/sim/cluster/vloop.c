@@ -6,6 +6,7 @@
  * and is over when the time that its disk operations took has passed. */
 #include "tests/sim/cluster/world.h"
 
+#include "broker/log/write_thread.h"
 #include "proto/base/assert.h"
 
 #include <errno.h>
@@ -263,17 +264,21 @@ static void run_work(void *data)
         node_at(node, world.now_ns + spent_ns, work_over, work);
 }
 
-static void start_work(struct vloop *loop)
+/* pool_delay_ns: until a thread is on a processor. */
+static uint64_t pool_delay_ns(struct vloop *loop)
 {
     struct chance *chance = &loop->node->chance;
+    uint64_t delay_ns = chance_between(chance, 1, 50) * US;
+    return chance_in(chance, 100) ? delay_ns * 100 : delay_ns;
+}
+
+static void start_work(struct vloop *loop)
+{
     while (loop->running < POOL_SIZE && loop->waiting != NULL) {
         struct work *work = loop->waiting;
         loop->waiting = work->next;
         loop->running++;
-        uint64_t delay_ns = chance_between(chance, 1, 50) * US;
-        if (chance_in(chance, 100))
-            delay_ns *= 100;
-        node_pool_at(loop->node, sim_now_ns() + delay_ns, run_work, work);
+        node_pool_at(loop->node, sim_now_ns() + pool_delay_ns(loop), run_work, work);
     }
 }
 
@@ -295,6 +300,72 @@ int uv_queue_work(uv_loop_t *uv, uv_work_t *request, uv_work_cb work_cb, uv_afte
     loop->waiting_last = work;
     start_work(loop);
     return 0;
+}
+
+/* ---- the thread of a log: as the pool, but nothing else is in its way ---- */
+
+struct write_thread {
+    struct vloop *loop;
+    struct write_task *task; /* NULL: none is under way */
+    uv_prepare_t handle;     /* never started: for the callback of uv_close */
+    void (*closed)(void *data);
+    void *closed_data;
+};
+
+struct write_thread *write_thread_open(uv_loop_t *uv)
+{
+    struct write_thread *thread = calloc(1, sizeof *thread);
+    ASSERT(thread != NULL);
+    thread->loop = loop_of(uv);
+    uv_prepare_init(uv, &thread->handle);
+    return thread;
+}
+
+static void task_over(void *data)
+{
+    struct write_thread *thread = data;
+    struct write_task *task = thread->task;
+    thread->task = NULL;
+    task->done(task);
+}
+
+static void in_thread(void *data)
+{
+    struct write_thread *thread = data;
+    thread->task->run(thread->task);
+}
+
+static void run_task(void *data)
+{
+    struct write_thread *thread = data;
+    struct node *node = thread->loop->node;
+    uint64_t spent_ns;
+    if (node_enter(node, in_thread, thread, &spent_ns))
+        node_at(node, world.now_ns + spent_ns, task_over, thread);
+}
+
+void write_thread_give(struct write_thread *thread, struct write_task *task)
+{
+    ASSERT(thread->task == NULL);
+    thread->task = task;
+    node_pool_at(thread->loop->node, sim_now_ns() + pool_delay_ns(thread->loop), run_task, thread);
+}
+
+static void thread_closed(uv_handle_t *handle)
+{
+    struct write_thread *thread = CONTAINER_OF((uv_prepare_t *)handle, struct write_thread, handle);
+    void (*closed)(void *data) = thread->closed;
+    void *data = thread->closed_data;
+    free(thread);
+    closed(data);
+}
+
+void write_thread_close(struct write_thread *thread, void (*closed)(void *data), void *data)
+{
+    ASSERT(thread->task == NULL);
+    thread->closed = closed;
+    thread->closed_data = data;
+    uv_close((uv_handle_t *)&thread->handle, thread_closed);
 }
 
 static void file_closed(void *data)
