@@ -45,7 +45,7 @@ static void store(struct core *core, struct queue *queue, const struct command_a
     struct origin_key origin = {arrive->source_queue_id, arrive->received_before};
     message->origin = origin_ref(core, origin) & ORIGIN_INDEX_MAX;
     body_hold(core, body);
-    queue_store(core, queue, index, ids->group_id);
+    queue_store(core, queue, index, group_join(core, queue, ids->group_id, NULL));
     queue_enter(core, queue, index);
 }
 

@@ -198,6 +198,7 @@ struct command {
 #include "broker/core/command.def"
 #undef COMMAND
     };
+    const struct send_hashes *hashes; /* of a SEND; not encoded. NULL: not known yet (foresee.h) */
 };
 
 /* command_encode: append one command (header and payload) to `out`. The ranges that command_decode

@@ -5,6 +5,7 @@
  *
  * Nothing here depends on the order of pointers, on a hash's order or on anything but the entries:
  * maps are walked in name order or in order of creation only. */
+#include "broker/core/foresee.h"
 #include "broker/core/limits.h"
 #include "broker/core/state.h"
 #include "proto/base/bytes.h"
@@ -294,12 +295,14 @@ enum status core_apply_entry(struct core *core, uint64_t index, struct slice ent
     if (entry_open(entry, &in, &count, &now_ms) != STATUS_OK || !entry_decodes(in, count))
         return STATUS_INVALID;
     core_begin(core, index, now_ms);
+    struct foresight foresight;
+    foresight_begin(&foresight);
     for (uint32_t i = 0; i < count; i++) {
-        struct command command;
         struct core_result result;
-        if (command_decode(&in, &command) != STATUS_OK)
+        const struct command *command = foresight_next(&foresight, core, &in);
+        if (command == NULL)
             return STATUS_INVALID;
-        core_apply(core, &command, entry, &result);
+        core_apply(core, command, entry, &result);
     }
     return STATUS_OK;
 }

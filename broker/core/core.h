@@ -94,9 +94,6 @@ void core_begin(struct core *core, uint64_t index, uint64_t now_ms);
 void core_apply(struct core *core, const struct command *command, struct slice entry,
                 struct core_result *result);
 
-/* core_foresee: this command is about to be applied; only saves time. */
-void core_foresee(const struct core *core, const struct command *command);
-
 /* core_apply_entry: core_begin and every command, results dropped. For replicas and recovery.
  * INVALID when the entry does not decode: the caller must stop, its log is not ours. */
 MUST_CHECK enum status core_apply_entry(struct core *core, uint64_t index, struct slice entry);

@@ -23,6 +23,7 @@
 #include "broker/core/dedup.h"
 
 #include "broker/core/dedup_entry.h"
+#include "broker/core/foresee.h"
 #include "broker/core/limits.h"
 #include "broker/core/record.h"
 #include "broker/core/state.h"
@@ -224,12 +225,12 @@ bool dedup_put(struct dedups *d, struct siphash_key otherwise, const struct dedu
 
 /* ---- a queue's ---- */
 
-static uint32_t key_make(const struct queue *queue, const struct record_ids *ids,
+static uint32_t key_make(bool per_group, const struct record_ids *ids,
                          uint8_t bytes[DEDUP_KEY_BYTES_MAX])
 {
     size_t length = 1;
     bytes[0] = 0;
-    if (queue->view.settings.dedup_per_group) {
+    if (per_group) {
         bytes[0] = (uint8_t)(1 + ids->group_id.length);
         memcpy(bytes + length, ids->group_id.data, ids->group_id.length);
         length += ids->group_id.length;
@@ -243,23 +244,25 @@ static bool is_past(const struct core *core, uint64_t sent_ms)
     return sent_ms + DEDUP_WINDOW_MS <= core->now_ms;
 }
 
-const void *dedup_place(const struct queue *queue, const struct record_ids *ids)
+uint32_t dedup_hash(struct siphash_key hash_key, bool per_group, const struct record_ids *ids)
 {
-    const struct dedups *d = &queue->dedups;
     uint8_t bytes[DEDUP_KEY_BYTES_MAX];
-    if (d->count == 0)
-        return NULL;
-    struct slice key = slice_make(bytes, key_make(queue, ids, bytes));
-    return hashes_place(&d->places, hash_of(d->hash_key, key));
+    return hash_of(hash_key, slice_make(bytes, key_make(per_group, ids, bytes)));
 }
 
 void dedup_search_begin(const struct core *core, const struct queue *queue,
-                        const struct record_ids *ids, struct dedup_search *search)
+                        const struct record_ids *ids, const struct send_hashes *hashes,
+                        struct dedup_search *search)
 {
+    bool per_group = queue->view.settings.dedup_per_group;
     search->found = false;
     search->hash_key = hash_key_of(&queue->dedups, core_hash_key(core));
-    search->length = key_make(queue, ids, search->bytes);
-    search->hash = hash_of(search->hash_key, slice_make(search->bytes, search->length));
+    search->length = key_make(per_group, ids, search->bytes);
+    if (hashes != NULL && hashes->dedup_per_group == per_group &&
+        siphash_key_equal(hashes->key, search->hash_key))
+        search->hash = hashes->dedup;
+    else
+        search->hash = hash_of(search->hash_key, slice_make(search->bytes, search->length));
 }
 
 bool dedup_find(const struct core *core, const struct queue *queue, struct dedup_search *search,

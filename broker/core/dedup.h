@@ -15,6 +15,7 @@
 struct core;
 struct queue;
 struct record_ids;
+struct send_hashes;
 
 /* One send. The key is borrowed: from a walk, until its next step. */
 struct dedup {
@@ -54,11 +55,12 @@ struct dedup_walk {
     uint8_t key[DEDUP_KEY_BYTES_MAX];
 };
 
-/* dedup_search_begin: for the ids of `ids`. dedup_find: what was sent under them within the window,
- * without its key. dedup_add: remember, after dedup_find was false and nothing else was done with
- * the queue's dedup ids. */
+/* dedup_search_begin: for the ids of `ids`; `hashes` of them, or NULL. dedup_find: what was sent
+ * under them within the window, without its key. dedup_add: remember, after dedup_find was false
+ * and nothing else was done with the queue's dedup ids. */
 void dedup_search_begin(const struct core *core, const struct queue *queue,
-                        const struct record_ids *ids, struct dedup_search *search);
+                        const struct record_ids *ids, const struct send_hashes *hashes,
+                        struct dedup_search *search);
 bool dedup_find(const struct core *core, const struct queue *queue, struct dedup_search *search,
                 struct dedup *out);
 void dedup_add(struct core *core, struct queue *queue, const struct dedup_search *search,
@@ -68,8 +70,8 @@ void dedup_add(struct core *core, struct queue *queue, const struct dedup_search
  * dedup_next: false at the end. */
 bool dedup_put(struct dedups *dedups, struct siphash_key hash_key, const struct dedup *what);
 bool dedup_next(const struct dedups *dedups, struct dedup_walk *walk, struct dedup *out);
-/* dedup_place: where dedup_find will look; NULL: nowhere. */
-const void *dedup_place(const struct queue *queue, const struct record_ids *ids);
+/* dedup_hash: what dedup_search_begin makes of them. */
+uint32_t dedup_hash(struct siphash_key hash_key, bool per_group, const struct record_ids *ids);
 
 /* dedup_drop_oldest: there is one. dedups_free: all; leaves zeros. */
 void dedup_drop_oldest(struct dedups *dedups);

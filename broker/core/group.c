@@ -8,6 +8,7 @@
  * what they would give. Standard messages without a group touch nothing of this. */
 #include "broker/core/group.h"
 
+#include "broker/core/foresee.h"
 #include "broker/core/limits.h"
 #include "broker/core/state.h"
 
@@ -36,9 +37,9 @@ static uint32_t index_take(struct core *core)
     return core->group_count++;
 }
 
-static uint32_t hash_of(const struct groups *groups, struct slice id)
+uint32_t group_hash(struct siphash_key hash_key, struct slice id)
 {
-    return (uint32_t)(siphash(groups->hash_key, id) >> 32);
+    return (uint32_t)(siphash(hash_key, id) >> 32);
 }
 
 static struct group *group_find(const struct core *core, const struct groups *groups,
@@ -72,14 +73,16 @@ static struct group *group_add(struct core *core, struct groups *groups, struct 
     return group;
 }
 
-uint32_t group_join(struct core *core, struct queue *queue, struct slice id)
+uint32_t group_join(struct core *core, struct queue *queue, struct slice id,
+                    const struct send_hashes *hashes)
 {
     struct groups *groups = &queue->groups;
     if (id.length == 0)
         return 0;
     if (groups->count == 0)
         groups->hash_key = core_hash_key(core);
-    uint32_t hash = hash_of(groups, id);
+    bool known = hashes != NULL && siphash_key_equal(hashes->key, groups->hash_key);
+    uint32_t hash = known ? hashes->group : group_hash(groups->hash_key, id);
     struct group *group = group_find(core, groups, id, hash);
     if (group == NULL)
         group = group_add(core, groups, id, hash);
@@ -87,20 +90,12 @@ uint32_t group_join(struct core *core, struct queue *queue, struct slice id)
     return group->index;
 }
 
-const void *group_place(const struct queue *queue, struct slice id)
-{
-    const struct groups *groups = &queue->groups;
-    if (groups->count == 0 || id.length == 0)
-        return NULL;
-    return hashes_place(&groups->by_id, hash_of(groups, id));
-}
-
 const struct group *group_named(const struct core *core, const struct queue *queue, struct slice id)
 {
     const struct groups *groups = &queue->groups;
     if (groups->count == 0 || id.length == 0)
         return NULL;
-    return group_find(core, groups, id, hash_of(groups, id));
+    return group_find(core, groups, id, group_hash(groups->hash_key, id));
 }
 
 struct group *group_of(const struct core *core, const struct message *message)
@@ -168,6 +163,15 @@ void group_follow(struct core *core, struct queue *queue, struct group *group)
         heap_push(&queue->offers, seq, 0, group->index);
     else if (queue->offers.entries[group->offer_at].key != seq)
         heap_set_key(&queue->offers, group->offer_at, seq);
+}
+
+void group_follow_shown(struct core *core, struct queue *queue, struct group *group, uint32_t index)
+{
+    /* A FIFO group that offers something offers its first message, and goes on doing so. */
+    bool same =
+        queue->view.settings.fifo && group->offer_at != POSITION_NONE && group->lane.first != index;
+    if (!same)
+        group_follow(core, queue, group);
 }
 
 struct group *group_offered(const struct core *core, const struct queue *queue)

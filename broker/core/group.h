@@ -33,17 +33,20 @@ struct groups {
 
 struct core;
 struct queue;
+struct send_hashes;
 
-/* group_join: the group named `id` of the queue, made if there is none; 0 for an empty id.
+/* group_join: the group named `id` of the queue, made if there is none, for one message more; 0 for
+ * an empty id. `hashes`: with that of the id, or NULL.
  * group_of: the one of a message; NULL = none. */
-uint32_t group_join(struct core *core, struct queue *queue, struct slice id);
+uint32_t group_join(struct core *core, struct queue *queue, struct slice id,
+                    const struct send_hashes *hashes);
 struct group *group_of(const struct core *core, const struct message *message);
 /* group_named: the one with this id; NULL = none. */
 const struct group *group_named(const struct core *core, const struct queue *queue,
                                 struct slice id);
 struct slice group_id(const struct group *group);
-/* group_place: where the search for it will begin; NULL: nowhere. */
-const void *group_place(const struct queue *queue, struct slice id);
+/* group_hash: what group_join makes of an id. */
+uint32_t group_hash(struct siphash_key hash_key, struct slice id);
 
 /* group_leave: one message less; without any it goes. groups_free: all of them, whatever messages
  * they have; only their memory. */
@@ -51,9 +54,12 @@ void group_leave(struct core *core, struct queue *queue, struct group *group);
 void groups_free(struct core *core, struct groups *groups);
 
 /* group_head: the message that the group would give out next, or MESSAGE_NONE. group_follow: let
- * its place among the queue's offers follow that. */
+ * its place among the queue's offers follow that. group_follow_shown: the same when all that has
+ * changed is that message `index` of it has become visible. */
 uint32_t group_head(const struct core *core, const struct queue *queue, const struct group *group);
 void group_follow(struct core *core, struct queue *queue, struct group *group);
+void group_follow_shown(struct core *core, struct queue *queue, struct group *group,
+                        uint32_t index);
 
 /* group_offered: the group whose head was sent first, of those that have something to give out, or
  * NULL. */

@@ -24,17 +24,14 @@
 #define PART_PLACES_MIN 8u
 #define DEPTH_MAX       16u /* beyond it parts only grow */
 
-/* What a look-up has to know before it reaches the slots: small, and close to its neighbours. */
+/* All but the places, which are far apart: of a part that is in no cache only the places that are
+ * looked at have to be waited for. */
 struct hashes_part {
-    struct slots *slots;
-    uint32_t homes; /* the places that hashes have their home in */
-    uint32_t depth;
-};
-
-struct slots {
-    uint32_t count;
+    uint64_t *at;    /* hash in the high half, value + 1 in the low half; 0: empty */
     uint32_t places; /* the homes and some behind them; the last one is always empty */
-    uint64_t at[];   /* hash in the high half, value + 1 in the low half; 0: empty */
+    uint32_t homes;  /* the places that hashes have their home in */
+    uint32_t count;
+    uint32_t depth;
 };
 
 static uint64_t slot_make(uint32_t hash, uint32_t value)
@@ -61,7 +58,7 @@ static uint32_t home_of(const struct hashes_part *part, uint32_t hash)
 /* The first place from the home of `hash` on that does not belong to a smaller one. */
 static uint32_t place_of(const struct hashes_part *part, uint32_t hash)
 {
-    const uint64_t *slots = part->slots->at;
+    const uint64_t *slots = part->at;
     uint32_t at = home_of(part, hash);
     while (slots[at] != 0 && slot_hash(slots[at]) < hash)
         at++;
@@ -79,26 +76,24 @@ static uint32_t homes_for(uint32_t count)
 static struct hashes_part part_new(uint32_t depth, uint32_t homes)
 {
     uint32_t places = homes + homes / 32 + PART_PLACES_MIN;
-    struct slots *slots = calloc(1, sizeof *slots + places * sizeof slots->at[0]);
-    ASSERT(slots != NULL);
-    slots->places = places;
-    return (struct hashes_part){slots, homes, depth};
+    uint64_t *at = calloc(places, sizeof *at);
+    ASSERT(at != NULL);
+    return (struct hashes_part){.at = at, .places = places, .homes = homes, .depth = depth};
 }
 
 /* Slots that come in order, the first `count` that are not empty; false: they do not fit. */
-static bool part_fill(struct hashes_part part, const uint64_t *from, uint32_t count)
+static bool part_fill(struct hashes_part *part, const uint64_t *from, uint32_t count)
 {
-    struct slots *slots = part.slots;
     uint32_t next = 0;
-    for (; slots->count < count; from++) {
+    for (; part->count < count; from++) {
         if (*from == 0)
             continue;
-        uint32_t home = home_of(&part, slot_hash(*from));
+        uint32_t home = home_of(part, slot_hash(*from));
         next = home > next ? home : next;
-        if (next + 1 == slots->places)
+        if (next + 1 == part->places)
             return false;
-        slots->at[next++] = *from;
-        slots->count++;
+        part->at[next++] = *from;
+        part->count++;
     }
     return true;
 }
@@ -108,8 +103,8 @@ static struct hashes_part part_of(uint32_t depth, uint32_t homes, const uint64_t
                                   uint32_t count)
 {
     struct hashes_part part = part_new(depth, homes);
-    while (!part_fill(part, from, count)) {
-        free(part.slots);
+    while (!part_fill(&part, from, count)) {
+        free(part.at);
         homes += homes / 4 + PART_PLACES_MIN;
         part = part_new(depth, homes);
     }
@@ -118,30 +113,48 @@ static struct hashes_part part_of(uint32_t depth, uint32_t homes, const uint64_t
 
 /* ---- the table of parts ---- */
 
-static const struct hashes_part *part_for(const struct hashes *h, uint32_t hash)
+static struct hashes_part *part_for(const struct hashes *h, uint32_t hash)
 {
-    return &h->parts[first_bits(hash, h->depth)];
+    return &h->parts[h->table[first_bits(hash, h->depth)]];
 }
 
-/* Let `part` stand for all hashes with the first `depth` bits of `hash`. */
-static void set_part(struct hashes *h, uint32_t hash, struct hashes_part part)
+static void add_part(struct hashes *h, struct hashes_part part)
 {
-    uint32_t count = 1u << (h->depth - part.depth);
-    uint32_t first = first_bits(hash, part.depth) << (h->depth - part.depth);
+    if ((h->part_count & (h->part_count - 1)) == 0) {
+        uint32_t room = h->part_count > 0 ? 2 * h->part_count : 1;
+        h->parts = reallocarray(h->parts, room, sizeof h->parts[0]);
+        ASSERT(h->parts != NULL);
+    }
+    h->parts[h->part_count++] = part;
+}
+
+/* Let the part of this number stand for all hashes with as many first bits of `hash` as it has. */
+static void set_part(struct hashes *h, uint32_t hash, uint32_t number)
+{
+    uint32_t depth = h->parts[number].depth;
+    uint32_t count = 1u << (h->depth - depth);
+    uint32_t first = first_bits(hash, depth) << (h->depth - depth);
     for (uint32_t i = 0; i < count; i++)
-        h->parts[first + i] = part;
+        h->table[first + i] = number;
 }
 
 static void deepen(struct hashes *h)
 {
     uint32_t count = 1u << h->depth;
-    struct hashes_part *parts = reallocarray(NULL, count, 2 * sizeof parts[0]);
-    ASSERT(parts != NULL);
+    uint32_t *table = reallocarray(NULL, count, 2 * sizeof table[0]);
+    ASSERT(table != NULL);
     for (uint32_t i = 0; i < count; i++)
-        parts[2 * i] = parts[2 * i + 1] = h->parts[i];
-    free(h->parts);
-    h->parts = parts;
+        table[2 * i] = table[2 * i + 1] = h->table[i];
+    free(h->table);
+    h->table = table;
     h->depth++;
+}
+
+static void begin(struct hashes *h)
+{
+    h->table = calloc(1, sizeof h->table[0]);
+    ASSERT(h->table != NULL);
+    add_part(h, part_new(0, PART_PLACES_MIN));
 }
 
 static void cut(struct hashes *h, uint32_t hash)
@@ -152,21 +165,23 @@ static void cut(struct hashes *h, uint32_t hash)
     uint32_t cut_at = place_of(&part, middle);
     uint32_t lower = 0;
     for (uint32_t i = 0; i < cut_at; i++)
-        lower += part.slots->at[i] != 0;
-    uint32_t upper = part.slots->count - lower;
+        lower += part.at[i] != 0;
+    uint32_t upper = part.count - lower;
     uint32_t depth = part.depth + 1;
     if (part.depth == h->depth)
         deepen(h);
-    set_part(h, middle - bit, part_of(depth, homes_for(lower), part.slots->at, lower));
-    set_part(h, middle, part_of(depth, homes_for(upper), part.slots->at + cut_at, upper));
-    free(part.slots);
+    *part_for(h, hash) = part_of(depth, homes_for(lower), part.at, lower);
+    add_part(h, part_of(depth, homes_for(upper), part.at + cut_at, upper));
+    set_part(h, middle, h->part_count - 1);
+    free(part.at);
 }
 
 static void resize(struct hashes *h, uint32_t hash, uint32_t homes)
 {
-    const struct hashes_part old = *part_for(h, hash);
-    set_part(h, hash, part_of(old.depth, homes, old.slots->at, old.slots->count));
-    free(old.slots);
+    struct hashes_part *part = part_for(h, hash);
+    uint64_t *old = part->at;
+    *part = part_of(part->depth, homes, old, part->count);
+    free(old);
 }
 
 static void grow(struct hashes *h, uint32_t hash)
@@ -186,7 +201,7 @@ struct hashes_walk hashes_begin(const struct hashes *h, uint32_t hash)
     if (h->parts == NULL)
         return (struct hashes_walk){NULL, hash};
     const struct hashes_part *part = part_for(h, hash);
-    return (struct hashes_walk){part->slots->at + place_of(part, hash), hash};
+    return (struct hashes_walk){part->at + place_of(part, hash), hash};
 }
 
 bool hashes_next(struct hashes_walk *walk, uint32_t *value)
@@ -198,54 +213,52 @@ bool hashes_next(struct hashes_walk *walk, uint32_t *value)
 }
 
 /* The first empty place from `from` on. */
-static uint32_t room_from(const struct slots *slots, uint32_t from)
+static uint32_t room_from(const struct hashes_part *part, uint32_t from)
 {
-    while (slots->at[from] != 0)
+    while (part->at[from] != 0)
         from++;
     return from;
 }
 
-static bool try_add(const struct hashes_part *part, uint32_t hash, uint32_t value)
+static bool try_add(struct hashes_part *part, uint32_t hash, uint32_t value)
 {
-    struct slots *slots = part->slots;
-    uint32_t at = place_of(part, hash);
-    uint32_t room = room_from(slots, at);
-    if (room + 1 == slots->places || (uint64_t)(slots->count + 1) * 20 > (uint64_t)part->homes * 17)
+    if ((uint64_t)(part->count + 1) * 20 > (uint64_t)part->homes * 17)
         return false;
-    memmove(&slots->at[at + 1], &slots->at[at], (room - at) * sizeof slots->at[0]);
-    slots->at[at] = slot_make(hash, value);
-    slots->count++;
+    uint32_t at = place_of(part, hash);
+    uint32_t room = room_from(part, at);
+    if (room + 1 == part->places)
+        return false;
+    memmove(&part->at[at + 1], &part->at[at], (room - at) * sizeof part->at[0]);
+    part->at[at] = slot_make(hash, value);
+    part->count++;
     return true;
 }
 
 void hashes_add(struct hashes *h, uint32_t hash, uint32_t value)
 {
     ASSERT(value <= HASHES_VALUE_MAX);
-    if (h->parts == NULL) {
-        h->parts = malloc(sizeof h->parts[0]);
-        ASSERT(h->parts != NULL);
-        h->parts[0] = part_new(0, PART_PLACES_MIN);
-    }
+    if (h->parts == NULL)
+        begin(h);
     while (!try_add(part_for(h, hash), hash, value))
         grow(h, hash);
 }
 
 void hashes_remove(struct hashes *h, uint32_t hash, uint32_t value)
 {
-    const struct hashes_part *part = part_for(h, hash);
-    struct slots *slots = part->slots;
+    struct hashes_part *part = part_for(h, hash);
+    uint64_t *slots = part->at;
     uint32_t at = place_of(part, hash);
-    while (slots->at[at] != slot_make(hash, value)) {
-        ASSERT(slot_hash(slots->at[at]) == hash);
+    while (slots[at] != slot_make(hash, value)) {
+        ASSERT(slot_hash(slots[at]) == hash);
         at++;
     }
     /* Those behind move up, to the first that is at home. */
-    for (; slots->at[at + 1] != 0 && home_of(part, slot_hash(slots->at[at + 1])) <= at; at++)
-        slots->at[at] = slots->at[at + 1];
-    slots->at[at] = 0;
-    slots->count--;
-    if (part->homes > 8 * PART_PLACES_MIN && slots->count < part->homes / 4)
-        resize(h, hash, homes_for(slots->count));
+    for (; slots[at + 1] != 0 && home_of(part, slot_hash(slots[at + 1])) <= at; at++)
+        slots[at] = slots[at + 1];
+    slots[at] = 0;
+    part->count--;
+    if (part->homes > 8 * PART_PLACES_MIN && part->count < part->homes / 4)
+        resize(h, hash, homes_for(part->count));
 }
 
 const void *hashes_place(const struct hashes *h, uint32_t hash)
@@ -253,67 +266,54 @@ const void *hashes_place(const struct hashes *h, uint32_t hash)
     if (h->parts == NULL)
         return NULL;
     const struct hashes_part *part = part_for(h, hash);
-    return &part->slots->at[home_of(part, hash)];
-}
-
-/* The parts, each once; NULL at the end. */
-static const struct hashes_part *next_part(const struct hashes *h, uint32_t *at)
-{
-    if (h->parts == NULL || *at >= 1u << h->depth)
-        return NULL;
-    const struct hashes_part *part = &h->parts[*at];
-    *at += 1u << (h->depth - part->depth);
-    return part;
+    return &part->at[home_of(part, hash)];
 }
 
 void hashes_free(struct hashes *h)
 {
-    uint32_t at = 0;
-    for (const struct hashes_part *part; (part = next_part(h, &at)) != NULL;)
-        free(part->slots);
+    for (uint32_t i = 0; i < h->part_count; i++)
+        free(h->parts[i].at);
     free(h->parts);
+    free(h->table);
     *h = (struct hashes){0};
 }
 
 size_t hashes_bytes(const struct hashes *h)
 {
-    size_t bytes = h->parts != NULL ? sizeof h->parts[0] << h->depth : 0;
-    uint32_t at = 0;
-    for (const struct hashes_part *part; (part = next_part(h, &at)) != NULL;)
-        bytes += sizeof *part->slots + part->slots->places * sizeof part->slots->at[0];
+    size_t bytes = h->parts != NULL ? sizeof h->table[0] << h->depth : 0;
+    for (uint32_t i = 0; i < h->part_count; i++)
+        bytes += sizeof h->parts[i] + h->parts[i].places * sizeof h->parts[i].at[0];
     return bytes;
 }
 
 static bool part_ordered(const struct hashes *h, const struct hashes_part *part)
 {
-    const struct slots *slots = part->slots;
     uint32_t count = 0;
     uint32_t empty = 0; /* the places behind the last empty one begin here */
     uint64_t last = 0;
-    for (uint32_t i = 0; i < slots->places; i++) {
-        uint64_t slot = slots->at[i];
+    for (uint32_t i = 0; i < part->places; i++) {
+        uint64_t slot = part->at[i];
         if (slot == 0) {
             empty = i + 1;
             continue;
         }
         uint32_t home = home_of(part, slot_hash(slot));
         if (slot_hash(slot) < slot_hash(last) || home > i || home < empty || /* I1, I2 */
-            part_for(h, slot_hash(slot))->slots != slots)
+            part_for(h, slot_hash(slot)) != part)
             return false;
         last = slot;
         count++;
     }
-    return count == slots->count && slots->at[slots->places - 1] == 0;
+    return count == part->count && part->at[part->places - 1] == 0;
 }
 
 bool hashes_ordered(const struct hashes *h, uint32_t *count)
 {
-    uint32_t at = 0;
     *count = 0;
-    for (const struct hashes_part *part; (part = next_part(h, &at)) != NULL;) {
-        if (!part_ordered(h, part))
+    for (uint32_t i = 0; i < h->part_count; i++) {
+        if (!part_ordered(h, &h->parts[i]))
             return false;
-        *count += part->slots->count;
+        *count += h->parts[i].count;
     }
     return true;
 }

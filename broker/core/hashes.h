@@ -13,7 +13,9 @@
 
 /* Zeros: empty. See hashes.c. */
 struct hashes {
-    struct hashes_part *parts; /* 1 << depth of them */
+    struct hashes_part *parts; /* `part_count` of them, room for the next power of two */
+    uint32_t *table;           /* 1 << depth numbers of parts */
+    uint32_t part_count;
     uint32_t depth;
 };
 

@@ -74,6 +74,8 @@ uint32_t messages_take(struct messages *messages)
     messages->free_first = message->age.next;
     *message = (struct message){0};
     messages->count++;
+    if (messages->free_first != MESSAGE_NONE)
+        __builtin_prefetch(&message_at(messages, messages->free_first)->age, 1);
     return index;
 }
 

@@ -186,13 +186,13 @@ void queue_chores_follow(struct core *core, struct queue *queue)
     }
 }
 
-void queue_store(struct core *core, struct queue *queue, uint32_t index, struct slice group_id)
+void queue_store(struct core *core, struct queue *queue, uint32_t index, uint32_t group)
 {
     struct message *message = message_at(&core->messages, index);
     ASSERT(message->queue_slot == queue->slot);
     messages_map(&core->messages, index);
     lane_add(&queue->age, &core->messages, index);
-    message->group = group_join(core, queue, group_id);
+    message->group = group;
     if (queue->view.settings.fifo)
         lane_add(&group_of(core, message)->lane, &core->messages, index);
     retention_follow(core, queue);
@@ -221,7 +221,7 @@ void queue_put_back(struct core *core, struct queue *queue, uint32_t index, stru
     struct message *message = message_at(&core->messages, index);
     bool fifo = queue->view.settings.fifo;
     messages_map(&core->messages, index);
-    message->group = group_join(core, queue, group_id);
+    message->group = group_join(core, queue, group_id, NULL);
     if (fifo) {
         lane_return(&queue->age, &core->messages, index, near);
         lane_return(&group_of(core, message)->lane, &core->messages, index, MESSAGE_NONE);
@@ -258,7 +258,7 @@ void queue_show(struct core *core, struct queue *queue, uint32_t index)
     if (!queue->view.settings.fifo)
         lane_add(ready_lane(queue, group), &core->messages, index);
     if (group != NULL)
-        group_follow(core, queue, group);
+        group_follow_shown(core, queue, group, index);
     queue_ready_note(core, queue);
 }
 
@@ -354,7 +354,7 @@ void queue_transfer(struct core *core, struct queue *from, uint32_t index, struc
     struct message *message = message_at(&core->messages, moved);
     message_place(message, to->slot, ++to->seq_last, sent_ms, message_body(old));
     message->origin = origin_ref(core, origin) & ORIGIN_INDEX_MAX;
-    queue_store(core, to, moved, group_id(group_of(core, old)));
+    queue_store(core, to, moved, group_join(core, to, group_id(group_of(core, old)), NULL));
     queue_enter(core, to, moved);
     queue_withdraw(core, from, index);
     queue_unstore(core, from, index);

@@ -156,6 +156,8 @@ static void take_group(struct receiving *r, const struct group *group)
     while (index != MESSAGE_NONE && !r->full) {
         const struct message *message = message_at(&r->core->messages, index);
         uint32_t next = message->ready.next;
+        if (next != MESSAGE_NONE)
+            __builtin_prefetch(message_at(&r->core->messages, next), 1);
         if (message->state != MESSAGE_VISIBLE || !take(r, index, group->in_flight > 0))
             return;
         index = next;

@@ -19,14 +19,14 @@ static bool is_duplicate(const struct core *core, const struct queue *queue,
 }
 
 static void store(struct core *core, struct queue *queue, const struct record_ids *ids,
-                  struct body_ref body, uint32_t delay_s)
+                  const struct send_hashes *hashes, struct body_ref body, uint32_t delay_s)
 {
     uint32_t index = messages_take(&core->messages);
     struct message *message = message_at(&core->messages, index);
     message_place(message, queue->slot, ++queue->seq_last, core->now_ms, body);
     message->due_after_ms = delay_s * SECOND_MS;
     body_hold(core, body);
-    queue_store(core, queue, index, ids->group_id);
+    queue_store(core, queue, index, group_join(core, queue, ids->group_id, hashes));
     queue_enter(core, queue, index);
     queue->view.sent_total++;
 }
@@ -40,17 +40,18 @@ static struct body_ref body_of(const struct core *core, struct slice record, str
 }
 
 static void send_fifo(struct core *core, struct queue *queue, const struct record_ids *ids,
-                      struct body_ref body, uint32_t delay_s, struct core_result *result)
+                      const struct send_hashes *hashes, struct body_ref body, uint32_t delay_s,
+                      struct core_result *result)
 {
     struct dedup_search search;
     if (ids->group_id.length == 0 || ids->dedup_id.length == 0) {
         result->code = CORE_INVALID;
         return;
     }
-    dedup_search_begin(core, queue, ids, &search);
+    dedup_search_begin(core, queue, ids, hashes, &search);
     if (is_duplicate(core, queue, &search, result))
         return;
-    store(core, queue, ids, body, delay_s);
+    store(core, queue, ids, hashes, body, delay_s);
     dedup_add(core, queue, &search, ids->message_id, queue->seq_last);
     result->seq = queue->seq_last;
     memcpy(result->message_id, ids->message_id, UUID_BYTES);
@@ -70,9 +71,9 @@ void message_send(struct core *core, const struct command *command, struct slice
     struct body_ref body = body_of(core, send->record, entry);
     uint32_t delay_s = send->delay_s == CORE_DEFAULT ? queue->view.settings.delay_s : send->delay_s;
     if (queue->view.settings.fifo) {
-        send_fifo(core, queue, &ids, body, delay_s, result);
+        send_fifo(core, queue, &ids, command->hashes, body, delay_s, result);
         return;
     }
-    store(core, queue, &ids, body, delay_s);
+    store(core, queue, &ids, command->hashes, body, delay_s);
     result->seq = queue->seq_last;
 }

@@ -165,7 +165,9 @@ static bool decode_message(struct core *core, struct cursor *bytes, struct queue
     uint32_t index = messages_take(&core->messages);
     *message_at(&core->messages, index) = read;
     body_hold(core, body);
-    queue_store(core, queue, index, group_id(group));
+    if (group != NULL)
+        group->messages++;
+    queue_store(core, queue, index, group != NULL ? group->index : 0);
     if (state == MESSAGE_VISIBLE)
         queue_show(core, queue, index);
     else

@@ -134,7 +134,7 @@ static bool decode_groups(struct core *core, struct cursor *in, struct queue *qu
         uint32_t known = queue->groups.count;
         if (in->bad || id.length == 0 || id.length > RECORD_ID_BYTES_MAX)
             return false;
-        groups->indexes[groups->count] = group_join(core, queue, id);
+        groups->indexes[groups->count] = group_join(core, queue, id, NULL);
         if (queue->groups.count == known)
             return false;
     }

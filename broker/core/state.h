@@ -238,8 +238,9 @@ void queue_purge(struct core *core, const struct command *command, struct core_r
 void queue_tag(struct core *core, const struct command *command, struct core_result *result);
 
 /* queue_store: put a message that is known in the pool and has its place (message_place) into the
- * map, the age lane and the group. It is in no state yet: queue_show or queue_hide must follow. */
-void queue_store(struct core *core, struct queue *queue, uint32_t index, struct slice group_id);
+ * map, the age lane and the group, which it has joined. It is in no state yet: queue_show or
+ * queue_hide must follow. */
+void queue_store(struct core *core, struct queue *queue, uint32_t index, uint32_t group);
 
 /* queue_show: make it visible. queue_hide: delayed or in flight until due_after_ms, already set.
  * queue_withdraw: leave the state it is in; one of the others, or queue_unstore, must follow.

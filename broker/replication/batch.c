@@ -466,25 +466,10 @@ void batch_propose(struct shard *shard)
 
 /* ---- applying ---- */
 
-/* decode: the next command, and the one behind it, so that what that needs is fetched meanwhile. */
-static enum status decode(struct shard *shard, struct cursor *in, struct command *out)
+/* next_command: of the entry; see foresight_next. */
+static const struct command *next_command(struct shard *shard, struct cursor *in)
 {
-    struct batch *b = &shard->batch;
-    enum status status = STATUS_OK;
-    if (b->ahead.at == in->at) {
-        *out = b->ahead.command;
-        *in = b->ahead.behind;
-    } else {
-        status = command_decode(in, out);
-    }
-    b->ahead.at = NULL;
-    b->ahead.behind = *in;
-    if (status == STATUS_OK && cursor_left(in) > 0 &&
-        command_decode(&b->ahead.behind, &b->ahead.command) == STATUS_OK) {
-        b->ahead.at = in->at;
-        core_foresee(shard->core, &b->ahead.command);
-    }
-    return status;
+    return foresight_next(&shard->batch.foresight, shard->core, in);
 }
 
 /* keep_messages: copy a result's messages aside, since the next command invalidates them. The
@@ -501,13 +486,12 @@ static void keep_messages(struct batch *b, struct core_result *result)
 /* apply_one: the next command; for one whose results nobody takes. I4 */
 static void apply_one(struct shard *shard, struct cursor *in, struct slice payload, bool give_back)
 {
-    struct command command;
     struct core_result result = {0};
-    enum status status = decode(shard, in, &command);
-    ASSERT(status == STATUS_OK); /* I3 */
-    core_apply(shard->core, &command, payload, &result);
-    if (give_back && command.type == COMMAND_RECEIVE)
-        wait_give_back(shard, command.receive.queue_id, &result);
+    const struct command *command = next_command(shard, in);
+    ASSERT(command != NULL); /* I3 */
+    core_apply(shard->core, command, payload, &result);
+    if (give_back && command->type == COMMAND_RECEIVE)
+        wait_give_back(shard, command->receive.queue_id, &result);
 }
 
 /* apply_commands: `count` of them; their results stay valid until the core is called again. */
@@ -519,11 +503,10 @@ static const struct core_result *apply_commands(struct shard *shard, struct curs
     buffer_clear(&b->messages);
     struct core_result *results = (void *)buffer_reserve(&b->results, count * sizeof *results);
     for (uint32_t i = 0; i < count; i++) {
-        struct command command;
-        enum status status = decode(shard, in, &command);
-        ASSERT(status == STATUS_OK); /* I3 */
+        const struct command *command = next_command(shard, in);
+        ASSERT(command != NULL); /* I3 */
         results[i] = (struct core_result){0};
-        core_apply(shard->core, &command, payload, &results[i]);
+        core_apply(shard->core, command, payload, &results[i]);
         if (count > 1)
             keep_messages(b, &results[i]);
     }
@@ -580,22 +563,19 @@ static void apply_others(struct shard *shard, struct cursor *in, uint32_t count,
                          struct slice payload)
 {
     while (count > 0) {
-        struct cursor ahead = *in;
-        struct command command;
-        enum status status = decode(shard, &ahead, &command);
-        if (status != STATUS_OK)
+        const struct command *command = next_command(shard, in);
+        if (command == NULL)
             shard_fatal(shard, "an entry of the log does not decode: it was written by another "
                                "program or a later version");
         count--;
-        if (command.type == COMMAND_ORIGIN && command.origin.count > 0 &&
-            command.origin.node_id == shard->options.node_id &&
-            command.origin.boot == shard->forward.boot) {
-            *in = ahead;
-            count -= apply_returned(shard, &command.origin, in, count, payload);
+        if (command->type == COMMAND_ORIGIN && command->origin.count > 0 &&
+            command->origin.node_id == shard->options.node_id &&
+            command->origin.boot == shard->forward.boot) {
+            struct command_origin origin = command->origin; /* others are read meanwhile */
+            count -= apply_returned(shard, &origin, in, count, payload);
         } else {
             struct core_result result = {0};
-            *in = ahead;
-            core_apply(shard->core, &command, payload, &result);
+            core_apply(shard->core, command, payload, &result);
         }
     }
 }
@@ -621,7 +601,7 @@ void batch_apply(struct shard *shard, uint64_t index, struct slice payload)
         shard_fatal(shard, "an entry of the log has no header of ours: it was written by another "
                            "program or a later version");
     core_begin(shard->core, index, now_ms);
-    shard->batch.ahead.at = NULL;
+    foresight_begin(&shard->batch.foresight);
     struct cursor ahead = in;
     bool has_origin = count > 0 && command_decode(&ahead, &head) == STATUS_OK &&
                       head.type == COMMAND_ORIGIN && head.origin.count == 0;

@@ -4,6 +4,7 @@
 #ifndef BROKER_REPLICATION_INTERNAL_H
 #define BROKER_REPLICATION_INTERNAL_H
 
+#include "broker/core/foresee.h"
 #include "broker/replication/raft_disk.h"
 #include "broker/replication/shard.h"
 #include "broker/replication/wire.h"
@@ -79,14 +80,9 @@ struct batch {
     uint32_t in_flight;  /* that the library has */
     size_t flight_bytes; /* of all calls not yet answered */
     uint32_t flight_calls;
-    struct buffer results;  /* struct core_result of the call being answered */
-    struct buffer messages; /* their messages, where there are several results */
-    /* The command that begins at `at` in the entry being applied, decoded; NULL: none is. */
-    struct {
-        const uint8_t *at;
-        struct cursor behind;
-        struct command command;
-    } ahead;
+    struct buffer results;      /* struct core_result of the call being answered */
+    struct buffer messages;     /* their messages, where there are several results */
+    struct foresight foresight; /* into the entry being applied */
 };
 
 struct wait_queue;

@@ -11,6 +11,11 @@ struct siphash_key {
     uint64_t words[2];
 };
 
+static inline bool siphash_key_equal(struct siphash_key a, struct siphash_key b)
+{
+    return a.words[0] == b.words[0] && a.words[1] == b.words[1];
+}
+
 /* siphash: SipHash-1-3, which is what tables need. siphash_24: the original, stronger and slower
  * one. */
 uint64_t siphash(struct siphash_key key, struct slice bytes);

@@ -19,6 +19,7 @@
 
 #define QUOTE_BYTES_MAX    512
 #define SENTENCE_BYTES_MAX 2048
+#define SEQUENCE_DIGITS    20
 
 /* What is asked for in a few words lasts longest: many receives wait. */
 #define BYTES_FEW 512
@@ -266,4 +267,19 @@ struct slice sqs_hex(struct sqs_call *call, const uint8_t *bytes, size_t count)
     char *text = arena_alloc(&call->arena, count * 2);
     (void)hex_text(text, bytes, count);
     return slice_make(text, count * 2);
+}
+
+struct slice sqs_uuid(struct sqs_call *call, const uint8_t uuid[UUID_BYTES])
+{
+    char *text = arena_alloc(&call->arena, UUID_TEXT_LENGTH + 1);
+    uuid_text(uuid, text);
+    return slice_make(text, UUID_TEXT_LENGTH);
+}
+
+struct slice sqs_sequence_number(struct sqs_call *call, uint64_t seq)
+{
+    uint8_t *text = arena_alloc(&call->arena, SEQUENCE_DIGITS + 1);
+    for (size_t i = SEQUENCE_DIGITS; i-- > 0; seq /= 10)
+        text[i] = (uint8_t)('0' + seq % 10);
+    return slice_make(text, SEQUENCE_DIGITS);
 }

@@ -166,6 +166,11 @@ const char *sqs_quote(struct sqs_call *call, struct slice text);
 /* sqs_hex: lower-case hex in the call's arena. */
 struct slice sqs_hex(struct sqs_call *call, const uint8_t *bytes, size_t count);
 
+/* sqs_uuid: as text in the call's arena. sqs_sequence_number: of a message of a FIFO queue, in 20
+ * digits, likewise. */
+struct slice sqs_uuid(struct sqs_call *call, const uint8_t uuid[UUID_BYTES]);
+struct slice sqs_sequence_number(struct sqs_call *call, uint64_t seq);
+
 /* The handlers: one for each ACTION row. Each ends in sqs_reply, sqs_fail or sqs_propose. */
 #define ACTION(Name, name, input, result, again, doc) void handle_##name(struct sqs_call *call);
 #include "proto/sqs/sqs_actions.def"

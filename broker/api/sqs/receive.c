@@ -222,9 +222,9 @@ static void describe_system(struct sqs_call *call, const struct receiving *recei
     add_system(call, receiving, SYSTEM_TRACE_HEADER, record->trace_header, out);
     add_system(call, receiving, SYSTEM_GROUP_ID, record->group_id, out);
     add_deduplication_id(call, receiving, message, record, out);
-    if (receiving->fifo)
-        add_system(call, receiving, SYSTEM_SEQUENCE_NUMBER,
-                   slice_of(arena_printf(&call->arena, "%020" PRIu64, message->seq)), out);
+    if (receiving->fifo && receiving->system_wanted[SYSTEM_SEQUENCE_NUMBER])
+        add_system(call, receiving, SYSTEM_SEQUENCE_NUMBER, sqs_sequence_number(call, message->seq),
+                   out);
     add_source(call, receiving, message, out);
 }
 
@@ -263,12 +263,10 @@ static bool describe(struct sqs_call *call, const struct receiving *receiving,
     struct record record;
     if (record_decode(bytes, &record) != STATUS_OK)
         return false;
-    char id[UUID_TEXT_LENGTH + 1];
-    uuid_text(record.message_id, id);
     uint8_t *handle = arena_alloc(&call->arena, RECEIPT_TEXT_LENGTH + 1);
     receipt_write(handle, call->secret, receiving->queue_id,
                   (struct core_lease){message->seq, message->receive_count});
-    out->message_id = arena_copy(&call->arena, slice_of(id));
+    out->message_id = sqs_uuid(call, record.message_id);
     out->receipt_handle = slice_make(handle, RECEIPT_TEXT_LENGTH);
     if (!call->carrier->no_md5 || !record.no_md5) {
         uint8_t md5[MD5_BYTES];

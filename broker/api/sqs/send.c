@@ -6,8 +6,6 @@
 #include "broker/api/sqs/message.h"
 #include "proto/base/assert.h"
 
-#include <inttypes.h>
-
 #define BATCH_BYTES_MAX 1048576
 
 struct sent_message {
@@ -40,17 +38,10 @@ static struct slice trace_md5(struct sqs_call *call, struct slice trace_header)
     return sqs_hex(call, md5, sizeof md5);
 }
 
-static struct slice id_text(struct sqs_call *call, const uint8_t message_id[UUID_BYTES])
-{
-    char id[UUID_TEXT_LENGTH + 1];
-    uuid_text(message_id, id);
-    return arena_copy(&call->arena, slice_of(id));
-}
-
 static void describe(struct sqs_call *call, const struct record *record,
                      struct sqs_send_result_entry *out)
 {
-    out->message_id = id_text(call, record->message_id);
+    out->message_id = sqs_uuid(call, record->message_id);
     if (!record->no_md5)
         out->md5_body = sqs_hex(call, record->md5_body, MD5_BYTES);
     if (record->attribute_count > 0)
@@ -127,8 +118,9 @@ static void reply(struct sqs_call *call, const struct sending *sending)
 static void describe_fifo(struct sqs_call *call, const struct core_result *result,
                           struct sqs_send_result_entry *out)
 {
-    out->message_id = id_text(call, result->message_id);
-    out->sequence_number = slice_of(arena_printf(&call->arena, "%020" PRIu64, result->seq));
+    if (result->duplicate)
+        out->message_id = sqs_uuid(call, result->message_id);
+    out->sequence_number = sqs_sequence_number(call, result->seq);
 }
 
 static void count_sent(struct sqs_call *call, const struct sending *sending, uint32_t i)
