@@ -471,10 +471,9 @@ uint64_t cluster_shards_begun(const struct cluster *c)
     return c->identity.shards_begun;
 }
 
-/* A failure is traced; the next start tells it again. */
-void cluster_set_shards_begun(struct cluster *c, uint64_t begun, uint32_t shards)
+bool cluster_set_shards_begun(struct cluster *c, uint64_t begun, uint32_t shards)
 {
     c->identity.shards = shards;
     c->identity.shards_begun = begun;
-    (void)store(c);
+    return store(c) == EX_OK;
 }

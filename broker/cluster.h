@@ -31,9 +31,9 @@ const struct shard_member *cluster_members(const struct cluster *cluster, size_t
 bool cluster_joins(const struct cluster *cluster);
 
 /* cluster_shards_begun: of struct shards_options; kept in DIR/node.json, with how many queue shards
- * the cluster has. */
+ * the cluster has. cluster_set_shards_begun: false, after a trace: it is not on the disk yet. */
 uint64_t cluster_shards_begun(const struct cluster *cluster);
-void cluster_set_shards_begun(struct cluster *cluster, uint64_t begun, uint32_t shards);
+MUST_CHECK bool cluster_set_shards_begun(struct cluster *cluster, uint64_t begun, uint32_t shards);
 
 /* cluster_watch: the shard is open: keep the cluster's id once its state has one. `failed` is
  * called with an exit code, after a trace, if the state is of another cluster than DIR/node.json.

@@ -61,6 +61,7 @@ struct node {
     uv_signal_t sigterm, sigint;
     uv_timer_t linger; /* after a handover; while draining */
     uint64_t drain_until_ms;
+    size_t step; /* of closing: the next one */
     struct node_lock lock;
     struct cluster *cluster;
     struct away *away;
@@ -73,74 +74,6 @@ struct node {
     bool stopping;
     int code; /* of the process */
 };
-
-/* ---- options ---- */
-
-static bool text_of(const char *text, const char *allowed, size_t shortest, size_t longest)
-{
-    size_t length = strlen(text);
-    return length >= shortest && length <= longest && strspn(text, allowed) == length;
-}
-
-/* One of the two lists. `self`: this node must be (or must not be) in it. */
-static const char *list_check(const struct node_options *options, const char *option,
-                              const char *list, bool self)
-{
-    static char sentence[256];
-    struct arena arena = {0};
-    struct member members[MEMBERS_MAX];
-    size_t count;
-    const char *error = members_parse(list, &arena, members, &count);
-    bool named = error == NULL && members_find(members, count, options->node_id) != NULL;
-    if (error == NULL && named != self)
-        error = self ? "does not contain this node's --node-id" : "names this node itself";
-    if (error != NULL)
-        snprintf(sentence, sizeof sentence, "%s %s", option, error);
-    arena_free(&arena);
-    return error != NULL ? sentence : NULL;
-}
-
-static const char *cluster_check(const struct node_options *options)
-{
-    if (options->cluster != NULL && options->join != NULL)
-        return "--cluster founds a new cluster and --join adds to an old one: give one of them";
-    if (options->cluster != NULL)
-        return list_check(options, "--cluster", options->cluster, true);
-    return options->join != NULL ? list_check(options, "--join", options->join, false) : NULL;
-}
-
-static bool url_valid(const char *url)
-{
-    struct slice text = slice_of(url);
-    size_t scheme = slice_starts_with(text, "https://")  ? 8
-                    : slice_starts_with(text, "http://") ? 7
-                                                         : 0;
-    return scheme > 0 && text.length > scheme && text.length < 256 &&
-           strpbrk(url + scheme, "/?# \"") == NULL;
-}
-
-const char *node_options_check(const struct node_options *options)
-{
-    const char *wrong = signatures_check(options);
-    if (wrong == NULL)
-        wrong = page_options_check(options);
-    if (wrong != NULL)
-        return wrong;
-    if (!text_of(options->account_id, "0123456789", 12, 12))
-        return "--account-id must be 12 digits";
-    if (!text_of(options->region, "abcdefghijklmnopqrstuvwxyz0123456789-", 1, 32))
-        return "--region must be 1 to 32 of a-z, 0-9 and '-'";
-    if (options->public_url != NULL && !url_valid(options->public_url))
-        return "--public-url must look like https://host or https://host:port";
-    if (strcmp(options->aws_cooldowns, "on") != 0 && strcmp(options->aws_cooldowns, "off") != 0)
-        return "--aws-cooldowns must be on or off";
-    if (strcmp(options->regions, "same") != 0 && strcmp(options->regions, "separate") != 0)
-        return "--regions must be same or separate";
-    if (options->data_dir[0] == '\0')
-        return "--data-dir must not be empty";
-    const char *error = node_tls_check(options);
-    return error != NULL ? error : cluster_check(options);
-}
 
 /* ---- the data folder ---- */
 
@@ -222,119 +155,125 @@ static void on_queue_ready(void *data, uint64_t queue_id)
 
 /* ---- closing ---- */
 
-static void cluster_closed(void *data)
+static void close_next(void *data);
+
+static bool close_native(struct node *node)
 {
-    struct node *node = data;
+    if (node->native == NULL)
+        return false;
+    native_close(node->native, API_GRACE_MS, close_next, node);
+    return true;
+}
+
+static bool close_api(struct node *node)
+{
+    node->native = NULL;
+    if (node->dispatch != NULL)
+        dispatch_set_clients(node->dispatch, NULL, NULL);
+    if (node->api == NULL)
+        return false;
+    api_close(node->api, API_GRACE_MS, close_next, node);
+    return true;
+}
+
+static void on_drain(uv_timer_t *timer)
+{
+    struct node *node = timer->data;
+    if (away_serving(node->away) > 0 && uv_now(&node->loop) < node->drain_until_ms)
+        return;
+    uv_timer_stop(timer);
+    close_next(node);
+}
+
+/* What other nodes sent here is finished first; what is new they send elsewhere. */
+static bool drain(struct node *node)
+{
+    node->api = NULL;
+    if (node->away == NULL)
+        return false;
+    away_serve(node->away, AWAY_SQS, NULL);
+    node->drain_until_ms = uv_now(&node->loop) + DRAIN_MS;
+    uv_timer_start(&node->linger, on_drain, 0, DRAIN_STEP_MS);
+    return true;
+}
+
+static bool close_dispatch(struct node *node)
+{
+    if (node->dispatch == NULL)
+        return false;
+    dispatch_close(node->dispatch, close_next, node);
+    return true;
+}
+
+static bool close_shards(struct node *node)
+{
+    node->dispatch = NULL;
+    if (node->away != NULL)
+        look_serve_end(node->away);
+    if (node->cluster != NULL)
+        cluster_unwatch(node->cluster);
+    if (node->shards == NULL)
+        return false;
+    shards_close(node->shards, close_next, node);
+    return true;
+}
+
+/* Behind the shards, which may still have ended a call of its. */
+static bool close_auth(struct node *node)
+{
+    node->shards = NULL;
+    if (node->auth == NULL)
+        return false;
+    auth_close(node->auth, close_next, node);
+    return true;
+}
+
+/* What is asked of other nodes, and by them, has ended with those above that ask and answer. */
+static bool close_away(struct node *node)
+{
+    node->auth = NULL;
+    if (node->away == NULL)
+        return false;
+    away_close(node->away, close_next, node);
+    return true;
+}
+
+static bool close_cluster(struct node *node)
+{
+    node->away = NULL;
+    if (node->cluster == NULL)
+        return false;
+    cluster_close(node->cluster, close_next, node);
+    return true;
+}
+
+static bool close_handles(struct node *node)
+{
     node->cluster = NULL;
     node_tls_close(&node->tls);
     uv_close((uv_handle_t *)&node->linger, NULL);
     uv_close((uv_handle_t *)&node->sigterm, NULL);
     uv_close((uv_handle_t *)&node->sigint, NULL);
+    return true;
 }
 
-static void away_closed(void *data)
+/* In this order. True: it is under way, and goes on to the next one when it has ended; false: there
+ * was nothing to do. What a step closes is gone when the next one begins. */
+static bool (*const closing[])(struct node *node) = {
+    close_native, close_api,  drain,         close_dispatch, close_shards,
+    close_auth,   close_away, close_cluster, close_handles,
+};
+
+static void close_next(void *data)
 {
     struct node *node = data;
-    node->away = NULL;
-    if (node->cluster != NULL)
-        cluster_close(node->cluster, cluster_closed, node);
-    else
-        cluster_closed(node);
-}
-
-/* What is asked of other nodes, and by them, has ended with those above that ask and answer. */
-static void auth_closed(void *data)
-{
-    struct node *node = data;
-    node->auth = NULL;
-    if (node->away != NULL)
-        away_close(node->away, away_closed, node);
-    else
-        away_closed(node);
-}
-
-/* Auth comes behind the shards, which may still have ended a call of its. */
-static void shards_closed(void *data)
-{
-    struct node *node = data;
-    node->shards = NULL;
-    if (node->auth != NULL)
-        auth_close(node->auth, auth_closed, node);
-    else
-        auth_closed(node);
-}
-
-static void close_shards(struct node *node)
-{
-    if (node->away != NULL)
-        look_serve_end(node->away);
-    if (node->cluster != NULL)
-        cluster_unwatch(node->cluster);
-    if (node->shards != NULL)
-        shards_close(node->shards, shards_closed, node);
-    else
-        shards_closed(node);
-}
-
-static void dispatch_closed(void *data)
-{
-    struct node *node = data;
-    node->dispatch = NULL;
-    close_shards(node);
-}
-
-static void close_dispatch(struct node *node)
-{
-    if (node->dispatch != NULL)
-        dispatch_close(node->dispatch, dispatch_closed, node);
-    else
-        close_shards(node);
-}
-
-static void drain(uv_timer_t *timer)
-{
-    struct node *node = timer->data;
-    bool empty = node->away == NULL || away_serving(node->away) == 0;
-    if (empty || uv_now(&node->loop) >= node->drain_until_ms) {
-        uv_timer_stop(timer);
-        close_dispatch(node);
-    }
-}
-
-/* What other nodes sent here is finished first; what is new they send elsewhere. */
-static void api_closed(void *data)
-{
-    struct node *node = data;
-    node->api = NULL;
-    if (node->away != NULL)
-        away_serve(node->away, AWAY_SQS, NULL);
-    node->drain_until_ms = uv_now(&node->loop) + DRAIN_MS;
-    uv_timer_start(&node->linger, drain, 0, DRAIN_STEP_MS);
-}
-
-static void native_closed(void *data)
-{
-    struct node *node = data;
-    node->native = NULL;
-    if (node->dispatch != NULL)
-        dispatch_set_clients(node->dispatch, NULL, NULL);
-    if (node->api != NULL)
-        api_close(node->api, API_GRACE_MS, api_closed, node);
-    else
-        api_closed(node);
-}
-
-static void close_api(struct node *node)
-{
-    if (node->native != NULL)
-        native_close(node->native, API_GRACE_MS, native_closed, node);
-    else
-        native_closed(node);
+    while (!closing[node->step++](node))
+        ASSERT(node->step < ARRAY_COUNT(closing));
 }
 
 static void linger_over(uv_timer_t *timer)
 {
-    close_api(timer->data);
+    close_next(timer->data);
 }
 
 /* Workers are sent to the new leader meanwhile, and show it what they run: nothing is run twice. */
@@ -349,7 +288,7 @@ static void node_stop(struct node *node)
 {
     node->stopping = true;
     if (node->shards == NULL || !shards_hand_over(node->shards, on_handed_over, node))
-        close_api(node);
+        close_next(node);
 }
 
 static void on_failed(void *data, int code)
@@ -432,11 +371,11 @@ static void on_shards_failed(void *data)
     on_failed(data, EX_IOERR);
 }
 
-static void on_shards_begun(void *data)
+static bool on_shards_begun(void *data)
 {
     struct node *node = data;
-    cluster_set_shards_begun(node->cluster, shards_begun(node->shards),
-                             shards_total(node->shards) - 1);
+    return cluster_set_shards_begun(node->cluster, shards_begun(node->shards),
+                                    shards_total(node->shards) - 1);
 }
 
 static int open_shards(struct node *node)

@@ -274,7 +274,7 @@ if wants wire clients cluster chaos recovery bench quickstart && build release; 
     wants cluster && unittest_files cluster tests/cluster/*.py
     wants chaos && run_chaos
     wants recovery && unittest_files recovery tests/recovery/*.py
-    wants bench && unittest_files bench tests/bench/smoke_test.py
+    wants bench && unittest_files bench tests/bench/smoke_test.py tests/bench/polls_test.py
     wants quickstart && run_quickstart
 fi
 

@@ -175,7 +175,7 @@ static void on_abort(void *data, struct http_request *request)
     }
 }
 
-static size_t body_bytes_max(void *data, const struct http_request *request)
+static size_t body_bytes_max(void *data, struct http_request *request)
 {
     (void)data;
     (void)request;

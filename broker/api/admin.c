@@ -5,6 +5,7 @@
  * page_guard.c to say. */
 #include "broker/api/internal.h"
 #include "broker/api/page_guard.h"
+#include "broker/shards/look.h"
 #include "broker/shards/tallies.h"
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
@@ -14,49 +15,62 @@
 #include <utlist.h>
 
 #define ADMIN_BODY_BYTES_MAX 65536
+#define LOOK_MS              1500u /* pages do not wait for others for longer */
+
+/* What other nodes were asked for: views of queues of their shards. */
+struct elsewhere {
+    const struct queue_view *queues;
+    uint32_t count;
+};
 
 struct page {
     struct slice path;
     const char *action;
     const char *content_type;
     const char *permit; /* what a key must be allowed where there is a guard; NULL: everybody may */
-    int (*write)(struct api *api, struct buffer *out); /* returns the HTTP status */
-    bool usage; /* it shows what functions used, also in shards that are not here */
+    /* write: returns the HTTP status. */
+    int (*write)(struct api *api, const struct elsewhere *elsewhere, struct buffer *out);
+    bool usage;  /* it shows what functions used, also in shards that are not here; */
+    bool queues; /* and the queues of those */
 };
 
-static int write_live(struct api *api, struct buffer *out)
+static int write_live(struct api *api, const struct elsewhere *elsewhere, struct buffer *out)
 {
-    (void)api;
+    (void)api, (void)elsewhere;
     buffer_add_text(out, "{\"status\":\"live\"}\n");
     return 200;
 }
 
-static int write_ready(struct api *api, struct buffer *out)
+static int write_ready(struct api *api, const struct elsewhere *elsewhere, struct buffer *out)
 {
+    (void)elsewhere;
     bool ready = api_ready(api);
     buffer_printf(out, "{\"status\":\"%s\"}\n", ready ? "ready" : "not ready");
     return ready ? 200 : 503;
 }
 
-static int write_metrics(struct api *api, struct buffer *out)
+static int write_metrics(struct api *api, const struct elsewhere *elsewhere, struct buffer *out)
 {
+    (void)elsewhere;
     metrics_write(api, out);
     return 200;
 }
 
-static int write_status(struct api *api, struct buffer *out)
+static int write_status(struct api *api, const struct elsewhere *elsewhere, struct buffer *out)
 {
-    status_write(api, out);
+    status_write(api, elsewhere->queues, elsewhere->count, out);
     return 200;
 }
 
 static const struct page pages[] = {
-    {SLICE_LITERAL("/health/live"), "HealthLive", "application/json", NULL, write_live, false},
-    {SLICE_LITERAL("/health/ready"), "HealthReady", "application/json", NULL, write_ready, false},
+    {SLICE_LITERAL("/health/live"), "HealthLive", "application/json", NULL, write_live, false,
+     false},
+    {SLICE_LITERAL("/health/ready"), "HealthReady", "application/json", NULL, write_ready, false,
+     false},
     {SLICE_LITERAL("/metrics"), "Metrics", "text/plain; version=0.0.4; charset=utf-8",
-     "millrace:GetMetrics", write_metrics, true},
+     "millrace:GetMetrics", write_metrics, true, false},
     {SLICE_LITERAL("/status"), "Status", "application/json", "millrace:GetStatus", write_status,
-     true},
+     true, true},
 };
 
 static const struct page *page_of(const struct http_request *request)
@@ -111,14 +125,15 @@ static bool let_in(struct api *api, struct http_request *request, const struct p
     return lets;
 }
 
-static void answer(struct api *api, struct http_request *request, uint64_t started_ns)
+static void answer(struct api *api, struct http_request *request, uint64_t started_ns,
+                   const struct elsewhere *elsewhere)
 {
     const struct page *page = page_of(request);
     bool reads = slice_is(request->method, "GET") || slice_is(request->method, "HEAD");
     struct buffer body = {0};
     int status = 405;
     if (reads)
-        status = page->write(api, &body);
+        status = page->write(api, elsewhere, &body);
     else
         buffer_add_text(&body, "{\"message\":\"This page is read with GET.\"}\n");
     const char *type = reads ? page->content_type : "application/json";
@@ -131,12 +146,19 @@ static void answer(struct api *api, struct http_request *request, uint64_t start
     buffer_free(&body);
 }
 
-/* ---- pages that wait for what functions used elsewhere ---- */
+/* ---- pages that wait for other nodes ---- */
 
+/* It is in admin_state, and holds the api, until it has been answered; its memory stays until what
+ * was asked has ended, which is later where a node says nothing. */
 struct waiting {
     struct api *api;
     struct http_request *request; /* NULL: its client has gone */
     uint64_t started_ns;
+    uint64_t deadline_ms; /* of the loop's clock */
+    bool fetches, looks;  /* under way */
+    bool answered;
+    struct arena arena;
+    struct shard_look look;
     struct waiting *prev, *next;
 };
 
@@ -144,25 +166,80 @@ struct admin_state {
     struct waiting *waiting;
 };
 
-static void on_fetched(void *data)
+static void waiting_answer(struct waiting *waiting)
 {
-    struct waiting *waiting = data;
     struct api *api = waiting->api;
     struct admin_state *state = api_family_state(api, &api_family_admin);
+    struct elsewhere elsewhere = {0};
+    if (!waiting->looks)
+        elsewhere = (struct elsewhere){waiting->look.views, waiting->look.count};
+    else
+        look_cancel(&waiting->look);
+    waiting->answered = true;
     DL_DELETE(state->waiting, waiting);
     if (waiting->request != NULL)
-        answer(api, waiting->request, waiting->started_ns);
-    free(waiting);
+        answer(api, waiting->request, waiting->started_ns, &elsewhere);
     api_release(api);
 }
 
-static bool waits(struct api *api, struct http_request *request, uint64_t started_ns)
+/* Something has ended. */
+static void waiting_step(struct waiting *waiting)
+{
+    if (!waiting->answered && !waiting->fetches &&
+        (!waiting->looks || uv_now(api_loop(waiting->api)) >= waiting->deadline_ms))
+        waiting_answer(waiting);
+    if (waiting->fetches || waiting->looks)
+        return;
+    arena_free(&waiting->arena);
+    free(waiting);
+}
+
+static void on_fetched(void *data)
+{
+    struct waiting *waiting = data;
+    waiting->fetches = false;
+    waiting_step(waiting);
+}
+
+static void on_looked(struct shard_look *look, enum status status)
+{
+    struct waiting *waiting = look->data;
+    if (status != STATUS_OK)
+        look->count = 0; /* it was cancelled */
+    waiting->looks = false;
+    waiting_step(waiting);
+}
+
+/* The queues of all shards that are elsewhere, as far as somebody tells. */
+static bool look_begins(struct waiting *waiting)
+{
+    struct shards *shards = api_shards(waiting->api);
+    struct shard_look *look = &waiting->look;
+    uint64_t now_ms = uv_now(api_loop(waiting->api));
+    look->question.run_max = STATUS_ITEMS_MAX;
+    look->since_ms = now_ms + LOOK_MS > SHARD_CALL_MS ? now_ms + LOOK_MS - SHARD_CALL_MS : 1;
+    look->optional = true;
+    look->arena = &waiting->arena;
+    look->done = on_looked;
+    look->data = waiting;
+    shard_set_add_queues(&look->set, shards);
+    return api_away(waiting->api) != NULL && look_begin(look, shards, api_away(waiting->api));
+}
+
+static bool waits(struct api *api, struct http_request *request, const struct page *page,
+                  uint64_t started_ns)
 {
     struct admin_state *state = api_family_state(api, &api_family_admin);
     struct waiting *waiting = calloc(1, sizeof *waiting);
     ASSERT(waiting != NULL);
-    *waiting = (struct waiting){.api = api, .request = request, .started_ns = started_ns};
-    if (!tallies_fetch(api_shards(api), on_fetched, waiting)) {
+    *waiting = (struct waiting){.api = api,
+                                .request = request,
+                                .started_ns = started_ns,
+                                .deadline_ms = uv_now(api_loop(api)) + LOOK_MS};
+    waiting->fetches = page->usage && tallies_fetch(api_shards(api), on_fetched, waiting);
+    waiting->looks = page->queues && look_begins(waiting);
+    if (!waiting->fetches && !waiting->looks) {
+        arena_free(&waiting->arena);
         free(waiting);
         return false;
     }
@@ -198,8 +275,9 @@ static void admin_handle(struct api *api, struct http_request *request)
     uint64_t started_ns = clock_monotonic_ns();
     if (!let_in(api, request, page, started_ns))
         return;
-    if (!page->usage || !waits(api, request, started_ns))
-        answer(api, request, started_ns);
+    static const struct elsewhere nothing;
+    if (!waits(api, request, page, started_ns))
+        answer(api, request, started_ns, &nothing);
 }
 
 const struct api_family api_family_admin = {

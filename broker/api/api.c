@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The public HTTP port: which family answers a request, and what all families share.
  *
- * Families are asked in the order in which the node registered them; the first that matches serves
- * the request. The question is asked again at each event of a request (limit, body, abort) instead
- * of being kept, because it reads a few bytes of the request line and keeping it would need a
- * second owner for request->data, which is the family's.
+ * Families are asked in the order in which the node registered them, once the request's head is
+ * here; the first that matches serves the request, which keeps it (request->route).
  *
  * A request that no family wants gets a small JSON 404. One that reads the state of a shard that
  * another node leads waits until that is fresh (fresh.c). A family that cannot work while the
@@ -107,10 +105,10 @@ static void respond_unready(struct http_request *request)
     buffer_free(&body);
 }
 
-static size_t on_body_bytes_max(void *data, const struct http_request *request)
+static size_t on_body_bytes_max(void *data, struct http_request *request)
 {
-    struct api *api = data;
-    const struct api_family *family = family_of(api, request);
+    const struct api_family *family = family_of(data, request);
+    request->route = family;
     if (family == NULL)
         return BODY_BYTES_UNMATCHED;
     if (family->body_limit == NULL)
@@ -122,16 +120,16 @@ static size_t on_body_bytes_max(void *data, const struct http_request *request)
 static void on_too_large(void *data, struct http_request *request)
 {
     struct api *api = data;
-    const struct api_family *family = family_of(api, request);
+    const struct api_family *family = request->route;
     if (family != NULL && family->too_large != NULL)
         family->too_large(api, request);
     else
         respond_json(request, 413, "{\"message\":\"The request body is too large.\"}");
 }
 
-static void handle_by(struct api *api, const struct api_family *family,
-                      struct http_request *request)
+static void handle(struct api *api, struct http_request *request)
 {
+    const struct api_family *family = request->route;
     if (family == NULL) {
         uint64_t now = clock_monotonic_ns();
         api_count(api, "none", "none", "NotFound", now);
@@ -142,11 +140,6 @@ static void handle_by(struct api *api, const struct api_family *family,
     } else {
         family->handle(api, request);
     }
-}
-
-static void handle(struct api *api, struct http_request *request)
-{
-    handle_by(api, family_of(api, request), request);
 }
 
 static struct shard_set shards_read(const struct api *api, enum api_reads reads)
@@ -160,18 +153,18 @@ static struct shard_set shards_read(const struct api *api, enum api_reads reads)
 static void on_request(void *data, struct http_request *request)
 {
     struct api *api = data;
-    const struct api_family *family = family_of(api, request);
+    const struct api_family *family = request->route;
     struct shard_set set = {0};
     if (family != NULL && family->reads != NULL && !api->closing)
         set = shards_read(api, family->reads(request));
     if (!fresh_wait(&api->fresh, api, &set, request, handle))
-        handle_by(api, family, request);
+        handle(api, request);
 }
 
 static void on_abort(void *data, struct http_request *request)
 {
     struct api *api = data;
-    const struct api_family *family = family_of(api, request);
+    const struct api_family *family = request->route;
     if (fresh_abort(api->fresh, request))
         return;
     if (family != NULL && family->abort != NULL)

@@ -64,9 +64,11 @@ static void respond(struct cluster_call *call, int status, const char *code, jso
         .action = call->action != NULL ? call->action->name : "none",
         .started_ns = call->started_ns,
     };
+    struct api *api = call->api;
     admin_answer_json(&answer, status, code, body);
     arena_free(&call->arena);
     free(call);
+    api_release(api);
 }
 
 static void fail(struct cluster_call *call, int status, const char *code, const char *message)
@@ -431,6 +433,7 @@ static void cluster_handle(struct api *api, struct http_request *request)
     struct cluster_call *call = calloc(1, sizeof *call);
     ASSERT(call != NULL);
     call->api = api;
+    api_hold(api);
     call->request = request;
     call->started_ns = clock_monotonic_ns();
     call->change = (struct shard_change){.done = on_changed, .data = call};

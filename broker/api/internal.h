@@ -43,7 +43,10 @@ const char *api_node_endpoint(struct api *api, uint64_t node_id, struct arena *a
 /* metrics_write: the whole of /metrics in Prometheus' text format. */
 void metrics_write(struct api *api, struct buffer *out);
 
-/* status_write: the whole of /status as JSON. */
-void status_write(struct api *api, struct buffer *out);
+/* status_write: the whole of /status as JSON. `elsewhere`: queues of shards that are not here, in
+ * name order; at most STATUS_ITEMS_MAX are shown of whatever is listed. */
+#define STATUS_ITEMS_MAX 1000
+void status_write(struct api *api, const struct queue_view *elsewhere, uint32_t count,
+                  struct buffer *out);
 
 #endif

@@ -8,10 +8,12 @@
  * a metric says how many are left out. Queues whose names begin with '/' are the broker's own and
  * not shown.
  *
- * What is of a shard has its number as a label: 0 is the catalog. Queues are those of all shards.
+ * What is of a shard has its number as a label: 0 is the catalog. Queues are those of the shards
+ * that this node has a replica of: who scrapes all nodes has all.
  *
- * Counts of a queue come from two places: the core's are the same on every node and survive it;
- * those of queue_counts.h are of this node since it started. Their help says which. */
+ * Counts of a queue come from two places: the core's are the same on every node that has the
+ * queue's shard, and survive it; those of queue_counts.h are of this node since it started. Their
+ * help says which. */
 #include "broker/api/internal.h"
 #include "broker/shards/queues.h"
 #include "proto/base/assert.h"

@@ -3,7 +3,7 @@
  * workers, the queues, the functions with their usage, the mappings. `leads`, `leader` and `shard`
  * are of the catalog, which workers and functions depend on. Its keys are an interface:
  * fields may be added, none is renamed. Lists are bounded (STATUS_ITEMS_MAX), as this is a view,
- * not an export. */
+ * not an export. Queues of shards that are not here were asked for (admin.c). */
 #include "broker/api/internal.h"
 #include "broker/dispatch/function_config.h"
 #include "broker/feature/feature.h"
@@ -13,8 +13,6 @@
 #include "proto/base/encode.h"
 
 #include <inttypes.h>
-
-#define STATUS_ITEMS_MAX 1000
 
 static void write_text(struct buffer *out, struct slice text)
 {
@@ -149,11 +147,13 @@ static void write_workers(struct api *api, struct buffer *out)
     }
 }
 
-static void write_queues(struct api *api, struct buffer *out)
+static void write_queues(struct api *api, const struct queue_view *elsewhere, uint32_t count,
+                         struct buffer *out)
 {
     struct queue_walk walk;
     struct queue_view queue;
     queue_walk_begin(&walk, api_shards(api), (struct slice){0});
+    queue_walk_with(&walk, elsewhere, count, (struct slice){0});
     for (unsigned shown = 0; shown < STATUS_ITEMS_MAX && queue_walk_next(&walk, &queue);) {
         if (slice_starts_with(queue.name, "/"))
             continue;
@@ -230,20 +230,22 @@ static void write_mappings(struct api *api, struct buffer *out)
     }
 }
 
-void status_write(struct api *api, struct buffer *out)
+void status_write(struct api *api, const struct queue_view *elsewhere, uint32_t count,
+                  struct buffer *out)
 {
     buffer_add_byte(out, '{');
     write_node(api, out);
     write_features(api, out);
     buffer_add_text(out, ",\"shard\":");
     write_shard(out, api_catalog(api), 0);
-    buffer_add_byte(out, '}');
+    buffer_add_text(out, "},\"queues\":[");
+    write_queues(api, elsewhere, count, out);
+    buffer_add_byte(out, ']');
     static const struct {
         const char *key;
         void (*write)(struct api *api, struct buffer *out);
     } lists[] = {{"shards", write_shards},
                  {"workers", write_workers},
-                 {"queues", write_queues},
                  {"functions", write_functions},
                  {"mappings", write_mappings}};
     for (size_t i = 0; i < ARRAY_COUNT(lists); i++) {

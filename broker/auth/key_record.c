@@ -60,12 +60,6 @@ struct slice key_document_id(struct slice document_name)
     return slice_sub(document_name, strlen(KEY_DOCUMENT_PREFIX));
 }
 
-static void add_bytes(struct buffer *out, struct slice bytes)
-{
-    buffer_add_u32(out, (uint32_t)bytes.length);
-    buffer_add_slice(out, bytes);
-}
-
 /* What is authenticated: the id, a zero byte, and the record before the secret. */
 static void context_of(struct slice id, struct slice head, struct buffer *out)
 {
@@ -86,9 +80,9 @@ void key_record_encode(const struct key_record *record,
         out, (uint8_t)((record->root ? FLAG_ROOT : 0) | (record->disabled ? FLAG_DISABLED : 0)));
     buffer_add_u16(out, 0);
     buffer_add_u64(out, record->created_ms);
-    add_bytes(out, record->name);
-    add_bytes(out, record->account);
-    add_bytes(out, record->policy);
+    buffer_add_bytes(out, record->name);
+    buffer_add_bytes(out, record->account);
+    buffer_add_bytes(out, record->policy);
     context_of(record->id, slice_sub(buffer_slice(out), start), &context);
     buffer_add_u32(out, (uint32_t)record->secret.length + SEAL_OVERHEAD_BYTES);
     seal_close(cluster_secret, buffer_slice(&context), record->secret, out);

@@ -43,8 +43,9 @@ static void tell(struct asked *asked, enum status status, struct slice answer)
 /* It is in no list. */
 static void end(struct asked *asked, enum status status)
 {
+    bool not_done = status == STATUS_NOT_LEADER || status == STATUS_BUSY;
     asked->state = ASKED_ENDED;
-    asked->status = status;
+    asked->status = not_done && asked->perhaps ? STATUS_CLOSED : status;
     DL_APPEND(asked->away->ended, asked);
     away_soon(asked->away);
 }
@@ -105,7 +106,7 @@ static void send_to(struct asked *asked, uint64_t node_id)
     struct away *away = asked->away;
     const struct away_question *question = asked->question;
     uint64_t now = away_now_ms(away);
-    uint64_t rest = question->deadline_ms > now ? question->deadline_ms - now : 1;
+    uint64_t rest = question->deadline_ms - now; /* > 0: go_on has looked */
     asked->state = ASKED_SENT;
     asked->node_id = node_id;
     asked->number = ++away->number;
@@ -125,9 +126,12 @@ static void send_to(struct asked *asked, uint64_t node_id)
 /* It is in no list: ask the next one, or wait for a round in which there is one. */
 static void go_on(struct asked *asked)
 {
-    uint64_t node_id = asked->cancelled ? 0 : choose(asked);
+    bool late = asked->question->deadline_ms <= away_now_ms(asked->away);
+    uint64_t node_id = asked->cancelled || late ? 0 : choose(asked);
     if (asked->cancelled)
         end(asked, STATUS_CANCELLED);
+    else if (late)
+        end(asked, STATUS_NOT_LEADER);
     else if (node_id != 0)
         send_to(asked, node_id);
     else
@@ -166,6 +170,7 @@ static void refused(struct asked *asked)
 /* SENT, and nobody knows. */
 static void lost(struct asked *asked)
 {
+    asked->perhaps = true;
     if (asked->question->repeatable || asked->cancelled) {
         refused(asked);
     } else {
@@ -261,10 +266,7 @@ void asked_tick(struct away *away)
         struct asked *asked = list;
         DL_DELETE(list, asked);
         asked->tried_count = 0;
-        if (asked->question->deadline_ms > away_now_ms(away))
-            go_on(asked);
-        else
-            end(asked, STATUS_NOT_LEADER);
+        go_on(asked);
     }
 }
 

@@ -30,6 +30,7 @@ struct asked {
     size_t tried_count;
     uint32_t letters; /* on their way, with the request's bytes */
     bool cancelled;
+    bool perhaps;       /* one that was asked may have done it */
     enum status status; /* of ENDED */
     struct buffer answer;
     struct asked *prev, *next;
@@ -59,6 +60,7 @@ struct letter {
     struct away *away;
     uint64_t node_id;
     uint64_t number;
+    bool answers;
     struct asked *asked;        /* whose request it carries, or NULL; */
     struct buffer answer;       /* or what it owns */
     struct letter *prev, *next; /* in `delayed` */
@@ -78,6 +80,7 @@ struct away {
     size_t task_bytes;    /* requests, and answers that are not sent */
     struct letter *delayed;
     uint32_t letter_count;
+    uint32_t answer_count; /* of those, the ones with answers */
     bool closing;
     void (*closed)(void *data);
     void *closed_data;

@@ -11,6 +11,7 @@
 static void letter_free(struct letter *letter)
 {
     struct away *away = letter->away;
+    away->answer_count -= letter->answers;
     away->task_bytes -= letter->answer.length;
     buffer_free(&letter->answer);
     free(letter);
@@ -38,6 +39,8 @@ struct letter *letter_new(struct away *away, uint64_t node_id, const struct away
     ASSERT(letter != NULL);
     away_encode(letter->head, head);
     letter->away = away;
+    letter->answers = head->type == AWAY_ANSWER;
+    away->answer_count += letter->answers;
     letter->node_id = node_id;
     letter->number = head->number;
     away->letter_count++;

@@ -26,8 +26,15 @@ static void send_answer(struct away *away, struct served_key to, enum status sta
 /* A3 */
 static bool too_much(const struct away *away, size_t bytes)
 {
-    return HASH_COUNT(away->tasks) >= away->options.tasks_max ||
+    return HASH_COUNT(away->tasks) + away->answer_count >= away->options.tasks_max ||
            away->task_bytes + bytes > away->options.task_bytes_max;
+}
+
+/* So many answers wait for the network that even BUSY is too much: who asks, and does not read, is
+ * late in the end. */
+static bool is_flooded(const struct away *away)
+{
+    return away->answer_count / 2 >= away->options.tasks_max;
 }
 
 static struct served *served_new(struct away *away, struct served_key key,
@@ -58,8 +65,8 @@ void served_asked(struct away *away, uint64_t node_id, const struct away_message
     struct buffer nothing = {0};
     struct served *served;
     HASH_FIND(hh, away->tasks, &key, sizeof key, served);
-    if (served != NULL)
-        return; /* it came twice */
+    if (served != NULL || is_flooded(away))
+        return; /* `served`: it came twice */
     if (away->closing || message->kind == 0 || away->servers[message->kind].begin == NULL) {
         send_answer(away, key, STATUS_NOT_LEADER, &nothing);
     } else if (too_much(away, message->body.length)) {

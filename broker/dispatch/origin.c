@@ -4,7 +4,8 @@
  * Ids are never used again and names do not change, so what was told is kept.
  *
  *   I1  an event waits for names, as long as a look takes (look.h): where nobody tells, it goes
- * without I2  what is kept is bounded: all of it is forgotten when it is ORIGINS_MAX queues
+ *       without
+ *   I2  what is kept is bounded: all of it is forgotten when it is ORIGINS_MAX queues
  */
 #include "broker/dispatch/internal.h"
 

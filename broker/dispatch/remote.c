@@ -122,12 +122,6 @@ static void letter_send(struct dispatch *dispatch, uint64_t node_id, struct buff
     peers_send(dispatch->peers, node_id, PEER_CHANNEL_DISPATCH, &letter->send);
 }
 
-static void add_bytes(struct buffer *out, struct slice bytes)
-{
-    buffer_add_u32(out, (uint32_t)bytes.length);
-    buffer_add_slice(out, bytes);
-}
-
 static void head(struct buffer *out, uint8_t kind, uint64_t id)
 {
     buffer_add_byte(out, kind);
@@ -148,10 +142,10 @@ static void remote_send(struct remote *remote)
     const struct invocation *invocation = waiting_invocation(remote->waiting);
     struct buffer out = {0};
     head(&out, INVOKE_MESSAGE, remote->id);
-    add_bytes(&out, slice_of(invocation->request_id));
-    add_bytes(&out, invocation->function_name);
-    add_bytes(&out, invocation->client_context);
-    add_bytes(&out, invocation->payload);
+    buffer_add_bytes(&out, slice_of(invocation->request_id));
+    buffer_add_bytes(&out, invocation->function_name);
+    buffer_add_bytes(&out, invocation->client_context);
+    buffer_add_bytes(&out, invocation->payload);
     remote->node_id = dispatch->leader_id;
     letter_send(dispatch, remote->node_id, &out);
 }

@@ -113,6 +113,14 @@ static bool features_fit(const struct hello *one, const struct hello *other)
     return one->feature_level >= hello_level_needed(other) && !too_new;
 }
 
+/* They are to begin a cluster together: its first leader writes by what its own program knows.
+ * Where one is begun already its level says who fits. */
+static bool beginnings_differ(const struct hello *a, const struct hello *b)
+{
+    return a->founders != 0 && a->founders == b->founders && !peer_id_known(a->cluster_id) &&
+           !peer_id_known(b->cluster_id) && a->feature_level != b->feature_level;
+}
+
 enum refusal hello_judge(const struct hello *own, const struct hello *theirs, uint64_t meant)
 {
     if (theirs->version_min > own->version_max || own->version_min > theirs->version_max)
@@ -127,6 +135,8 @@ enum refusal hello_judge(const struct hello *own, const struct hello *theirs, ui
         return REFUSAL_NODE;
     if (!features_fit(own, theirs) || !features_fit(theirs, own))
         return REFUSAL_FEATURES;
+    if (beginnings_differ(own, theirs))
+        return REFUSAL_BEGINNING;
     return REFUSAL_NONE;
 }
 

@@ -75,8 +75,8 @@ void hello_encode(struct buffer *out, const struct hello *hello);
 MUST_CHECK bool hello_decode(struct slice in, struct hello *out);
 
 /* hello_judge: may these two talk? `meant`: who the connection was made for, 0 if it was accepted.
- * A cluster id of zeros goes with any, and so do founders of 0. The same answer on both sides, but
- * for `meant`. */
+ * A cluster id of zeros goes with any, and so do founders of 0; but founders that have not begun
+ * their cluster yet know the same feature level. The same answer on both sides, but for `meant`. */
 enum refusal hello_judge(const struct hello *own, const struct hello *theirs, uint64_t meant);
 
 /* hello_level_needed: the level that another must know to be let in. */

@@ -88,10 +88,17 @@ static enum status judge(const struct shard *shard, const struct shard_call *cal
 /* room_on_disks: a majority of the voters has it, and this node among them. */
 static bool room_on_disks(const struct shard *shard)
 {
-    size_t low = shard->disk_low ? 1 : 0;
-    for (size_t i = 0; i < shard->links.count; i++)
-        low += shard->links.list[i]->disk_low ? 1 : 0;
-    return !shard->disk_low && (low == 0 || low < (shard->links.count + 2) / 2);
+    const struct raft_configuration *members = &shard->raft.configuration;
+    unsigned voters = 0;
+    unsigned low = 0;
+    for (unsigned i = 0; i < members->n; i++) {
+        const struct link *link = links_find(shard, members->servers[i].id);
+        if (members->servers[i].role != RAFT_VOTER)
+            continue;
+        voters++;
+        low += link != NULL && link->disk_low;
+    }
+    return !shard->disk_low && (low == 0 || voters - low > voters / 2);
 }
 
 static enum status admit(const struct shard *shard, const struct shard_call *call)

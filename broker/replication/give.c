@@ -144,8 +144,10 @@ static void on_bodies(struct log_export_bodies *bodies, enum status status)
     bodies->out = (struct buffer){0};
     free(giver->refs);
     giver->refs = NULL;
+    const struct log *log =
+        giver->shard->log; /* NULL: it is being closed, and nobody is answered */
     uint64_t missing_index;
-    bool lacks = bodies->gone > 0 && log_missing(giver->shard->log, &missing_index) > 0;
+    bool lacks = bodies->gone > 0 && log != NULL && log_missing(log, &missing_index) > 0;
     if (status == STATUS_OK && (bodies->damaged > 0 || lacks))
         status = STATUS_CORRUPT; /* another node has them whole */
     if (bodies->gone > 0)

@@ -58,6 +58,7 @@
  *       Snapshots record members that are not committed: raft_disk.c is given the same copy.
  *       a_change_of_members_is_taken_back_after_a_snapshot
  *       a_change_that_is_taken_back_leaves_the_one_before_it
+ *       a_change_that_comes_with_the_next_one_is_kept
  *       a_snapshot_has_no_members_that_are_not_committed
  *
  *   G11 A follower that has not heard from its leader for an election timeout still refuses its
@@ -371,6 +372,16 @@ static void roll_back(struct shard *shard, const struct raft_append_entries *app
 
 /* ---- G16: terms of its own ---- */
 
+/* own_role: of this node in the latest members; NULL: it is none of them. */
+static int *own_role(struct raft *raft)
+{
+    for (unsigned i = 0; i < raft->configuration.n; i++) {
+        if (raft->configuration.servers[i].id == raft->id)
+            return &raft->configuration.servers[i].role;
+    }
+    return NULL;
+}
+
 static bool is_only_voter(const struct raft *raft)
 {
     unsigned voters = 0;
@@ -392,10 +403,23 @@ static void new_term(struct shard *shard)
     raft->voted_for = 0;
 }
 
+/* may_stand: it would vote for itself, and must not break the promise of the replica before it by
+ * that. What its log says so far may be long past: that it is a voter, even the only one. */
+static bool may_stand(const struct shard *shard)
+{
+    const struct shard_end end = shard_end(shard);
+    return promise_allows(&shard->promised, &end);
+}
+
+/* The only voter leads as soon as the library starts: one that may not is none until then. */
 void guard_starting(void *data)
 {
     struct shard *shard = data;
-    if (shard_in_company(shard) && is_only_voter(&shard->raft))
+    bool alone = shard_in_company(shard) && is_only_voter(&shard->raft);
+    shard->guard.held_back = alone && !may_stand(shard);
+    if (shard->guard.held_back)
+        *own_role(&shard->raft) = RAFT_STANDBY;
+    else if (alone)
         new_term(shard);
 }
 
@@ -414,6 +438,9 @@ void guard_started(struct shard *shard)
     struct raft_disk *disk = &shard->disk;
     struct guard *g = &shard->guard;
     uint64_t last = raft->configuration_index;
+    if (g->held_back)
+        *own_role(raft) = RAFT_VOTER;
+    g->held_back = false;
     /* What is applied (told of, or by the only voter, at once) is committed, and so is what the
      * group was founded with. */
     if (last <= raft->last_applied || last <= 1)
@@ -468,16 +495,6 @@ static void forget_leader(struct shard *shard)
     uint64_t silent_ms = uv_now(shard->options.loop) - shard->guard.heard_ms;
     if (raft->state == RAFT_FOLLOWER && silent_ms >= raft->election_timeout)
         raft->follower_state.current_leader.id = 0;
-}
-
-/* own_role: of this node in the latest members; NULL: it is none of them. */
-static int *own_role(struct raft *raft)
-{
-    for (unsigned i = 0; i < raft->configuration.n; i++) {
-        if (raft->configuration.servers[i].id == raft->id)
-            return &raft->configuration.servers[i].role;
-    }
-    return NULL;
 }
 
 /* vote_removed: as one of the members, and with a log that ends before the entry that says
@@ -552,7 +569,7 @@ bool guard_receive(struct shard *shard, struct raft_message *message)
         receive_result(shard, message);
     else if (message->type == RAFT_IO_REQUEST_VOTE)
         receive_vote(shard, message);
-    else
+    else if (message->type != RAFT_IO_TIMEOUT_NOW || may_stand(shard))
         shard->disk.recv(&shard->disk.io, message);
     shard_settle(shard);
     return taken;
@@ -562,6 +579,8 @@ void guard_tick(struct shard *shard)
 {
     if (shard->guard.frozen)
         return;
+    if (!may_stand(shard))
+        shard->raft.election_timer_start = uv_now(shard->options.loop);
     if (will_lead(shard))
         new_term(shard);
     shard->disk.tick(&shard->disk.io);

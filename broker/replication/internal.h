@@ -16,7 +16,7 @@
 #define WAITING_MAX       100000u
 #define CALL_DEADLINE_MS  SHARD_CALL_MS
 #define HOLD_MS           20u /* what a node that does not lead refused is sent again after this */
-#define HURRY_MS          10000u /* after a call of its own a node hears of commits at once */
+#define HURRY_MS          10000u /* so long after a call a node hears of commits at once */
 /* Raft's timing: docs/replication.md. One voter needs no hurry. */
 #define HEARTBEAT_MS      90u /* less than a calm tick */
 #define HEARTBEAT_LONE_MS 100u
@@ -165,6 +165,7 @@ struct guard {
     struct buffer configuration;  /* the last one that is committed */
     uint64_t heard_ms;            /* when the leader was heard last */
     bool frozen;                  /* a snapshot is being taken over: nothing may change meanwhile */
+    bool held_back;               /* the only voter of its members, and may not lead yet */
     bool vote_again;              /* votes were not asked for, since entries were not on disk yet */
 };
 
@@ -284,8 +285,6 @@ struct shard {
 /* ---- shard.c ---- */
 /* shard_wake: make sure that shard_flush runs before the loop sleeps. */
 void shard_wake(struct shard *shard);
-/* shard_note_ready: ask the owner at the end of the turn if it wants messages of this queue. */
-void shard_note_ready(struct shard *shard, uint64_t queue_id);
 /* shard_fatal: trace and end the process. */
 __attribute__((noreturn)) void shard_fatal(struct shard *shard, const char *sentence);
 /* shard_in_company: there are other nodes, or may be. shard_leading: since the election, whether or
@@ -299,11 +298,32 @@ static inline bool shard_leading(const struct shard *shard)
     return shard->stage >= STAGE_BARRIER && shard->stage <= STAGE_READY;
 }
 void shard_settle(struct shard *shard);
-/* shard_core_events: what a core tells this shard. */
-struct core_events shard_core_events(struct shard *shard);
 /* shard_part_gone: one of shard->handles, which keep its memory alive: a handle, or what is under
  * way in a pool thread. The shard may be gone when it returns. */
 void shard_part_gone(struct shard *shard);
+
+/* ---- events.c ---- */
+/* shard_core_events: what a core tells this shard. */
+struct core_events shard_core_events(struct shard *shard);
+/* shard_note_ready: ask the owner at the end of the turn if it wants messages of this queue. */
+void shard_note_ready(struct shard *shard, uint64_t queue_id);
+/* events_tell_queues: ask it. events_tell: the rest of what the core said since the last turn. */
+void events_tell_queues(struct shard *shard);
+void events_tell(struct shard *shard);
+
+/* ---- lead.c ---- */
+/* lead_watch: has the library begun or ceased to lead? lead_tell: tell the owner. */
+void lead_watch(struct shard *shard);
+void lead_tell(struct shard *shard);
+
+/* ---- tick.c ---- */
+/* tick_arm: the core's next deadline may be another one now. */
+void tick_arm(struct shard *shard);
+
+/* ---- reads.c ---- */
+/* reads_begin_late: more is on this disk now. reads_fail_late: nothing more will be. */
+void reads_begin_late(struct shard *shard);
+void reads_fail_late(struct shard *shard);
 
 /* ---- level.c ---- */
 /* level_look: a state is new, or its document has changed; ends the process if the program does not
@@ -396,7 +416,7 @@ void links_free(struct shard *shard);
 bool links_quiet(const struct shard *shard);
 /* links_update: the members are others now. */
 void links_update(struct shard *shard);
-struct link *links_find(struct shard *shard, uint64_t node_id);
+struct link *links_find(const struct shard *shard, uint64_t node_id);
 /* links_send: one message; `bytes` is moved. link_send_parts: what `hold` says is alive until done;
  * see outgoing.h. */
 void links_send(struct shard *shard, struct link *link, struct buffer *bytes);

@@ -151,7 +151,7 @@ uint64_t links_pinned(const struct shard *shard)
 
 /* ---- members ---- */
 
-struct link *links_find(struct shard *shard, uint64_t node_id)
+struct link *links_find(const struct shard *shard, uint64_t node_id)
 {
     for (size_t i = 0; i < shard->links.count; i++) {
         if (shard->links.list[i]->node_id == node_id)
@@ -160,11 +160,42 @@ struct link *links_find(struct shard *shard, uint64_t node_id)
     return NULL;
 }
 
+static void link_free(struct link *link)
+{
+    buffer_free(&link->refused);
+    buffer_free(&link->waits_ended);
+    free(link->address);
+    free(link->taken);
+    free(link);
+}
+
+/* is_past: of a node that is no member any more, and is gone; and all that its process may send
+ * again was sent in an earlier term (forward.c, R2). */
+static bool is_past(const struct shard *shard, const struct link *link)
+{
+    return !link->up && link->address[0] == '\0' && link->first == NULL && link->handed == NULL &&
+           (link->taken == NULL || link->taken->term != shard->raft.current_term);
+}
+
+/* make_room: members come and go for as long as this process lives. */
+static bool make_room(struct shard *shard)
+{
+    struct links *l = &shard->links;
+    for (size_t i = 0; i < l->count && l->count == SHARD_MEMBERS_MAX; i++) {
+        if (!is_past(shard, l->list[i]))
+            continue;
+        link_free(l->list[i]);
+        l->count--;
+        memmove(&l->list[i], &l->list[i + 1], (l->count - i) * sizeof l->list[0]);
+    }
+    return l->count < SHARD_MEMBERS_MAX;
+}
+
 static struct link *find_or_add(struct shard *shard, uint64_t node_id)
 {
     struct links *l = &shard->links;
     struct link *link = links_find(shard, node_id);
-    if (link != NULL || l->count == SHARD_MEMBERS_MAX)
+    if (link != NULL || !make_room(shard))
         return link;
     link = calloc(1, sizeof *link);
     ASSERT(link != NULL);
@@ -209,8 +240,10 @@ void links_update(struct shard *shard)
     l->configuration_index = raft->configuration_index;
     l->uncommitted_index = raft->configuration_uncommitted_index;
     for (unsigned i = 0; i < raft->configuration.n; i++) {
-        if (raft->configuration.servers[i].id != raft->id)
-            (void)find_or_add(shard, raft->configuration.servers[i].id);
+        const struct raft_server *server = &raft->configuration.servers[i];
+        struct link *link = server->id != raft->id ? find_or_add(shard, server->id) : NULL;
+        if (link != NULL)
+            set_address(shard, link, server->address);
     }
     for (size_t i = 0; i < l->count; i++)
         set_address(shard, l->list[i], address_in(&raft->configuration, l->list[i]->node_id));
@@ -302,10 +335,7 @@ bool links_quiet(const struct shard *shard)
 
 void links_free(struct shard *shard)
 {
-    for (size_t i = 0; i < shard->links.count; i++) {
-        free(shard->links.list[i]->address);
-        free(shard->links.list[i]->taken);
-        free(shard->links.list[i]);
-    }
+    for (size_t i = 0; i < shard->links.count; i++)
+        link_free(shard->links.list[i]);
     shard->links.count = 0;
 }

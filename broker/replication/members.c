@@ -33,6 +33,7 @@ enum change_step {
 struct change {
     struct shard_change *user;
     enum change_step step;
+    bool handover;   /* it began with STEP_DRAIN */
     bool running;    /* the library has it */
     bool leads_away; /* a removal that the next leader has to make */
     enum status status;
@@ -188,8 +189,8 @@ static void finish(struct shard *shard, struct change *change)
 {
     struct shard_change *user = change->user;
     shard->change = NULL;
-    if (change->status == STATUS_TIMEOUT && !shard_leading(shard))
-        change->status = STATUS_OK; /* a transfer: another leads, or is about to */
+    if (change->handover && change->status == STATUS_TIMEOUT && !shard_leading(shard))
+        change->status = STATUS_OK; /* another leads, or is about to */
     if (change->leads_away && change->status == STATUS_OK)
         change->status = STATUS_NOT_LEADER;
     trace_info("shard", "members-changed", "dir=\"%s\" node=%" PRIu64 " status=%s",
@@ -204,12 +205,11 @@ void members_settle(struct shard *shard)
     struct change *change = shard->change;
     if (change == NULL)
         return;
-    bool transfer = change->step == STEP_DRAIN || change->step == STEP_TRANSFER;
     if (!change->running && change->step != STEP_DONE) {
         if (raft_state(&shard->raft) != RAFT_LEADER) {
-            change->status = transfer ? STATUS_OK : STATUS_NOT_LEADER;
+            change->status = change->handover ? STATUS_OK : STATUS_NOT_LEADER;
             change->step = STEP_DONE;
-        } else if (transfer) {
+        } else if (change->handover) {
             step_transfer(shard, change);
         } else {
             step(shard, change);
@@ -245,6 +245,7 @@ static void begin(struct shard *shard, struct shard_change *user, enum change_st
     ASSERT(shard->change == NULL);
     change->user = user;
     change->step = step;
+    change->handover = step == STEP_DRAIN;
     change->node_id = node_id;
     change->address = strdup(address);
     ASSERT(change->address != NULL);

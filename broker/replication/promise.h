@@ -4,7 +4,9 @@
  * replica of that shard again, that one begins without a log, but votes as the old one would have:
  * in no term twice, and for nobody whose log ends before the old one's. Without that, two nodes of
  * a group of old that have both begun anew could make a third the leader that has slept through all
- * of it. thread: any (blocking). */
+ * of it. Nor does it stand for election itself before its log has got as far (guard.c, may_stand):
+ * it is sent the log from its beginning, where it was a voter once, perhaps the only one.
+ * thread: any (blocking). */
 #ifndef BROKER_REPLICATION_PROMISE_H
 #define BROKER_REPLICATION_PROMISE_H
 

@@ -52,6 +52,7 @@ struct raft_disk {
     void (*ticked)(void *data);
     /* idle: nothing that was sent is under way: until then the log stays open. */
     bool (*idle)(void *data);
+    bool begun_anew;  /* a replica before this one had a log: alone in what is here says little */
     bool closing;     /* it waits for that: see raft_disk_idle */
     unsigned tick_ms; /* 0: as the library says */
     bool resting;     /* the next tick is a late one */

@@ -5,7 +5,8 @@
  * there is. So what is known to be committed goes into the state here, one entry after the other,
  * and the library is told of a snapshot as of the last of them; it gets only the rest. What is
  * committed is known from two sources: each entry says how far everything was committed when it was
- * proposed (ORIGIN); and while this node is the only voter, what is on its disk is committed.
+ * proposed (ORIGIN); and while this node is the only voter, what is on its disk is committed. (But
+ * not where it has begun anew: its log is another's then, who may have had the members of old.)
  *
  * Entries are one allocation each with `batch` NULL: with a shared batch the library scans the
  * whole log at each release to see who else uses it, quadratic at the first snapshot. (The price:
@@ -131,7 +132,7 @@ static int restore(struct loading *l, const struct log_snapshot *stored)
         l->disk->error = "the newest snapshot holds a member list that makes no sense";
         return RAFT_CORRUPT;
     }
-    l->alone = members.n == 1 && members.servers[0].role == RAFT_VOTER;
+    l->alone = members.n == 1 && members.servers[0].role == RAFT_VOTER && !l->disk->begun_anew;
     raft_configuration_close(&members);
     l->at = (struct log_snapshot){
         .index = stored->index, .term = stored->term, .config_index = stored->config_index};

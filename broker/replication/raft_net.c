@@ -400,6 +400,28 @@ static void skip_known(const struct raft *raft, struct raft_append_entries *appe
     }
 }
 
+/* makes_sense: of the terms and indexes, and of members: the library would read these, whatever
+ * they are, and stop the process over some. */
+static bool makes_sense(const struct wire *wire)
+{
+    struct cursor heads = cursor_of(wire->items);
+    struct cursor payloads = heads;
+    (void)cursor_take(&payloads, (size_t)wire->count * WIRE_ENTRY_BYTES);
+    for (uint32_t i = 0; i < wire->count; i++) {
+        struct raft_configuration members;
+        struct wire_entry entry;
+        wire_entry_decode(&heads, &entry);
+        struct slice payload = cursor_take(&payloads, entry.length);
+        if (entry.type != RAFT_CHANGE)
+            continue;
+        if (configuration_from_entry(payload, &members) != STATUS_OK)
+            return false;
+        raft_configuration_close(&members);
+    }
+    return (wire->a > 0) == (wire->b > 0) && wire->b <= wire->term &&
+           wire->a < UINT64_MAX - wire->count;
+}
+
 /* apply_known: what is committed before the entries that came with it: their write has begun, and
  * the library would wait for its end. As an append without entries, and nobody wants the answer. */
 static void apply_known(struct shard *shard, const struct wire *wire, struct raft_message *message)
@@ -419,7 +441,7 @@ static void apply_known(struct shard *shard, const struct wire *wire, struct raf
 static void receive_append(struct shard *shard, const struct wire *wire,
                            struct raft_message *message)
 {
-    if (!wire_entries_check(wire)) {
+    if (!wire_entries_check(wire) || !makes_sense(wire)) {
         trace_warn("shard", "bad-append", "dir=\"%s\" from=%" PRIu64 " index=%" PRIu64,
                    shard->options.dir, (uint64_t)message->server_id, wire->a);
         return;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One shard's life: recovery, leading, applying, closing.
+/* One shard's life: recovery, applying, the turn of the loop, closing; lead.c has leading.
  *
  *     shard_open: the log recovers; what is known to be committed goes into the core, the library
  * gets the rest (raft_load.c). With one voter it leads at once. Each turn of the loop in which
@@ -24,7 +24,7 @@
  *
  * I1  The core changes in fsm_apply only, and while the log is loaded.
  * I2  Nothing that a callback of the core or of the library calls touches the library; that happens
- *     in shard_flush. */
+ *     in flush. */
 #include "broker/feature/feature.h"
 #include "broker/replication/internal.h"
 #include "broker/replication/promise.h"
@@ -37,85 +37,20 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define TICK_MS          25u  /* of the library, where there are other nodes */
-#define CALM_MS          250u /* since the leader was heard: an election is due after ELECTION_MS */
-#define SWEEP_MS         100u
-#define LED_GRACE_MS     4000u /* so long calls wait for a new leader */
-#define OFFER_AGAIN_MS   3000u /* a snapshot, to a member that did not take it up or is at it */
-#define LAG_MAX          128u  /* entries; a follower that lacks more is not ready */
-#define DISK_CHECK_MS    1000u
-#define DISK_CHECK_PART  8u     /* and when this part of the reserve has been written since */
-#define TICK_AT_LEAST_MS 5u     /* deadlines closer than this run together */
-#define TICK_AT_MOST_MS  60000u /* look again: the wall clock may have been set */
+#define TICK_MS         25u   /* of the library, where there are other nodes */
+#define CALM_MS         250u  /* since the leader was heard: an election is due after ELECTION_MS */
+#define SWEEP_MS        90u   /* less than a calm tick */
+#define LED_GRACE_MS    4000u /* so long calls wait for a new leader */
+#define OFFER_AGAIN_MS  3000u /* a snapshot, to a member that did not take it up or is at it */
+#define LAG_MAX         128u  /* entries; a follower that lacks more is not ready */
+#define DISK_CHECK_MS   1000u
+#define DISK_CHECK_PART 8u /* and when this part of the reserve has been written since */
+#define HANDLES         6u /* of the loop; pool work counts as more (shard->handles) */
 
 void shard_fatal(struct shard *shard, const char *sentence)
 {
     trace_error("shard", "stopping", "dir=\"%s\" reason=\"%s\"", shard->options.dir, sentence);
     _exit(LOG_EXIT_CODE);
-}
-
-/* ---- the core's events ---- */
-
-static void on_hold(void *data, struct body_ref ref)
-{
-    struct shard *shard = data;
-    shard->snapshots.bodies++;
-    if (shard->log != NULL)
-        log_hold(shard->log, ref);
-}
-
-static void on_release(void *data, struct body_ref ref)
-{
-    struct shard *shard = data;
-    shard->snapshots.bodies--;
-    if (shard->log != NULL)
-        log_release(shard->log, ref);
-}
-
-void shard_note_ready(struct shard *shard, uint64_t queue_id)
-{
-    struct buffer *ready = &shard->ready_queues;
-    uint64_t last = 0;
-    if (ready->length >= sizeof last)
-        memcpy(&last, ready->data + ready->length - sizeof last, sizeof last);
-    if (last != queue_id)
-        buffer_add(ready, &queue_id, sizeof queue_id);
-}
-
-static void on_queue_ready(void *data, uint64_t queue_id)
-{
-    struct shard *shard = data;
-    if (shard->stage == STAGE_OPENING || shard->guard.frozen)
-        return;
-    wait_ready(shard, queue_id);
-    shard_note_ready(shard, queue_id);
-}
-
-static void on_queue_gone(void *data, uint64_t queue_id)
-{
-    struct shard *shard = data;
-    if (shard->stage != STAGE_OPENING)
-        wait_touch(shard, queue_id);
-}
-
-static void on_catalog_changed(void *data)
-{
-    struct shard *shard = data;
-    shard->catalog_changed = true;
-}
-
-static void on_departs(void *data, uint32_t to)
-{
-    struct shard *shard = data;
-    (void)to;
-    shard->departs = true;
-}
-
-static void on_document_changed(void *data, struct slice name)
-{
-    struct shard *shard = data;
-    if (slice_is(name, FEATURE_LEVEL_DOCUMENT))
-        level_look(shard, shard->core);
 }
 
 /* ---- the library's state machine ---- */
@@ -170,247 +105,9 @@ static void recover_apply(void *data, uint64_t index, struct slice payload)
     snapshots_note_replayed(shard, payload.length);
 }
 
-/* ---- leading ---- */
-
-/* What a new leader proposes before all else. */
-struct first_call {
-    struct shard_call call;
-    struct shard *shard;
-    uint64_t term;
-};
-
-static struct first_call *first_begin(struct shard *shard, shard_call_cb done)
-{
-    struct first_call *first = calloc(1, sizeof *first);
-    ASSERT(first != NULL);
-    first->shard = shard;
-    first->term = shard->leading_term;
-    first->call.done = done;
-    return first;
-}
-
-/* first_ended: true if it did what it was for. */
-static bool first_ended(struct shard_call *call, enum status status, enum stage stage)
-{
-    struct first_call *first = CONTAINER_OF(call, struct first_call, call);
-    struct shard *shard = first->shard;
-    bool good = status == STATUS_OK && shard->stage == stage && first->term == shard->leading_term;
-    shard_wake(shard);
-    free(first);
-    return good;
-}
-
-static void on_founded(struct shard_call *call, enum status status,
-                       const struct core_result *results, uint32_t count)
-{
-    struct shard *shard = CONTAINER_OF(call, struct first_call, call)->shard;
-    (void)results;
-    (void)count;
-    if (first_ended(call, status, STAGE_FOUNDING))
-        shard->stage = STAGE_READY;
-}
-
-static void found(struct shard *shard)
-{
-    const struct shard_founding *founding = shard->options.founding;
-    struct command whose = {.type = COMMAND_BOOTSTRAP};
-    struct command place = {.type = COMMAND_PLACE, .place = {.shard = shard->options.shard_id}};
-    struct command level;
-    struct buffer level_text = {0};
-    uuid_random(whose.bootstrap.cluster_id);
-    clock_random(whose.bootstrap.secret, sizeof whose.bootstrap.secret);
-    if (founding != NULL) {
-        memcpy(whose.bootstrap.cluster_id, founding->cluster_id, UUID_BYTES);
-        memcpy(whose.bootstrap.secret, founding->secret, sizeof whose.bootstrap.secret);
-        place.place.queue_shards = founding->queue_shards;
-    }
-    level_first(&level, &level_text);
-    struct first_call *first = first_begin(shard, on_founded);
-    shard_call_add(&first->call, &whose);
-    shard_call_add(&first->call, &place);
-    shard_call_add(&first->call, &level);
-    buffer_free(&level_text);
-    shard->stage = STAGE_FOUNDING;
-    batch_add_first(shard, &first->call);
-}
-
-static void on_barrier(struct shard_call *call, enum status status,
-                       const struct core_result *results, uint32_t count)
-{
-    struct shard *shard = CONTAINER_OF(call, struct first_call, call)->shard;
-    uint8_t cluster_id[UUID_BYTES];
-    uint8_t secret[32];
-    (void)results;
-    (void)count;
-    if (!first_ended(call, status, STAGE_BARRIER))
-        return;
-    if (core_bootstrapped(shard->core, cluster_id, secret))
-        shard->stage = STAGE_READY;
-    else
-        found(shard);
-}
-
-static void begin_leading(struct shard *shard)
-{
-    struct command command = {.type = COMMAND_TICK};
-    catch_up_abort(shard);
-    shard->stage = STAGE_BARRIER;
-    shard->leading_term = shard->raft.current_term;
-    struct first_call *first = first_begin(shard, on_barrier);
-    shard_call_add(&first->call, &command);
-    batch_add_first(shard, &first->call);
-}
-
-static void stop_leading(struct shard *shard)
-{
-    shard->stage = STAGE_FOLLOWING;
-    wait_send_away(shard);
-    batch_refuse_pending(shard, STATUS_NOT_LEADER, !shard_in_company(shard));
-}
-
-/* watch: the library says nothing when its state changes. */
-static void watch(struct shard *shard)
-{
-    int state = raft_state(&shard->raft);
-    if (state == RAFT_UNAVAILABLE)
-        shard_fatal(shard, "the Raft library gave up (a failed write, or a conflict in the log)");
-    if (state == RAFT_LEADER && shard->stage == STAGE_FOLLOWING)
-        begin_leading(shard);
-    else if (shard_leading(shard) &&
-             (state != RAFT_LEADER || shard->raft.current_term != shard->leading_term))
-        stop_leading(shard);
-    if (shard->stage == STAGE_READY && !shard->at_home)
-        forward_wait_home(shard);
-    shard->at_home = shard->stage == STAGE_READY;
-}
-
-static void tell_leading(struct shard *shard)
-{
-    bool leads = shard->stage == STAGE_READY;
-    if (leads == shard->told_leading)
-        return;
-    shard->told_leading = leads;
-    trace_info("shard", leads ? "leads" : "follows", "dir=\"%s\" term=%llu applied=%llu",
-               shard->options.dir, shard->raft.current_term, raft_last_applied(&shard->raft));
-    if (shard->options.leading_changed != NULL)
-        shard->options.leading_changed(shard->options.data, leads);
-}
-
-/* ---- telling the owner ---- */
-
-static int by_id(const void *a, const void *b)
-{
-    uint64_t x;
-    uint64_t y;
-    memcpy(&x, a, sizeof x);
-    memcpy(&y, b, sizeof y);
-    return x < y ? -1 : x > y;
-}
-
-/* take_ready: the ids of queues in which messages became visible, sorted. */
-static struct buffer take_ready(struct shard *shard)
-{
-    struct buffer ready = shard->ready_queues;
-    shard->ready_queues = (struct buffer){0};
-    if (ready.length > 0)
-        qsort(ready.data, ready.length / sizeof(uint64_t), sizeof(uint64_t), by_id);
-    return ready;
-}
-
-/* tell_queues: where more is visible than the receives in flight ask for, the owner may want it.
- * Also on a node that does not lead, where receives work as well; it knows of none in flight. */
-static void tell_queues(struct shard *shard)
-{
-    struct buffer ready = take_ready(shard);
-    uint64_t previous = 0;
-    for (size_t at = 0; at < ready.length; at += sizeof previous) {
-        struct queue_view view;
-        uint64_t queue_id;
-        memcpy(&queue_id, ready.data + at, sizeof queue_id);
-        if (queue_id == previous)
-            continue;
-        previous = queue_id;
-        bool left = core_queue_by_id(shard->core, queue_id, &view) &&
-                    view.visible > wait_asked(shard, queue_id);
-        if (left && shard->options.queue_ready != NULL)
-            shard->options.queue_ready(shard->options.data, queue_id);
-    }
-    buffer_free(&ready);
-}
-
-static void tell_catalog(struct shard *shard)
-{
-    if (!shard->catalog_changed || shard->stage != STAGE_READY)
-        return;
-    shard->catalog_changed = false;
-    if (shard->options.catalog_changed != NULL)
-        shard->options.catalog_changed(shard->options.data);
-}
-
-static void tell_departs(struct shard *shard)
-{
-    if (!shard->departs || shard->stage != STAGE_READY)
-        return;
-    shard->departs = false;
-    if (shard->options.departs != NULL)
-        shard->options.departs(shard->options.data);
-}
-
-/* ---- time ---- */
-
-static void on_ticked(struct shard_call *call, enum status status,
-                      const struct core_result *results, uint32_t count)
-{
-    struct shard *shard = CONTAINER_OF(call, struct shard, tick);
-    (void)status;
-    (void)results;
-    (void)count;
-    shard->ticking = false;
-    shard->tick_at_ms = 0;
-}
-
-static void propose_tick(struct shard *shard)
-{
-    struct command command = {.type = COMMAND_TICK};
-    if (shard->stage != STAGE_READY || shard->ticking)
-        return;
-    shard->ticking = true;
-    shard->tick = (struct shard_call){.done = on_ticked};
-    shard_call_add(&shard->tick, &command);
-    batch_add(shard, &shard->tick);
-}
-
-static void on_tick_timer(uv_timer_t *timer)
-{
-    struct shard *shard = timer->data;
-    shard->tick_at_ms = 0;
-    shard_wake(shard);
-    if (core_next_deadline_ms(shard->core) <= time_now_ms(shard))
-        propose_tick(shard);
-}
-
-static void arm_tick(struct shard *shard)
-{
-    uint64_t deadline_ms = core_next_deadline_ms(shard->core);
-    if (shard->stage != STAGE_READY || shard->ticking || deadline_ms == UINT64_MAX ||
-        deadline_ms == shard->tick_at_ms)
-        return;
-    uint64_t now_ms = time_now_ms(shard);
-    uint64_t delay_ms = deadline_ms > now_ms ? deadline_ms - now_ms : 0;
-    if (delay_ms < TICK_AT_LEAST_MS)
-        delay_ms = TICK_AT_LEAST_MS;
-    if (delay_ms > TICK_AT_MOST_MS)
-        delay_ms = TICK_AT_MOST_MS;
-    shard->tick_at_ms = deadline_ms;
-    uv_update_time(shard->options.loop); /* the timer counts from the loop's idea of now */
-    uv_timer_start(&shard->tick_timer, on_tick_timer, delay_ms, 0);
-}
-
 /* ---- a turn of the loop ---- */
 
 static void begin_close(struct shard *shard);
-static void begin_late_reads(struct shard *shard);
-static void fail_late_reads(struct shard *shard);
 static bool is_led(const struct shard *shard);
 
 /* look_around: what other nodes and the log have made known. */
@@ -434,25 +131,24 @@ static void flush(struct shard *shard)
     }
     if (shard->stage == STAGE_CLOSING)
         return;
-    watch(shard);
+    lead_watch(shard);
     if (shard_in_company(shard))
         look_around(shard);
     snapshots_cool(shard);
     wait_pump(shard);
-    tell_queues(shard);
+    events_tell_queues(shard);
     wait_pump(shard); /* for the receives that the owner has begun just now */
     batch_propose(shard);
     forward_pump(shard);
     sync_pump(shard);
     raft_net_tell_commit(shard, false);
-    tell_leading(shard);
-    tell_catalog(shard);
-    tell_departs(shard);
+    lead_tell(shard);
+    events_tell(shard);
     batch_deliver(shard);
     wait_deliver(shard);
     members_deliver(shard);
     wait_arm(shard);
-    arm_tick(shard);
+    tick_arm(shard);
 }
 
 void shard_settle(struct shard *shard)
@@ -516,6 +212,7 @@ void shard_part_gone(struct shard *shard)
     wait_pump(shard);
     wait_deliver(shard);
     members_deliver(shard);
+    members_abort(shard, STATUS_CLOSED); /* what the library had until it was closed */
     links_free(shard);
     guard_free(shard);
     core_free(shard->core);
@@ -556,7 +253,7 @@ static void begin_close(struct shard *shard)
     members_abort(shard, STATUS_CLOSED);
     shard->stage = STAGE_CLOSING;
     batch_give_up(shard);
-    fail_late_reads(shard);
+    reads_fail_late(shard);
     catch_up_abort(shard);
     give_close(shard);
     backup_close(shard);
@@ -566,6 +263,14 @@ static void begin_close(struct shard *shard)
     uv_timer_stop(&shard->wait_timer);
     uv_timer_stop(&shard->pace_timer);
     raft_close(&shard->raft, on_raft_closed);
+}
+
+bool shard_idle(const struct shard *shard)
+{
+    return shard->batch.flight_calls == 0 && shard->waits.heap_count == 0 &&
+           shard->waits.finishing == NULL && shard->forward.calls == NULL &&
+           shard->forward.receives == NULL && shard->sync.list == NULL &&
+           shard->late_reads == NULL && shard->handles == HANDLES;
 }
 
 void shard_close(struct shard *shard, void (*closed)(void *data), void *data)
@@ -592,21 +297,9 @@ static void init_handles(struct shard *shard)
     uv_timer_init(loop, &shard->tick_timer);
     uv_timer_init(loop, &shard->wait_timer);
     uv_timer_init(loop, &shard->pace_timer);
-    shard->handles = 6;
+    shard->handles = HANDLES;
     shard->prepare.data = shard->check.data = shard->idle.data = shard;
     shard->tick_timer.data = shard->wait_timer.data = shard->pace_timer.data = shard;
-}
-
-struct core_events shard_core_events(struct shard *shard)
-{
-    return (struct core_events){.data = shard,
-                                .body_hold = on_hold,
-                                .body_release = on_release,
-                                .queue_ready = on_queue_ready,
-                                .queue_gone = on_queue_gone,
-                                .catalog_changed = on_catalog_changed,
-                                .document_changed = on_document_changed,
-                                .departs = on_departs};
 }
 
 static struct shard *make(const struct shard_options *options)
@@ -663,7 +356,7 @@ static void on_appended(void *data, struct raft_io_append *request, raft_io_appe
 {
     struct shard *shard = data;
     guard_appended(shard, request, cb, status, first_index, entries, n);
-    begin_late_reads(shard);
+    reads_begin_late(shard);
 }
 
 /* is_calm: no election is near, and nobody waits for the next tick. */
@@ -705,6 +398,7 @@ static void connect_disk(struct shard *shard)
     shard->disk.starting = guard_starting;
     shard->disk.idle = nothing_on_its_way;
     shard->disk.tick_ms = shard_in_company(shard) ? TICK_MS : 0;
+    shard->disk.begun_anew = shard->promised.index > 0;
     snapshots_init(shard);
     raft_net_init(shard);
 }
@@ -885,79 +579,6 @@ bool shard_ready(const struct shard *shard)
 const struct core *shard_core(const struct shard *shard)
 {
     return shard->core;
-}
-
-bool shard_read_now(struct shard *shard, struct body_ref ref, struct buffer *out)
-{
-    return snapshots_hot(shard, ref, out) ||
-           (shard->log != NULL && log_read_now(shard->log, ref, out));
-}
-
-static void on_read(struct log_read *done, enum status status)
-{
-    struct shard_read *read = done->data;
-    read->out = done->out;
-    read->private_state = NULL;
-    free(done);
-    read->done(read, status);
-}
-
-static void begin_read(struct shard *shard, struct shard_read *read)
-{
-    struct log_read *inner = calloc(1, sizeof *inner);
-    ASSERT(inner != NULL);
-    ASSERT(shard->log != NULL);
-    inner->refs = read->refs;
-    inner->count = read->count;
-    inner->out = read->out;
-    inner->done = on_read;
-    inner->data = read;
-    read->private_state = inner;
-    log_read(shard->log, inner);
-}
-
-/* is_late: an entry may be committed, and applied, before it is on this disk. */
-static bool is_late(const struct shard *shard, const struct shard_read *read)
-{
-    for (size_t i = 0; i < read->count; i++) {
-        if (read->refs[i].index > log_durable_index(shard->log) &&
-            read->refs[i].index <= log_last_index(shard->log))
-            return true;
-    }
-    return false;
-}
-
-void shard_read(struct shard *shard, struct shard_read *read)
-{
-    ASSERT(shard->log != NULL);
-    if (!is_late(shard, read)) {
-        begin_read(shard, read);
-        return;
-    }
-    read->next = shard->late_reads;
-    shard->late_reads = read;
-}
-
-static void begin_late_reads(struct shard *shard)
-{
-    struct shard_read *list = shard->late_reads;
-    shard->late_reads = NULL;
-    while (list != NULL) {
-        struct shard_read *read = list;
-        list = list->next;
-        shard_read(shard, read);
-    }
-}
-
-static void fail_late_reads(struct shard *shard)
-{
-    struct shard_read *list = shard->late_reads;
-    shard->late_reads = NULL;
-    while (list != NULL) {
-        struct shard_read *read = list;
-        list = list->next;
-        read->done(read, STATUS_CLOSED);
-    }
 }
 
 void shard_stats(const struct shard *shard, struct shard_stats *out)

@@ -89,6 +89,9 @@ struct shard_end shard_end(const struct shard *shard);
  * were over. */
 void shard_end_waits(struct shard *shard);
 
+/* shard_idle: no call, receive, sync or read is under way here, of this node or of another. */
+bool shard_idle(const struct shard *shard);
+
 /* shard_close: stop taking calls (those under way end with CLOSED), then free everything and call
  * back. The shard's memory is gone when `closed` runs. */
 void shard_close(struct shard *shard, void (*closed)(void *data), void *data);

@@ -41,6 +41,7 @@ struct wait_queue {
     uint64_t asked;    /* messages that proposed receives ask for */
     uint32_t proposed; /* receives */
     uint64_t arriving; /* messages that the entry being built makes visible */
+    uint64_t attempts; /* parked receives that may repeat an earlier attempt and were not asked */
     bool fruitless;
     bool limited;
     UT_hash_handle hh;
@@ -135,9 +136,15 @@ static void heap_remove(struct waits *w, struct shard_receive *receive)
 
 /* ---- the lists ---- */
 
+static bool may_repeat(const struct shard_receive *receive)
+{
+    return receive->command.attempt_id.length > 0 && !receive->repeated;
+}
+
 static void park(struct shard *shard, struct wait_queue *queue, struct shard_receive *receive,
                  bool in_front)
 {
+    queue->attempts += may_repeat(receive);
     receive->previous = in_front ? NULL : queue->last;
     receive->next = in_front ? queue->first : NULL;
     if (receive->previous != NULL)
@@ -310,21 +317,21 @@ static void finish_parked(struct shard *shard, struct wait_queue *queue, enum st
 
 static void propose_repetitions(struct shard *shard, struct wait_queue *queue)
 {
-    for (struct shard_receive *receive = queue->first; receive != NULL;) {
+    for (struct shard_receive *receive = queue->first; queue->attempts > 0;) {
         struct shard_receive *next = receive->next;
-        if (receive->command.attempt_id.length > 0 && !receive->repeated) {
+        if (may_repeat(receive)) {
+            struct shard_call *call = prepare(shard, queue, receive);
             receive->repeated = true;
-            batch_add(shard, prepare(shard, queue, receive));
+            batch_add(shard, call);
         }
         receive = next;
     }
 }
 
-/* pump: propose what can be served, answer what may not wait. */
+/* pump: propose what can be served. All that wait are not walked: they may be thousands. */
 static void pump(struct shard *shard, struct wait_queue *queue)
 {
     struct queue_view view;
-    uint64_t now_ms = uv_now(shard->options.loop);
     if (!core_queue_by_id(shard->core, queue->queue_id, &view)) {
         finish_parked(shard, queue, STATUS_OK, CORE_NO_QUEUE);
         return;
@@ -332,16 +339,28 @@ static void pump(struct shard *shard, struct wait_queue *queue)
     propose_repetitions(shard, queue);
     bool due = core_next_deadline_ms(shard->core) <= time_now_ms(shard);
     uint64_t visible = queue->fruitless ? 0 : view.visible;
-    bool limited = queue->limited && view.visible > 0; /* not after a purge */
     while (queue->first != NULL && (visible > queue->asked || (due && queue->asked == 0)))
         batch_add(shard, prepare(shard, queue, queue->first));
-    for (struct shard_receive *receive = queue->first; receive != NULL;) {
-        struct shard_receive *next = receive->next;
-        if (receive->deadline_ms <= now_ms) {
+}
+
+/* end_due: answer those whose time is over, but for what can still be served. */
+static void end_due(struct shard *shard)
+{
+    struct waits *w = &shard->waits;
+    uint64_t now_ms = uv_now(shard->options.loop);
+    while (w->heap_count > 0 && w->heap[0]->deadline_ms <= now_ms) {
+        struct shard_receive *receive = w->heap[0];
+        struct wait_queue *queue = find(shard, receive->command.queue_id);
+        struct queue_view view;
+        pump(shard, queue);
+        if (w->heap_count > 0 && w->heap[0] == receive) {
+            bool limited = queue->limited && /* not after a purge: */
+                           core_queue_by_id(shard->core, queue->queue_id, &view) &&
+                           view.visible > 0;
             unpark(shard, queue, receive);
             wait_finish(shard, receive, STATUS_OK, limited ? CORE_LIMIT : CORE_OK);
         }
-        receive = next;
+        drop_if_unused(shard, queue);
     }
 }
 
@@ -359,6 +378,8 @@ void wait_pump(struct shard *shard)
             pump(shard, queue);
         drop_if_unused(shard, queue);
     }
+    if (shard->stage == STAGE_READY)
+        end_due(shard);
     buffer_free(&touched);
 }
 

@@ -340,16 +340,18 @@ void courier_stop(struct courier *courier)
     courier->stopped = true;
 }
 
+bool courier_ended(const struct courier *courier)
+{
+    bool ended = courier->stopped;
+    for (uint32_t to = 0; to <= QUEUE_SHARDS_MAX && ended; to++)
+        ended = courier->lanes[to] == NULL || courier->lanes[to]->stage == STAGE_IDLE;
+    return ended;
+}
+
 void courier_free(struct courier *courier)
 {
-    if (courier == NULL)
-        return;
-    for (uint32_t to = 0; to <= QUEUE_SHARDS_MAX; to++) {
-        struct lane *lane = courier->lanes[to];
-        if (lane == NULL)
-            continue;
-        ASSERT(lane->stage == STAGE_IDLE);
-        free(lane);
-    }
+    ASSERT(courier_ended(courier));
+    for (uint32_t to = 0; to <= QUEUE_SHARDS_MAX; to++)
+        free(courier->lanes[to]);
     free(courier);
 }

@@ -30,9 +30,11 @@ struct courier *courier_new(const struct courier_options *options);
  * when the shard says so and every now and then. */
 void courier_look(struct courier *courier);
 
-/* courier_stop: it begins nothing more. To be called before any of the shards is closed, and
- * courier_free when all of them are, and nobody elsewhere is asked any more. */
+/* courier_stop: it begins nothing more. To be called before its shard is closed, and before any
+ * other one is that is not closed alone. courier_ended: and nothing that it began is under way.
+ * courier_free: then. */
 void courier_stop(struct courier *courier);
+bool courier_ended(const struct courier *courier);
 void courier_free(struct courier *courier);
 
 #endif

@@ -67,7 +67,11 @@ struct place {
     bool releases; /* nobody is to count on this node's replica again */
     uint64_t
         out_since_ms; /* this node is no member, as its leader said; 0: as far as is known it is */
+    uint32_t held;    /* requests that use the replica here (shards_hold) */
     enum release release;
+    bool release_works;     /* in the pool */
+    uint64_t release_at_ms; /* after a failure: not before */
+    bool unkept; /* there is a folder that was begun, and what it promised was not kept yet */
     uint64_t released_list; /* by this version there is nothing to let go of */
     struct shard_end end;   /* of its log */
     uv_work_t work;
@@ -91,13 +95,14 @@ struct shards {
     struct shards_options options;
     struct arena arena;
     struct place places[1 + QUEUE_SHARDS_MAX];
-    bool catalog_known; /* it says how many shards there are, and who founds them */
-    bool opened;        /* all that are to be here have been opened once */
+    bool catalog_known;   /* it says how many shards there are, and who founds them */
+    bool opened;          /* all that are to be here have been opened once */
+    uint64_t begun_at_ms; /* after a failure to keep shards_begun: not before */
     struct shard_founding founding;
     struct shard_call founders_call;
     bool founders_asked;
     uv_timer_t tick;
-    uint64_t asked; /* the last question's number */
+    uint64_t asked; /* the last question's number; the first is random */
     uint64_t watched_ms;
     struct shard_call plan_call;
     bool planning;

@@ -4,6 +4,7 @@
 #include "broker/shards/look.h"
 
 #include "broker/shards/look_message.h"
+#include "broker/shards/queues.h"
 #include "proto/base/assert.h"
 
 #include <stdlib.h>
@@ -27,13 +28,10 @@ struct look_chunk {
 
 /* ---- the end ---- */
 
-/* Bytes, shorter first: as the cores order them. */
 static int by_name(const void *a, const void *b)
 {
-    struct slice x = ((const struct queue_view *)a)->name;
-    struct slice y = ((const struct queue_view *)b)->name;
-    int order = memcmp(x.data, y.data, x.length < y.length ? x.length : y.length);
-    return order != 0 ? order : (x.length > y.length) - (x.length < y.length);
+    return queue_name_order(((const struct queue_view *)a)->name,
+                            ((const struct queue_view *)b)->name);
 }
 
 /* One that is found by name may be in the run too. */
@@ -63,9 +61,9 @@ static void part_end(struct look_part *part, enum status status)
     struct shard_look *look = part->look;
     buffer_free(&part->request);
     part->open = false;
-    if (status != STATUS_OK && look->status == STATUS_OK) {
-        look->status = status;
+    if (status != STATUS_OK && look->status == STATUS_OK && !look->optional) {
         look_cancel(look);
+        look->status = status;
     }
     if (--look->left > 0)
         return;
@@ -180,8 +178,11 @@ bool look_begin(struct shard_look *look, const struct shards *shards, struct awa
     return look->part_count > 0;
 }
 
+/* Parts that are answered all the same ask for nothing more. */
 void look_cancel(struct shard_look *look)
 {
+    if (look->status == STATUS_OK)
+        look->status = STATUS_CANCELLED;
     for (uint32_t i = 0; i < look->part_count; i++) {
         if (look->parts[i].open)
             away_cancel(look->away, &look->parts[i].asked);

@@ -3,7 +3,8 @@
  * after it has seen all that any node answered before (broker/away, kind LOOK). Queues are found by
  * name, by id, and as a run of the names in order.
  *
- *   L1  all that was answered before the look began is seen, or the look fails
+ *   L1  all that was answered before the look began is seen, or the look fails; an optional one
+ *       leaves out all of that shard
  *   L2  a run is complete: either it has as many as were wanted, or there are no more
  *
  * thread: loop. */
@@ -33,6 +34,7 @@ struct shard_look {
     struct look_question question;
     struct shard_set set; /* the shards; those that are on this node are passed by */
     uint64_t since_ms;    /* as in struct shard_sync */
+    bool optional;        /* what cannot be had is left out, and the look does not fail for it */
     struct arena *arena;  /* of the views */
     /* wanted: does this one count as one of run_max? NULL: each does. */
     bool (*wanted)(void *data, const struct queue_view *view);

@@ -14,12 +14,6 @@
 #define FLAG_THROUGHPUT  8u
 #define FLAGS            15u
 
-static void add_bytes(struct buffer *out, struct slice bytes)
-{
-    buffer_add_u32(out, (uint32_t)bytes.length);
-    buffer_add_slice(out, bytes);
-}
-
 /* ---- questions ---- */
 
 void look_question_encode(struct buffer *out, const struct look_question *question)
@@ -30,11 +24,11 @@ void look_question_encode(struct buffer *out, const struct look_question *questi
     buffer_add_u32(out, question->name_count);
     buffer_add_u32(out, question->id_count);
     buffer_add_u32(out, question->run_max);
-    add_bytes(out, question->after);
-    add_bytes(out, question->prefix);
-    add_bytes(out, question->dead_letter);
+    buffer_add_bytes(out, question->after);
+    buffer_add_bytes(out, question->prefix);
+    buffer_add_bytes(out, question->dead_letter);
     for (uint32_t i = 0; i < question->name_count; i++)
-        add_bytes(out, question->names[i]);
+        buffer_add_bytes(out, question->names[i]);
     for (uint32_t i = 0; i < question->id_count; i++)
         buffer_add_u64(out, question->ids[i]);
 }
@@ -81,10 +75,10 @@ static void view_encode(struct buffer *out, const struct queue_view *view)
     buffer_add_u32(out, (s->fifo ? FLAG_FIFO : 0) | (s->content_based_dedup ? FLAG_CONTENT : 0) |
                             (s->dedup_per_group ? FLAG_DEDUP : 0) |
                             (s->throughput_per_group ? FLAG_THROUGHPUT : 0));
-    add_bytes(out, view->name);
-    add_bytes(out, view->tags);
-    add_bytes(out, s->dead_letter);
-    add_bytes(out, s->extras);
+    buffer_add_bytes(out, view->name);
+    buffer_add_bytes(out, view->tags);
+    buffer_add_bytes(out, s->dead_letter);
+    buffer_add_bytes(out, s->extras);
 }
 
 static bool view_decode(struct cursor *c, struct queue_view *view)
@@ -142,12 +136,6 @@ static void add_found(struct making *m, const struct core *core, const struct lo
     }
 }
 
-static bool has_prefix(struct slice name, struct slice prefix)
-{
-    return name.length >= prefix.length &&
-           (prefix.length == 0 || memcmp(name.data, prefix.data, prefix.length) == 0);
-}
-
 /* The next one of the run, behind view->name or, with none, at its beginning. Names with a prefix
  * stand together and begin with the prefix itself, which a walk behind it would miss. */
 static bool run_next(const struct core *core, const struct look_question *q, bool begun,
@@ -156,7 +144,8 @@ static bool run_next(const struct core *core, const struct look_question *q, boo
     struct slice after = begun ? view->name : q->after.length > 0 ? q->after : q->prefix;
     bool itself = !begun && q->after.length == 0 && q->prefix.length > 0 &&
                   core_queue_by_name(core, q->prefix, view);
-    return (itself || core_queue_next(core, after, view)) && has_prefix(view->name, q->prefix);
+    return (itself || core_queue_next(core, after, view)) &&
+           slice_has_prefix(view->name, q->prefix);
 }
 
 /* True: it goes on. */

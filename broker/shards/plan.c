@@ -55,11 +55,28 @@ static uint64_t leader_of(const struct plan *plan, const struct replica_list *li
     return 0;
 }
 
-static size_t leads_of(const struct plan *plan, uint64_t node_id)
+/* For each node how many shards are to be on it, or that it is to lead: rules 3 and 4 look at all
+ * pairs of nodes. */
+struct counts {
+    size_t of[SHARD_MEMBERS_MAX];
+};
+
+static struct counts count_loads(const struct plan *plan)
 {
-    size_t leads = 0;
-    for (size_t i = 0; i < plan->shard_count; i++)
-        leads += leader_of(plan, &plan->shards[i].list) == node_id;
+    struct counts loads;
+    for (size_t i = 0; i < plan->node_count; i++)
+        loads.of[i] = load_of(plan, plan->nodes[i].id);
+    return loads;
+}
+
+static struct counts count_leads(const struct plan *plan)
+{
+    struct counts leads = {{0}};
+    for (size_t k = 0; k < plan->shard_count; k++) {
+        uint64_t leader = leader_of(plan, &plan->shards[k].list);
+        for (size_t i = 0; i < plan->node_count; i++)
+            leads.of[i] += plan->nodes[i].id == leader;
+    }
     return leads;
 }
 
@@ -92,11 +109,13 @@ static void lead(struct replica_list *list, uint64_t node_id)
 /* ---- rule 1: too few ---- */
 
 /* The active node that can be reached, with the fewest shards, that is not in the list in any way
- * (P4); 0: none. */
+ * (P4); 0: none, or the list is full of nodes that have not let go yet. */
 static uint64_t candidate(const struct plan *plan, const struct replica_list *list)
 {
     uint64_t best = 0;
     size_t best_load = 0;
+    if (list->count == SHARD_MEMBERS_MAX)
+        return 0;
     for (size_t i = 0; i < plan->node_count; i++) {
         const struct plan_node *node = &plan->nodes[i];
         if (node->duty != NODE_ACTIVE || !node->reached || replicas_find(list, node->id) != NULL)
@@ -175,7 +194,7 @@ static bool move_one(const struct plan *plan, uint64_t from, uint64_t to, size_t
         const struct replica_list *list = &plan->shards[i].list;
         const struct replica *one = replicas_find(list, from);
         if (plan->shards[i].moves || plan->shards[i].lame || one == NULL || one->leaving ||
-            replicas_find(list, to) != NULL)
+            replicas_find(list, to) != NULL || list->count == SHARD_MEMBERS_MAX)
             continue;
         *shard = i;
         *out = *list;
@@ -188,13 +207,16 @@ static bool move_one(const struct plan *plan, uint64_t from, uint64_t to, size_t
 
 static bool even_loads(const struct plan *plan, size_t *shard, struct replica_list *out)
 {
+    const struct counts loads = count_loads(plan);
     size_t widest = plan->shard_count;
     for (size_t gap = widest; gap >= 2; gap--) {
         for (size_t i = 0; i < plan->node_count * plan->node_count; i++) {
-            const struct plan_node *from = &plan->nodes[i / plan->node_count];
-            const struct plan_node *to = &plan->nodes[i % plan->node_count];
-            if (from->duty == NODE_ACTIVE && to->duty == NODE_ACTIVE && to->reached &&
-                load_of(plan, from->id) == load_of(plan, to->id) + gap &&
+            size_t a = i / plan->node_count;
+            size_t b = i % plan->node_count;
+            const struct plan_node *from = &plan->nodes[a];
+            const struct plan_node *to = &plan->nodes[b];
+            if (loads.of[a] == loads.of[b] + gap && from->duty == NODE_ACTIVE &&
+                to->duty == NODE_ACTIVE && to->reached &&
                 move_one(plan, from->id, to->id, shard, out))
                 return true;
         }
@@ -218,7 +240,8 @@ static bool could_lead(const struct plan_shard *shard, uint64_t node_id)
 }
 
 /* The first node, nearest first, that leads at most `few`; node_count: none. */
-static size_t find_way(const struct plan *plan, size_t start, size_t few, struct way *ways)
+static size_t find_way(const struct plan *plan, const struct counts *leads, size_t start,
+                       size_t few, struct way *ways)
 {
     size_t queue[SHARD_MEMBERS_MAX];
     size_t count = 0;
@@ -234,7 +257,7 @@ static size_t find_way(const struct plan *plan, size_t start, size_t few, struct
                 !could_lead(&plan->shards[shard], plan->nodes[node].id))
                 continue;
             ways[node] = (struct way){.seen = true, .shard = shard};
-            if (leads_of(plan, plan->nodes[node].id) <= few)
+            if (leads->of[node] <= few)
                 return node;
             queue[count++] = node;
         }
@@ -245,11 +268,12 @@ static size_t find_way(const struct plan *plan, size_t start, size_t few, struct
 static bool even_leaders(const struct plan *plan, size_t *shard, struct replica_list *out)
 {
     struct way ways[SHARD_MEMBERS_MAX];
+    const struct counts leads = count_leads(plan);
     for (size_t most = plan->shard_count; most >= 2; most--) {
         for (size_t i = 0; i < plan->node_count; i++) {
-            if (leads_of(plan, plan->nodes[i].id) != most)
+            if (leads.of[i] != most)
                 continue;
-            size_t end = find_way(plan, i, most - 2, ways);
+            size_t end = find_way(plan, &leads, i, most - 2, ways);
             if (end == plan->node_count)
                 continue;
             *shard = ways[end].shard;

@@ -176,9 +176,13 @@ static void write_first(struct shards *s)
             continue;
         replicas_of(s, id, &list);
         list.version = 0;
-        add_list(s, id, &list);
+        if (list.count > 0) /* else all nodes are leaving, for now */
+            add_list(s, id, &list);
     }
-    shard_call(s->places[0].shard, &s->plan_call);
+    if (s->plan_call.count == 0)
+        s->planning = false;
+    else
+        shard_call(s->places[0].shard, &s->plan_call);
 }
 
 static void plan(struct shards *s, struct survey *survey)

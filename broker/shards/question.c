@@ -24,12 +24,6 @@ static bool cursor_ended(const struct cursor *in)
     return !in->bad && cursor_left(in) == 0;
 }
 
-static void add_bytes(struct buffer *out, struct slice bytes)
-{
-    buffer_add_u32(out, (uint32_t)bytes.length);
-    buffer_add_slice(out, bytes);
-}
-
 /* ---- outcomes ---- */
 
 static const enum status outcomes[OUTCOME_COUNT] = {
@@ -212,7 +206,7 @@ void receive_answer_encode(struct buffer *out, const struct receive_answer *answ
     buffer_add_u32(out, 0);
     buffer_add_u64(out, answer->now_ms);
     result_encode(out, &answer->result);
-    add_bytes(out, answer->records);
+    buffer_add_bytes(out, answer->records);
 }
 
 static uint64_t records_bytes(const struct core_result *result)
@@ -281,7 +275,7 @@ void glance_question_begin(struct buffer *out, uint32_t hold_ms)
 void glance_question_add(struct buffer *out, const struct glance_item *item)
 {
     buffer_add_u64(out, item->mark);
-    add_bytes(out, item->name);
+    buffer_add_bytes(out, item->name);
     add_one(out, GLANCE_COUNT_AT);
 }
 

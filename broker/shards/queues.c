@@ -33,11 +33,15 @@ void queue_walk_begin(struct queue_walk *walk, const struct shards *shards, stru
         head_move(walk, shard, after);
 }
 
-/* Bytes, shorter first: as the cores order them. */
-static bool before(struct slice a, struct slice b)
+int queue_name_order(struct slice a, struct slice b)
 {
     int order = memcmp(a.data, b.data, a.length < b.length ? a.length : b.length);
-    return order != 0 ? order < 0 : a.length < b.length;
+    return order != 0 ? order : (a.length > b.length) - (a.length < b.length);
+}
+
+static bool before(struct slice a, struct slice b)
+{
+    return queue_name_order(a, b) < 0;
 }
 
 static void drop_view(struct queue_walk *walk)

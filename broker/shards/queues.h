@@ -11,6 +11,9 @@
 bool shards_queue_by_name(const struct shards *shards, struct slice name, struct queue_view *out);
 bool shards_queue_by_id(const struct shards *shards, uint64_t queue_id, struct queue_view *out);
 
+/* queue_name_order: below, equal to or above 0: as the cores order names, bytes, shorter first. */
+int queue_name_order(struct slice a, struct slice b);
+
 /* A walk over all queues in name order, the broker's own among them. */
 struct queue_walk {
     const struct shards *shards;

@@ -49,6 +49,8 @@ size_t shards_replicas(const struct shards *s, uint32_t shard, uint64_t *out, si
 {
     struct replica_list list;
     size_t count = 0;
+    if (s->places[0].shard == NULL)
+        return 0; /* the catalog has been closed */
     replicas_of(s, shard, &list);
     for (size_t i = 0; i < list.count && count < max; i++) {
         if (!list.at[i].leaving)

@@ -16,25 +16,17 @@ void shard_set_add(struct shard_set *set, uint32_t shard)
         set->queues |= UINT64_C(1) << (shard - 1);
 }
 
-static uint32_t queue_shards_of(const struct shards *shards)
-{
-    uint32_t shard;
-    uint32_t queue_shards;
-    core_place(shard_core(shards_catalog(shards)), &shard, &queue_shards);
-    return queue_shards;
-}
-
 void shard_set_add_name(struct shard_set *set, const struct shards *shards, struct slice name)
 {
-    shard_set_add(set, shard_of_queue_name(name, queue_shards_of(shards)));
+    shard_set_add(set, shards_id_of_name(shards, name));
 }
 
 void shard_set_add_queues(struct shard_set *set, const struct shards *shards)
 {
-    uint32_t queue_shards = queue_shards_of(shards);
-    if (queue_shards == 0)
+    uint32_t total = shards_total(shards);
+    if (total == 1)
         shard_set_add(set, 0);
-    for (uint32_t shard = 1; shard <= queue_shards; shard++)
+    for (uint32_t shard = 1; shard < total; shard++)
         shard_set_add(set, shard);
 }
 

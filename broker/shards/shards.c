@@ -11,6 +11,7 @@
 
 #define TICK_MS         50u
 #define COURIER_KEEP_MS 3000u
+#define BEGUN_REST_MS   1000u
 
 /* ---- events ---- */
 
@@ -65,11 +66,12 @@ static bool is_lost(const struct shards *s, uint32_t id, const char *dir)
     return id > 0 && (s->options.begun & bit_of(id)) != 0 && stat(dir, &about) != 0;
 }
 
-/* Who has let go of a shard does not found it again. */
+/* Who has let go of a shard, or is to, does not found it again. */
 static void choose_members(struct shards *s, uint32_t id, struct shard_member *founders,
                            struct shard_options *options)
 {
-    size_t count = release_was_here(&s->places[id]) ? 0 : founders_of(s, id, founders);
+    bool again = s->places[id].unkept || release_was_here(&s->places[id]);
+    size_t count = again ? 0 : founders_of(s, id, founders);
     options->join = true;
     options->members = NULL;
     options->member_count = 0;
@@ -123,6 +125,7 @@ static enum status open_one(struct shards *s, uint32_t id, const char **error, c
         place->shard = NULL;
         return status;
     }
+    place->unkept = false;
     place->serves = place_serves(place);
     place->courier = courier_new(&(struct courier_options){
         .loop = s->options.loop, .shard = place->shard, .shards = s, .keep_ms = COURIER_KEEP_MS});
@@ -148,7 +151,7 @@ static bool is_to_open(const struct place *place)
     const struct shards *s = place->shards;
     if (place->shard != NULL || place->release != RELEASE_NONE)
         return false;
-    if (!s->opened && (s->options.begun & bit_of(place->id)) != 0)
+    if (place->unkept || (!s->opened && (s->options.begun & bit_of(place->id)) != 0))
         return true;
     return shard_ready(s->places[0].shard) && place_is_listed(place);
 }
@@ -174,6 +177,17 @@ uint64_t shards_begun(const struct shards *s)
     return begun;
 }
 
+static void keep_begun(struct shards *s)
+{
+    uint64_t begun = shards_begun(s);
+    if (!s->opened || s->options.begun == begun || shards_now_ms(s) < s->begun_at_ms)
+        return;
+    if (s->options.events.begun(s->options.events.data))
+        s->options.begun = begun;
+    else
+        s->begun_at_ms = shards_now_ms(s) + BEGUN_REST_MS;
+}
+
 static void open_late(struct shards *s)
 {
     const char *error = NULL;
@@ -189,10 +203,7 @@ static void open_late(struct shards *s)
         return;
     }
     s->opened = s->opened || shard_ready(s->places[0].shard);
-    if (s->opened && s->options.begun != shards_begun(s)) {
-        s->options.begun = shards_begun(s);
-        s->options.events.begun(s->options.events.data);
-    }
+    keep_begun(s);
 }
 
 static void found(struct shards *s)
@@ -260,6 +271,22 @@ static void tick_one(struct place *place)
         balance_tick(place);
 }
 
+/* Couriers of shards that are not here any more, once nobody is to answer them. */
+static void free_spent(struct shards *s)
+{
+    struct spent **at = &s->spent;
+    while (*at != NULL) {
+        struct spent *spent = *at;
+        if (!courier_ended(spent->courier)) {
+            at = &spent->next;
+            continue;
+        }
+        *at = spent->next;
+        courier_free(spent->courier);
+        free(spent);
+    }
+}
+
 static void on_tick(uv_timer_t *timer);
 
 static void arm_tick(struct shards *s)
@@ -272,6 +299,7 @@ static void on_tick(uv_timer_t *timer)
 {
     struct shards *s = timer->data;
     arm_tick(s);
+    free_spent(s);
     open_late(s);
     watch_tick(s);
     plan_tick(s);
@@ -297,6 +325,8 @@ static struct shards *make(const struct shards_options *options)
     uv_timer_init(options->loop, &s->tick);
     s->tick.data = s;
     found(s);
+    clock_random(&s->asked,
+                 sizeof s->asked); /* what was told to a process before is not for this */
     return s;
 }
 
@@ -324,12 +354,8 @@ static void free_couriers(struct shards *s)
         if (s->places[id].courier != NULL)
             courier_free(s->places[id].courier);
     }
-    while (s->spent != NULL) {
-        struct spent *spent = s->spent;
-        s->spent = spent->next;
-        courier_free(spent->courier);
-        free(spent);
-    }
+    free_spent(s);
+    ASSERT(s->spent == NULL);
 }
 
 static void on_tick_closed(uv_handle_t *handle)
@@ -427,12 +453,26 @@ struct shard *shards_at(const struct shards *s, uint32_t id)
     return id <= QUEUE_SHARDS_MAX && s->places[id].serves ? s->places[id].shard : NULL;
 }
 
+void shards_hold(struct shards *s, uint32_t id)
+{
+    ASSERT(s->places[id].shard != NULL);
+    s->places[id].held++;
+}
+
+void shards_let_go(struct shards *s, uint32_t id)
+{
+    ASSERT(s->places[id].held > 0);
+    s->places[id].held--;
+}
+
+uint32_t shards_id_of_name(const struct shards *s, struct slice name)
+{
+    return shard_of_queue_name(name, shards_total(s) - 1);
+}
+
 struct shard *shards_of_name(const struct shards *s, struct slice name)
 {
-    uint32_t shard;
-    uint32_t queue_shards;
-    core_place(shard_core(s->places[0].shard), &shard, &queue_shards);
-    return shards_at(s, shard_of_queue_name(name, queue_shards));
+    return shards_at(s, shards_id_of_name(s, name));
 }
 
 struct shard *shards_of_queue(const struct shards *s, uint64_t queue_id)

@@ -27,8 +27,9 @@ struct shards_events {
     void (*leading_changed)(void *data, struct shard *shard, bool leads);
     void (*catalog_changed)(void *data);
     void (*queue_ready)(void *data, uint64_t queue_id);
-    /* begun: shards_begun has changed; to be kept for the next start. */
-    void (*begun)(void *data);
+    /* begun: shards_begun has changed; to be kept for the next start. False: it could not be, and
+     * is to be asked again. */
+    bool (*begun)(void *data);
     /* failed: a queue shard could not be opened later on; the node cannot serve. */
     void (*failed)(void *data);
     void *data;
@@ -71,6 +72,11 @@ uint32_t shards_total(const struct shards *shards);
 struct shard *shards_at(const struct shards *shards, uint32_t id);
 struct shard *shards_here(const struct shards *shards, uint32_t id);
 
+/* shards_hold: a request uses the replica of this shard here, which is not closed before
+ * shards_let_go, other than by shards_close: for who keeps it from one step to the next. */
+void shards_hold(struct shards *shards, uint32_t id);
+void shards_let_go(struct shards *shards, uint32_t id);
+
 /* shards_replicas: the nodes that the catalog says have a replica of it, the one that is to lead
  * first, without those that let it go; how many, at most `max`. */
 size_t shards_replicas(const struct shards *shards, uint32_t shard, uint64_t *out, size_t max);
@@ -101,8 +107,10 @@ bool shards_settled(const struct shards *shards);
 /* shards_begun: of struct shards_options, as it is now. */
 uint64_t shards_begun(const struct shards *shards);
 
-/* shards_of_name, shards_of_queue: where a queue is, by the core's name of it or by its id; NULL:
- * as of shards_at, or there is none of this id. */
+/* shards_id_of_name: of the shard where a queue of this (the core's) name is or would be.
+ * shards_of_name, shards_of_queue: that shard, by the name or by the queue's id; NULL: as of
+ * shards_at, or there is none of this id. */
+uint32_t shards_id_of_name(const struct shards *shards, struct slice name);
 struct shard *shards_of_name(const struct shards *shards, struct slice name);
 struct shard *shards_of_queue(const struct shards *shards, uint64_t queue_id);
 

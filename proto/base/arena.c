@@ -18,16 +18,26 @@ struct arena_block {
     _Alignas(ALIGNMENT) uint8_t bytes[];
 };
 
+/* `bytes` with the block itself. */
 static struct arena_block *block_new(struct arena *arena, size_t bytes)
 {
-    size_t usual = BLOCK_BYTES_MAX - sizeof(struct arena_block);
-    size_t capacity = bytes > usual ? bytes : usual;
-    struct arena_block *block =
-        capacity == usual ? block_take(BLOCK_BYTES_MAX) : malloc(sizeof *block + capacity);
+    struct arena_block *block = block_is(bytes) ? block_take(bytes) : malloc(bytes);
     ASSERT(block != NULL);
-    *block = (struct arena_block){.next = arena->blocks, .capacity = capacity};
+    *block = (struct arena_block){.next = arena->blocks, .capacity = bytes - sizeof *block};
     arena->blocks = block;
     return block;
+}
+
+static struct arena_block *block_for(struct arena *arena, size_t bytes)
+{
+    size_t usual = BLOCK_BYTES_MAX - sizeof(struct arena_block);
+    return block_new(arena, sizeof(struct arena_block) + (bytes > usual ? bytes : usual));
+}
+
+void arena_begin_small(struct arena *arena)
+{
+    ASSERT(arena->blocks == NULL);
+    (void)block_new(arena, BLOCK_BYTES_MIN);
 }
 
 /* take: the memory, whatever is in it. */
@@ -38,7 +48,7 @@ static void *take(struct arena *arena, size_t bytes)
     rounded &= ~(size_t)(ALIGNMENT - 1);
     struct arena_block *block = arena->blocks;
     if (block == NULL || block->capacity - block->used < rounded)
-        block = block_new(arena, rounded);
+        block = block_for(arena, rounded);
     void *result = block->bytes + block->used;
     block->used += rounded;
     return result;
@@ -86,8 +96,9 @@ void arena_free(struct arena *arena)
 {
     while (arena->blocks != NULL) {
         struct arena_block *next = arena->blocks->next;
-        if (block_is(sizeof *next + arena->blocks->capacity))
-            block_give(arena->blocks, BLOCK_BYTES_MAX);
+        size_t bytes = sizeof *next + arena->blocks->capacity;
+        if (block_is(bytes))
+            block_give(arena->blocks, bytes);
         else
             free(arena->blocks);
         arena->blocks = next;

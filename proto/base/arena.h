@@ -11,6 +11,10 @@ struct arena {
     struct arena_block *blocks; /* newest first; zero-initialise to begin */
 };
 
+/* arena_begin_small: little will be in this empty arena, for long: its first block is a small one.
+ */
+void arena_begin_small(struct arena *arena);
+
 /* arena_alloc: `bytes` zeroed bytes, aligned for any object, valid until arena_free. Never NULL. */
 void *arena_alloc(struct arena *arena, size_t bytes);
 

@@ -63,6 +63,13 @@ void buffer_add_u16(struct buffer *b, uint16_t value);
 void buffer_add_u32(struct buffer *b, uint32_t value);
 void buffer_add_u64(struct buffer *b, uint64_t value);
 
+/* buffer_add_bytes: a u32 length and the bytes, as cursor_bytes reads them. */
+static inline void buffer_add_bytes(struct buffer *b, struct slice bytes)
+{
+    buffer_add_u32(b, (uint32_t)bytes.length);
+    buffer_add_slice(b, bytes);
+}
+
 /* buffer_slice: a borrowed view, valid until the buffer is next changed. */
 static inline struct slice buffer_slice(const struct buffer *b)
 {

@@ -59,6 +59,12 @@ static inline bool slice_starts_with(struct slice a, const char *prefix)
     return a.length >= length && (length == 0 || memcmp(a.data, prefix, length) == 0);
 }
 
+static inline bool slice_has_prefix(struct slice a, struct slice prefix)
+{
+    return a.length >= prefix.length &&
+           (prefix.length == 0 || memcmp(a.data, prefix.data, prefix.length) == 0);
+}
+
 /* slice_sub: the part from `offset` to the end; offset <= length. */
 static inline struct slice slice_sub(struct slice a, size_t offset)
 {

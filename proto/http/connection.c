@@ -229,6 +229,13 @@ static void handle_request(struct http_connection *c, bool too_large)
         http_respond(request, 413, NULL, 0, NULL);
 }
 
+void http_park(struct http_request *request)
+{
+    struct http_connection *c = request->connection;
+    ASSERT(c->state == CONNECTION_HANDLING);
+    reader_park(&c->reader);
+}
+
 /* Parse bytes of one request; returns how many were taken. */
 static size_t take(struct http_connection *c, struct slice in)
 {

@@ -30,6 +30,8 @@
 #include "proto/base/blocks.h"
 #include "proto/base/scan.h"
 
+#include <stdlib.h>
+
 #define BODY_AHEAD_BYTES    (1u << 20)
 #define HEAD_KEPT_BYTES     4096 /* capacity kept between requests of a connection */
 #define WIRE_BYTES_PER_BYTE 8    /* of a chunked body */
@@ -405,16 +407,29 @@ static bool overhead_bounded(const struct reader *r)
     return r->wire_bytes <= 2 * r->limits->header_bytes_max + WIRE_BYTES_PER_BYTE * r->body.length;
 }
 
-/* The room for headers is most of a request, and most of that stays unused: on_header_field clears
- * what it takes of it. */
-_Static_assert(sizeof(struct http_request) <= BLOCK_BYTES_MAX, "a request is a block");
+/* Most of the room for headers stays unused: on_header_field clears what it takes of it. */
+_Static_assert(HTTP_HEADERS_MAX * sizeof(struct http_header) <= BLOCK_BYTES_MAX,
+               "they are a block");
 
 static void request_begin(struct reader *r)
 {
-    r->request = block_take(BLOCK_BYTES_MAX);
-    memset(r->request, 0, offsetof(struct http_request, headers));
+    r->request = calloc(1, sizeof *r->request);
+    ASSERT(r->request != NULL);
     r->request->connection = r->connection;
     r->request->peer = r->peer;
+    r->request->headers = block_take(BLOCK_BYTES_MAX);
+}
+
+/* Everything that belongs to the request but itself. */
+static void contents_free(struct reader *r)
+{
+    struct http_request *request = r->request;
+    arena_free(&request->arena);
+    if (request->headers != NULL)
+        block_give(request->headers, BLOCK_BYTES_MAX);
+    request->headers = NULL;
+    buffer_free(&r->body);
+    body_count(r, 0);
 }
 
 enum reader_result reader_feed(struct reader *r, struct slice in, size_t *used)
@@ -449,14 +464,24 @@ void reader_init(struct reader *r, const struct http_limits *limits,
     r->parser.data = r;
 }
 
+void reader_park(struct reader *r)
+{
+    struct http_request *request = r->request;
+    ASSERT(r->complete);
+    contents_free(r);
+    buffer_free(&r->head);
+    *request = (struct http_request){.data = request->data,
+                                     .route = request->route,
+                                     .connection = request->connection,
+                                     .arrived_ms = request->arrived_ms,
+                                     .peer = request->peer};
+}
+
 void reader_reset(struct reader *r)
 {
-    if (r->request != NULL) {
-        arena_free(&r->request->arena);
-        block_give(r->request, BLOCK_BYTES_MAX);
-    }
-    buffer_free(&r->body);
-    body_count(r, 0);
+    if (r->request != NULL)
+        contents_free(r);
+    free(r->request);
     size_t *body_bytes_all = r->body_bytes_all;
     struct buffer head = r->head;
     if (head.capacity > HEAD_KEPT_BYTES)

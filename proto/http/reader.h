@@ -55,6 +55,9 @@ void reader_init(struct reader *r, const struct http_limits *limits,
  * After any result but READER_MORE it takes nothing until reader_reset. */
 enum reader_result reader_feed(struct reader *r, struct slice in, size_t *used);
 
+/* reader_park: give back the memory of a complete request (http_park). */
+void reader_park(struct reader *r);
+
 /* reader_reset: free the request and begin the next one. */
 void reader_reset(struct reader *r);
 

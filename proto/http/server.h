@@ -34,11 +34,12 @@ struct http_request {
     struct slice body;
     struct arena arena; /* for whoever handles the request; freed with it */
     void *data;         /* the handler's */
+    const void *route;  /* likewise: who it is for, as `body_bytes_max` found out */
     struct http_connection *connection;
     uint64_t arrived_ms; /* when it was here in full, of the loop's clock (uv_now) */
     const char *peer;    /* address of the client, for traces */
     unsigned header_count;
-    struct http_header headers[HTTP_HEADERS_MAX]; /* last, and not cleared: see request_begin */
+    struct http_header *headers; /* room for HTTP_HEADERS_MAX */
 };
 
 struct http_limits {
@@ -66,7 +67,7 @@ struct http_handler {
     /* How many body bytes this request may have; called when the headers are complete. A longer
      * body is cut off without buffering it: `on_too_large` answers (default: 413, empty), then the
      * connection is closed. */
-    size_t (*body_bytes_max)(void *data, const struct http_request *request);
+    size_t (*body_bytes_max)(void *data, struct http_request *request);
     void (*on_too_large)(void *data, struct http_request *request);
     /* The whole request is here. It must end in http_respond, now or later. */
     void (*on_request)(void *data, struct http_request *request);
@@ -105,6 +106,11 @@ struct slice http_header(const struct http_request *request, const char *name);
 
 /* http_query_get: the decoded value of a query parameter, in its arena; absent if none. */
 struct slice http_query_get(struct http_request *request, const char *name);
+
+/* http_park: the answer may take long, and nothing will be read of the request any more. Its memory
+ * is given back: what it said is absent from now on, and its arena empty. What stays is `data`,
+ * `route`, `connection`, `arrived_ms` and `peer`; it ends as any other. */
+void http_park(struct http_request *request);
 
 /* http_respond: answer and end the request. `headers` are copied; `body` is moved (emptied).
  * Content-Length, Date, Connection are added here (and dropped from `headers`, as are names that

@@ -48,12 +48,6 @@ bool native_header_read(struct slice payload, struct native_header *header, stru
 
 /* ---- writing ---- */
 
-static void write_bytes(struct buffer *out, struct slice bytes)
-{
-    buffer_add_u32(out, (uint32_t)bytes.length);
-    buffer_add_slice(out, bytes);
-}
-
 static size_t begin_length(struct buffer *out)
 {
     buffer_add_u32(out, 0);
@@ -74,10 +68,10 @@ static void write_list(struct buffer *out, const struct sqs_member *member,
     buffer_add_u32(out, list->count);
     for (uint32_t i = 0; i < list->count; i++) {
         if (member->kind == SQS_KIND_TEXTS) {
-            write_bytes(out, texts[i]);
+            buffer_add_bytes(out, texts[i]);
         } else if (member->kind == SQS_KIND_MAP || member->kind == SQS_KIND_TAGS) {
-            write_bytes(out, pairs[i].key);
-            write_bytes(out, pairs[i].value);
+            buffer_add_bytes(out, pairs[i].key);
+            buffer_add_bytes(out, pairs[i].value);
         } else {
             size_t begun = begin_length(out);
             native_write(out, member->element, item + i * sqs_shapes[member->element].bytes);

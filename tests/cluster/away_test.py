@@ -105,6 +105,9 @@ class Queues(Case):
                 found += [url.rpartition("/")[2] for url in page.get("QueueUrls", [])]
                 token = {"NextToken": page["NextToken"]} if "NextToken" in page else None
             self.assertEqual(found, made, node)
+            shown = self.cluster.get(node, "/status")[1]["queues"]
+            self.assertLessEqual(set(made), {queue["name"] for queue in shown}, node)
+            self.assertEqual({queue["shard"] for queue in shown}, set(ALL))
 
     def test_dead_letters_of_another_shard(self):
         for shard in (1, 2):

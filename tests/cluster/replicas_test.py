@@ -165,6 +165,31 @@ class Replicas(unittest.TestCase):
         self.assertTrue(all(load.sent.values()))
         self.receive_all((2, 3, 4, 5, 6), load)
 
+    def test_nothing_is_removed_before_its_promises_are_kept(self):
+        shard = min(self.on_node(4))
+        folder = os.path.join(self.data(4), f"shard-{shard}")
+        with open(folder + ".was", "w", encoding="ascii"):
+            pass  # a file where a folder is to be made
+        self.millrace(1, "cluster", "drain", "4")
+        wait_for("the failure", lambda: "not_kept" in self.cluster.logs())
+        wait_for("the others to go", lambda: self.folders(4) == {shard})
+        time.sleep(1)
+        self.assertIn("meta-1", os.listdir(folder))
+        # A process that ends here finds it begun, and goes the whole way.
+        self.cluster.script("kill", "4")
+        self.cluster.script("restart", "4")
+        self.assertTrue(os.path.isdir(folder))
+        os.unlink(folder + ".was")
+        wait_for("the last one to go", lambda: self.folders(4) == set())
+        self.assertIn("promise", os.listdir(folder + ".was"))
+        # One that was begun, of which nobody has said so: its promises are kept, too.
+        self.cluster.script("stop", "4")
+        os.rename(folder + ".was", folder)
+        self.cluster.script("restart", "4")
+        wait_for("what it promised to be kept again", lambda: os.path.isdir(folder + ".was"))
+        wait_for("node 4 to be at rest", lambda: self.folders(4) == set() and self.is_at_rest(1))
+        self.assertIn("promise", os.listdir(folder + ".was"))
+
     def test_a_backup_has_what_no_node_has(self):
         load = Load(self.cluster, (1, 2, 3, 4, 5))
         wait_for("messages", lambda: all(len(sent) > 2 for sent in load.sent.values()))

@@ -11,7 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static size_t body_bytes_max(void *data, const struct http_request *request)
+static size_t body_bytes_max(void *data, struct http_request *request)
 {
     (void)data;
     ASSERT(request->method.length > 0);

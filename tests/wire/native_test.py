@@ -18,12 +18,19 @@ SEND, SEND_BATCH, RECEIVE, DELETE, DELETE_BATCH, CHANGE_VISIBILITY = 7, 8, 9, 10
 HELLO = b"\x08\x01\x1a\x04test"  # protocol 1, name "test"
 
 
+def crc_of_byte(crc):
+    for _ in range(8):
+        crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc
+
+
+CRC_OF_BYTE = [crc_of_byte(byte) for byte in range(256)]
+
+
 def crc32c(data):
     crc = 0xffffffff
     for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+        crc = crc >> 8 ^ CRC_OF_BYTE[(crc ^ byte) & 255]
     return crc ^ 0xffffffff
 
 

@@ -195,7 +195,7 @@ static void on_call(struct session *session, struct slice payload)
         link_close(session->link);
         return;
     }
-    struct sqs_call *call = sqs_call_new(session->native->api, &carrier, NULL);
+    struct sqs_call *call = sqs_call_new(session->native->api, &carrier, body.length);
     call->protocol = SQS_JSON; /* for the wording of errors */
     call->sender_id = SLICE_LITERAL(SQS_ANONYMOUS);
     call->region = identity_region(session->identity);

@@ -7,12 +7,12 @@
 
 #include "broker/api/sqs/call.h"
 
-/* sqs_away_wanted: the queue that the call names is of a shard that is on other nodes only; so is
- * not one that has come from there. */
-bool sqs_away_wanted(struct sqs_call *call);
+/* sqs_away_wanted: the shard of the queue that the call names (call->own) is on other nodes only,
+ * and the call has not come from one. */
+bool sqs_away_wanted(const struct sqs_call *call);
 
 /* sqs_away_node: the node that is to lead that shard, for who would rather ask it; 0: not known. */
-uint64_t sqs_away_node(struct sqs_call *call);
+uint64_t sqs_away_node(const struct sqs_call *call);
 
 /* sqs_away_ask: have it carried out elsewhere, and answer it. Its caller is known, and its input is
  * whole. */

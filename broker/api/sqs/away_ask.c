@@ -29,31 +29,16 @@ struct errand {
     bool closing; /* the node stops: nobody waits any longer */
 };
 
-/* The shard of the queue that the call names; false: it names none. */
-static bool own_shard(struct sqs_call *call, uint32_t *shard)
+bool sqs_away_wanted(const struct sqs_call *call)
 {
-    uint32_t none;
-    uint32_t queue_shards;
-    struct slice key = sqs_key_named(call);
-    core_place(shard_core(api_catalog(call->api)), &none, &queue_shards);
-    *shard = shard_of_queue_name(key, queue_shards);
-    return key.length > 0;
-}
-
-bool sqs_away_wanted(struct sqs_call *call)
-{
-    uint32_t shard;
     return call->carrier->refuse == NULL && api_away(call->api) != NULL &&
-           call->wrong.code == SQS_OK && own_shard(call, &shard) &&
-           shards_at(api_shards(call->api), shard) == NULL;
+           shards_at(api_shards(call->api), call->own) == NULL;
 }
 
-uint64_t sqs_away_node(struct sqs_call *call)
+uint64_t sqs_away_node(const struct sqs_call *call)
 {
-    uint32_t shard;
     uint64_t first = 0;
-    if (own_shard(call, &shard))
-        (void)!shards_replicas(api_shards(call->api), shard, &first, 1);
+    (void)shards_replicas(api_shards(call->api), call->own, &first, 1);
     return first;
 }
 
@@ -90,10 +75,7 @@ static void ask(struct errand *errand, bool again, uint64_t deadline_ms,
                 void (*done)(struct away_question *, enum status, struct slice))
 {
     struct sqs_call *call = errand->call;
-    uint32_t shard;
-    bool named = own_shard(call, &shard);
-    ASSERT(named);
-    errand->question = (struct away_question){.shard = shard,
+    errand->question = (struct away_question){.shard = call->own,
                                               .kind = AWAY_SQS,
                                               .request = buffer_slice(&errand->request),
                                               .repeatable = again,
@@ -219,6 +201,8 @@ void sqs_away_ask(struct sqs_call *call)
     if (receives)
         start_waiting(errand);
     encode(call, call->action, call->input, flags, &errand->request);
+    if (receives)
+        sqs_call_park(call);
     ask(errand, repeatable(call), call->since_ms + SHARD_CALL_MS + (receives ? WAIT_MS : 0),
         on_answered);
 }

@@ -33,12 +33,6 @@ static void set_texts(struct sqs_away_call *call, const struct slice texts[TEXTS
         *list[i] = texts[i];
 }
 
-static void add_bytes(struct buffer *out, struct slice bytes)
-{
-    buffer_add_u32(out, (uint32_t)bytes.length);
-    buffer_add_slice(out, bytes);
-}
-
 void sqs_away_call_encode(struct buffer *out, const struct sqs_away_call *call)
 {
     struct slice texts[TEXTS];
@@ -54,7 +48,7 @@ void sqs_away_call_encode(struct buffer *out, const struct sqs_away_call *call)
     buffer_add_u64(out, call->caller.now_s);
     texts_of(call, texts);
     for (unsigned i = 0; i < TEXTS; i++)
-        add_bytes(out, texts[i]);
+        buffer_add_bytes(out, texts[i]);
     native_write(out, sqs_actions[call->action].input, call->input);
 }
 
@@ -113,9 +107,9 @@ void sqs_away_error_encode(struct buffer *out, enum sqs_protocol protocol,
 {
     const struct sqs_error_row *row = &sqs_errors[error->code];
     buffer_add_byte(out, ANSWER_ERROR);
-    add_bytes(out, slice_of(row->json_type));
-    add_bytes(out, slice_of(row->query_code));
-    add_bytes(out, slice_of(sqs_error_text(protocol, error)));
+    buffer_add_bytes(out, slice_of(row->json_type));
+    buffer_add_bytes(out, slice_of(row->query_code));
+    buffer_add_bytes(out, slice_of(sqs_error_text(protocol, error)));
 }
 
 static enum sqs_error_code code_of(struct slice json_type, struct slice query_code)

@@ -81,7 +81,7 @@ static bool caller(struct sqs_call *call, struct auth_failure *failure)
 static void begin(void *data, struct away_task *task)
 {
     struct api *api = data;
-    struct sqs_call *call = sqs_call_new(api, NULL, NULL);
+    struct sqs_call *call = sqs_call_new(api, NULL, task->request.length);
     struct served *served = arena_alloc(&call->arena, sizeof *served);
     served->task = task;
     served->call = call;

@@ -19,15 +19,19 @@
 #define QUOTE_BYTES_MAX    512
 #define SENTENCE_BYTES_MAX 2048
 
-struct sqs_call *sqs_call_new(struct api *api, const struct sqs_carrier *carrier, void *carried)
+/* What is asked for in a few words lasts longest: many receives wait. */
+#define BYTES_FEW 512
+
+struct sqs_call *sqs_call_new(struct api *api, const struct sqs_carrier *carrier, size_t bytes)
 {
     struct arena arena = {0};
+    if (bytes <= BYTES_FEW)
+        arena_begin_small(&arena);
     struct sqs_call *call = arena_alloc(&arena, sizeof *call); /* beside what it will need */
     call->arena = arena;
     call->api = api;
     api_hold(api);
     call->carrier = carrier;
-    call->carried = carried;
     call->action_name = "unknown";
     call->started_ns = clock_monotonic_ns();
     call->since_ms = uv_now(api_loop(api));
@@ -39,9 +43,17 @@ void sqs_call_free(struct sqs_call *call)
     struct api *api = call->api;
     if (call->carrier->freed != NULL)
         call->carrier->freed(call);
+    if (call->shard != NULL)
+        shards_let_go(api_shards(api), call->shard_id);
     struct arena arena = call->arena; /* the call is in it */
     arena_free(&arena);
     api_release(api);
+}
+
+void sqs_call_park(struct sqs_call *call)
+{
+    if (call->carrier->park != NULL && !call->gone)
+        call->carrier->park(call);
 }
 
 void sqs_call_abandon(struct sqs_call *call)
@@ -161,16 +173,26 @@ void sqs_propose(struct sqs_call *call, sqs_results_fn on_results)
     shard_call(call->shard, &call->proposal);
 }
 
+void sqs_use_shard(struct sqs_call *call, uint32_t id)
+{
+    struct shards *shards = api_shards(call->api);
+    struct shard *shard = shards_at(shards, id);
+    if (shard == NULL || shard == call->shard)
+        return;
+    if (call->shard != NULL)
+        shards_let_go(shards, call->shard_id);
+    shards_hold(shards, id);
+    call->shard = shard;
+    call->shard_id = id;
+}
+
 /* A replica that is being taken from here still brings the answers of what it was asked: who looks
  * again then finds it by the call. */
 bool sqs_find(struct sqs_call *call, struct slice key, struct queue_view *out)
 {
-    struct shard_set own = {0};
-    shard_set_add_name(&own, api_shards(call->api), key);
-    ASSERT(shard_set_within(&own, &call->reads)); /* so it is fresh, ready and open */
-    struct shard *shard = shards_of_name(api_shards(call->api), key);
-    if (shard != NULL)
-        call->shard = shard;
+    uint32_t id = shards_id_of_name(api_shards(call->api), key);
+    ASSERT(shard_set_has(&call->reads, id)); /* so it is fresh, ready and open */
+    sqs_use_shard(call, id);
     ASSERT(call->shard != NULL);
     return core_queue_by_name(shard_core(call->shard), key, out);
 }

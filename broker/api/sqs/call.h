@@ -31,6 +31,9 @@ struct sqs_carrier {
     void (*fail)(struct sqs_call *call, const struct sqs_error *error);
     /* freed: the call ends, answered or not. May be NULL. */
     void (*freed)(struct sqs_call *call);
+    /* park: the call may wait long, and nothing but its answer is left to do with the client: give
+     * back what that does not need. No base_url behind it. May be NULL. */
+    void (*park)(struct sqs_call *call);
     /* base_url: "http://host:port" as this client can dial it; alive until the call ends. */
     const char *(*base_url)(struct sqs_call *call);
     bool no_md5; /* of bodies: its frames have checksums */
@@ -51,8 +54,9 @@ typedef void (*sqs_results_fn)(struct sqs_call *call, const struct core_result *
 
 struct sqs_call {
     struct api *api;
-    struct shard
-        *shard; /* of the queue that it is about, once that has been looked up; else NULL */
+    struct shard *shard; /* of the queue that it is about, once that has been looked up, and held
+                          * until the call ends (sqs_use_shard); else NULL */
+    uint32_t shard_id;   /* of that one */
     const struct sqs_carrier *carrier;
     void *carried;                /* the carrier's */
     bool gone;                    /* the client has gone: nobody is to be answered */
@@ -64,8 +68,10 @@ struct sqs_call {
     void *input;               /* struct of the action's input shape */
     uint8_t (*md5)[MD5_BYTES]; /* of the bodies in it (digests.h); NULL: not made yet */
     struct sqs_error wrong;    /* why that could not be read; SQS_OK: it was */
-    struct shard_set reads;    /* the shards that its input names (subject.h), on this node; */
-    struct shard_set lacks;    /* more of them, which are on other nodes only */
+    struct slice key;       /* the core's name of the queue that it names; empty: it names none */
+    uint32_t own;           /* where it names one: its shard, by what the catalog says here */
+    struct shard_set reads; /* the shards that its input names (subject.h), on this node; */
+    struct shard_set lacks; /* more of them, which are on other nodes only */
     struct queue_view *looked; /* queues of those that it looks at (look.h); in name order */
     uint32_t looked_count;
     struct looking *looking; /* while it waits for them */
@@ -89,15 +95,18 @@ struct sqs_call {
     struct sqs_call *prev, *next;
 };
 
-/* What a carrier does with a call, in this order. sqs_call_new: one from this client.
+/* What a carrier does with a call, in this order. sqs_call_new: one from this client, of `bytes` in
+ * its protocol.
  * sqs_call_begin: it is for `action`, so `input` can be filled in. sqs_call_run: it is, or `wrong`
  * says why not (NULL: it is); from here on the call goes its way and answers itself, perhaps at
- * once. sqs_call_abandon: the client has gone before it was answered. sqs_call_free: it has ended.
+ * once. sqs_call_abandon: the client has gone before it was answered. sqs_call_park: as of struct
+ * sqs_carrier. sqs_call_free: it has ended.
  */
-struct sqs_call *sqs_call_new(struct api *api, const struct sqs_carrier *carrier, void *carried);
+struct sqs_call *sqs_call_new(struct api *api, const struct sqs_carrier *carrier, size_t bytes);
 void sqs_call_begin(struct sqs_call *call, enum sqs_action action);
 void sqs_call_run(struct sqs_call *call, const struct sqs_error *wrong);
 void sqs_call_abandon(struct sqs_call *call);
+void sqs_call_park(struct sqs_call *call);
 void sqs_call_free(struct sqs_call *call);
 
 /* sqs_end_waiting: the node is stopping: answer all long polls now, empty. */
@@ -126,6 +135,10 @@ struct sqs_error sqs_error_make(struct sqs_call *call, enum sqs_error_code code,
  * commands. If the shard refuses, or the client has gone meanwhile, the call ends without it; so
  * `on_results` may be NULL when the client has gone already. */
 void sqs_propose(struct sqs_call *call, sqs_results_fn on_results);
+
+/* sqs_use_shard: the call goes on in this shard, if a replica here answers requests; that one stays
+ * open as long as the call. */
+void sqs_use_shard(struct sqs_call *call, uint32_t id);
 
 /* sqs_find: is there a queue of this key? The call goes on in the key's shard, which is open: only
  * for the queue that its input names (sqs_permits.def). Others: sqs_queue_by_name (look.h). */

@@ -58,12 +58,6 @@ static const char *page_begin(struct sqs_call *call, const struct sqs_number *re
     return NULL;
 }
 
-static bool has_prefix(struct slice name, struct slice prefix)
-{
-    return name.length >= prefix.length &&
-           (prefix.length == 0 || memcmp(name.data, prefix.data, prefix.length) == 0);
-}
-
 static bool belongs(const struct page *page, const struct queue_view *queue)
 {
     return queue_name_valid(queue_key_name(queue->name)) &&
@@ -85,7 +79,8 @@ static void page_fill(struct sqs_call *call, struct page *page)
                  sqs_queue_by_name(call, page->prefix, &queue);
     if (!found)
         found = queue_walk_next(&walk, &queue);
-    for (; found && has_prefix(queue.name, page->prefix); found = queue_walk_next(&walk, &queue)) {
+    for (; found && slice_has_prefix(queue.name, page->prefix);
+         found = queue_walk_next(&walk, &queue)) {
         if (!belongs(page, &queue))
             continue;
         if (page->urls.count == page->most) {

@@ -12,7 +12,6 @@ struct looking {
     struct shard_look look;
     struct slice names[NAMES_MAX];
     void (*then)(struct sqs_call *call);
-    bool optional; /* go on without what cannot be had */
 };
 
 /* ---- what an action needs ---- */
@@ -66,9 +65,9 @@ static void on_looked(struct shard_look *look, enum status status)
         call->looked = look->views;
         call->looked_count = look->count;
     }
-    if (call->gone && !looking->optional)
+    if (call->gone && !look->optional)
         sqs_fail_status(call, STATUS_CANCELLED);
-    else if (status == STATUS_OK || looking->optional)
+    else if (status == STATUS_OK || look->optional)
         looking->then(call);
     else
         sqs_fail_status(call, status);
@@ -113,7 +112,7 @@ void sqs_look_ids(struct sqs_call *call, const uint64_t *ids, uint32_t count,
     struct looking *looking = arena_alloc(&call->arena, sizeof *looking);
     looking->look.question = (struct look_question){.ids = ids, .id_count = count};
     looking->look.since_ms = uv_now(api_loop(call->api)); /* a receive may have waited for long */
-    looking->optional = true;
+    looking->look.optional = true;
     for (uint32_t i = 0; i < count; i++)
         shard_set_add(&looking->look.set, shard_of_queue_id(ids[i]));
     if (api_away(call->api) != NULL && count > 0)

@@ -71,7 +71,7 @@ static bool find_source(struct sqs_call *call, struct slice arn, struct queue_vi
 {
     if (!find_queue(call, arn, "SourceArn", out))
         return false;
-    call->shard = shards_of_queue(api_shards(call->api), out->queue_id);
+    sqs_use_shard(call, shard_of_queue_id(out->queue_id));
     return true;
 }
 

@@ -17,7 +17,6 @@
 
 #define ACTIONS_MAX    7 /* in a statement */
 #define STATEMENTS_MAX 20
-#define ACCOUNT_DIGITS 12
 
 /* What the owner of a queue can let others do. */
 static const char *const grantable[] = {
@@ -70,15 +69,6 @@ static bool check_actions(struct sqs_call *call, const struct sqs_list *actions,
     return true;
 }
 
-static bool is_account(struct slice text)
-{
-    for (size_t i = 0; i < text.length; i++) {
-        if (text.data[i] < '0' || text.data[i] > '9')
-            return false;
-    }
-    return text.length == ACCOUNT_DIGITS;
-}
-
 static bool check_accounts(struct sqs_call *call, const struct sqs_list *accounts,
                            struct sqs_error *error)
 {
@@ -87,7 +77,7 @@ static bool check_accounts(struct sqs_call *call, const struct sqs_list *account
         REFUSE(call, error, SQS_ERROR_INVALID_PARAMETER,
                "Value [] for parameter PrincipalId is invalid. Reason: Unable to verify.");
     for (uint32_t i = 0; i < accounts->count; i++) {
-        if (!is_account(items[i]))
+        if (!account_id_valid(items[i]))
             REFUSE(call, error, SQS_ERROR_INVALID_PARAMETER,
                    "Value [%s] for parameter PrincipalId is invalid. Reason: Unable to verify.",
                    sqs_quote(call, items[i]));

@@ -17,8 +17,6 @@
 
 #include <ctype.h>
 
-#define ACCOUNT_DIGITS 12
-
 /* ---- failures ---- */
 
 static const enum sqs_error_code errors[AUTH_FAILURE_COUNT] = {
@@ -49,20 +47,11 @@ bool sqs_permit_caller(struct sqs_call *call)
     if (call->caller.kind == AUTH_KEY)
         call->sender_id = call->caller.key_id;
     else if (call->caller.kind == AUTH_ANONYMOUS)
-        call->sender_id = SLICE_LITERAL("anonymous");
+        call->sender_id = SLICE_LITERAL(SQS_ANONYMOUS);
     return true;
 }
 
 /* ---- names ---- */
-
-static bool is_account(struct slice text)
-{
-    for (size_t i = 0; i < text.length; i++) {
-        if (text.data[i] < '0' || text.data[i] > '9')
-            return false;
-    }
-    return text.length == ACCOUNT_DIGITS;
-}
 
 /* The account before the name in ".../123456789012/orders"; absent if there is none. */
 static struct slice account_of_url(struct slice url)
@@ -72,7 +61,7 @@ static struct slice account_of_url(struct slice url)
         return (struct slice){0};
     struct slice account = slice_make(name.data - ACCOUNT_DIGITS - 1, ACCOUNT_DIGITS);
     bool whole = account.data == url.data || account.data[-1] == '/';
-    return whole && name.data[-1] == '/' && is_account(account) ? account : (struct slice){0};
+    return whole && name.data[-1] == '/' && account_id_valid(account) ? account : (struct slice){0};
 }
 
 /* "arn:aws:sqs:REGION:ACCOUNT:NAME" */
@@ -86,7 +75,7 @@ static struct slice account_of_arn(struct slice arn)
     }
     ptrdiff_t colon = slice_find(arn, ':');
     struct slice account = slice_make(arn.data, colon < 0 ? arn.length : (size_t)colon);
-    return is_account(account) ? account : (struct slice){0};
+    return account_id_valid(account) ? account : (struct slice){0};
 }
 
 /* ---- asking ---- */

@@ -19,6 +19,15 @@ bool sqs_name_valid(struct slice name)
     return true;
 }
 
+bool account_id_valid(struct slice account)
+{
+    for (size_t i = 0; i < account.length; i++) {
+        if (account.data[i] < '0' || account.data[i] > '9')
+            return false;
+    }
+    return account.length == ACCOUNT_DIGITS;
+}
+
 bool queue_name_is_fifo(struct slice name)
 {
     return name.length >= 5 && memcmp(name.data + name.length - 5, ".fifo", 5) == 0;

@@ -42,7 +42,9 @@ struct slice queue_region_of_arn(struct slice arn);
 struct slice queue_key_name(struct slice key);
 struct slice queue_key_region(struct slice key);
 
-/* region_valid: 1..32 of a-z 0-9 -. */
+/* region_valid: 1..32 of a-z 0-9 -. account_id_valid: twelve digits. */
 bool region_valid(struct slice region);
+#define ACCOUNT_DIGITS 12
+bool account_id_valid(struct slice account);
 
 #endif

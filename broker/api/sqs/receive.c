@@ -55,14 +55,18 @@ static const char *const system_names[SYSTEM_COUNT] = {
     [SYSTEM_SOURCE_ARN] = "DeadLetterQueueSourceArn",
 };
 
+struct received {
+    struct core_message messages[MESSAGES_MAX];
+    struct body_ref refs[MESSAGES_MAX];
+    uint64_t sources[MESSAGES_MAX]; /* queues to look for elsewhere */
+};
+
 struct receiving {
     struct sqs_call *call;
     struct shard_receive receive;
     struct shard_read read;
-    struct core_message messages[MESSAGES_MAX];
-    uint64_t sources[MESSAGES_MAX]; /* queues to look for elsewhere */
-    struct buffer bodies;           /* meanwhile */
-    struct body_ref refs[MESSAGES_MAX];
+    struct received *received; /* once there are messages: few calls wait with room for them */
+    struct buffer bodies;      /* while sources are looked for */
     uint32_t count;
     uint64_t queue_id;
     bool fifo;
@@ -285,10 +289,10 @@ static void answer(struct receiving *receiving, struct slice bodies)
     struct sqs_message *items = arena_alloc(&call->arena, receiving->count * sizeof *items);
     size_t offset = 0;
     for (uint32_t i = 0; i < receiving->count; i++) {
-        size_t length = receiving->refs[i].length;
+        size_t length = receiving->received->refs[i].length;
         ASSERT(length <= bodies.length - offset);
         struct slice bytes = slice_make(bodies.data + offset, length);
-        if (!describe(call, receiving, &receiving->messages[i], bytes, &items[i])) {
+        if (!describe(call, receiving, &receiving->received->messages[i], bytes, &items[i])) {
             sqs_fail(call,
                      (struct sqs_error){SQS_ERROR_INTERNAL, "A stored message could not be read."});
             return;
@@ -314,7 +318,7 @@ static void give_back(struct receiving *receiving)
     struct sqs_call *call = receiving->call;
     ASSERT(call->gone);
     for (uint32_t i = 0; i < receiving->count; i++) {
-        const struct core_message *message = &receiving->messages[i];
+        const struct core_message *message = &receiving->received->messages[i];
         struct command command = {
             .type = COMMAND_CHANGE_VISIBILITY,
             .change_visibility = {.queue_id = receiving->queue_id,
@@ -344,10 +348,10 @@ static uint32_t find_sources(struct receiving *receiving)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; receiving->system_wanted[SYSTEM_SOURCE_ARN] && i < receiving->count; i++) {
-        uint64_t id = receiving->messages[i].source_queue_id;
-        bool known = count > 0 && receiving->sources[count - 1] == id;
+        uint64_t id = receiving->received->messages[i].source_queue_id;
+        bool known = count > 0 && receiving->received->sources[count - 1] == id;
         if (id != 0 && !known && shards_of_queue(api_shards(receiving->call->api), id) == NULL)
-            receiving->sources[count++] = id;
+            receiving->received->sources[count++] = id;
     }
     return count;
 }
@@ -357,7 +361,8 @@ static void answer_with_sources(struct receiving *receiving, struct buffer *bodi
 {
     receiving->bodies = *bodies;
     *bodies = (struct buffer){0};
-    sqs_look_ids(receiving->call, receiving->sources, find_sources(receiving), on_sources);
+    sqs_look_ids(receiving->call, receiving->received->sources, find_sources(receiving),
+                 on_sources);
 }
 
 static void on_read(struct shard_read *read, enum status status)
@@ -376,7 +381,7 @@ static void on_read(struct shard_read *read, enum status status)
 static bool read_now(struct receiving *receiving, struct buffer *bodies)
 {
     for (uint32_t i = 0; i < receiving->count; i++) {
-        if (!shard_read_now(receiving->call->shard, receiving->refs[i], bodies))
+        if (!shard_read_now(receiving->call->shard, receiving->received->refs[i], bodies))
             return false;
     }
     return true;
@@ -388,8 +393,10 @@ static void read_bodies(struct receiving *receiving)
     if (read_now(receiving, &bodies)) {
         answer_with_sources(receiving, &bodies);
     } else {
-        receiving->read = (struct shard_read){
-            .refs = receiving->refs, .count = receiving->count, .done = on_read, .data = receiving};
+        receiving->read = (struct shard_read){.refs = receiving->received->refs,
+                                              .count = receiving->count,
+                                              .done = on_read,
+                                              .data = receiving};
         shard_read(receiving->call->shard, &receiving->read);
     }
     buffer_free(&bodies);
@@ -418,6 +425,18 @@ static void stop(struct receiving *receiving)
         answer_nothing(receiving);
 }
 
+static void take_messages(struct receiving *receiving, const struct core_result *result)
+{
+    ASSERT(result->message_count <= MESSAGES_MAX);
+    receiving->count = result->message_count;
+    if (receiving->count > 0)
+        receiving->received = arena_alloc(&receiving->call->arena, sizeof *receiving->received);
+    for (uint32_t i = 0; i < receiving->count; i++) {
+        receiving->received->messages[i] = result->messages[i];
+        receiving->received->refs[i] = result->messages[i].body;
+    }
+}
+
 static void on_received(struct shard_receive *receive, enum status status,
                         const struct core_result *result)
 {
@@ -436,12 +455,7 @@ static void on_received(struct shard_receive *receive, enum status status,
         sqs_fail_core(call, result->code);
         return;
     }
-    ASSERT(result->message_count <= MESSAGES_MAX);
-    receiving->count = result->message_count;
-    for (uint32_t i = 0; i < receiving->count; i++) {
-        receiving->messages[i] = result->messages[i];
-        receiving->refs[i] = result->messages[i].body;
-    }
+    take_messages(receiving, result);
     if (receiving->count == 0) {
         answer_nothing(receiving);
     } else if (call->gone) {
@@ -498,5 +512,7 @@ void handle_receive_message(struct sqs_call *call)
     call->on_abort = on_abort;
     call->on_closing = on_closing;
     start_waiting(receiving);
+    if (wait_s > 0)
+        sqs_call_park(call);
     shard_receive(call->shard, &receiving->receive);
 }

@@ -83,16 +83,19 @@ static bool wait_until_fresh(struct sqs_call *call)
     return shard_set_sync(&call->reads, api_shards(call->api), call->since_ms, on_fresh, call);
 }
 
-/* Which it reads here, and of which other nodes tell. */
+/* Which it reads here, and of which other nodes tell. Its own is one of the former, or is lost. */
 static void find_shards(struct sqs_call *call)
 {
     const struct shards *shards = api_shards(call->api);
-    call->away = sqs_away_wanted(call);
+    bool named = call->key.length > 0;
+    if (named)
+        call->own = shards_id_of_name(shards, call->key);
+    call->away = named && sqs_away_wanted(call);
     call->reads = sqs_shards_read(call);
     if (api_away(call->api) == NULL)
         return;
     call->lacks = shard_set_elsewhere(&call->reads, shards);
-    if (!sqs_own_in(call, &call->lacks))
+    if (!named || !shard_set_has(&call->lacks, call->own))
         call->reads = shard_set_here(&call->reads, shards);
 }
 
@@ -126,5 +129,7 @@ void sqs_call_run(struct sqs_call *call, const struct sqs_error *wrong)
 {
     if (wrong != NULL)
         call->wrong = *wrong;
+    else
+        call->key = sqs_key_named(call);
     go_on(call);
 }

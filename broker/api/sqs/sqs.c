@@ -119,14 +119,20 @@ static const char *http_base_url(struct sqs_call *call)
     return api_base_url(call->api, call->request);
 }
 
+static void http_parked(struct sqs_call *call)
+{
+    http_park(call->request);
+}
+
 static const struct sqs_carrier http_carrier = {
-    .reply = http_reply, .fail = http_fail, .base_url = http_base_url};
+    .reply = http_reply, .fail = http_fail, .park = http_parked, .base_url = http_base_url};
 
 /* ---- from a request to a call ---- */
 
 static struct sqs_call *call_new(struct api *api, struct http_request *request)
 {
-    struct sqs_call *call = sqs_call_new(api, &http_carrier, NULL);
+    struct sqs_call *call =
+        sqs_call_new(api, &http_carrier, request->query.length + request->body.length);
     call->request = request;
     call->since_ms = request->arrived_ms;
     call->protocol = protocol_of(request);

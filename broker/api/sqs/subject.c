@@ -46,21 +46,10 @@ struct slice sqs_key_named(struct sqs_call *call)
     return (struct slice){0};
 }
 
-bool sqs_own_in(struct sqs_call *call, const struct shard_set *set)
-{
-    struct shard_set own = {0};
-    if (shard_set_empty(set))
-        return false;
-    struct slice key = sqs_key_named(call);
-    if (key.length > 0)
-        shard_set_add_name(&own, api_shards(call->api), key);
-    return key.length > 0 && shard_set_within(&own, set);
-}
-
 bool sqs_queue_known(struct sqs_call *call)
 {
     struct queue_view queue;
-    return shards_queue_by_name(api_shards(call->api), sqs_key_named(call), &queue);
+    return shards_queue_by_name(api_shards(call->api), call->key, &queue);
 }
 
 struct slice sqs_target_named(struct sqs_call *call)
@@ -71,21 +60,19 @@ struct slice sqs_target_named(struct sqs_call *call)
                                                                        : &set->attributes);
 }
 
-static void add(struct sqs_call *call, struct slice key, struct shard_set *set)
-{
-    if (key.length > 0)
-        shard_set_add_name(set, api_shards(call->api), key);
-}
-
 struct shard_set sqs_shards_read(struct sqs_call *call)
 {
     struct shard_set set = {.catalog = auth_required(api_auth(call->api))};
     if (call->wrong.code != SQS_OK || call->away)
         return set;
-    add(call, sqs_key_named(call), &set);
+    if (call->key.length > 0)
+        shard_set_add(&set, call->own);
+    struct slice target = {0};
     if (sqs_permits[call->action].reads == TARGET)
-        add(call, sqs_target_named(call), &set);
-    else if (sqs_permits[call->action].reads == ALL)
+        target = sqs_target_named(call);
+    if (target.length > 0)
+        shard_set_add_name(&set, api_shards(call->api), target);
+    if (sqs_permits[call->action].reads == ALL)
         shard_set_add_queues(&set, api_shards(call->api));
     return set;
 }

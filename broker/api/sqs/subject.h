@@ -21,18 +21,17 @@ extern const struct sqs_permit sqs_permits[SQS_ACTION_COUNT];
 /* sqs_first_member: of the call's input, which names its queue where it has one. */
 struct slice sqs_first_member(const struct sqs_call *call);
 
-/* sqs_key_named: the core's name of the queue that the call names; empty if it names none. */
+/* sqs_key_named: the core's name of the queue that the call names, from its input; empty if it
+ * names none. It is asked for once: call->key. */
 struct slice sqs_key_named(struct sqs_call *call);
-
-/* sqs_own_in: the shard of that queue is in the set. */
-bool sqs_own_in(struct sqs_call *call, const struct shard_set *set);
 
 /* sqs_target_named: likewise, of the target of the RedrivePolicy that CreateQueue or
  * SetQueueAttributes is to set. */
 struct slice sqs_target_named(struct sqs_call *call);
 
 /* sqs_shards_read: the shards whose state decides what the call, whose input is filled in, is
- * answered: of its queue, of others that it looks at, and the catalog where keys are checked. */
+ * answered: of its queue, of others that it looks at, and the catalog where keys are checked. Of a
+ * call that is carried out elsewhere the catalog alone. */
 struct shard_set sqs_shards_read(struct sqs_call *call);
 
 /* sqs_of_messages: it sends, receives or settles messages. */

@@ -64,7 +64,7 @@ MUTANTS = {
         "names[next.sequence % 2]", "names[next.sequence % 1]", THREE),
     # A body that a message refers to is not held.
     "lost-hold": (
-        "broker/replication/shard.c",
+        "broker/replication/events.c",
         "    if (shard->log != NULL)\n        log_hold(shard->log, ref);\n",
         "    if (shard->log != NULL && ref.index % 7 != 0)\n        log_hold(shard->log, ref);\n",
         ONE),

@@ -416,6 +416,47 @@ static void test_nobody_knows(void **state)
     assert_string_equal(often->answer, "again");
 }
 
+/* Nobody may say of a question that it was not done, once somebody may have done it. */
+static void test_done_perhaps_and_nobody_else_there(void **state)
+{
+    struct world *w = *state;
+    w->replica_count = 1;
+    struct ask *one = ask_for(w, 0, true, 150);
+    run(w);
+    network_cut(&w->network, 1, 2);
+    UNTIL(w, one->done);
+    assert_int_equal(one->status, STATUS_CLOSED);
+}
+
+static void test_done_perhaps_and_the_next_one_is_busy(void **state)
+{
+    struct world *w = *state;
+    struct ask *one = ask(w, 0, true);
+    run(w);
+    network_cut(&w->network, 1, 2);
+    run(w);
+    answer(w, 3, STATUS_BUSY, NULL);
+    run(w);
+    assert_int_equal(one->status, STATUS_CLOSED);
+}
+
+static void test_nobody_else_after_the_deadline(void **state)
+{
+    struct world *w = *state;
+    node_close(w, 1);
+    node_open(w, 1, (struct away_options){.late_ms = 60000});
+    struct ask *one = ask_for(w, 0, false, 50);
+    UNTIL(w, uv_now(&w->loop) >= one->question.deadline_ms);
+    answer(w, 2, STATUS_NOT_LEADER, NULL);
+    run(w);
+    assert_int_equal(one->status, STATUS_NOT_LEADER);
+    assert_int_equal(w->nodes[3].begun, 0);
+    one = ask_for(w, 0, false, 0);
+    run(w);
+    assert_int_equal(one->status, STATUS_NOT_LEADER);
+    assert_int_equal(w->nodes[2].begun, 1);
+}
+
 /* ---- A3 ---- */
 
 static void test_too_many(void **state)
@@ -460,6 +501,33 @@ static void test_too_many_bytes(void **state)
     answer(w, 2, STATUS_OK, "x");
     run(w);
     assert_int_equal(w->asks[1].status, STATUS_OK);
+}
+
+/* Node 1 asks on and on, and does not read what it is told. */
+static void test_answers_that_nobody_reads(void **state)
+{
+    struct world *w = *state;
+    uint8_t head[AWAY_HEAD_BYTES];
+    struct away_message message = {.type = AWAY_ASK, .kind = AWAY_SQS, .shard = SHARD};
+    struct parcel *parcel;
+    unsigned waiting = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        message.number = 1000 + i;
+        away_encode(head, &message);
+        w->network.nodes[2].handler.message(w->network.nodes[2].handler.data, 1,
+                                            slice_make(head, sizeof head));
+    }
+    DL_FOREACH(w->network.parcels, parcel)
+    {
+        waiting++;
+    }
+    assert_int_equal(waiting, 8); /* twice tasks_max, which is 4 */
+    run(w);
+    ask(w, 0, true);
+    run(w);
+    answer(w, 2, STATUS_OK, "x");
+    run(w);
+    assert_int_equal(w->asks[0].status, STATUS_OK);
 }
 
 /* The network has no room for a while: nothing is lost, on neither way. */
@@ -721,8 +789,12 @@ int main(void)
         TEST(test_the_answer_is_lost),
         TEST(test_an_answer_of_the_one_before),
         TEST(test_nobody_knows),
+        TEST(test_done_perhaps_and_nobody_else_there),
+        TEST(test_done_perhaps_and_the_next_one_is_busy),
+        TEST(test_nobody_else_after_the_deadline),
         TEST(test_too_many),
         TEST(test_too_many_bytes),
+        TEST(test_answers_that_nobody_reads),
         TEST(test_no_room),
         TEST(test_cancelled_under_way),
         TEST(test_cancelled_while_the_answer_comes),

@@ -9,6 +9,7 @@
 
 #include "proto/base/arena.h"
 #include "proto/base/assert.h"
+#include "proto/base/blocks.h"
 #include "proto/base/buffer.h"
 #include "proto/base/bytes.h"
 #include "proto/base/status.h"
@@ -91,6 +92,23 @@ static void test_arena(void **state)
     arena_free(&arena);
     assert_null(arena.blocks);
     arena_free(&arena);
+}
+
+/* What begins small goes on as any other. */
+static void test_arena_small(void **state)
+{
+    (void)state;
+    struct arena arena = {0};
+    arena_begin_small(&arena);
+    const void *first = arena.blocks;
+    for (size_t used = 0; used < BLOCK_BYTES_MIN / 2; used += 64)
+        memset(arena_alloc(&arena, 64), 0xff, 64);
+    assert_ptr_equal(arena.blocks, first);
+    for (size_t used = 0; used < BLOCK_BYTES_MAX; used += 64)
+        memset(arena_alloc(&arena, 64), 0xff, 64);
+    assert_ptr_not_equal(arena.blocks, first);
+    arena_free(&arena);
+    assert_null(arena.blocks);
 }
 
 static void test_slice(void **state)
@@ -178,9 +196,10 @@ static void test_trace_escapes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_buffer), cmocka_unit_test(test_cursor),
-        cmocka_unit_test(test_arena),  cmocka_unit_test(test_slice),
-        cmocka_unit_test(test_status), cmocka_unit_test(test_trace_escapes),
+        cmocka_unit_test(test_buffer),        cmocka_unit_test(test_cursor),
+        cmocka_unit_test(test_arena),         cmocka_unit_test(test_arena_small),
+        cmocka_unit_test(test_slice),         cmocka_unit_test(test_status),
+        cmocka_unit_test(test_trace_escapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

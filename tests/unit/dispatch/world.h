@@ -74,9 +74,10 @@ static void world_ready_changed(void *data, struct shard *shard, bool ready)
         world->ready = ready;
 }
 
-static void world_begun(void *data)
+static bool world_begun(void *data)
 {
     (void)data; /* no test starts twice */
+    return true;
 }
 
 static void world_failed(void *data)

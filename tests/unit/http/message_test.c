@@ -58,7 +58,9 @@ static void test_query(void **state)
 static void test_header(void **state)
 {
     (void)state;
+    struct http_header headers[HTTP_HEADERS_MAX];
     struct http_request *request = calloc(1, sizeof *request);
+    request->headers = headers;
     request->headers[0] = (struct http_header){SLICE_LITERAL("Host"), SLICE_LITERAL("a")};
     request->headers[1] = (struct http_header){SLICE_LITERAL("X-Twice"), SLICE_LITERAL("1")};
     request->headers[2] = (struct http_header){SLICE_LITERAL("x-twice"), SLICE_LITERAL("2")};

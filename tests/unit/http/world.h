@@ -14,7 +14,7 @@
 /* The handler: /echo gives the body back, /big gives 8 MiB, everything else names its path; with
  * `hold`, requests wait until the test answers. */
 
-static inline size_t body_bytes_max(void *data, const struct http_request *request)
+static inline size_t body_bytes_max(void *data, struct http_request *request)
 {
     (void)request;
     return ((struct world *)data)->body_bytes_max;

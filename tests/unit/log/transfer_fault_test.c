@@ -176,6 +176,40 @@ static void leftovers_go_at_start(void **state)
     assert_before(p);
 }
 
+/* The first segment behind what was taken over is cut whole, and nothing of another: it alone says
+ * that the log has reached there. Wherever that stops, the log ends there, or where it ended
+ * before.
+ */
+static void a_log_whose_first_segment_is_cut_keeps_its_end(void **state)
+{
+    struct pair *p = *state;
+    char pristine[160];
+    int stopped = 0;
+    assert_int_equal(transfer(p, KEEP), STATUS_OK);
+    append_from(p->lag, SNAPSHOT + 3, 0);
+    pair_close_lag(p);
+    snprintf(pristine, sizeof pristine, "%s-pristine", p->lag->dir);
+    bench_copy_tree(p->lag->dir, pristine);
+    for (bool cut = false; !cut;) {
+        start_over(p, pristine);
+        bench_open(p->lag);
+        p->lag->fail_from = p->lag->calls + ++stopped;
+        log_truncate(p->lag->log, SNAPSHOT + 1);
+        bench_run_ms(p->lag, 0);
+        cut = p->lag->fatal[0] == '\0';
+        p->lag->fail_from = 0;
+        pair_close_lag(p);
+        bench_open(p->lag);
+        uint64_t last = log_last_index(p->lag->log);
+        assert_true(last == SNAPSHOT || (!cut && last == SNAPSHOT + 3));
+        append_from(p->lag, SNAPSHOT + 5, 0);
+        pair_close_lag(p);
+    }
+    assert_true(stopped > 3);
+    bench_remove(pristine);
+    bench_open(p->lag);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, pair_setup, pair_teardown)
@@ -183,6 +217,7 @@ int main(void)
         TEST(at_every_call),
         TEST(a_damaged_plan_is_refused),
         TEST(leftovers_go_at_start),
+        TEST(a_log_whose_first_segment_is_cut_keeps_its_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -275,6 +275,28 @@ static void test_judge_levels(void **state)
     assert_int_equal(judge_levels(6, 5, 4, 5), REFUSAL_FEATURES);
 }
 
+/* Two that are to begin a cluster together. */
+static void test_judge_a_beginning(void **state)
+{
+    (void)state;
+    struct hello a = sample(), b = sample();
+    a.node_id = 1;
+    a.to_node_id = 2;
+    b.feature_level--;
+    memset(a.cluster_id, 0, sizeof a.cluster_id);
+    assert_int_equal(hello_judge(&a, &b, 0), REFUSAL_NONE); /* b has begun one already */
+    assert_int_equal(hello_judge(&b, &a, 0), REFUSAL_NONE);
+    memset(b.cluster_id, 0, sizeof b.cluster_id);
+    assert_int_equal(hello_judge(&a, &b, 0), REFUSAL_BEGINNING);
+    assert_int_equal(hello_judge(&b, &a, 0), REFUSAL_BEGINNING);
+    b.founders = 0; /* b joins */
+    assert_int_equal(hello_judge(&a, &b, 0), REFUSAL_NONE);
+    b = a;
+    b.node_id = 2;
+    b.to_node_id = 1;
+    assert_int_equal(hello_judge(&a, &b, 0), REFUSAL_NONE);
+}
+
 static void test_refused_round_trip(void **state)
 {
     (void)state;
@@ -312,6 +334,7 @@ int main(void)
         cmocka_unit_test(test_hello_refuses_nonsense),
         cmocka_unit_test(test_judge),
         cmocka_unit_test(test_judge_levels),
+        cmocka_unit_test(test_judge_a_beginning),
         cmocka_unit_test(test_refused_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

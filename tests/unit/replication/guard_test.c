@@ -7,6 +7,7 @@
 #include "tests/unit/replication/script.h"
 
 static const struct shard_options plain;
+static const struct shard_options snapshots_often = {.snapshot_bytes = 1024, .trailing_max = 16};
 
 /* G2: figure 8 of the Raft paper. Entry 2 is of an older term; a majority has it, and still it may
  * be overwritten: it is committed with entry 3, the first of this term. */
@@ -232,13 +233,123 @@ static void a_replica_begun_anew_votes_as_the_one_before(void **state)
     script_free(s);
 }
 
+static void keep_promise(const char *dir, const struct shard_end *end)
+{
+    char path[256];
+    uint8_t bytes[PROMISE_BYTES];
+    snprintf(path, sizeof path, "%s/" PROMISE_NAME, dir);
+    promise_encode(end, bytes);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, sizeof bytes, file), sizeof bytes);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Of this node alone, or with these others, as voters. */
+static void say_beginning(struct script *s, unsigned voters)
+{
+    struct raft_configuration members;
+    add_members(&members, voters);
+    say_append(
+        s, (struct appending){.from = 3, .term = 4, .n = 2, .entry_term = 2, .change = &members});
+    wait_durable(s, 3);
+    raft_configuration_close(&members);
+}
+
+/* begun_anew: a shard whose log was five entries long once, and is three now. */
+static struct script *begun_anew(unsigned voters)
+{
+    struct script *s = script_new(&plain);
+    say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1, .n = 4});
+    wait_durable(s, 5);
+    begin_anew(s);
+    say_beginning(s, voters);
+    forget(s);
+    return s;
+}
+
+/* It has a vote as well, and that is promised to those whose log is as long. */
+static void a_replica_begun_anew_does_not_stand_before_it_has_as_much(void **state)
+{
+    (void)state;
+    struct script *s = begun_anew(3);
+    say_timeout_now(s, 3, 4, 3, 2);
+    cut(s->c, SHARD_NODE, 3, true);
+    run_ms(s->c, 1500);
+    heal(s->c, SHARD_NODE, 3);
+    assert_null(heard_last(s, 2, WIRE_VOTE));
+    say_append(s, (struct appending){.from = 3, .term = 4, .prev = 3, .prev_term = 2, .n = 1});
+    wait_durable(s, 4);
+    say_timeout_now(s, 3, 4, 4, 4);
+    UNTIL(s->c, heard_last(s, 2, WIRE_VOTE) != NULL);
+    script_free(s);
+}
+
+/* The group was this node alone when it began: long ago. */
+static void a_replica_begun_anew_does_not_lead_as_it_did_once(void **state)
+{
+    (void)state;
+    struct script *s = begun_anew(1);
+    for (int start = 0; start < 2; start++) {
+        run_ms(s->c, 1200);
+        assert_int_equal(stats_of(s).term, 4);
+        assert_true(stats_of(s).applied_index <= 1); /* all groups begin with the same entry */
+        stop_node(s->c, SHARD_NODE);
+        start_node(s->c, SHARD_NODE);
+    }
+    script_free(s);
+}
+
+/* Nor does it take for committed what it has behind a snapshot of that time. */
+static void a_replica_begun_anew_takes_nothing_for_committed(void **state)
+{
+    (void)state;
+    static const struct shard_end far = {.term = 50, .index = 5000};
+    struct cluster *c = cluster_make(1);
+    struct member *node = &c->nodes[1];
+    struct shard_stats stats;
+    node->options = snapshots_often;
+    start_node(c, 1);
+    UNTIL(c, shard_leads(node->shard));
+    uint64_t queue_id = create_queue(c, 1, "orders");
+    for (int i = 0; i < 40; i++) {
+        struct outcome o;
+        begin_send(c, 1, &o, queue_id, "some message or other, of a few bytes");
+        UNTIL(c, o.done);
+    }
+    shard_stats(node->shard, &stats);
+    assert_true(stats.snapshot_index > 0);
+    uint64_t last = stats.last_index;
+    stop_node(c, 1);
+    keep_promise(node->dir, &far);
+    start_node(c, 1);
+    run_ms(c, 1200);
+    shard_stats(node->shard, &stats);
+    assert_int_equal(stats.last_index, last);
+    assert_true(stats.applied_index < last);
+    assert_false(shard_leads(node->shard));
+    cluster_free(c);
+}
+
 static size_t member_count(const struct script *s)
 {
     struct shard_member_view members[SHARD_MEMBERS_MAX];
     return shard_members(shard_of(s), members);
 }
 
-static const struct shard_options snapshots_often = {.snapshot_bytes = 1024, .trailing_max = 16};
+/* say_change: to so many members, as this entry of term 2. */
+static void say_change(struct script *s, unsigned count, uint64_t index)
+{
+    struct raft_configuration members;
+    add_members(&members, count);
+    say_append(s, (struct appending){.from = 2,
+                                     .term = 2,
+                                     .prev = index - 1,
+                                     .prev_term = index > 2 ? 2 : 1,
+                                     .change = &members});
+    wait_durable(s, index);
+    raft_configuration_close(&members);
+}
 
 /* G10: the change to four members never happened; the entry with the three is no longer there. */
 static void a_change_of_members_is_taken_back_after_a_snapshot(void **state)
@@ -289,6 +400,28 @@ static void a_snapshot_has_no_members_that_are_not_committed(void **state)
     script_free(s);
 }
 
+/* G10: one append commits a change, and brings the next one. What is put back when that never
+ * happened is the first of them, though its entry is not there any more. */
+static void a_change_that_comes_with_the_next_one_is_kept(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&snapshots_often);
+    struct raft_configuration five;
+    add_members(&five, 5);
+    say_change(s, 4, 2);
+    struct appending a = {.from = 2, .term = 2, .prev = 2, .prev_term = 2, .n = 60, .commit = 62};
+    a.change = &five;
+    say_append(s, a);
+    UNTIL(s->c, stats_of(s).snapshot_index > 20);
+    wait_durable(s, 63);
+    assert_int_equal(member_count(s), 5);
+    say_append(s, (struct appending){.from = 3, .term = 3, .prev = 62, .prev_term = 2, .n = 1});
+    UNTIL(s->c, acknowledged_to(s, 3, 3) == 63);
+    assert_int_equal(member_count(s), 4);
+    raft_configuration_close(&five);
+    script_free(s);
+}
+
 /* G13: a new leader begins far back. The shard has all of that, in its state. */
 static void entries_that_a_snapshot_covers_are_left_out(void **state)
 {
@@ -303,6 +436,30 @@ static void entries_that_a_snapshot_covers_are_left_out(void **state)
     say_append(s, a);
     UNTIL(s->c, acknowledged_to(s, 3, 3) == 61);
     assert_int_equal(stats_of(s).last_index, 61);
+    script_free(s);
+}
+
+/* What another node says is looked at before the library sees it. */
+static void an_append_that_makes_no_sense_changes_nothing(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    struct wire wire = {.type = WIRE_APPEND, .count = 1, .term = 3, .a = 5, .b = 2};
+    struct buffer items = {0};
+    struct buffer payloads = {0};
+    say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1, .n = 4});
+    wait_durable(s, 5);
+    add_entry(&items, &payloads, 3, RAFT_CHANGE, slice_of("\1nobody and nothing"));
+    buffer_add_slice(&items, buffer_slice(&payloads));
+    say(s, 3, &wire, buffer_slice(&items));
+    say_append(s, (struct appending){.from = 3, .term = 3, .prev = 50, .prev_term = 0});
+    say_append(s, (struct appending){.from = 3, .term = 3, .prev = 1, .prev_term = 1});
+    UNTIL(s->c, acknowledged_to(s, 3, 3) > 0);
+    run_ms(s->c, 20);
+    assert_int_equal(acknowledged_to(s, 3, 3), 1);
+    assert_int_equal(stats_of(s).last_index, 5);
+    buffer_free(&items);
+    buffer_free(&payloads);
     script_free(s);
 }
 
@@ -321,20 +478,6 @@ static struct script *start_with_change(void)
     start_node(s->c, SHARD_NODE);
     assert_int_equal(member_count(s), 4);
     return s;
-}
-
-/* say_change: to so many members, as this entry of term 2. */
-static void say_change(struct script *s, unsigned count, uint64_t index)
-{
-    struct raft_configuration members;
-    add_members(&members, count);
-    say_append(s, (struct appending){.from = 2,
-                                     .term = 2,
-                                     .prev = index - 1,
-                                     .prev_term = index > 2 ? 2 : 1,
-                                     .change = &members});
-    wait_durable(s, index);
-    raft_configuration_close(&members);
 }
 
 /* G10: a start finds three changes; the first is committed when the third is overwritten, and the
@@ -480,10 +623,15 @@ int main(int argc, char **argv)
         cmocka_unit_test(votes_are_asked_for_only_with_what_is_on_disk),
         cmocka_unit_test(nobody_votes_twice_in_a_term),
         cmocka_unit_test(a_replica_begun_anew_votes_as_the_one_before),
+        cmocka_unit_test(a_replica_begun_anew_does_not_stand_before_it_has_as_much),
+        cmocka_unit_test(a_replica_begun_anew_does_not_lead_as_it_did_once),
+        cmocka_unit_test(a_replica_begun_anew_takes_nothing_for_committed),
         cmocka_unit_test(a_change_of_members_is_taken_back_after_a_snapshot),
         cmocka_unit_test(a_snapshot_has_no_members_that_are_not_committed),
         cmocka_unit_test(entries_that_a_snapshot_covers_are_left_out),
         cmocka_unit_test(a_change_that_is_taken_back_leaves_the_one_before_it),
+        cmocka_unit_test(a_change_that_comes_with_the_next_one_is_kept),
+        cmocka_unit_test(an_append_that_makes_no_sense_changes_nothing),
         cmocka_unit_test(a_change_that_a_start_found_is_taken_back),
         cmocka_unit_test(a_change_that_a_start_found_may_be_committed),
         cmocka_unit_test(a_silent_leader_is_forgotten_in_time),

@@ -68,6 +68,15 @@ mutant(promise_vote guard_test a_replica_begun_anew_votes_as_the_one_before prom
        "meta.sequence = 0;" "meta.sequence = meta.vote = 0;")
 mutant(promise_before guard_test a_replica_begun_anew_votes_as_the_one_before promise.c
        "promise_allows(&before, end) ? end : &before" "end")
+mutant(promise_stands guard_test a_replica_begun_anew_does_not_stand_before_it_has_as_much guard.c
+       "    if (!may_stand(shard))
+        shard->raft.election_timer_start = uv_now(shard->options.loop);" "")
+mutant(promise_told guard_test a_replica_begun_anew_does_not_stand_before_it_has_as_much guard.c
+       "message->type != RAFT_IO_TIMEOUT_NOW || may_stand(shard)" "true")
+mutant(promise_leads guard_test a_replica_begun_anew_does_not_lead_as_it_did_once guard.c
+       "shard->guard.held_back = alone && !may_stand(shard);" "")
+mutant(promise_alone guard_test a_replica_begun_anew_takes_nothing_for_committed shard.c
+       "shard->disk.begun_anew = shard->promised.index > 0;" "")
 mutant(g10_rollback guard_test a_change_of_members_is_taken_back_after_a_snapshot guard.c
        "roll_back(shard, append)" "(void)roll_back")
 mutant(g10_too_far guard_test a_change_that_is_taken_back_leaves_the_one_before_it guard.c
@@ -78,6 +87,8 @@ mutant(g10_snapshot guard_test a_snapshot_has_no_members_that_are_not_committed 
     if (g->configuration.length == 0" "    buffer_clear(&g->configuration);
     configuration_encode(&g->configuration, &raft->configuration);
     if (g->configuration.length == 0")
+mutant(g10_between guard_test a_change_that_comes_with_the_next_one_is_kept guard.c
+       "(void)keep_from_entry(shard, raft->configuration_index);" "(void)0;")
 mutant(g11_silent guard_test a_silent_leader_is_forgotten_in_time guard.c
        "silent_ms >= raft->election_timeout" "false")
 mutant(g11_gone guard_test a_leader_whose_connection_ends_is_gone guard.c
@@ -95,7 +106,8 @@ mutant(g13_covered guard_test entries_that_a_snapshot_covers_are_left_out raft_n
 mutant(g14_started guard_test a_change_that_a_start_found_is_taken_back guard.c
        "raft->configuration_uncommitted_index = last;" "")
 mutant(g16_own_term guard_catch_up_test an_only_voter_leads_in_a_term_of_its_own guard.c
-       "if (shard_in_company(shard) && is_only_voter(&shard->raft))" "if (false)")
+       "    else if (alone)
+        new_term(shard);" "")
 mutant(g17_pre_vote guard_test a_refused_pre_vote_tells_the_term raft_net.c
        "pre_vote && !granted && wire->b > wire->term ? wire->b : wire->term" "wire->term")
 mutant(lost_is_not_done guard_flow_test an_entry_of_unknown_fate_is_not_repeated batch.c

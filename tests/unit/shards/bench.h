@@ -39,10 +39,11 @@ static void on_queue(void *data, uint64_t queue_id)
     (void)data, (void)queue_id;
 }
 
-static void on_begun(void *data)
+static bool on_begun(void *data)
 {
     struct bench *b = data;
     b->begun = shards_begun(b->shards);
+    return true;
 }
 
 static void on_failed(void *data)

@@ -351,6 +351,25 @@ static void test_lists_of_a_cluster_of_old(void **state)
     expect_rest(&w);
 }
 
+/* Of nodes that do not let go, and are no members any more. */
+static void test_a_full_list_waits(void **state)
+{
+    struct world w = {0};
+    (void)state;
+    begin(&w, 2, 2, 2);
+    w.nodes[1].id = 100;
+    w.shards[0].list = list_of("1");
+    for (uint64_t id = 2; w.shards[0].list.count < SHARD_MEMBERS_MAX; id++)
+        w.shards[0].list.at[w.shards[0].list.count++] = (struct replica){id, true};
+    w.shards[1].list = list_of("1");
+    expect(&w, 1, "1 100");
+    expect(&w, 1, "100 1"); /* to even out leaders */
+    expect_rest(&w);
+    w.plan.replication = 1;
+    w.shards[1].list = list_of("1");
+    expect(&w, 1, "100 -1"); /* to even out loads */
+}
+
 static void test_lists_as_text(void **state)
 {
     struct replica_list list;
@@ -375,6 +394,7 @@ int main(void)
         cmocka_unit_test(test_a_shard_with_a_node_that_is_down),
         cmocka_unit_test(test_who_is_letting_go_is_not_chosen),
         cmocka_unit_test(test_lists_of_a_cluster_of_old),
+        cmocka_unit_test(test_a_full_list_waits),
         cmocka_unit_test(test_lists_as_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
