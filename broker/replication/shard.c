@@ -37,9 +37,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define TICK_MS         25u  /* of the library, where there are other nodes */
-#define CALM_MS         250u /* since the leader was heard: an election is due after ELECTION_MS */
-#define SWEEP_MS        100u
+#define TICK_MS         25u   /* of the library, where there are other nodes */
+#define CALM_MS         250u  /* since the leader was heard: an election is due after ELECTION_MS */
+#define SWEEP_MS        90u   /* less than a calm tick */
 #define LED_GRACE_MS    4000u /* so long calls wait for a new leader */
 #define OFFER_AGAIN_MS  3000u /* a snapshot, to a member that did not take it up or is at it */
 #define LAG_MAX         128u  /* entries; a follower that lacks more is not ready */

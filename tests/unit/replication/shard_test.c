@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A shard over the real file system and the real Raft library: what it answers, what it keeps, how
- * waiting receives are served. Time is real where leases and waits are tested, in tenths of a
- * second. */
+ * waiting receives are served. Time is real for leases and waits, in tenths of a second. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
