@@ -104,6 +104,11 @@
  *       that such an entry removes as if its log ended before that: what it has from there on never
  *       counted for a majority, and of the voters without it one of any majority has the entry if
  *       it is committed. (electionVote; tests/sim/cluster, mutant "mute-learner")
+ *
+ *   G19 It goes by a change of members when that is on disk; but not if it has begun to stand for
+ *       election meanwhile: then it has the entry, and the members of before, for good. They are
+ *       taken over here. (appendFollowerCb)
+ *       a_change_that_is_stored_during_an_election_counts
  */
 #include "broker/replication/configuration.h"
 #include "broker/replication/internal.h"
@@ -209,31 +214,6 @@ static unsigned stored_count(const struct raft *raft, uint64_t first_index,
     while (i < n && guard_term(raft, first_index + i) == entries[i].term)
         i++;
     return i;
-}
-
-void guard_appended(struct shard *shard, struct raft_io_append *request, raft_io_append_cb cb,
-                    int status, uint64_t first_index, const struct raft_entry *entries, unsigned n)
-{
-    struct raft *raft = &shard->raft;
-    uint64_t term = raft->current_term;
-    if (raft->state != RAFT_LEADER || status != 0) {
-        cb(request, status);
-        shard_settle(shard);
-        return;
-    }
-    /* The library adds the count to last_stored, and counts replicas there. */
-    unsigned count = stored_count(raft, first_index, entries, n);
-    uint64_t stored = raft->last_stored + count;
-    raft->last_stored = countable(raft, quorum(raft, raft->id, stored)) - count;
-    cb(request, status);
-    raft->last_stored = stored;
-    for (unsigned i = 0;
-         raft->state == RAFT_LEADER && raft->current_term == term && i < raft->configuration.n;
-         i++) {
-        if (raft->configuration.servers[i].id == raft->id)
-            raft->leader_state.progress[i].match_index = stored;
-    }
-    shard_settle(shard);
 }
 
 /* ---- G3: what is acknowledged ---- */
@@ -368,6 +348,54 @@ static void roll_back(struct shard *shard, const struct raft_append_entries *app
     raft_configuration_close(&raft->configuration);
     raft->configuration = members;
     raft->configuration_uncommitted_index = left > raft->last_applied ? left : 0;
+}
+
+/* ---- the ends of writes ---- */
+
+/* adopt_members: G19. Not by their terms: what stands in the log now counts. */
+static void adopt_members(struct shard *shard, uint64_t first_index, unsigned n)
+{
+    struct raft *raft = &shard->raft;
+    for (uint64_t index = first_index; index < first_index + n; index++) {
+        const struct raft_entry *entry = guard_entry(raft, index);
+        struct raft_configuration members;
+        if (entry == NULL || entry->type != RAFT_CHANGE || index <= raft->configuration_index ||
+            index <= raft->configuration_uncommitted_index ||
+            configuration_from_entry(slice_make(entry->buf.base, entry->buf.len), &members) !=
+                STATUS_OK)
+            continue;
+        keep_committed(shard);
+        raft_configuration_close(&raft->configuration);
+        raft->configuration = members;
+        raft->configuration_uncommitted_index = index;
+    }
+}
+
+void guard_appended(struct shard *shard, struct raft_io_append *request, raft_io_append_cb cb,
+                    int status, uint64_t first_index, const struct raft_entry *entries, unsigned n)
+{
+    struct raft *raft = &shard->raft;
+    uint64_t term = raft->current_term;
+    if (raft->state != RAFT_LEADER || status != 0) {
+        cb(request, status);
+        if (status == 0)
+            adopt_members(shard, first_index, n);
+        shard_settle(shard);
+        return;
+    }
+    /* The library adds the count to last_stored, and counts replicas there. */
+    unsigned count = stored_count(raft, first_index, entries, n);
+    uint64_t stored = raft->last_stored + count;
+    raft->last_stored = countable(raft, quorum(raft, raft->id, stored)) - count;
+    cb(request, status);
+    raft->last_stored = stored;
+    for (unsigned i = 0;
+         raft->state == RAFT_LEADER && raft->current_term == term && i < raft->configuration.n;
+         i++) {
+        if (raft->configuration.servers[i].id == raft->id)
+            raft->leader_state.progress[i].match_index = stored;
+    }
+    shard_settle(shard);
 }
 
 /* ---- G16: terms of its own ---- */

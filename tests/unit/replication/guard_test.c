@@ -424,6 +424,26 @@ static void a_change_that_comes_with_the_next_one_is_kept(void **state)
     script_free(s);
 }
 
+/* G19: a change of members is being written when its node begins to stand for election. */
+static void a_change_that_is_stored_during_an_election_counts(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    struct raft_configuration four;
+    add_members(&four, 4);
+    say_append(
+        s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1, .change = &four});
+    say_timeout_now(s, 2, 2, 2, 2);
+    assert_int_equal(member_count(s), 3);
+    wait_durable(s, 2);
+    assert_int_equal(member_count(s), 4);
+    say_append(s, (struct appending){.from = 3, .term = 4, .prev = 2, .prev_term = 2, .commit = 2});
+    UNTIL(s->c, stats_of(s).applied_index == 2);
+    assert_int_equal(member_count(s), 4);
+    raft_configuration_close(&four);
+    script_free(s);
+}
+
 /* G13: a new leader begins far back. The shard has all of that, in its state. */
 static void entries_that_a_snapshot_covers_are_left_out(void **state)
 {
@@ -633,6 +653,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(entries_that_a_snapshot_covers_are_left_out),
         cmocka_unit_test(a_change_that_is_taken_back_leaves_the_one_before_it),
         cmocka_unit_test(a_change_that_comes_with_the_next_one_is_kept),
+        cmocka_unit_test(a_change_that_is_stored_during_an_election_counts),
         cmocka_unit_test(an_append_that_makes_no_sense_changes_nothing),
         cmocka_unit_test(a_change_that_a_start_found_is_taken_back),
         cmocka_unit_test(a_change_that_a_start_found_may_be_committed),

@@ -89,6 +89,8 @@ mutant(g10_snapshot guard_test a_snapshot_has_no_members_that_are_not_committed 
     if (g->configuration.length == 0")
 mutant(g10_between guard_test a_change_that_comes_with_the_next_one_is_kept guard.c
        "(void)keep_from_entry(shard, raft->configuration_index);" "(void)0;")
+mutant(g19_adopted guard_test a_change_that_is_stored_during_an_election_counts guard.c
+       "adopt_members(shard, first_index, n);" "(void)adopt_members;")
 mutant(g11_silent guard_test a_silent_leader_is_forgotten_in_time guard.c
        "silent_ms >= raft->election_timeout" "false")
 mutant(g11_gone guard_test a_leader_whose_connection_ends_is_gone guard.c
