@@ -19,7 +19,8 @@ void encode_base64(struct buffer *out, struct slice in);
 /* encode_base64_into: the same, to `to`, and a NUL; returns the length without it. */
 size_t encode_base64_into(uint8_t *to, struct slice in);
 
-/* decode_base64: strict standard alphabet with padding; INVALID leaves `out` as it was. */
+/* decode_base64: strict standard alphabet with padding; INVALID leaves `out` as it
+ * was, but perhaps with more room. */
 MUST_CHECK enum status decode_base64(struct buffer *out, struct slice in);
 
 /* decode_base64_into: the same, to `to`, which has room for in.length / 4 * 3 bytes. False: what is

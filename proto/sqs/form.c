@@ -256,6 +256,7 @@ static bool decode_blob(struct reader *r, const struct sqs_member *member, struc
 {
     struct buffer bytes = {0};
     if (text.length > 0 && decode_base64(&bytes, text) != STATUS_OK) {
+        buffer_free(&bytes);
         r->error->code = SQS_ERROR_INVALID_PARAMETER;
         r->error->message = arena_printf(r->arena, "The value of parameter %s is not valid base64.",
                                          member->query_name);

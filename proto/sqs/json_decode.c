@@ -71,8 +71,10 @@ static bool decode_blob(struct decoder *d, struct slice *out)
         return refuse(d, kind, "a Blob");
     if (!json_read_text(&d->in, &text))
         return false;
-    if (text.length > 0 && decode_base64(&bytes, text) != STATUS_OK)
+    if (text.length > 0 && decode_base64(&bytes, text) != STATUS_OK) {
+        buffer_free(&bytes);
         return refuse(d, kind, "a Blob: it is not valid base64");
+    }
     *out = arena_copy(d->arena, buffer_slice(&bytes));
     buffer_free(&bytes);
     return true;

@@ -109,7 +109,7 @@ static void refuses_wrong_types(void **state)
          "NUMBER_VALUE can not be converted to an Integer: it is out of range"},
         {"{\"MessageAttributes\":[]}", "START_ARRAY can not be converted to a Map"},
         {"{\"MessageAttributes\":{\"a\":1}}", "NUMBER_VALUE can not be converted to a Structure"},
-        {"{\"MessageAttributes\":{\"a\":{\"BinaryValue\":\"*\"}}}",
+        {"{\"MessageAttributes\":{\"a\":{\"BinaryValue\":\"AA*A\"}}}",
          "STRING_VALUE can not be converted to a Blob: it is not valid base64"},
         {"[]", "START_ARRAY can not be converted to a Structure"},
         {"\"x\"", "STRING_VALUE can not be converted to a Structure"},
