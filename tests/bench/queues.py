@@ -297,8 +297,10 @@ def main():
     parser.add_argument("--queues", type=int, default=10000)
     parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument("--fifo", action="store_true")
-    parser.add_argument("--skip-speed", action="store_true")
-    parser.add_argument("--skip-costs", action="store_true")
+    parser.add_argument("--skip-speed", action="store_true",
+                        help="no comparison with one queue: takes minutes, and judges nothing")
+    parser.add_argument("--skip-costs", action="store_true",
+                        help="no memory, pages, restart: only the comparison")
     parser.add_argument("--idle-seconds", type=float, default=5)
     parser.add_argument("--turns", type=int, default=6)
     parser.add_argument("--messages", type=int, default=30000, help="of each turn")
