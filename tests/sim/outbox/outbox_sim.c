@@ -131,6 +131,7 @@ static void apply(uint32_t shard, struct slice commands, uint32_t count,
         ASSERT(command_decode(&in, &command) == STATUS_OK);
         ghost_before(w.ghost, shard, node->core, &command);
         core_apply(node->core, &command, payload, &result);
+        core_bury(node->core, UINT64_MAX); /* the ghost goes by which bodies are held */
         ghost_after(w.ghost, shard, node->core, &command, &result);
         if (results != NULL)
             results[i] = result;
