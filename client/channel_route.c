@@ -22,7 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROUTES_MAX     4096u
+#define ROUTES_MAX     65536u /* some 150 bytes each; a client of more queues asks at random */
 #define HELD_BYTES_MAX (64u << 20)
 #define MOVE_EVERY_MS  100u /* brokers that contradict each other must not stop a queue */
 #define LINE_RETRY_MS  1000u
@@ -33,7 +33,6 @@
 static void forget(struct mr_channel *channel, struct route *route)
 {
     HASH_DEL(channel->routes, route);
-    free(route->queue);
     free(route);
 }
 
@@ -67,10 +66,8 @@ struct route *route_of(struct mr_channel *channel, enum sqs_action action, const
     HASH_FIND(hh, channel->routes, queue.data, queue.length, route);
     if (route != NULL || !make_room(channel))
         return route;
-    route = calloc(1, sizeof *route);
+    route = calloc(1, sizeof *route + queue.length);
     ASSERT(route != NULL);
-    route->queue = malloc(queue.length);
-    ASSERT(route->queue != NULL);
     memcpy(route->queue, queue.data, queue.length);
     route->line = route->next = (uint8_t)channel->home;
     route->held = (struct slot_list){SLOT_COUNT, SLOT_COUNT};

@@ -177,6 +177,11 @@ void messages_expect(struct messages *messages, uint32_t count)
     }
 }
 
+const void *messages_part(const struct messages *messages, uint32_t queue_slot, uint64_t seq)
+{
+    return part_of(messages, hash(queue_slot, seq));
+}
+
 const void *messages_place(const struct messages *messages, uint32_t queue_slot, uint64_t seq)
 {
     uint64_t h = hash(queue_slot, seq);

@@ -269,8 +269,7 @@ bool snapshot_read_queue(struct core *core, struct cursor *in, uint32_t version)
         return false;
     if (read.view.created_ms > read.view.modified_ms || read.view.modified_ms > core->now_ms)
         return false;
-    if (queue_find(core, read.view.queue_id) != NULL ||
-        names_get(&core->queue_names, read.view.name) != NULL)
+    if (queue_find(core, read.view.queue_id) != NULL || queue_named(core, read.view.name) != NULL)
         return false;
     struct queue *queue = queue_add(core, &read.view);
     struct snapshot_groups groups = {0};
