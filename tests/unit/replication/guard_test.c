@@ -300,6 +300,13 @@ static void a_replica_begun_anew_does_not_lead_as_it_did_once(void **state)
     script_free(s);
 }
 
+static void send_one(struct cluster *c, uint64_t queue_id)
+{
+    struct outcome o;
+    begin_send(c, 1, &o, queue_id, "some message or other, of a few bytes");
+    UNTIL(c, o.done);
+}
+
 /* Nor does it take for committed what it has behind a snapshot of that time. */
 static void a_replica_begun_anew_takes_nothing_for_committed(void **state)
 {
@@ -312,14 +319,19 @@ static void a_replica_begun_anew_takes_nothing_for_committed(void **state)
     start_node(c, 1);
     UNTIL(c, shard_leads(node->shard));
     uint64_t queue_id = create_queue(c, 1, "orders");
-    for (int i = 0; i < 40; i++) {
-        struct outcome o;
-        begin_send(c, 1, &o, queue_id, "some message or other, of a few bytes");
-        UNTIL(c, o.done);
-    }
+    do {
+        send_one(c, queue_id);
+        shard_stats(node->shard, &stats); /* a child makes it, in its own time */
+    } while (stats.snapshot_index == 0);
+    stop_node(c, 1);
+    node->options = plain; /* no other one */
+    start_node(c, 1);
+    UNTIL(c, shard_leads(node->shard));
+    for (int i = 0; i < 5; i++)
+        send_one(c, queue_id);
     shard_stats(node->shard, &stats);
-    assert_true(stats.snapshot_index > 0);
     uint64_t last = stats.last_index;
+    assert_true(stats.snapshot_index > 0 && stats.snapshot_index < last);
     stop_node(c, 1);
     keep_promise(node->dir, &far);
     start_node(c, 1);
@@ -554,35 +566,62 @@ static void a_change_that_a_start_found_may_be_committed(void **state)
     script_free(s);
 }
 
-/* G11: the leader was silent for the election timeout, 500 ms; this node's own timer takes twice
- * as long (fixed_random.h). */
-static void a_silent_leader_is_forgotten_in_time(void **state)
+/* again_until: it comes out once; what depends on fractions of a second may not on a busy machine.
+ */
+static void again_until(bool (*tried)(void))
 {
-    (void)state;
+    for (int i = 0; i < 5; i++) {
+        if (tried())
+            return;
+    }
+    fail_msg("not once in 5 times");
+}
+
+/* G11: the leader was silent for the election timeout, 500 ms; this node's own timer takes twice
+ * as long (fixed_random.h). False: this machine stood still for longer than that. */
+static bool it_is_forgotten_in_time(void)
+{
     struct script *s = script_new(&plain);
     say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1});
+    uint64_t begin_ms = uv_now(&s->c->loop);
     run_ms(s->c, 100);
     say_vote(s, 3, 3, WIRE_PRE_VOTE, 1, 1);
     run_ms(s->c, 20);
-    assert_false(granted(s, 3, 3, true));
+    bool early = granted(s, 3, 3, true);
+    bool in_time = uv_now(&s->c->loop) - begin_ms < 450;
     run_ms(s->c, 450);
     say_vote(s, 3, 3, WIRE_PRE_VOTE, 1, 1);
     run_ms(s->c, 20);
-    assert_true(granted(s, 3, 3, true));
+    bool late = granted(s, 3, 3, true);
+    in_time = in_time && uv_now(&s->c->loop) - begin_ms < 950;
     script_free(s);
+    assert_true(!in_time || (!early && late));
+    return in_time;
+}
+
+static void a_silent_leader_is_forgotten_in_time(void **state)
+{
+    (void)state;
+    again_until(it_is_forgotten_in_time);
 }
 
 /* G11: and where the connection ends, it does not wait for that. */
-static void a_leader_whose_connection_ends_is_gone(void **state)
+static bool it_is_gone_at_once(void)
 {
-    (void)state;
     struct script *s = script_new(&plain);
     say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1});
     uint64_t begin_ms = uv_now(&s->c->loop);
     cut(s->c, SHARD_NODE, 2, true);
     UNTIL(s->c, heard_last(s, 3, WIRE_VOTE) != NULL);
-    assert_true(uv_now(&s->c->loop) - begin_ms < 900);
+    bool at_once = uv_now(&s->c->loop) - begin_ms < 900;
     script_free(s);
+    return at_once;
+}
+
+static void a_leader_whose_connection_ends_is_gone(void **state)
+{
+    (void)state;
+    again_until(it_is_gone_at_once);
 }
 
 /* The library frees entries twice when the answer to them cannot be sent: those that it has
