@@ -47,8 +47,9 @@ struct segment {
     uint32_t filled;     /* the writer's: bytes before this one were written once */
     int fd;              /* -1: closed */
     bool sealed;
-    bool damaged; /* a rewrite found out */
-    bool retired; /* removed, or replaced by its rewritten self; only reads still use it */
+    bool damaged;  /* a rewrite found out */
+    bool nameless; /* retired, and its name is gone for good: the folder was synced */
+    bool retired;  /* removed, or replaced by its rewritten self; only reads still use it */
 };
 
 /* Values of `live` that are no counts. */
@@ -143,6 +144,7 @@ struct log {
     uint32_t spare_count;
     uint64_t spare_number;   /* for names */
     struct removal *removal; /* NULL: no segment is on its way out */
+    uint32_t shrinks;        /* files that are */
 
     uint64_t snapshots[SNAPSHOTS_READ_MAX]; /* indexes, ascending */
     size_t snapshot_count;
@@ -217,6 +219,11 @@ MUST_CHECK int segment_open_file(struct log *log, struct segment *segment);
 void segment_consider(struct log *log, struct segment *segment);
 void removal_consider(struct log *log);
 void removal_goes_on(struct log *log, struct op *op);
+
+/* ---- shrink.c ---- */
+/* shrink_begin: close a file, which the callee owns now. `cut`: its name is gone for good (the
+ * folder was synced), so its blocks go in pieces first. `done`: then; may be NULL. */
+void shrink_begin(struct log *log, int fd, bool cut, void (*done)(struct log *log));
 
 /* ---- reader.c ---- */
 void shelf_drop(struct shelf *shelf); /* NULL is fine */

@@ -126,6 +126,73 @@ static void closing_the_log_waits_for_one_on_its_way(void **state)
     bench_close(b);
 }
 
+/* ---- pieces ---- */
+
+#define BIG_BYTES   (2u << 20)
+#define PIECE_BYTES (512u << 10)
+
+/* add_big: segments with one large entry each. */
+static void add_big(struct bench *b, int count)
+{
+    static uint8_t bytes[BIG_BYTES - 4096];
+    for (int i = 0; i < count; i++) {
+        struct log_entry entry = {log_last_index(b->log) + 1, 1, 1,
+                                  slice_make(bytes, sizeof bytes)};
+        assert_int_equal(log_append_now(b->log, &entry, 1), STATUS_OK);
+    }
+}
+
+static off_t bytes_of(int fd)
+{
+    struct stat about;
+    assert_int_equal(fstat(fd, &about), 0);
+    return about.st_size;
+}
+
+static int open_segment(const struct bench *b, int index)
+{
+    char path[200];
+    snprintf(path, sizeof path, "%s/segments/%020d.seg", b->dir, index);
+    int fd = open(path, O_RDONLY);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+/* Of what is neither a spare nor linked elsewhere, the last piece goes with the last close, and all
+ * before it went one by one; also where the log had closed the file. */
+static void blocks_go_in_pieces(void **state)
+{
+    struct bench *b = *state;
+    char path[200];
+    enum { COUNT = SPARES_MAX + 3 };
+    int fds[COUNT];
+    int whole = 0;
+    snprintf(path, sizeof path, "%s/kept", b->dir);
+    b->options.segment_bytes = BIG_BYTES;
+    b->options.unpacked = true;
+    bench_open(b);
+    add_big(b, COUNT + 1);
+    bench_close(b);
+    bench_open(b);
+    for (int i = 0; i < COUNT; i++)
+        fds[i] = open_segment(b, i + 1);
+    char first[200];
+    snprintf(first, sizeof first, "%s/segments/%020d.seg", b->dir, 1);
+    assert_int_equal(link(first, path), 0); /* as a backup does */
+    log_reclaim_begin(b->log);
+    log_prefix_done(b->log, COUNT);
+    while (files(b, ".seg", "") > 1)
+        bench_run_ms(b, 1);
+    bench_run_ms(b, 100);
+    for (int i = 0; i < COUNT; i++) {
+        whole += bytes_of(fds[i]) > (off_t)PIECE_BYTES ? 1 : 0;
+        close(fds[i]);
+    }
+    assert_int_equal(whole, SPARES_MAX + 1);
+    assert_int_equal(unlink(path), 0);
+    bench_close(b);
+}
+
 /* life: what a log does when segments go and come; how far it came in *answered. */
 static void life(struct bench *b, uint64_t *answered, uint64_t *done)
 {
@@ -317,6 +384,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         BENCH_TEST(many_go_and_some_are_written_again),
         BENCH_TEST(closing_the_log_waits_for_one_on_its_way),
+        BENCH_TEST(blocks_go_in_pieces),
         BENCH_TEST(whatever_fails_answered_entries_are_there),
         BENCH_TEST(a_spare_is_written_when_its_old_name_is_gone_for_good),
         BENCH_TEST(small_writes_put_zeros_ahead),
