@@ -10,6 +10,7 @@
 #include "broker/core/lane.h"
 #include "broker/core/message.h"
 #include "broker/core/names.h"
+#include "broker/core/plots.h"
 
 #include <stdio.h>
 
@@ -334,9 +335,10 @@ static void test_hashes(void **state)
     (void)state;
     hashes_against_brute_force(UINT32_MAX, 3);
     hashes_against_brute_force(UINT32_MAX, 15000);
-    hashes_against_brute_force(0xffu, 300);        /* the first ones of the range */
-    hashes_against_brute_force(0xfff00000u, 5000); /* each several times */
-    hashes_against_brute_force(0x0000ffffu, 5000); /* deep */
+    hashes_against_brute_force(UINT32_MAX, 150000); /* in plots */
+    hashes_against_brute_force(0xffu, 300);         /* the first ones of the range */
+    hashes_against_brute_force(0xfff00000u, 5000);  /* each several times */
+    hashes_against_brute_force(0x0000ffffu, 5000);  /* deep */
 }
 
 /* The table stays between 68 and 85 % full, whatever the number of values. */
@@ -349,8 +351,48 @@ static void test_hashes_are_dense(void **state)
         hashes_add(&hashes, next(&seed) << 16 ^ next(&seed), i);
         if (i >= 20000 && i % 10000 == 0)
             assert_in_range(hashes_bytes(&hashes), 0, i * 13);
+        if (i == 20000)
+            assert_int_equal(plots_bytes(), 0); /* a table that is not large takes no huge page */
     }
+    assert_in_range(plots_bytes(), hashes_bytes(&hashes) / 2, 2 * hashes_bytes(&hashes));
     hashes_free(&hashes);
+    assert_int_equal(plots_bytes(), 0);
+}
+
+/* Plots are zeros, have nothing in common, and leave nothing behind. */
+static void test_plots(void **state)
+{
+    (void)state;
+    enum { PLOTS = 300 };
+    static struct {
+        uint64_t *at;
+        size_t count;
+    } plots[PLOTS];
+    uint32_t seed = 3;
+    for (uint32_t step = 0; step < 20 * PLOTS; step++) {
+        uint32_t i = next(&seed) % PLOTS;
+        size_t count = plots[i].count;
+        for (size_t at = 0; plots[i].at != NULL && at < count; at++)
+            assert_int_equal(plots[i].at[at], i + 1);
+        if (plots[i].at != NULL) {
+            plot_give(plots[i].at, count * sizeof(uint64_t));
+            plots[i].at = NULL;
+            continue;
+        }
+        count = plots[i].count = 1 + next(&seed) % (PLOT_BYTES_MAX / sizeof(uint64_t));
+        plots[i].at = plot_take(count * sizeof(uint64_t));
+        assert_int_equal((uintptr_t)plots[i].at % PLOT_UNIT, 0);
+        for (size_t at = 0; at < count; at++) {
+            assert_int_equal(plots[i].at[at], 0);
+            plots[i].at[at] = i + 1;
+        }
+    }
+    assert_in_range(plots_bytes(), 1, PLOTS * (size_t)PLOT_BYTES_MAX);
+    for (uint32_t i = 0; i < PLOTS; i++) {
+        if (plots[i].at != NULL)
+            plot_give(plots[i].at, plots[i].count * sizeof(uint64_t));
+    }
+    assert_int_equal(plots_bytes(), 0);
 }
 
 /* Ids in all the forms that entries have, and those that only look like one: nothing is lost. */
@@ -466,6 +508,7 @@ int main(void)
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_hashes),
         cmocka_unit_test(test_hashes_are_dense),
+        cmocka_unit_test(test_plots),
         cmocka_unit_test(test_dedup_forms),
         cmocka_unit_test(test_dedup_characters),
         cmocka_unit_test(test_dedup_numbers),
