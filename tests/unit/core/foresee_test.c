@@ -14,8 +14,8 @@
 
 #define QUEUES      4u
 #define LEASES      64u
-#define COMMANDS    13u /* of an entry, at most, and one more */
-#define ENTRIES     400
+#define COMMANDS    33u /* of an entry, at most, and one more */
+#define ENTRIES     200
 #define CHECK_EVERY 20
 
 /* ---- random entries ---- */
@@ -386,8 +386,9 @@ static void add_send(struct buffer *entry, uint64_t queue_id, const char *group,
     buffer_free(&bytes);
 }
 
-/* The third command is foreseen while ids are of the queue, and applied when they are of groups:
- * the same id in the same group as the fourth, which must be found to be its duplicate. */
+/* The last two commands are foreseen while ids are of the queue, and applied when they are of
+ * groups: the same id in the same group, so that the second must be found to be a duplicate. Those
+ * in front are there because the first of an entry are not foreseen. */
 static void test_a_setting_changes_in_between(void **state)
 {
     struct fixture *f = *state;
@@ -403,11 +404,12 @@ static void test_a_setting_changes_in_between(void **state)
     update.queue_update = (struct command_queue_update){queue_id, view(f, queue_id).version, s};
     buffer_clear(&f->entry);
     entry_begin(&f->entry);
-    add_send(&f->entry, queue_id, "a", "1");
+    for (uint32_t i = 0; i < FORESIGHT_DEPTH; i++)
+        add_send(&f->entry, queue_id, "a", (char[]){(char)('a' + i), '\0'});
     command_encode(&f->entry, &update);
     add_send(&f->entry, queue_id, "b", "2");
     add_send(&f->entry, queue_id, "b", "2");
-    entry_finish(&f->entry, 4, f->now_ms);
+    entry_finish(&f->entry, FORESIGHT_DEPTH + 3, f->now_ms);
     struct slice entry = buffer_slice(&f->entry);
     assert_int_equal(entry_open(entry, &in, &count, &now_ms), STATUS_OK);
     core_begin(f->core, ++f->index, now_ms);
@@ -415,10 +417,11 @@ static void test_a_setting_changes_in_between(void **state)
     for (uint32_t i = 0; i < count; i++) {
         struct core_result result;
         const struct command *command = foresight_next(&foresight, f->core, &in);
-        assert_true(i < 2 || (command->hashes != NULL && !command->hashes->dedup_per_group));
+        assert_true(i <= FORESIGHT_DEPTH ||
+                    (command->hashes != NULL && !command->hashes->dedup_per_group));
         core_apply(f->core, command, entry, &result);
         assert_int_equal(result.code, CORE_OK);
-        assert_int_equal(result.duplicate, i == 3);
+        assert_int_equal(result.duplicate, i == FORESIGHT_DEPTH + 2);
     }
     core_check(f->core);
     /* Nor is it forgotten afterwards. */
@@ -427,7 +430,7 @@ static void test_a_setting_changes_in_between(void **state)
     add_send(&f->entry, queue_id, "b", "2");
     entry_finish(&f->entry, 1, f->now_ms);
     assert_int_equal(core_apply_entry(f->core, ++f->index, buffer_slice(&f->entry)), STATUS_OK);
-    assert_int_equal(view(f, queue_id).visible, 2);
+    assert_int_equal(view(f, queue_id).visible, FORESIGHT_DEPTH + 1);
 }
 
 int main(void)
