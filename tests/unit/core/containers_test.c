@@ -10,7 +10,7 @@
 #include "broker/core/lane.h"
 #include "broker/core/message.h"
 #include "broker/core/names.h"
-#include "broker/core/plots.h"
+#include "proto/base/plots.h"
 
 #include <stdio.h>
 
@@ -119,6 +119,31 @@ static void test_map_against_brute_force(void **state)
             assert_int_equal(messages_find(&messages, slot, seq), indexes[slot][seq]);
     }
     messages_deinit(&messages);
+}
+
+/* So many that the map's parts are in plots. */
+static void test_map_of_many(void **state)
+{
+    (void)state;
+    enum { MANY = 300000 };
+    struct messages messages;
+    messages_init(&messages);
+    for (uint32_t seq = 0; seq < MANY; seq++) {
+        uint32_t index = message_make(&messages, 1, seq);
+        messages_map(&messages, index);
+        if (seq == 20000)
+            assert_int_equal(plots_bytes(), 0);
+    }
+    assert_in_range(plots_bytes(), 1, (size_t)MANY * 4 * sizeof(uint32_t));
+    for (uint32_t seq = 0; seq < MANY; seq += 2)
+        messages_unmap(&messages, messages_find(&messages, 1, seq));
+    for (uint32_t seq = 0; seq < MANY; seq++) {
+        uint32_t index = messages_find(&messages, 1, seq);
+        assert_int_equal(index == MESSAGE_NONE, seq % 2 == 0);
+        assert_true(index == MESSAGE_NONE || message_at(&messages, index)->seq == seq);
+    }
+    messages_deinit(&messages);
+    assert_int_equal(plots_bytes(), 0);
 }
 
 /* Joined and left in any order, a lane always shows the least. */
@@ -504,6 +529,7 @@ int main(void)
         cmocka_unit_test(test_heap_against_brute_force),
         cmocka_unit_test(test_heap_ties),
         cmocka_unit_test(test_map_against_brute_force),
+        cmocka_unit_test(test_map_of_many),
         cmocka_unit_test(test_lanes),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_hashes),

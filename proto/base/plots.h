@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory for large tables that are read at random: pieces of some KiB, close together in huge
  * pages, which the processor finds without walking page tables. A forked child does not get it
- * (MADV_DONTFORK): it would take the huge pages apart, and what writes snapshots (broker/log)
- * looks nothing up. See plots.c. Private to broker/core. thread: any; a plot is given back by the
- * thread that took it. */
-#ifndef BROKER_CORE_PLOTS_H
-#define BROKER_CORE_PLOTS_H
+ * (MADV_DONTFORK), since a fork takes huge pages apart: it is only for what such a child never
+ * looks at (broker/log/snapshot_child.h). thread: any; a plot is given back by the thread that took
+ * it. */
+#ifndef PROTO_BASE_PLOTS_H
+#define PROTO_BASE_PLOTS_H
 
 #include <stddef.h>
 

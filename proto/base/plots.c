@@ -4,7 +4,7 @@
  * sizes, seldom, and for long.
  *
  * I1  a field's bit is set exactly while its unit is in the head or in a plot */
-#include "broker/core/plots.h"
+#include "proto/base/plots.h"
 
 #include "proto/base/assert.h"
 #include "proto/base/pages.h"
