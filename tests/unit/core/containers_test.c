@@ -384,42 +384,6 @@ static void test_hashes_are_dense(void **state)
     assert_int_equal(plots_bytes(), 0);
 }
 
-/* Plots are zeros, have nothing in common, and leave nothing behind. */
-static void test_plots(void **state)
-{
-    (void)state;
-    enum { PLOTS = 300 };
-    static struct {
-        uint64_t *at;
-        size_t count;
-    } plots[PLOTS];
-    uint32_t seed = 3;
-    for (uint32_t step = 0; step < 20 * PLOTS; step++) {
-        uint32_t i = next(&seed) % PLOTS;
-        size_t count = plots[i].count;
-        for (size_t at = 0; plots[i].at != NULL && at < count; at++)
-            assert_int_equal(plots[i].at[at], i + 1);
-        if (plots[i].at != NULL) {
-            plot_give(plots[i].at, count * sizeof(uint64_t));
-            plots[i].at = NULL;
-            continue;
-        }
-        count = plots[i].count = 1 + next(&seed) % (PLOT_BYTES_MAX / sizeof(uint64_t));
-        plots[i].at = plot_take(count * sizeof(uint64_t));
-        assert_int_equal((uintptr_t)plots[i].at % PLOT_UNIT, 0);
-        for (size_t at = 0; at < count; at++) {
-            assert_int_equal(plots[i].at[at], 0);
-            plots[i].at[at] = i + 1;
-        }
-    }
-    assert_in_range(plots_bytes(), 1, PLOTS * (size_t)PLOT_BYTES_MAX);
-    for (uint32_t i = 0; i < PLOTS; i++) {
-        if (plots[i].at != NULL)
-            plot_give(plots[i].at, plots[i].count * sizeof(uint64_t));
-    }
-    assert_int_equal(plots_bytes(), 0);
-}
-
 /* Ids in all the forms that entries have, and those that only look like one: nothing is lost. */
 static void test_dedup_forms(void **state)
 {
@@ -534,7 +498,6 @@ int main(void)
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_hashes),
         cmocka_unit_test(test_hashes_are_dense),
-        cmocka_unit_test(test_plots),
         cmocka_unit_test(test_dedup_forms),
         cmocka_unit_test(test_dedup_characters),
         cmocka_unit_test(test_dedup_numbers),
