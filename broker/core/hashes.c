@@ -15,8 +15,8 @@
  * holds. Parts are never joined; a part that empties gets smaller. */
 #include "broker/core/hashes.h"
 
-#include "broker/core/plots.h"
 #include "proto/base/assert.h"
+#include "proto/base/plots.h"
 
 #include <stdlib.h>
 #include <string.h>

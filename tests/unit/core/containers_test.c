@@ -10,7 +10,7 @@
 #include "broker/core/lane.h"
 #include "broker/core/message.h"
 #include "broker/core/names.h"
-#include "broker/core/plots.h"
+#include "proto/base/plots.h"
 
 #include <stdio.h>
 
@@ -119,6 +119,31 @@ static void test_map_against_brute_force(void **state)
             assert_int_equal(messages_find(&messages, slot, seq), indexes[slot][seq]);
     }
     messages_deinit(&messages);
+}
+
+/* So many that the map's parts are in plots. */
+static void test_map_of_many(void **state)
+{
+    (void)state;
+    enum { MANY = 300000 };
+    struct messages messages;
+    messages_init(&messages);
+    for (uint32_t seq = 0; seq < MANY; seq++) {
+        uint32_t index = message_make(&messages, 1, seq);
+        messages_map(&messages, index);
+        if (seq == 20000)
+            assert_int_equal(plots_bytes(), 0);
+    }
+    assert_in_range(plots_bytes(), 1, (size_t)MANY * 4 * sizeof(uint32_t));
+    for (uint32_t seq = 0; seq < MANY; seq += 2)
+        messages_unmap(&messages, messages_find(&messages, 1, seq));
+    for (uint32_t seq = 0; seq < MANY; seq++) {
+        uint32_t index = messages_find(&messages, 1, seq);
+        assert_int_equal(index == MESSAGE_NONE, seq % 2 == 0);
+        assert_true(index == MESSAGE_NONE || message_at(&messages, index)->seq == seq);
+    }
+    messages_deinit(&messages);
+    assert_int_equal(plots_bytes(), 0);
 }
 
 /* Joined and left in any order, a lane always shows the least. */
@@ -359,42 +384,6 @@ static void test_hashes_are_dense(void **state)
     assert_int_equal(plots_bytes(), 0);
 }
 
-/* Plots are zeros, have nothing in common, and leave nothing behind. */
-static void test_plots(void **state)
-{
-    (void)state;
-    enum { PLOTS = 300 };
-    static struct {
-        uint64_t *at;
-        size_t count;
-    } plots[PLOTS];
-    uint32_t seed = 3;
-    for (uint32_t step = 0; step < 20 * PLOTS; step++) {
-        uint32_t i = next(&seed) % PLOTS;
-        size_t count = plots[i].count;
-        for (size_t at = 0; plots[i].at != NULL && at < count; at++)
-            assert_int_equal(plots[i].at[at], i + 1);
-        if (plots[i].at != NULL) {
-            plot_give(plots[i].at, count * sizeof(uint64_t));
-            plots[i].at = NULL;
-            continue;
-        }
-        count = plots[i].count = 1 + next(&seed) % (PLOT_BYTES_MAX / sizeof(uint64_t));
-        plots[i].at = plot_take(count * sizeof(uint64_t));
-        assert_int_equal((uintptr_t)plots[i].at % PLOT_UNIT, 0);
-        for (size_t at = 0; at < count; at++) {
-            assert_int_equal(plots[i].at[at], 0);
-            plots[i].at[at] = i + 1;
-        }
-    }
-    assert_in_range(plots_bytes(), 1, PLOTS * (size_t)PLOT_BYTES_MAX);
-    for (uint32_t i = 0; i < PLOTS; i++) {
-        if (plots[i].at != NULL)
-            plot_give(plots[i].at, plots[i].count * sizeof(uint64_t));
-    }
-    assert_int_equal(plots_bytes(), 0);
-}
-
 /* Ids in all the forms that entries have, and those that only look like one: nothing is lost. */
 static void test_dedup_forms(void **state)
 {
@@ -504,11 +493,11 @@ int main(void)
         cmocka_unit_test(test_heap_against_brute_force),
         cmocka_unit_test(test_heap_ties),
         cmocka_unit_test(test_map_against_brute_force),
+        cmocka_unit_test(test_map_of_many),
         cmocka_unit_test(test_lanes),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_hashes),
         cmocka_unit_test(test_hashes_are_dense),
-        cmocka_unit_test(test_plots),
         cmocka_unit_test(test_dedup_forms),
         cmocka_unit_test(test_dedup_characters),
         cmocka_unit_test(test_dedup_numbers),

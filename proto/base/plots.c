@@ -3,12 +3,15 @@
  * run of free units that is long enough, in the first field that has one: tables take plots of few
  * sizes, seldom, and for long.
  *
+ * A state may be restored by one thread and used by another, so all fields have one lock.
+ *
  * I1  a field's bit is set exactly while its unit is in the head or in a plot */
-#include "broker/core/plots.h"
+#include "proto/base/plots.h"
 
 #include "proto/base/assert.h"
 #include "proto/base/pages.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -27,10 +30,11 @@ struct field {
     uint64_t bits[UNITS / WORD_UNITS];
 };
 
-static _Thread_local struct {
+static struct {
+    pthread_mutex_t lock;
     struct field *first; /* utlist */
     size_t count;
-} fields;
+} fields = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static uint32_t units_of(size_t bytes)
 {
@@ -77,9 +81,9 @@ static uint32_t find_run(const struct field *field, uint32_t count)
     return UNITS;
 }
 
-void *plot_take(size_t bytes)
+/* take_run: `*dirty`: it is not all zeros. The lock is held. */
+static uint8_t *take_run(uint32_t count, bool *dirty)
 {
-    uint32_t count = units_of(bytes);
     uint32_t at = UNITS;
     struct field *field = fields.first;
     for (; field != NULL; field = field->next) {
@@ -92,18 +96,24 @@ void *plot_take(size_t bytes)
         at = HEAD_UNITS;
     }
     mark(field, at, count, true);
-    uint8_t *plot = (uint8_t *)field + (size_t)at * PLOT_UNIT;
-    if (at < field->fresh)
-        memset(plot, 0, bytes);
+    *dirty = at < field->fresh;
     field->fresh = at + count > field->fresh ? at + count : field->fresh;
-    return plot;
+    return (uint8_t *)field + (size_t)at * PLOT_UNIT;
 }
 
-void plot_give(void *plot, size_t bytes)
+void *plot_take(size_t bytes)
 {
-    uintptr_t in_field = (uintptr_t)plot % PAGES_UNIT;
-    struct field *field = (struct field *)(void *)((uint8_t *)plot - in_field);
-    mark(field, (uint32_t)(in_field / PLOT_UNIT), units_of(bytes), false);
+    bool dirty;
+    pthread_mutex_lock(&fields.lock);
+    uint8_t *plot = take_run(units_of(bytes), &dirty);
+    pthread_mutex_unlock(&fields.lock);
+    return dirty ? memset(plot, 0, bytes) : plot;
+}
+
+/* give_run: the lock is held. */
+static void give_run(struct field *field, uint32_t at, uint32_t count)
+{
+    mark(field, at, count, false);
     if (field->taken > HEAD_UNITS)
         return;
     DL_DELETE(fields.first, field);
@@ -111,7 +121,19 @@ void plot_give(void *plot, size_t bytes)
     pages_give(field, PAGES_UNIT);
 }
 
+void plot_give(void *plot, size_t bytes)
+{
+    uintptr_t in_field = (uintptr_t)plot % PAGES_UNIT;
+    struct field *field = (struct field *)(void *)((uint8_t *)plot - in_field);
+    pthread_mutex_lock(&fields.lock);
+    give_run(field, (uint32_t)(in_field / PLOT_UNIT), units_of(bytes));
+    pthread_mutex_unlock(&fields.lock);
+}
+
 size_t plots_bytes(void)
 {
-    return fields.count * PAGES_UNIT;
+    pthread_mutex_lock(&fields.lock);
+    size_t bytes = fields.count * PAGES_UNIT;
+    pthread_mutex_unlock(&fields.lock);
+    return bytes;
 }
