@@ -101,7 +101,7 @@ static void unchecked_entries_are_not_committed(void **state)
     assert_true(stats_of(s).applied_index <= 1);
     say_append(s, (struct appending){
                       .from = 3, .term = 3, .prev = 1, .prev_term = 1, .commit = 3, .n = 2});
-    UNTIL(s->c, stats_of(s).applied_index == 3);
+    until_applied(s, 3, 3, 3, 3);
     script_free(s);
 }
 
@@ -450,7 +450,7 @@ static void a_change_that_is_stored_during_an_election_counts(void **state)
     wait_durable(s, 2);
     assert_int_equal(member_count(s), 4);
     say_append(s, (struct appending){.from = 3, .term = 4, .prev = 2, .prev_term = 2, .commit = 2});
-    UNTIL(s->c, stats_of(s).applied_index == 2);
+    until_applied(s, 3, 4, 2, 2);
     assert_int_equal(member_count(s), 4);
     raft_configuration_close(&four);
     script_free(s);
@@ -464,7 +464,8 @@ static void entries_that_a_snapshot_covers_are_left_out(void **state)
     struct appending a = {.from = 2, .term = 2, .prev = 1, .prev_term = 1, .n = 60};
     a.commit = 61;
     say_append(s, a);
-    UNTIL(s->c, stats_of(s).snapshot_index > 20 && stats_of(s).applied_index == 61);
+    until_applied(s, 2, 2, 61, 2);
+    UNTIL(s->c, stats_of(s).snapshot_index > 20);
     a.from = a.term = 3;
     a.entry_term = 2;
     say_append(s, a);
@@ -527,7 +528,7 @@ static void a_change_that_is_taken_back_leaves_the_one_before_it(void **state)
     start_node(s->c, SHARD_NODE);
     assert_int_equal(member_count(s), 6);
     say_append(s, (struct appending){.from = 3, .term = 3, .prev = 2, .prev_term = 2, .commit = 2});
-    UNTIL(s->c, stats_of(s).applied_index == 2);
+    until_applied(s, 3, 3, 2, 2);
     say_append(s, (struct appending){.from = 3, .term = 3, .prev = 3, .prev_term = 2, .n = 1});
     UNTIL(s->c, acknowledged_to(s, 3, 3) == 4);
     assert_int_equal(member_count(s), 5);
@@ -554,7 +555,7 @@ static void a_change_that_a_start_found_may_be_committed(void **state)
     add_members(&five, 5);
     struct appending a = {.from = 3, .term = 3, .prev = 2, .prev_term = 2, .n = 1, .commit = 3};
     say_append(s, a);
-    UNTIL(s->c, stats_of(s).applied_index == 3);
+    until_applied(s, 3, 3, 3, 3);
     a = (struct appending){.from = 3, .term = 3, .prev = 3, .prev_term = 3, .change = &five};
     say_append(s, a);
     wait_durable(s, 4);
@@ -655,7 +656,7 @@ static void an_answer_that_cannot_be_sent_does_no_harm(void **state)
     same.prev_term = 2;
     same.commit = 5;
     say_append(s, same);
-    UNTIL(s->c, stats_of(s).applied_index == 5);
+    until_applied(s, 2, 2, 5, 2);
     script_free(s);
 }
 
