@@ -45,6 +45,7 @@ struct window {
 struct shelf {
     struct window windows[WINDOWS];
     struct buffer stored;
+    uint32_t last; /* the window that was read from last: mostly the next body is there too */
     uint64_t reads;
 };
 
@@ -279,6 +280,11 @@ static void copy_head(struct window *to, const struct window *from)
     buffer_add_slice(&to->head, buffer_slice(&from->head));
 }
 
+static bool has_body(const struct window *w, const struct read_step *step, struct body_ref ref)
+{
+    return w->index == ref.index && w->segment_id == step->segment_id && in_window(w, ref);
+}
+
 /* window_for: the one that has the body; else the one that was used longest ago, with the header of
  * its frame if another one has that. */
 static struct window *window_for(struct shelf *shelf, const struct read_step *step,
@@ -286,14 +292,16 @@ static struct window *window_for(struct shelf *shelf, const struct read_step *st
 {
     if (ref.length > LARGE_BYTES)
         return &shelf->windows[0];
+    if (has_body(&shelf->windows[shelf->last], step, ref))
+        return &shelf->windows[shelf->last];
     struct window *oldest = &shelf->windows[1];
     const struct window *head = NULL;
     for (uint32_t i = 1; i < WINDOWS; i++) {
         struct window *w = &shelf->windows[i];
-        bool same = w->index == ref.index && w->segment_id == step->segment_id;
-        if (same && in_window(w, ref))
+        if (has_body(w, step, ref))
             return w;
-        head = same ? w : head;
+        if (w->index == ref.index && w->segment_id == step->segment_id)
+            head = w;
         oldest = w->used < oldest->used ? w : oldest;
     }
     if (head != NULL && head != oldest)
@@ -306,6 +314,7 @@ static bool read_now(struct shelf *shelf, const struct read_step *step, struct b
 {
     struct window *w = window_for(shelf, step, ref);
     w->used = ++shelf->reads;
+    shelf->last = (uint32_t)(w - shelf->windows);
     bool done = read_body(w, step, &ref, 1, out) == STATUS_OK;
     if (w->head.capacity + w->blocks.capacity + shelf->stored.capacity > KEPT_BYTES_MAX) {
         window_free(w);
