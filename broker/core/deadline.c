@@ -96,7 +96,7 @@ uint64_t core_next_deadline_ms(const struct core *core)
         heap_least_key(&core->deadlines),
         heap_least_key(&core->chores),
         blob_deadline_ms(core),
-        core->graves_whole > 0 ? core->now_ms : UINT64_MAX,
+        core->graves_whole > 0 && core->graves_due == 0 ? core->now_ms : UINT64_MAX,
     };
     uint64_t next_ms = UINT64_MAX;
     for (size_t i = 0; i < ARRAY_COUNT(due_ms); i++)

@@ -4,7 +4,7 @@
  * would hold up whoever waits for an answer, and would do so on all nodes at the same moment. */
 #include "broker/replication/internal.h"
 
-#define PIECE_MESSAGES 256u
+#define PIECE_MESSAGES 128u
 #define PAUSE_MS       1u /* the loop does what else there is to do between two pieces */
 
 static void on_bury_timer(uv_timer_t *timer)
@@ -12,6 +12,8 @@ static void on_bury_timer(uv_timer_t *timer)
     struct shard *shard = timer->data;
     if (!shard->guard.frozen)
         core_bury(shard->core, PIECE_MESSAGES);
+    if (core_bury_left(shard->core) == 0)
+        shard_wake(shard); /* an entry may have to give over more */
     bury_arm(shard);
 }
 

@@ -270,15 +270,36 @@ static void test_purge_is_dropped_at_leisure(void **state)
     core_check(f->core);
     assert_int_equal(f->held, 7);
     assert_int_equal(core_bury_left(f->core), 5);
-    assert_int_equal(core_next_deadline_ms(f->core), f->now_ms); /* for the other two */
     assert_int_equal(send(f, q, 0), 11);
     assert_int_equal(f->held, 7 + 1 - 2);
-    assert_int_equal(core_next_deadline_ms(f->core), f->now_ms + 345600000);
     assert_int_equal(core_bury_left(f->core), 5);
     core_bury(f->core, 100);
     assert_int_equal(f->held, 1);
     assert_int_equal(core_bury_left(f->core), 0);
     core_check(f->core);
+}
+
+/* More is asked for when what was given over is gone. */
+static void test_purge_asks_for_entries(void **state)
+{
+    struct fixture *f = *state;
+    core_set_step(f->core, 4);
+    f->buries_late = true;
+    uint64_t q = create_default(f, "q");
+    for (int i = 0; i < 6; i++)
+        send(f, q, 0);
+    struct command purge = {.type = COMMAND_QUEUE_PURGE, .queue_purge = {q}};
+    assert_int_equal(apply(f, &purge).code, CORE_OK);
+    assert_int_equal(core_next_deadline_ms(f->core), UINT64_MAX);
+    core_bury(f->core, 3);
+    assert_int_equal(core_next_deadline_ms(f->core), UINT64_MAX);
+    core_bury(f->core, 1);
+    assert_int_equal(core_next_deadline_ms(f->core), f->now_ms);
+    tick(f, 0);
+    assert_int_equal(core_bury_left(f->core), 2);
+    core_bury(f->core, 2);
+    assert_int_equal(core_next_deadline_ms(f->core), UINT64_MAX);
+    assert_int_equal(f->held, 0);
 }
 
 /* Nobody sees what is not dropped yet: not the digest, not a snapshot. */
@@ -319,6 +340,7 @@ int main(void)
         FIXTURE_TEST(test_move_with_rate_and_cancel),
         FIXTURE_TEST(test_purge_in_steps),
         FIXTURE_TEST(test_purge_is_dropped_at_leisure),
+        FIXTURE_TEST(test_purge_asks_for_entries),
         FIXTURE_TEST(test_what_is_buried_is_no_state),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -91,6 +91,41 @@ static void a_deleted_queue_is_gone_at_the_next_start(void **state)
     cluster_free(c);
 }
 
+/* send_small: so many messages in one call. */
+static void send_small(struct cluster *c, uint64_t queue_id, uint32_t count)
+{
+    struct outcome o = {.call = {.done = on_call_done, .data = &o, .grows = true}};
+    struct buffer bytes = {0};
+    struct record record = {.body = slice_of("small")};
+    record_encode(&bytes, &record);
+    struct command command = {.type = COMMAND_SEND};
+    command.send = (struct command_send){queue_id, CORE_DEFAULT, buffer_slice(&bytes)};
+    for (uint32_t i = 0; i < count; i++)
+        shard_call_add(&o.call, &command);
+    shard_call(c->nodes[leader(c)].shard, &o.call);
+    UNTIL(c, o.done);
+    assert_int_equal(o.status, STATUS_OK);
+    buffer_free(&bytes);
+}
+
+/* An entry gives over 10,000 messages; the leader asks for more when they are gone. */
+static void a_large_queue_goes_by_itself(void **state)
+{
+    (void)state;
+    struct cluster *c = make(UINT32_MAX);
+    uint64_t queue_id = create_queue(c, leader(c), "orders");
+    for (uint32_t i = 0; i < 25; i++)
+        send_small(c, queue_id, 500);
+    UNTIL(c, converged(c));
+    delete_queue(c, queue_id);
+    for (uint64_t id = 1; id <= c->count; id++) {
+        const struct core *core = shard_core(c->nodes[id].shard);
+        UNTIL(c, core_bury_left(core) == 0 && core_next_deadline_ms(core) == UINT64_MAX);
+    }
+    assert_same_state(c);
+    cluster_free(c);
+}
+
 /* They have the same log: the second begins an eighth of a MiB after the first, the third after it.
  */
 static void members_take_snapshots_apart(void **state)
@@ -116,6 +151,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_deleted_queue_is_gone_at_the_next_start),
+        cmocka_unit_test(a_large_queue_goes_by_itself),
         cmocka_unit_test(members_take_snapshots_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
