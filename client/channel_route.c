@@ -88,6 +88,12 @@ static bool is_ordered(const struct call_slot *s)
     return s->route != NULL && s->action != SQS_ACTION_ReceiveMessage;
 }
 
+/* keep: what was written behind `begun`, in memory of the right size at once. */
+static void keep(struct call_slot *s, const struct buffer *written, size_t begun)
+{
+    buffer_add_slice(&s->payload, slice_sub(buffer_slice(written), begun));
+}
+
 static void note_sent(struct call_slot *s, uint8_t line)
 {
     s->line = line;
@@ -95,20 +101,24 @@ static void note_sent(struct call_slot *s, uint8_t line)
         s->route->ordered++;
 }
 
-/* send_on: with `input`, or, if that is NULL, the payload that was kept. */
+/* send_on: with `input`, which is kept if the call repeats, or, if that is NULL, what was kept. */
 static enum status send_on(struct mr_channel *channel, uint8_t at, uint32_t slot, const void *input)
 {
     struct line *line = &channel->lines[at];
+    struct call_slot *s = &channel->slots[slot];
     struct buffer *out = line->state == LINE_READY ? link_frame_begin(line->link) : NULL;
     if (out == NULL)
         return line->state == LINE_READY ? STATUS_BUSY : STATUS_UNAVAILABLE;
+    size_t begun = out->length;
     if (input != NULL)
-        call_write(out, &channel->slots[slot], slot, input);
+        call_write(out, s, slot, input);
     else
-        buffer_add_slice(out, buffer_slice(&channel->slots[slot].payload));
+        buffer_add_slice(out, buffer_slice(&s->payload));
+    if (input != NULL && s->repeats)
+        keep(s, out, begun);
     enum status status = link_frame_end(line->link, MILLRACE__TYPE__TYPE_CALL);
     if (status == STATUS_OK)
-        note_sent(&channel->slots[slot], at);
+        note_sent(s, at);
     return status;
 }
 

@@ -197,6 +197,7 @@ static void check_chores(const struct core *core, const struct queue *queue)
 static uint64_t check_graves(const struct core *core, uint64_t *hidden)
 {
     uint64_t messages = 0;
+    uint64_t ids = 0;
     for (const struct queue *grave = core->graves; grave != NULL; grave = grave->next) {
         struct lane_walk walk = {0};
         uint32_t index;
@@ -207,7 +208,9 @@ static uint64_t check_graves(const struct core *core, uint64_t *hidden)
             messages++;
             *hidden += message->state != MESSAGE_VISIBLE && message->deadline_at != POSITION_NONE;
         }
+        ids += grave->dedups.count;
     }
+    ASSERT(messages + ids == core->graves_whole + core->graves_due);
     return messages;
 }
 

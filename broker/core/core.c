@@ -155,6 +155,16 @@ void core_begin(struct core *core, uint64_t index, uint64_t now_ms)
     settle_down(core);
 }
 
+void core_bury(struct core *core, uint64_t most)
+{
+    grave_run(core, most);
+}
+
+uint64_t core_bury_left(const struct core *core)
+{
+    return core->graves_due;
+}
+
 void core_set_step(struct core *core, uint32_t messages)
 {
     ASSERT(messages > 0);

@@ -80,10 +80,18 @@ void core_free(struct core *core);
  * somebody else. */
 void core_set_events(struct core *core, const struct core_events *events);
 
-/* core_set_step: how many messages an entry may expire, show when they are due, or drop of purged
- * and deleted queues; 10,000 unless told. For tests: it is part of the state machine, so it must be
+/* core_set_step: how many messages an entry may expire, show when they are due, or give over to
+ * core_bury; 10,000 unless told. For tests: it is part of the state machine, so it must be
  * the same on all replicas, from the first entry on. */
 void core_set_step(struct core *core, uint32_t messages);
+
+/* core_bury: drop up to so many messages, and remembered ids, of purged and deleted queues. That is
+ * no part of the state, so the owner chooses the moment: a little at a time, since each costs about
+ * as much as a delete. core_bury_left: how many there are that the entries applied until now give
+ * over. Whoever replays these entries has to drop them all before he looks which bodies are held:
+ * the process before this one may have, and let the bodies go. */
+void core_bury(struct core *core, uint64_t most);
+uint64_t core_bury_left(const struct core *core);
 
 /* core_begin: start applying entry `index` with the leader's time; core time becomes
  * max(core time, now_ms), and everything that is due runs. */
@@ -254,7 +262,8 @@ bool core_group_of_send(const struct core *core, const struct command_send *send
                         struct core_group *out);
 
 /* core_next_deadline_ms: when the next delay, lease or retention ends, or a move goes on; core time
- * while there is more to do than one entry may; UINT64_MAX = never. The leader proposes
+ * while there is more to do than one entry may; UINT64_MAX = never. May be too early while
+ * core_bury_left. The leader proposes
  * a TICK then. */
 uint64_t core_next_deadline_ms(const struct core *core);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What time does: retention ends, delays and leases run out, moves go on, unused code is dropped,
- * and so is what is left of purged queues. It runs when an entry carries core time past a deadline,
- * and after every command, because a command can set a deadline that is due already (a lease of 0
- * seconds, a shorter retention). A deadline that is exactly now is due.
+ * and what is left of purged queues is given over. It runs when an entry carries core time past a
+ * deadline, and after every command, because a command can set a deadline that is due already (a
+ * lease of 0 seconds, a shorter retention). A deadline that is exactly now is due.
  *
  * Retention goes first, so that a message which is both expired and due to be seen is never seen.
  *
@@ -86,7 +86,7 @@ void deadline_run(struct core *core)
     run_chores(core);
     while (blob_deadline_ms(core) <= core->now_ms)
         blob_drop(core, core->unused_blobs);
-    grave_run(core);
+    grave_give_over(core);
 }
 
 uint64_t core_next_deadline_ms(const struct core *core)
@@ -96,7 +96,7 @@ uint64_t core_next_deadline_ms(const struct core *core)
         heap_least_key(&core->deadlines),
         heap_least_key(&core->chores),
         blob_deadline_ms(core),
-        core->graves != NULL ? core->now_ms : UINT64_MAX,
+        core->graves_whole > 0 ? core->now_ms : UINT64_MAX,
     };
     uint64_t next_ms = UINT64_MAX;
     for (size_t i = 0; i < ARRAY_COUNT(due_ms); i++)

@@ -37,6 +37,7 @@
 /* Messages that one entry drops of purged or deleted queues, expires, shows when they are due, or
  * that one receive redrives: so that no entry takes long. */
 #define STEP_MESSAGES 10000u
+#define GRAVES_A_SEND 2u /* dropped by each, while there are any: grave.c, I3 */
 
 /* Messages that a move takes at a time, moves remembered per queue. */
 #define MOVE_STEP_MESSAGES 1000u

@@ -38,6 +38,10 @@ uint32_t origin_ref(struct core *core, struct origin_key key)
     struct origin *origin = row_find(core, &key);
     if (origin == NULL) {
         uint32_t index = row_take(core);
+        if (index == 0) {
+            grave_run(core, UINT64_MAX); /* or replicas would differ in which rows are free */
+            index = row_take(core);
+        }
         if (index == 0)
             return 0;
         origin = calloc(1, sizeof *origin);

@@ -21,6 +21,8 @@ static bool is_duplicate(const struct core *core, const struct queue *queue,
 static void store(struct core *core, struct queue *queue, const struct record_ids *ids,
                   const struct send_hashes *hashes, struct body_ref body, uint32_t delay_s)
 {
+    if (core->graves != NULL)
+        grave_run(core, GRAVES_A_SEND);
     uint32_t index = messages_take(&core->messages);
     struct message *message = message_at(&core->messages, index);
     message_place(message, queue->slot, ++queue->seq_last, core->now_ms, body);

@@ -164,6 +164,9 @@ struct core {
     uint32_t deadlines_left;
     uint32_t graves_left;
 
+    uint64_t graves_whole; /* messages and ids in graves that no entry has given over yet */
+    uint64_t graves_due;   /* that one has, and that are still there */
+
     struct group **groups; /* by index; [0] is none */
     uint32_t group_count;
     uint32_t group_capacity;
@@ -295,10 +298,12 @@ void queue_chores_follow(struct core *core, struct queue *queue);
 /* ---- grave.c ---- */
 
 /* grave_purge: a queue's messages go; it is empty at once. grave_add: a queue that no name and no
- * id leads to any more goes. grave_run: drop as many messages of both as the entry still may. */
+ * id leads to any more goes. grave_give_over: as much of both as the entry still may. grave_run:
+ * drop up to so much of what was. */
 void grave_purge(struct core *core, struct queue *queue);
 void grave_add(struct core *core, struct queue *queue);
-void grave_run(struct core *core);
+void grave_give_over(struct core *core);
+void grave_run(struct core *core, uint64_t most);
 
 /* ---- origin.c ---- */
 

@@ -387,8 +387,10 @@ static struct core *replay(struct shard *shard)
         if (span.last > after)
             good = replay_segment(shard, core, &span, after);
     }
-    if (good)
+    if (good) {
+        core_bury(core, UINT64_MAX); /* the broker may have, and removed the bodies */
         return core;
+    }
     core_free(core);
     return NULL;
 }

@@ -47,8 +47,9 @@ struct segment {
     uint32_t filled;     /* the writer's: bytes before this one were written once */
     int fd;              /* -1: closed */
     bool sealed;
-    bool damaged; /* a rewrite found out */
-    bool retired; /* removed, or replaced by its rewritten self; only reads still use it */
+    bool damaged;  /* a rewrite found out */
+    bool nameless; /* retired, and its name is gone for good: the folder was synced */
+    bool retired;  /* removed, or replaced by its rewritten self; only reads still use it */
 };
 
 /* Values of `live` that are no counts. */
@@ -133,7 +134,7 @@ struct log {
     struct op_list queue;
     struct packer packer;        /* the job's */
     struct buffer packed;        /* the job's: payloads on their way to the disk */
-    struct window *window;       /* what log_read_now read last (reader.c) */
+    struct shelf *shelf;         /* what log_read_now read last (reader.c) */
     struct write_thread *thread; /* begun with the first job; NULL: none has been yet */
     bool writing;                /* a job is in the thread */
     bool in_callbacks;
@@ -143,6 +144,7 @@ struct log {
     uint32_t spare_count;
     uint64_t spare_number;   /* for names */
     struct removal *removal; /* NULL: no segment is on its way out */
+    uint32_t shrinks;        /* files that are */
 
     uint64_t snapshots[SNAPSHOTS_READ_MAX]; /* indexes, ascending */
     size_t snapshot_count;
@@ -218,8 +220,13 @@ void segment_consider(struct log *log, struct segment *segment);
 void removal_consider(struct log *log);
 void removal_goes_on(struct log *log, struct op *op);
 
+/* ---- shrink.c ---- */
+/* shrink_begin: close a file, which the callee owns now. `cut`: its name is gone for good (the
+ * folder was synced), so its blocks go in pieces first. `done`: then; may be NULL. */
+void shrink_begin(struct log *log, int fd, bool cut, void (*done)(struct log *log));
+
 /* ---- reader.c ---- */
-void window_drop(struct window *window); /* NULL is fine */
+void shelf_drop(struct shelf *shelf); /* NULL is fine */
 /* One frame of a segment that is in use from read_step_begin to read_step_end, both on the loop. */
 struct read_step {
     struct segment *segment; /* NULL: the entry is not there */

@@ -46,7 +46,7 @@ static void free_log(struct log *log)
     free(log->segments);
     packer_free(&log->packer);
     buffer_free(&log->packed);
-    window_drop(log->window);
+    shelf_drop(log->shelf);
     if (log->snapshots_fd >= 0)
         close(log->snapshots_fd);
     if (log->segments_fd >= 0)
@@ -216,10 +216,10 @@ static void on_thread_closed(void *data)
 
 void log_maybe_closed(struct log *log)
 {
-    bool busy = log->writing || log->in_callbacks || log->removal != NULL || log->putting != NULL ||
-                log->reads > 0 || log->queue.first != NULL || log->rewrite != NULL ||
-                log->pace_open || log->incoming != NULL || log->incoming_ends > 0 ||
-                log->exports > 0;
+    bool busy = log->writing || log->in_callbacks || log->removal != NULL || log->shrinks > 0 ||
+                log->putting != NULL || log->reads > 0 || log->queue.first != NULL ||
+                log->rewrite != NULL || log->pace_open || log->incoming != NULL ||
+                log->incoming_ends > 0 || log->exports > 0;
     if (log->closed == NULL || busy || log->thread_closing)
         return;
     if (log->thread != NULL) {

@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Letting go of the segments that nobody needs, without anybody noticing.
  *
- * A snapshot may bring the end of dozens of them at once. Freeing the blocks of one takes the file
- * system ten milliseconds and more where it tells the disk about each (mount option discard), and
- * all who sync anything wait for it meanwhile. So they go one at a time, and the writer, which has
- * to do it in its place among the writes (I5 there), only changes a name: the blocks are freed by
- * the last close of the file, in another pool thread.
+ * A snapshot may bring the end of dozens of them at once, and freeing their blocks takes the file
+ * system long. So they go one at a time, and the writer, which has to do it in its place among the
+ * writes (I5 there), only changes a name: the blocks are freed piece by piece (shrink.c).
  *
  * Best of all is a file that does not go. As a spare it becomes the next segment, whose writes find
  * blocks that were written before: syncs take half the time, and some disks overwrite twice as
  * fast. So there are as many spares as one snapshot brings of a busy shard; one that writes little
  * between two snapshots has few, for it uses them as fast.
  *
- * I1  A spare counts when the folder has been synced behind its new name: its old name is gone for
- *     good before its bytes change (writer.c, I3). A name that was only removed may be back after a
- *     power failure: the segment is found without anyone who needs it then, and removed again. */
+ * I1  The folder is synced behind the new name, or none, before the bytes change: the old name is
+ *     gone for good (writer.c, I3; shrink.c, I1). A power failure before that brings it back with
+ *     all that was in it, nobody needs the segment, and it is removed again. */
 #include "broker/log/internal.h"
 #include "proto/base/assert.h"
 
@@ -38,10 +36,18 @@ struct removal {
 static void run_end(uv_work_t *work)
 {
     struct removal *r = CONTAINER_OF(work, struct removal, work);
-    if (r->spare[0] != '\0')
-        r->error = disk_sync_whole(r->log->disk, r->log->segments_fd);
-    if (r->fd >= 0)
-        close(r->fd);
+    r->error = disk_sync_whole(r->log->disk, r->log->segments_fd);
+    if (r->spare[0] == '\0' || r->fd < 0)
+        return;
+    close(r->fd); /* frees nothing */
+    r->fd = -1;
+}
+
+static void gone(struct log *log)
+{
+    free(log->removal);
+    log->removal = NULL;
+    removal_consider(log);
 }
 
 static void after_end(uv_work_t *work, int status)
@@ -49,13 +55,15 @@ static void after_end(uv_work_t *work, int status)
     struct removal *r = CONTAINER_OF(work, struct removal, work);
     struct log *log = r->log;
     (void)status; /* never cancelled */
-    log->removal = NULL;
     if (r->error != 0 && !log->failed)
         log_fatal(log, refusal("syncing %s/segments failed: %s", log->dir, strerror(r->error)));
     else if (r->error == 0 && r->spare[0] != '\0')
         memcpy(log->spares[log->spare_count++], r->spare, NAME_BYTES);
-    free(r);
-    removal_consider(log);
+    if (r->fd >= 0) {
+        shrink_begin(log, r->fd, r->error == 0, gone);
+        return;
+    }
+    gone(log);
     log_maybe_closed(log);
 }
 
@@ -64,23 +72,6 @@ static void begin_end(struct removal *r, int fd)
     r->segment = NULL;
     r->fd = fd;
     int error = uv_queue_work(r->log->options.loop, &r->work, run_end, after_end);
-    ASSERT(error == 0);
-}
-
-static void on_file_closed(uv_fs_t *request)
-{
-    uv_fs_req_cleanup(request);
-    free(request);
-}
-
-/* close_later: in the pool, for the same reason. */
-static void close_later(struct log *log, int fd)
-{
-    if (fd < 0)
-        return;
-    uv_fs_t *request = calloc(1, sizeof *request);
-    ASSERT(request != NULL);
-    int error = uv_fs_close(log->options.loop, request, fd, on_file_closed);
     ASSERT(error == 0);
 }
 
@@ -95,8 +86,8 @@ static void let_go(struct log *log, struct segment *segment)
     segment->fd = -1;
     if (log->removal != NULL && log->removal->segment == segment)
         begin_end(log->removal, fd);
-    else
-        close_later(log, fd);
+    else if (fd >= 0)
+        shrink_begin(log, fd, segment->nameless, NULL);
     segment_free(segment);
 }
 

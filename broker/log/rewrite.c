@@ -434,7 +434,7 @@ void rewrite_switched(struct log *log, struct op *op)
     } else {
         carry_over(op->fresh, old, r);
         segments_replace(log, old, op->fresh);
-        old->retired = true;
+        old->retired = old->nameless = true;
         log->rewrites++;
         log->bytes_rewritten += r->written;
         trace_debug("log", "rewritten",

@@ -366,7 +366,7 @@ int segment_open_file(struct log *log, struct segment *segment)
     if (log->open_files >= OPEN_FILES_MAX)
         close_one_file(log);
     segment_name(segment->head.first_index, name);
-    segment->fd = openat(log->segments_fd, name, O_RDONLY | O_CLOEXEC);
+    segment->fd = openat(log->segments_fd, name, O_RDWR | O_CLOEXEC); /* to be cut at its end */
     if (segment->fd < 0)
         return errno;
     log->open_files++;

@@ -292,7 +292,7 @@ static int let_name_go(struct job *job, struct op *op)
     if (!op->unlinked)
         return disk_rename(job->log->disk, dir_fd, name, dir_fd, op->spare);
     if (op->segment->fd < 0)
-        op->file = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
+        op->file = openat(dir_fd, name, O_RDWR | O_CLOEXEC);
     return unlinkat(dir_fd, name, 0) == 0 ? 0 : errno;
 }
 
@@ -404,6 +404,7 @@ static void complete_remove(struct log *log, struct op *op)
         segment->fd = op->file;
         log->open_files += segment->sealed ? 1 : 0;
     }
+    segment->nameless = op->unlinked && !op->at_leisure && !log->failed;
     if (op->at_leisure)
         removal_goes_on(log, op);
 }

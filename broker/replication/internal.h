@@ -271,6 +271,7 @@ struct shard {
     uv_timer_t tick_timer;
     uv_timer_t wait_timer;
     uv_timer_t pace_timer;
+    uv_timer_t bury_timer;
     uint64_t tick_at_ms; /* what tick_timer is set for */
     uint64_t swept_ms;   /* when deadlines of calls were looked at last */
     uint64_t checked_ms; /* when the disk was */
@@ -321,6 +322,11 @@ void lead_tell(struct shard *shard);
 /* ---- tick.c ---- */
 /* tick_arm: the core's next deadline may be another one now. */
 void tick_arm(struct shard *shard);
+
+/* ---- bury.c ---- */
+
+/* bury_arm: there may be something of purged queues to drop. */
+void bury_arm(struct shard *shard);
 
 /* ---- reads.c ---- */
 /* reads_begin_late: more is on this disk now. reads_fail_late: nothing more will be. */

@@ -22,7 +22,7 @@
  *     way no other is begun.
  *   - It keeps all entries since the last snapshot in memory: snapshot.c gives back what it can.
  *
- * I1  The core changes in fsm_apply only, and while the log is loaded.
+ * I1  The core's state changes in fsm_apply only, and while the log is loaded.
  * I2  Nothing that a callback of the core or of the library calls touches the library; that happens
  *     in flush. */
 #include "broker/feature/feature.h"
@@ -45,7 +45,7 @@
 #define LAG_MAX         128u  /* entries; a follower that lacks more is not ready */
 #define DISK_CHECK_MS   1000u
 #define DISK_CHECK_PART 8u /* and when this part of the reserve has been written since */
-#define HANDLES         6u /* of the loop; pool work counts as more (shard->handles) */
+#define HANDLES         7u /* of the loop; pool work counts as more (shard->handles) */
 
 void shard_fatal(struct shard *shard, const char *sentence)
 {
@@ -149,6 +149,7 @@ static void flush(struct shard *shard)
     members_deliver(shard);
     wait_arm(shard);
     tick_arm(shard);
+    bury_arm(shard);
 }
 
 void shard_settle(struct shard *shard)
@@ -239,6 +240,7 @@ static void on_raft_closed(struct raft *raft)
         (uv_handle_t *)&shard->prepare,    (uv_handle_t *)&shard->check,
         (uv_handle_t *)&shard->idle,       (uv_handle_t *)&shard->tick_timer,
         (uv_handle_t *)&shard->wait_timer, (uv_handle_t *)&shard->pace_timer,
+        (uv_handle_t *)&shard->bury_timer,
     };
     for (size_t i = 0; i < ARRAY_COUNT(handles); i++)
         uv_close(handles[i], on_handle_closed);
@@ -262,6 +264,7 @@ static void begin_close(struct shard *shard)
     uv_timer_stop(&shard->tick_timer);
     uv_timer_stop(&shard->wait_timer);
     uv_timer_stop(&shard->pace_timer);
+    uv_timer_stop(&shard->bury_timer);
     raft_close(&shard->raft, on_raft_closed);
 }
 
@@ -297,9 +300,11 @@ static void init_handles(struct shard *shard)
     uv_timer_init(loop, &shard->tick_timer);
     uv_timer_init(loop, &shard->wait_timer);
     uv_timer_init(loop, &shard->pace_timer);
+    uv_timer_init(loop, &shard->bury_timer);
     shard->handles = HANDLES;
     shard->prepare.data = shard->check.data = shard->idle.data = shard;
     shard->tick_timer.data = shard->wait_timer.data = shard->pace_timer.data = shard;
+    shard->bury_timer.data = shard;
 }
 
 static struct shard *make(const struct shard_options *options)
@@ -442,10 +447,11 @@ static enum status from_raft(int rv)
 /* check_recovered: what raft_start could not know. Where entries on the disk are not known to be
  * committed yet, the state is older than it was when the process before this one ended: what it
  * lacks may be what they delete. So may what a snapshot that was taken over lacked from the
- * beginning. */
+ * beginning. What the process before this one may have dropped of purged queues has to go first. */
 static enum status check_recovered(struct shard *shard, const char **error)
 {
     uint64_t index;
+    core_bury(shard->core, UINT64_MAX);
     uint64_t missing = log_missing(shard->log, &index);
     bool complete = raft_last_applied(&shard->raft) == log_last_index(shard->log) &&
                     log_last_index(shard->log) >= log_owed_index(shard->log);

@@ -337,6 +337,14 @@ static void replica_begin(struct sim *sim)
         expect(sim, "the restored core's digest differs");
 }
 
+/* bury_some: of what purges have left: a little, or all of it. Each replica at its own pace. */
+static void bury_some(struct sim *sim, struct core *core)
+{
+    static const uint64_t pieces[] = {0, 1, 5, UINT64_MAX};
+    if (core != NULL)
+        core_bury(core, pieces[random_below(&sim->random, ARRAY_COUNT(pieces))]);
+}
+
 static void run_step(struct sim *sim)
 {
     struct buffer entry = {0};
@@ -345,6 +353,8 @@ static void run_step(struct sim *sim)
     lead_entry(sim, index, buffer_slice(&entry));
     expect(sim, compare_state(sim->leader, &sim->observed, sim->model));
     follow_entry(sim, index, buffer_slice(&entry));
+    bury_some(sim, sim->leader);
+    bury_some(sim, sim->replica);
     if (sim->step % CHECK_EVERY == 0)
         core_check(sim->leader);
     buffer_add_u32(&sim->entries, (uint32_t)entry.length);

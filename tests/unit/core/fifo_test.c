@@ -252,6 +252,59 @@ static void test_purge_in_steps(void **state)
     assert_int_equal(send(f, q, 0), 11); /* no seq is used twice */
 }
 
+/* Entries say what may be dropped, and the owner when: but for two that each send takes along. */
+static void test_purge_is_dropped_at_leisure(void **state)
+{
+    struct fixture *f = *state;
+    core_set_step(f->core, 8);
+    f->buries_late = true;
+    uint64_t q = create_default(f, "q");
+    for (int i = 0; i < 10; i++)
+        send(f, q, 0);
+    struct command purge = {.type = COMMAND_QUEUE_PURGE, .queue_purge = {q}};
+    assert_int_equal(apply(f, &purge).code, CORE_OK);
+    assert_int_equal(view(f, q).visible, 0);
+    assert_int_equal(f->held, 10);
+    assert_int_equal(core_bury_left(f->core), 8);
+    core_bury(f->core, 3);
+    core_check(f->core);
+    assert_int_equal(f->held, 7);
+    assert_int_equal(core_bury_left(f->core), 5);
+    assert_int_equal(core_next_deadline_ms(f->core), f->now_ms); /* for the other two */
+    assert_int_equal(send(f, q, 0), 11);
+    assert_int_equal(f->held, 7 + 1 - 2);
+    assert_int_equal(core_next_deadline_ms(f->core), f->now_ms + 345600000);
+    assert_int_equal(core_bury_left(f->core), 5);
+    core_bury(f->core, 100);
+    assert_int_equal(f->held, 1);
+    assert_int_equal(core_bury_left(f->core), 0);
+    core_check(f->core);
+}
+
+/* Nobody sees what is not dropped yet: not the digest, not a snapshot. */
+static void test_what_is_buried_is_no_state(void **state)
+{
+    struct fixture *f = *state;
+    struct buffer before = {0};
+    struct buffer after = {0};
+    f->buries_late = true;
+    uint64_t q = create_fifo(f, "q.fifo", false);
+    send_ids(f, q, "a", "1");
+    send_ids(f, q, "b", "2");
+    struct command delete = {.type = COMMAND_QUEUE_DELETE, .queue_delete = {q}};
+    assert_int_equal(apply(f, &delete).code, CORE_OK);
+    uint64_t digest = core_digest(f->core);
+    core_snapshot(f->core, &before);
+    assert_int_equal(core_bury_left(f->core), 4); /* two messages, two ids */
+    core_bury(f->core, UINT64_MAX);
+    core_snapshot(f->core, &after);
+    assert_int_equal(core_digest(f->core), digest);
+    assert_true(slice_equal(buffer_slice(&before), buffer_slice(&after)));
+    assert_int_equal(f->held, 0);
+    buffer_free(&before);
+    buffer_free(&after);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -265,6 +318,8 @@ int main(void)
         FIXTURE_TEST(test_quiet_groups_first),
         FIXTURE_TEST(test_move_with_rate_and_cancel),
         FIXTURE_TEST(test_purge_in_steps),
+        FIXTURE_TEST(test_purge_is_dropped_at_leisure),
+        FIXTURE_TEST(test_what_is_buried_is_no_state),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,6 +30,8 @@ struct fixture {
     uint32_t changed;
     uint32_t documents_changed;
     uint32_t departs;
+    bool
+        buries_late; /* what purges leave is dropped when the test says so; else after each entry */
 };
 
 static inline void fixture_hold(void *data, struct body_ref ref)
@@ -122,6 +124,8 @@ static inline struct core_result apply(struct fixture *f, const struct command *
     f->ready = 0;
     core_begin(f->core, ++f->index, now_ms);
     core_apply(f->core, &decoded, entry, &result);
+    if (!f->buries_late)
+        core_bury(f->core, UINT64_MAX);
     core_check(f->core);
     return result;
 }
