@@ -98,37 +98,6 @@ static void groups_calls_and_refuses_bad_ones(void **state)
     close_shard(b);
 }
 
-/* Four bodies of 256 KiB are an entry, and no entry has a sync of its own. */
-static void large_calls_share_entries_and_syncs(void **state)
-{
-    enum { CALLS = 32, BODY_BYTES = 262144 };
-    struct bench *b = *state;
-    struct shard_call calls[CALLS];
-    struct answer answers[CALLS];
-    struct buffer record = {0};
-    struct shard_stats before;
-    struct shard_stats after;
-    char *body = malloc(BODY_BYTES + 1);
-    assert_non_null(body);
-    memset(body, 'x', BODY_BYTES);
-    body[BODY_BYTES] = '\0';
-    b->options.segment_bytes = 16u << 20;
-    open_shard(b);
-    uint64_t queue_id = make_queue(b, "pictures");
-    struct command command = send_of(queue_id, a_record(&record, body));
-    shard_stats(b->shard, &before);
-    for (int i = 0; i < CALLS; i++)
-        start(b, &calls[i], &command, &answers[i]);
-    for (int i = 0; i < CALLS; i++)
-        wait_for(b, &answers[i].done);
-    shard_stats(b->shard, &after);
-    assert_int_equal(after.entries - before.entries, CALLS / 4);
-    assert_in_range(after.log_syncs - before.log_syncs, 1, CALLS / 8);
-    free(body);
-    buffer_free(&record);
-    close_shard(b);
-}
-
 static void results_of_several_commands_stay_apart(void **state)
 {
     struct bench *b = *state;
@@ -382,7 +351,6 @@ int main(void)
         SHARD_TEST(sends_and_receives),
         SHARD_TEST(keeps_everything_across_a_restart),
         SHARD_TEST(groups_calls_and_refuses_bad_ones),
-        SHARD_TEST(large_calls_share_entries_and_syncs),
         SHARD_TEST(results_of_several_commands_stay_apart),
         SHARD_TEST(closing_ends_what_is_under_way),
         SHARD_TEST(refuses_another_nodes_folder),
