@@ -118,9 +118,7 @@ void mr_channel_call(struct mr_channel *channel, enum sqs_action action, const v
                             .made_ms = uv_now(&channel->loop)};
     if (s->route != NULL)
         s->route->calls++;
-    if (s->repeats)
-        call_write(&s->payload, s, slot, input);
-    enum status status = route_send(channel, slot, s->repeats ? NULL : input);
+    enum status status = route_send(channel, slot, input);
     if (status != STATUS_OK)
         channel_unsent(channel, slot, status);
 }

@@ -40,7 +40,6 @@ struct slot_list {
 
 /* Where the calls of one queue go. */
 struct route {
-    char *queue;
     uint8_t line;     /* now */
     uint8_t next;     /* as soon as nothing is ordered on `line` */
     uint32_t calls;   /* under way, wherever */
@@ -49,6 +48,7 @@ struct route {
     uint64_t moved_ms;
     struct slot_list held; /* until those before them are answered, or sent again, elsewhere */
     UT_hash_handle hh;
+    char queue[]; /* as calls name it */
 };
 
 struct call_slot {

@@ -22,7 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROUTES_MAX     4096u
+#define ROUTES_MAX     65536u /* some 150 bytes each; a client of more queues asks at random */
 #define HELD_BYTES_MAX (64u << 20)
 #define MOVE_EVERY_MS  100u /* brokers that contradict each other must not stop a queue */
 #define LINE_RETRY_MS  1000u
@@ -33,7 +33,6 @@
 static void forget(struct mr_channel *channel, struct route *route)
 {
     HASH_DEL(channel->routes, route);
-    free(route->queue);
     free(route);
 }
 
@@ -67,10 +66,8 @@ struct route *route_of(struct mr_channel *channel, enum sqs_action action, const
     HASH_FIND(hh, channel->routes, queue.data, queue.length, route);
     if (route != NULL || !make_room(channel))
         return route;
-    route = calloc(1, sizeof *route);
+    route = calloc(1, sizeof *route + queue.length);
     ASSERT(route != NULL);
-    route->queue = malloc(queue.length);
-    ASSERT(route->queue != NULL);
     memcpy(route->queue, queue.data, queue.length);
     route->line = route->next = (uint8_t)channel->home;
     route->held = (struct slot_list){SLOT_COUNT, SLOT_COUNT};
@@ -91,6 +88,12 @@ static bool is_ordered(const struct call_slot *s)
     return s->route != NULL && s->action != SQS_ACTION_ReceiveMessage;
 }
 
+/* keep: what was written behind `begun`, in memory of the right size at once. */
+static void keep(struct call_slot *s, const struct buffer *written, size_t begun)
+{
+    buffer_add_slice(&s->payload, slice_sub(buffer_slice(written), begun));
+}
+
 static void note_sent(struct call_slot *s, uint8_t line)
 {
     s->line = line;
@@ -98,20 +101,24 @@ static void note_sent(struct call_slot *s, uint8_t line)
         s->route->ordered++;
 }
 
-/* send_on: with `input`, or, if that is NULL, the payload that was kept. */
+/* send_on: with `input`, which is kept if the call repeats, or, if that is NULL, what was kept. */
 static enum status send_on(struct mr_channel *channel, uint8_t at, uint32_t slot, const void *input)
 {
     struct line *line = &channel->lines[at];
+    struct call_slot *s = &channel->slots[slot];
     struct buffer *out = line->state == LINE_READY ? link_frame_begin(line->link) : NULL;
     if (out == NULL)
         return line->state == LINE_READY ? STATUS_BUSY : STATUS_UNAVAILABLE;
+    size_t begun = out->length;
     if (input != NULL)
-        call_write(out, &channel->slots[slot], slot, input);
+        call_write(out, s, slot, input);
     else
-        buffer_add_slice(out, buffer_slice(&channel->slots[slot].payload));
+        buffer_add_slice(out, buffer_slice(&s->payload));
+    if (input != NULL && s->repeats)
+        keep(s, out, begun);
     enum status status = link_frame_end(line->link, MILLRACE__TYPE__TYPE_CALL);
     if (status == STATUS_OK)
-        note_sent(&channel->slots[slot], at);
+        note_sent(s, at);
     return status;
 }
 

@@ -28,7 +28,7 @@ static struct queue *target_of(const struct core *core, const struct command_arr
 {
     struct queue *queue = arrive->destination_queue_id != 0
                               ? queue_find(core, arrive->destination_queue_id)
-                              : names_get(&core->queue_names, arrive->destination_name);
+                              : queue_named(core, arrive->destination_name);
     if (queue == NULL || queue->view.settings.fifo != arrive->fifo)
         return NULL;
     return arrive->fifo && ids->group_id.length == 0 ? NULL : queue;

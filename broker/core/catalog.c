@@ -110,7 +110,7 @@ static struct queue *hidden_queue(const struct core *core, struct slice function
     struct buffer name = {0};
     buffer_add_text(&name, HIDDEN_QUEUE_PREFIX);
     buffer_add_slice(&name, function_name);
-    struct queue *queue = names_get(&core->queue_names, buffer_slice(&name));
+    struct queue *queue = queue_named(core, buffer_slice(&name));
     buffer_free(&name);
     return queue;
 }

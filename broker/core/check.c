@@ -138,6 +138,7 @@ static void check_retention(const struct core *core, const struct queue *queue)
         oldest_ms = sent_ms < oldest_ms ? sent_ms : oldest_ms;
     }
     ASSERT((oldest_ms == UINT64_MAX) == (queue->retention_at == POSITION_NONE));
+    ASSERT(queue->view.oldest_sent_ms == (oldest_ms == UINT64_MAX ? 0 : oldest_ms));
     if (oldest_ms == UINT64_MAX)
         return;
     ASSERT(queue->retention_at < core->retention.count);
@@ -239,6 +240,7 @@ static uint64_t check_queue(const struct core *core, const struct queue *queue)
     ASSERT(core->queues[queue->slot] == queue);
     ASSERT(queue_find(core, queue->view.queue_id) == queue);
     ASSERT(names_get(&core->queue_names, queue->view.name) == queue);
+    ASSERT(queue_named(core, queue->view.name) == queue);
     return total;
 }
 
@@ -329,6 +331,7 @@ void core_check(const struct core *core)
     uint64_t hidden = 0;
     uint64_t messages = check_graves(core, &hidden);
     uint32_t by_id;
+    uint32_t by_name;
     for (size_t i = 0; i < core->queue_names.count; i++) {
         const struct queue *queue = core->queue_names.entries[i].object;
         ASSERT(!queue->ready_noted);
@@ -338,6 +341,8 @@ void core_check(const struct core *core)
     }
     ASSERT(hashes_ordered(&core->queues_by_id, &by_id));
     ASSERT(by_id == core->queue_names.count);
+    ASSERT(hashes_ordered(&core->queues_by_name, &by_name));
+    ASSERT(by_name == core->queue_names.count);
     ASSERT(messages == core->messages.count);
     ASSERT(messages == core->messages.map_count);
     ASSERT(hidden == core->deadlines.count); /* I3 */

@@ -112,6 +112,7 @@ void core_free(struct core *core)
         return;
     catalog_free(core);
     hashes_free(&core->queues_by_id);
+    hashes_free(&core->queues_by_name);
     for (uint32_t i = 0; i < core->queue_slots; i++) {
         if (core->queues[i] != NULL)
             queue_free(core, core->queues[i]);
@@ -177,6 +178,7 @@ static void bootstrap(struct core *core, const struct command *command)
     core->bootstrapped = true;
     memcpy(core->cluster_id, command->bootstrap.cluster_id, UUID_BYTES);
     memcpy(core->secret, command->bootstrap.secret, sizeof core->secret);
+    queues_by_name_renew(core);
 }
 
 /* One signature for all rows of the table. */
@@ -319,30 +321,27 @@ enum status core_apply_entry(struct core *core, uint64_t index, struct slice ent
 
 /* ---- reading ---- */
 
-static bool queue_read(const struct core *core, const struct queue *queue, struct queue_view *out)
+static bool queue_read(const struct queue *queue, struct queue_view *out)
 {
     if (queue == NULL)
         return false;
     *out = queue->view;
-    uint32_t oldest = lane_least(&queue->age, &core->messages);
-    out->oldest_sent_ms =
-        oldest != MESSAGE_NONE ? message_sent_ms(message_at(&core->messages, oldest)) : 0;
     return true;
 }
 
 bool core_queue_by_name(const struct core *core, struct slice name, struct queue_view *out)
 {
-    return queue_read(core, names_get(&core->queue_names, name), out);
+    return queue_read(queue_named(core, name), out);
 }
 
 bool core_queue_by_id(const struct core *core, uint64_t queue_id, struct queue_view *out)
 {
-    return queue_read(core, queue_find(core, queue_id), out);
+    return queue_read(queue_find(core, queue_id), out);
 }
 
 bool core_queue_next(const struct core *core, struct slice after, struct queue_view *out)
 {
-    return queue_read(core, names_after(&core->queue_names, after), out);
+    return queue_read(names_after(&core->queue_names, after), out);
 }
 
 size_t core_queue_from(const struct core *core, struct slice name)
@@ -359,7 +358,7 @@ struct slice core_queue_name_at(const struct core *core, size_t position)
 bool core_queue_at(const struct core *core, size_t position, struct queue_view *out)
 {
     const struct names *names = &core->queue_names;
-    return queue_read(core, position < names->count ? names->entries[position].object : NULL, out);
+    return queue_read(position < names->count ? names->entries[position].object : NULL, out);
 }
 
 size_t core_queue_count(const struct core *core, struct slice prefix)

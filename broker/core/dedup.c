@@ -75,7 +75,7 @@ static uint8_t *entry_at(const struct dedups *d, uint32_t place)
 static void read_at(const struct dedups *d, uint32_t place, struct dedup *out,
                     uint8_t key[DEDUP_KEY_BYTES_MAX])
 {
-    dedup_entry_read(entry_at(d, place), &chunk_of(d, place)->base, out, key);
+    (void)dedup_entry_read(entry_at(d, place), &chunk_of(d, place)->base, out, key);
 }
 
 static uint64_t sent_ms_at(const struct dedups *d, uint32_t place)
@@ -313,11 +313,11 @@ bool dedup_next(const struct dedups *d, struct dedup_walk *walk, struct dedup *o
             continue;
         }
         const uint8_t *entry = chunk->bytes + walk->offset;
+        if (!dedup_entry_is_gap(entry)) {
+            walk->offset += dedup_entry_read(entry, &chunk->base, out, walk->key);
+            return true;
+        }
         walk->offset += dedup_entry_bytes(entry);
-        if (dedup_entry_is_gap(entry))
-            continue;
-        dedup_entry_read(entry, &chunk->base, out, walk->key);
-        return true;
     }
 }
 

@@ -183,15 +183,21 @@ uint32_t dedup_entry_write(uint8_t out[DEDUP_ENTRY_BYTES_MAX], const struct dedu
     return ((uint32_t)(key - out) + (uint32_t)length + 1) & ~1u;
 }
 
+/* whole_bytes: of an entry whose scope and ids begin at `stored`. */
+static uint32_t whole_bytes(const uint8_t *entry, const uint8_t *stored)
+{
+    return ((uint32_t)(stored - entry) + (bytes_get_u16(entry) & LENGTH_MASK) + 1) & ~1u;
+}
+
 uint32_t dedup_entry_bytes(const uint8_t *entry)
 {
     uint64_t number;
     const uint8_t *key = number_get(number_get(entry + HEAD_BYTES, &number), &number);
-    return ((uint32_t)(key - entry) + (bytes_get_u16(entry) & LENGTH_MASK) + 1) & ~1u;
+    return whole_bytes(entry, key);
 }
 
-void dedup_entry_read(const uint8_t *entry, const struct dedup_base *base, struct dedup *out,
-                      uint8_t key[DEDUP_KEY_BYTES_MAX])
+uint32_t dedup_entry_read(const uint8_t *entry, const struct dedup_base *base, struct dedup *out,
+                          uint8_t key[DEDUP_KEY_BYTES_MAX])
 {
     uint16_t head = bytes_get_u16(entry);
     uint64_t seq;
@@ -212,6 +218,7 @@ void dedup_entry_read(const uint8_t *entry, const struct dedup_base *base, struc
     out->sent_ms = base->sent_ms + sent_ms;
     memcpy(out->message_id, entry + 2, UUID_BYTES);
     out->key = slice_make(key, before + id);
+    return whole_bytes(entry, stored);
 }
 
 uint64_t dedup_entry_sent_ms(const uint8_t *entry, const struct dedup_base *base)

@@ -26,13 +26,14 @@ struct dedup_base {
 
 /* dedup_entry_write: of what->key, at most DEDUP_KEY_BYTES_MAX; returns how many bytes of `out` it
  * took, an even number of at most DEDUP_ENTRY_BYTES_MAX. dedup_entry_bytes: the same of one that
- * was written. dedup_entry_read: `key` gets the bytes of out->key. dedup_entry_sent_ms: of all,
+ * was written. dedup_entry_read: `key` gets the bytes of out->key; returns the same as
+ * dedup_entry_bytes. dedup_entry_sent_ms: of all,
  * only that. */
 uint32_t dedup_entry_write(uint8_t out[DEDUP_ENTRY_BYTES_MAX], const struct dedup_base *base,
                            const struct dedup *what);
 uint32_t dedup_entry_bytes(const uint8_t *entry);
-void dedup_entry_read(const uint8_t *entry, const struct dedup_base *base, struct dedup *out,
-                      uint8_t key[DEDUP_KEY_BYTES_MAX]);
+uint32_t dedup_entry_read(const uint8_t *entry, const struct dedup_base *base, struct dedup *out,
+                          uint8_t key[DEDUP_KEY_BYTES_MAX]);
 uint64_t dedup_entry_sent_ms(const uint8_t *entry, const struct dedup_base *base);
 
 /* dedup_entry_empty: make it a gap. */

@@ -26,7 +26,8 @@ void foresight_begin(struct foresight *foresight)
     foresight->first = 0;
     foresight->count = 0;
     foresight->queue_id = 0;
-    foresight->queue_slot = 0;
+    foresight->found_queue_id = 0;
+    foresight->found_slot = 0;
 }
 
 static inline __attribute__((always_inline)) void fetch_message(const struct core *core,
@@ -55,7 +56,50 @@ static const struct group *group_at(const struct core *core, uint32_t index)
     return index < core->group_count ? core->groups[index] : NULL;
 }
 
-/* ---- SEND: hashes; the group's number; the group; its last message ---- */
+/* ---- the queue: its place in the table; the queue itself ---- */
+
+static inline __attribute__((always_inline)) void fetch_queue(const struct core *core,
+                                                              uint32_t slot)
+{
+    const uint8_t *queue = (const uint8_t *)queue_at(core, slot);
+    for (uint32_t at = 0; queue != NULL && at < sizeof(struct queue); at += LINE_BYTES)
+        __builtin_prefetch(queue + at, 1);
+}
+
+/* Mostly it is that of the command before. */
+static void queue_begin(struct foresight *foresight, const struct core *core, struct foreseen *f)
+{
+    if (foresight->found_queue_id != f->queue_id) {
+        foresight->found_queue_id = f->queue_id;
+        if (!queue_slot(core, f->queue_id, &foresight->found_slot))
+            foresight->found_slot = UINT32_MAX;
+        fetch_queue(core, foresight->found_slot);
+    }
+    f->queue_slot = foresight->found_slot;
+}
+
+/* The queue, unless it is another one that is in its slot now. */
+static const struct queue *queue_of(const struct core *core, const struct foreseen *f)
+{
+    const struct queue *queue = queue_at(core, f->queue_slot);
+    return queue != NULL && queue->view.queue_id == f->queue_id ? queue : NULL;
+}
+
+/* ---- SEND to a standard queue: the message before it, and its own place in the map. Where the
+ * command before is of the same queue, messages_map has seen to both. ---- */
+
+static void store_begin(const struct core *core, const struct queue *queue)
+{
+    fetch_message(core, queue->age.last);
+    __builtin_prefetch(messages_part(&core->messages, queue->slot, queue->seq_last + 1), 1);
+}
+
+static void store_fetch(const struct core *core, const struct queue *queue)
+{
+    __builtin_prefetch(messages_place(&core->messages, queue->slot, queue->seq_last + 1), 1);
+}
+
+/* ---- SEND to a FIFO queue: hashes; the group's number; the group; its last message ---- */
 
 static void send_hash(const struct core *core, const struct queue *queue, struct foreseen *f)
 {
@@ -67,7 +111,6 @@ static void send_hash(const struct core *core, const struct queue *queue, struct
     f->hashes.dedup = dedup_hash(f->hashes.key, f->hashes.dedup_per_group, &ids);
     f->hashes.group = group_hash(f->hashes.key, ids.group_id);
     f->command.hashes = &f->hashes;
-    f->fetching = true;
     const uint8_t *place = hashes_place(&queue->dedups.places, f->hashes.dedup);
     for (uint32_t i = 0; i < PLACE_LINES; i++)
         __builtin_prefetch(place + i * LINE_BYTES, 1);
@@ -76,13 +119,17 @@ static void send_hash(const struct core *core, const struct queue *queue, struct
 
 static void send_fetch(const struct core *core, struct foreseen *f, uint32_t step)
 {
-    const struct queue *queue = queue_at(core, f->queue_slot);
+    const struct queue *queue = queue_of(core, f);
     const struct group *group = step > 1 ? group_at(core, f->index) : NULL;
-    if (step == 1 && queue != NULL) {
+    if (step == 1 && queue != NULL && !queue->view.settings.fifo) {
+        if (f->apart)
+            store_fetch(core, queue);
+    } else if (step == 1 && queue != NULL) {
         struct hashes_walk walk = hashes_begin(&queue->groups.by_id, f->hashes.group);
-        f->fetching = hashes_next(&walk, &f->index) && f->index < core->group_count;
-        if (f->fetching)
+        if (hashes_next(&walk, &f->index) && f->index < core->group_count)
             __builtin_prefetch(&core->groups[f->index]);
+        else
+            f->index = 0; /* no group */
     } else if (step == 2 && group != NULL) {
         fetch_group(group);
     } else if (step == 3 && group != NULL) {
@@ -139,19 +186,6 @@ static void receive_fetch(const struct core *core, const struct foreseen *f, uin
 
 /* ---- commands ---- */
 
-/* Mostly that of the command before. */
-static const struct queue *find(struct foresight *foresight, const struct core *core,
-                                uint64_t queue_id)
-{
-    const struct queue *queue = queue_at(core, foresight->queue_slot);
-    if (foresight->queue_id == queue_id && queue != NULL && queue->view.queue_id == queue_id)
-        return queue;
-    queue = queue_find(core, queue_id);
-    foresight->queue_id = queue_id;
-    foresight->queue_slot = queue != NULL ? queue->slot : 0;
-    return queue;
-}
-
 /* Of a command that fetching helps; else 0, which no queue has. */
 static uint64_t queue_id_of(const struct command *command)
 {
@@ -169,29 +203,40 @@ static uint64_t queue_id_of(const struct command *command)
     }
 }
 
+/* Step 0. */
 static void begin(struct foresight *foresight, const struct core *core, struct foreseen *f)
 {
-    const struct command *command = &f->command;
-    uint64_t queue_id = queue_id_of(command);
-    const struct queue *queue = queue_id != 0 ? find(foresight, core, queue_id) : NULL;
-    f->fetching = false;
+    f->queue_id = queue_id_of(&f->command);
+    f->queue_slot = UINT32_MAX;
     f->index = 0;
+    if (f->queue_id == 0)
+        return;
+    f->apart = f->queue_id != foresight->queue_id;
+    foresight->queue_id = f->queue_id;
+    if (f->apart)
+        __builtin_prefetch(queue_place(core, f->queue_id));
+}
+
+/* What is known with the queue. */
+static void look(const struct core *core, struct foreseen *f)
+{
+    const struct command *command = &f->command;
+    const struct queue *queue = queue_of(core, f);
     if (queue == NULL)
         return;
-    f->queue_slot = queue->slot;
-    f->fetching = command->type != COMMAND_SEND;
     if (command->type == COMMAND_SEND && queue->view.settings.fifo)
-        send_hash(core, queue, f); /* else messages_map has seen to it */
+        send_hash(core, queue, f);
+    else if (command->type == COMMAND_SEND && f->apart)
+        store_begin(core, queue);
     else if (command->type == COMMAND_DELETE)
         lease_begin(core, queue, command->delete.lease.seq);
     else if (command->type == COMMAND_CHANGE_VISIBILITY)
         lease_begin(core, queue, command->change_visibility.lease.seq);
 }
 
-static void fetch(const struct core *core, struct foreseen *f, uint32_t step)
+/* follow: the links behind the queue. */
+static void follow(const struct core *core, struct foreseen *f, uint32_t step)
 {
-    if (!f->fetching)
-        return;
     if (f->command.type == COMMAND_SEND)
         send_fetch(core, f, step);
     else if (f->command.type == COMMAND_DELETE)
@@ -200,6 +245,19 @@ static void fetch(const struct core *core, struct foreseen *f, uint32_t step)
         lease_fetch(core, f, f->command.change_visibility.lease.seq, step);
     else
         receive_fetch(core, f, step);
+}
+
+static void fetch(struct foresight *foresight, const struct core *core, struct foreseen *f,
+                  uint32_t step)
+{
+    if (f->queue_id == 0)
+        return;
+    if (step == 1)
+        queue_begin(foresight, core, f);
+    else if (step == 2)
+        look(core, f);
+    else
+        follow(core, f, step - 2);
 }
 
 static struct foreseen *at(struct foresight *foresight, uint32_t i)
@@ -225,7 +283,7 @@ static bool decode_one(struct foresight *foresight, struct cursor in)
 static void look_ahead(struct foresight *foresight, const struct core *core, struct cursor behind)
 {
     for (uint32_t i = 0; i < foresight->count; i++)
-        fetch(core, at(foresight, i), FORESIGHT_DEPTH - 1 - i);
+        fetch(foresight, core, at(foresight, i), FORESIGHT_DEPTH - 1 - i);
     while (foresight->count < FORESIGHT_DEPTH) {
         if (foresight->count > 0)
             behind = at(foresight, foresight->count - 1)->behind;

@@ -7,7 +7,7 @@
 #include "broker/core/command.h"
 #include "proto/base/siphash.h"
 
-#define FORESIGHT_DEPTH 4u /* commands ahead: one for each step of fetching */
+#define FORESIGHT_DEPTH 6u /* commands ahead: one for each step of fetching */
 #define FORESIGHT_ROOM  8u /* a power of two above it */
 
 /* What the ids of a SEND to a FIFO queue hash to under `key`. */
@@ -24,18 +24,20 @@ struct foreseen {
     struct send_hashes hashes;
     const uint8_t *at; /* where it begins */
     struct cursor behind;
+    uint64_t queue_id; /* 0: there is nothing to fetch */
     uint32_t queue_slot;
     uint32_t index; /* of its group or message, perhaps */
-    bool fetching;
+    bool apart;     /* the command before, of those with a queue, is of another one */
 };
 
 /* Zeros: nothing is foreseen. */
 struct foresight {
     struct foreseen ring[FORESIGHT_ROOM];
-    uint32_t first;    /* the command whose turn is next */
-    uint32_t count;    /* that are decoded, from there on */
-    uint64_t queue_id; /* the queue found last */
-    uint32_t queue_slot;
+    uint32_t first;          /* the command whose turn is next */
+    uint32_t count;          /* that are decoded, from there on */
+    uint64_t queue_id;       /* of the last command that is decoded */
+    uint64_t found_queue_id; /* the queue found last */
+    uint32_t found_slot;
 };
 
 struct core;

@@ -57,6 +57,7 @@ void grave_purge(struct core *core, struct queue *queue)
     queue->view.visible = 0;
     queue->view.delayed = 0;
     queue->view.in_flight = 0;
+    queue->view.oldest_sent_ms = 0;
     queue_settle_in(core, queue);
     queue_chores_follow(core, queue);
 }

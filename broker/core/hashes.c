@@ -16,6 +16,7 @@
 #include "broker/core/hashes.h"
 
 #include "proto/base/assert.h"
+#include "proto/base/plots.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 #define PART_PLACES_MAX 4096u
 #define PART_PLACES_MIN 8u
 #define DEPTH_MAX       16u /* beyond it parts only grow */
+#define PARTS_FEW       16u /* as few are anywhere; the parts of larger tables in plots */
 
 /* All but the places, which are far apart: of a part that is in no cache only the places that are
  * looked at have to be waited for. */
@@ -31,7 +33,8 @@ struct hashes_part {
     uint32_t places; /* the homes and some behind them; the last one is always empty */
     uint32_t homes;  /* the places that hashes have their home in */
     uint32_t count;
-    uint32_t depth;
+    uint16_t depth;
+    bool in_plot;
 };
 
 static uint64_t slot_make(uint32_t hash, uint32_t value)
@@ -73,12 +76,23 @@ static uint32_t homes_for(uint32_t count)
     return homes < PART_PLACES_MIN ? PART_PLACES_MIN : homes;
 }
 
-static struct hashes_part part_new(uint32_t depth, uint32_t homes)
+/* `many`: it is one of many. */
+static struct hashes_part part_new(uint32_t depth, uint32_t homes, bool many)
 {
     uint32_t places = homes + homes / 32 + PART_PLACES_MIN;
-    uint64_t *at = calloc(places, sizeof *at);
+    bool in_plot = many && places * sizeof(uint64_t) <= PLOT_BYTES_MAX;
+    uint64_t *at = in_plot ? plot_take(places * sizeof *at) : calloc(places, sizeof *at);
     ASSERT(at != NULL);
-    return (struct hashes_part){.at = at, .places = places, .homes = homes, .depth = depth};
+    return (struct hashes_part){
+        .at = at, .places = places, .homes = homes, .depth = (uint16_t)depth, .in_plot = in_plot};
+}
+
+static void part_free(const struct hashes_part *part)
+{
+    if (part->in_plot)
+        plot_give(part->at, part->places * sizeof part->at[0]);
+    else
+        free(part->at);
 }
 
 /* Slots that come in order, the first `count` that are not empty; false: they do not fit. */
@@ -99,14 +113,14 @@ static bool part_fill(struct hashes_part *part, const uint64_t *from, uint32_t c
 }
 
 /* As large as it takes: where many hashes are close to the end of the part, that may be more. */
-static struct hashes_part part_of(uint32_t depth, uint32_t homes, const uint64_t *from,
+static struct hashes_part part_of(uint32_t depth, uint32_t homes, bool many, const uint64_t *from,
                                   uint32_t count)
 {
-    struct hashes_part part = part_new(depth, homes);
+    struct hashes_part part = part_new(depth, homes, many);
     while (!part_fill(&part, from, count)) {
-        free(part.at);
+        part_free(&part);
         homes += homes / 4 + PART_PLACES_MIN;
-        part = part_new(depth, homes);
+        part = part_new(depth, homes, many);
     }
     return part;
 }
@@ -154,7 +168,7 @@ static void begin(struct hashes *h)
 {
     h->table = calloc(1, sizeof h->table[0]);
     ASSERT(h->table != NULL);
-    add_part(h, part_new(0, PART_PLACES_MIN));
+    add_part(h, part_new(0, PART_PLACES_MIN, false));
 }
 
 static void cut(struct hashes *h, uint32_t hash)
@@ -170,18 +184,20 @@ static void cut(struct hashes *h, uint32_t hash)
     uint32_t depth = part.depth + 1;
     if (part.depth == h->depth)
         deepen(h);
-    *part_for(h, hash) = part_of(depth, homes_for(lower), part.at, lower);
-    add_part(h, part_of(depth, homes_for(upper), part.at + cut_at, upper));
+    bool many = h->part_count > PARTS_FEW;
+    *part_for(h, hash) = part_of(depth, homes_for(lower), many, part.at, lower);
+    add_part(h, part_of(depth, homes_for(upper), many, part.at + cut_at, upper));
     set_part(h, middle, h->part_count - 1);
-    free(part.at);
+    part_free(&part);
 }
 
 static void resize(struct hashes *h, uint32_t hash, uint32_t homes)
 {
     struct hashes_part *part = part_for(h, hash);
-    uint64_t *old = part->at;
-    *part = part_of(part->depth, homes, old, part->count);
-    free(old);
+    struct hashes_part old = *part;
+    bool many = h->part_count > PARTS_FEW && homes > PART_PLACES_MAX / 4;
+    *part = part_of(old.depth, homes, many, old.at, old.count);
+    part_free(&old);
 }
 
 static void grow(struct hashes *h, uint32_t hash)
@@ -272,7 +288,7 @@ const void *hashes_place(const struct hashes *h, uint32_t hash)
 void hashes_free(struct hashes *h)
 {
     for (uint32_t i = 0; i < h->part_count; i++)
-        free(h->parts[i].at);
+        part_free(&h->parts[i]);
     free(h->parts);
     free(h->table);
     *h = (struct hashes){0};

@@ -12,11 +12,17 @@
 
 #include "proto/base/assert.h"
 #include "proto/base/pages.h"
+#include "proto/base/plots.h"
 
 #include <stdlib.h>
 
 #define MAP_CAPACITY_MIN 4u
 #define REHASH_AHEAD     8u /* messages that are on their way to the cache meanwhile */
+
+/* Parts of the map that have grown to this are in plots, if they fit: from some 100,000 messages
+ * on. */
+#define PLOT_SLOTS_MIN 256u
+#define PLOT_SLOTS_MAX (PLOT_BYTES_MAX / sizeof(uint32_t))
 
 /* Slabs are cut from regions of whole huge pages. */
 #define REGION_SLABS 64u
@@ -30,13 +36,35 @@ void messages_init(struct messages *messages)
     ASSERT(messages->map != NULL);
 }
 
+static bool in_plot(const struct message_map *map)
+{
+    return map->capacity >= PLOT_SLOTS_MIN && map->capacity <= PLOT_SLOTS_MAX;
+}
+
+static void slots_take(struct message_map *map, uint32_t capacity)
+{
+    size_t bytes = capacity * sizeof *map->slots;
+    map->capacity = capacity;
+    map->slots = in_plot(map) ? plot_take(bytes) : malloc(bytes);
+    ASSERT(map->slots != NULL);
+    memset(map->slots, 0xff, bytes);
+}
+
+static void slots_give(const struct message_map *map)
+{
+    if (in_plot(map))
+        plot_give(map->slots, map->capacity * sizeof *map->slots);
+    else
+        free(map->slots);
+}
+
 void messages_deinit(struct messages *messages)
 {
     for (uint32_t i = 0; i < messages->slab_count; i += REGION_SLABS)
         pages_give(messages->slabs[i], REGION_BYTES);
     free(messages->slabs);
     for (uint32_t i = 0; i < MAP_PARTS; i++)
-        free(messages->map[i].slots);
+        slots_give(&messages->map[i]);
     free(messages->map);
     *messages = (struct messages){.free_first = MESSAGE_NONE};
 }
@@ -119,10 +147,7 @@ static void map_put(struct message_map *map, uint64_t hash, uint32_t index)
 static void map_resize(struct messages *messages, struct message_map *map, uint32_t capacity)
 {
     struct message_map old = *map;
-    map->capacity = capacity;
-    map->slots = malloc(capacity * sizeof *map->slots);
-    ASSERT(map->slots != NULL);
-    memset(map->slots, 0xff, capacity * sizeof *map->slots);
+    slots_take(map, capacity);
     for (uint32_t i = 0; i < old.capacity; i++) {
         uint32_t later =
             i + REHASH_AHEAD < old.capacity ? old.slots[i + REHASH_AHEAD] : MESSAGE_NONE;
@@ -131,7 +156,7 @@ static void map_resize(struct messages *messages, struct message_map *map, uint3
         if (old.slots[i] != MESSAGE_NONE)
             map_put(map, hash_at(messages, old.slots[i]), old.slots[i]);
     }
-    free(old.slots);
+    slots_give(&old);
 }
 
 static uint32_t room_of(uint32_t capacity)
@@ -175,6 +200,11 @@ void messages_expect(struct messages *messages, uint32_t count)
         if (capacity > map->capacity && count >= MAP_PARTS)
             map_resize(messages, map, capacity);
     }
+}
+
+const void *messages_part(const struct messages *messages, uint32_t queue_slot, uint64_t seq)
+{
+    return part_of(messages, hash(queue_slot, seq));
 }
 
 const void *messages_place(const struct messages *messages, uint32_t queue_slot, uint64_t seq)

@@ -117,7 +117,8 @@ void messages_map(struct messages *messages, uint32_t index);
 void messages_unmap(struct messages *messages, uint32_t index);
 uint32_t messages_find(const struct messages *messages, uint32_t queue_slot, uint64_t seq);
 void messages_expect(struct messages *messages, uint32_t count);
-/* messages_place: where messages_find will look; NULL: nowhere. */
+/* messages_place: where messages_find will look; NULL: nowhere. messages_part: what leads there. */
+const void *messages_part(const struct messages *messages, uint32_t queue_slot, uint64_t seq);
 const void *messages_place(const struct messages *messages, uint32_t queue_slot, uint64_t seq);
 
 #endif

@@ -57,6 +57,11 @@ static uint32_t id_hash(uint64_t queue_id)
     return (uint32_t)queue_id * UINT32_C(0x9e3779b1);
 }
 
+static uint32_t name_hash(const struct core *core, struct slice name)
+{
+    return (uint32_t)siphash(core_hash_key(core), name);
+}
+
 void queue_settle_in(struct core *core, struct queue *queue)
 {
     queue->slot = slot_take(core);
@@ -67,11 +72,22 @@ void queue_settle_in(struct core *core, struct queue *queue)
     queue->groups = (struct groups){0};
     core->queues[queue->slot] = queue;
     hashes_add(&core->queues_by_id, id_hash(queue->view.queue_id), queue->slot);
+    hashes_add(&core->queues_by_name, name_hash(core, queue->view.name), queue->slot);
 }
 
 void queue_settle_out(struct core *core, const struct queue *queue)
 {
     hashes_remove(&core->queues_by_id, id_hash(queue->view.queue_id), queue->slot);
+    hashes_remove(&core->queues_by_name, name_hash(core, queue->view.name), queue->slot);
+}
+
+void queues_by_name_renew(struct core *core)
+{
+    hashes_free(&core->queues_by_name);
+    for (size_t i = 0; i < core->queue_names.count; i++) {
+        const struct queue *queue = core->queue_names.entries[i].object;
+        hashes_add(&core->queues_by_name, name_hash(core, queue->view.name), queue->slot);
+    }
 }
 
 static void settings_own(struct queue_settings *settings)
@@ -86,12 +102,34 @@ static void settings_disown(struct queue_settings *settings)
     slice_disown(&settings->extras);
 }
 
+const void *queue_place(const struct core *core, uint64_t queue_id)
+{
+    return hashes_place(&core->queues_by_id, id_hash(queue_id));
+}
+
+bool queue_slot(const struct core *core, uint64_t queue_id, uint32_t *slot)
+{
+    struct hashes_walk walk = hashes_begin(&core->queues_by_id, id_hash(queue_id));
+    return hashes_next(&walk, slot);
+}
+
 struct queue *queue_find(const struct core *core, uint64_t queue_id)
 {
     struct hashes_walk walk = hashes_begin(&core->queues_by_id, id_hash(queue_id));
     uint32_t slot;
     while (hashes_next(&walk, &slot)) {
         if (core->queues[slot]->view.queue_id == queue_id)
+            return core->queues[slot];
+    }
+    return NULL;
+}
+
+struct queue *queue_named(const struct core *core, struct slice name)
+{
+    struct hashes_walk walk = hashes_begin(&core->queues_by_name, name_hash(core, name));
+    uint32_t slot;
+    while (hashes_next(&walk, &slot)) {
+        if (slice_equal(core->queues[slot]->view.name, name))
             return core->queues[slot];
     }
     return NULL;
@@ -147,10 +185,12 @@ static void retention_follow(struct core *core, struct queue *queue)
         if (queue->retention_at != POSITION_NONE)
             heap_remove(&core->retention, queue->retention_at);
         queue->retention_at = POSITION_NONE;
+        queue->view.oldest_sent_ms = 0;
         return;
     }
-    uint64_t end_ms = message_sent_ms(message_at(&core->messages, oldest)) +
-                      (uint64_t)queue->view.settings.retention_s * SECOND_MS;
+    queue->view.oldest_sent_ms = message_sent_ms(message_at(&core->messages, oldest));
+    uint64_t end_ms =
+        queue->view.oldest_sent_ms + (uint64_t)queue->view.settings.retention_s * SECOND_MS;
     if (queue->retention_at == POSITION_NONE)
         heap_push(&core->retention, end_ms, (uint32_t)queue->view.queue_id, queue->slot);
     else if (core->retention.entries[queue->retention_at].key != end_ms)
@@ -195,7 +235,8 @@ void queue_store(struct core *core, struct queue *queue, uint32_t index, uint32_
     message->group = group;
     if (queue->view.settings.fifo)
         lane_add(&group_of(core, message)->lane, &core->messages, index);
-    retention_follow(core, queue);
+    if (lane_least(&queue->age, &core->messages) == index)
+        retention_follow(core, queue); /* else the oldest, which is in no cache, is the same */
 }
 
 /* No message of a FIFO queue was sent before an earlier one. It always holds, but in a damaged
@@ -394,7 +435,7 @@ void queue_ready_tell(struct core *core)
 void queue_create(struct core *core, const struct command *command, struct core_result *result)
 {
     const struct command_queue_create *create = &command->queue_create;
-    const struct queue *queue = names_get(&core->queue_names, create->name);
+    const struct queue *queue = queue_named(core, create->name);
     if (queue != NULL) {
         result->code = CORE_EXISTS;
     } else {

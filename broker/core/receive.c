@@ -57,7 +57,7 @@ static struct redrive_target target_of(const struct core *core, const struct que
     uint32_t shard = shard_of_queue_name(settings->dead_letter, core->queue_shards);
     if (outbox_is_away(core, shard))
         return (struct redrive_target){outbox_has_room(core, shard), NULL, shard};
-    struct queue *target = names_get(&core->queue_names, settings->dead_letter);
+    struct queue *target = queue_named(core, settings->dead_letter);
     if (target == NULL || target == queue || target->view.settings.fifo != settings->fifo)
         return none;
     return (struct redrive_target){true, target, shard};

@@ -66,13 +66,28 @@ static void encode_groups(const struct queue *queue, const struct snapshot_strea
     }
 }
 
+/* encode_dedup: as dedup_fields says. There are hundreds of thousands of them, so they do not go by
+ * the table. */
+static void encode_dedup(struct buffer *out, const struct dedup *dedup)
+{
+    size_t length = dedup->key.length;
+    uint8_t *at = buffer_room(out, 4 + length + UUID_BYTES + 16);
+    bytes_put_u32(at, (uint32_t)length);
+    memcpy(at + 4, dedup->key.data, length);
+    at += 4 + length;
+    memcpy(at, dedup->message_id, UUID_BYTES);
+    bytes_put_u64(at + UUID_BYTES, dedup->seq);
+    bytes_put_u64(at + UUID_BYTES + 8, dedup->sent_ms);
+    buffer_added(out, 4 + length + UUID_BYTES + 16);
+}
+
 static void encode_dedups(const struct queue *queue, const struct snapshot_stream *stream)
 {
     struct dedup_walk walk = {0};
     struct dedup dedup;
     buffer_add_u32(stream->out, queue->dedups.count);
     while (dedup_next(&queue->dedups, &walk, &dedup)) {
-        ENCODE(stream->out, dedup_fields, &dedup);
+        encode_dedup(stream->out, &dedup);
         snapshot_hand_on(stream, SNAPSHOT_STREAM_BYTES);
     }
 }
@@ -254,8 +269,7 @@ bool snapshot_read_queue(struct core *core, struct cursor *in, uint32_t version)
         return false;
     if (read.view.created_ms > read.view.modified_ms || read.view.modified_ms > core->now_ms)
         return false;
-    if (queue_find(core, read.view.queue_id) != NULL ||
-        names_get(&core->queue_names, read.view.name) != NULL)
+    if (queue_find(core, read.view.queue_id) != NULL || queue_named(core, read.view.name) != NULL)
         return false;
     struct queue *queue = queue_add(core, &read.view);
     struct snapshot_groups groups = {0};

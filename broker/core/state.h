@@ -47,7 +47,7 @@ struct move {
 };
 
 struct queue {
-    struct queue_view view; /* its slices are owned; oldest_sent_ms is filled in when read */
+    struct queue_view view; /* its slices are owned */
     uint64_t seq_last;
     uint64_t purged_seq;   /* messages up to here went with a purge */
     uint32_t slot;         /* in core.queues */
@@ -184,7 +184,8 @@ struct core {
     uint32_t free_slot_count;
     struct names queue_names;
     struct hashes queues_by_id; /* values are slots */
-    uint32_t *ready;            /* slots of queues to tell events.queue_ready about */
+    struct hashes queues_by_name;
+    uint32_t *ready; /* slots of queues to tell events.queue_ready about */
     uint32_t ready_count;
 
     struct passage passages[1 + QUEUE_SHARDS_MAX]; /* by the other shard */
@@ -221,6 +222,16 @@ void body_release(struct core *core, struct body_ref ref);
 /* ---- queue.c ---- */
 
 struct queue *queue_find(const struct core *core, uint64_t queue_id);
+
+/* queue_place: where queue_find will look first. queue_slot: the only slot that the queue can be
+ * in, without looking at it; false: none. */
+const void *queue_place(const struct core *core, uint64_t queue_id);
+bool queue_slot(const struct core *core, uint64_t queue_id, uint32_t *slot);
+
+/* queue_named: each send asks for one, so that it is not searched in queue_names.
+ * queues_by_name_renew: core_hash_key has changed. */
+struct queue *queue_named(const struct core *core, struct slice name);
+void queues_by_name_renew(struct core *core);
 
 /* queue_add: a new queue with copies of `view`'s slices; its id and name must be new. */
 struct queue *queue_add(struct core *core, const struct queue_view *view);

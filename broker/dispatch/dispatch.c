@@ -310,6 +310,7 @@ void dispatch_close(struct dispatch *dispatch, void (*closed)(void *data), void 
     dispatch->drain_until_ms = dispatch_now(dispatch) + DRAIN_MS;
     invoke_fail_waiting(dispatch, STATUS_UNAVAILABLE);
     watches_end(dispatch);
+    origins_cancel(dispatch);
     remotes_close(dispatch);
     link_listener_close(dispatch->listener, listener_closed, dispatch);
     if (dispatch->running == 0)

@@ -156,8 +156,9 @@ void watches_end(struct dispatch *dispatch);
 struct slice origin_name(const struct dispatch *dispatch, uint64_t queue_id);
 
 /* origins_ask: have the names that the batch needs. False: they are all known; else `done` runs,
- * later. origins_forget: when closing. */
+ * later. origins_cancel, origins_forget: when closing begins, and ends. */
 MUST_CHECK bool origins_ask(struct batch *batch, void (*done)(struct batch *batch));
+void origins_cancel(struct dispatch *dispatch);
 void origins_forget(struct dispatch *dispatch);
 
 /* ---- batch.c ---- */

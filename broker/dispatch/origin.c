@@ -4,7 +4,7 @@
  * Ids are never used again and names do not change, so what was told is kept.
  *
  *   I1  an event waits for names, as long as a look takes (look.h): where nobody tells, it goes
- *       without
+ *       without. A dispatcher that closes does not wait for what nobody tells
  *   I2  what is kept is bounded: all of it is forgotten when it is ORIGINS_MAX queues
  */
 #include "broker/dispatch/internal.h"
@@ -13,6 +13,7 @@
 
 #include <stdlib.h>
 #include <uthash.h>
+#include <utlist.h>
 
 #define ORIGINS_MAX 4096u
 #define ROUNDS_MAX  64u
@@ -75,7 +76,9 @@ static void keep(struct dispatch *dispatch, uint64_t queue_id, struct slice name
 
 /* ---- asking ---- */
 
+/* What a batch waits for: dispatch->origins_asked. */
 struct origins {
+    struct origins *prev, *next;
     struct dispatch *dispatch;
     struct batch *batch;
     void (*done)(struct batch *batch);
@@ -100,6 +103,7 @@ static void on_told(struct shard_look *look, enum status status)
     void (*done)(struct batch * batch) = origins->done;
     if (status == STATUS_OK)
         keep_told(origins);
+    DL_DELETE(origins->dispatch->origins_asked, origins);
     arena_free(&origins->arena);
     free(origins);
     bool more = status == STATUS_OK && ++batch->origin_rounds < ROUNDS_MAX;
@@ -145,7 +149,7 @@ static bool any_unknown(const struct batch *batch)
 bool origins_ask(struct batch *batch, void (*done)(struct batch *batch))
 {
     struct shards *shards = batch->dispatch->shards;
-    if (shards_away(shards) == NULL || !any_unknown(batch))
+    if (shards_away(shards) == NULL || batch->dispatch->closing || !any_unknown(batch))
         return false;
     struct origins *origins = memory_new(1, sizeof *origins);
     *origins = (struct origins){.dispatch = batch->dispatch, .batch = batch, .done = done};
@@ -154,9 +158,20 @@ bool origins_ask(struct batch *batch, void (*done)(struct batch *batch))
     origins->look.done = on_told;
     origins->look.data = origins;
     gather(origins);
+    DL_APPEND(batch->dispatch->origins_asked, origins);
     if (look_begin(&origins->look, shards, shards_away(shards)))
         return true;
+    DL_DELETE(batch->dispatch->origins_asked, origins);
     arena_free(&origins->arena);
     free(origins);
     return false;
+}
+
+void origins_cancel(struct dispatch *dispatch)
+{
+    struct origins *origins;
+    DL_FOREACH(dispatch->origins_asked, origins)
+    {
+        look_cancel(&origins->look);
+    }
 }

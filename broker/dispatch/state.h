@@ -179,7 +179,8 @@ struct dispatch {
     struct batch *batches;            /* whose messages are leased */
     struct watch watches[1 + QUEUE_SHARDS_MAX];
     struct origin *origins; /* by queue id (origin.c) */
-    uint64_t lease_id;      /* the last one given out; the first is random */
+    struct origins *origins_asked;
+    uint64_t lease_id; /* the last one given out; the first is random */
     uint64_t first_lease_id;
     uint64_t abandoned_lease_id; /* up to here leases may have been left to another leader */
     uint64_t leader_id;          /* while it is another node; 0: unknown, or this one */

@@ -134,7 +134,7 @@ struct log {
     struct op_list queue;
     struct packer packer;        /* the job's */
     struct buffer packed;        /* the job's: payloads on their way to the disk */
-    struct window *window;       /* what log_read_now read last (reader.c) */
+    struct shelf *shelf;         /* what log_read_now read last (reader.c) */
     struct write_thread *thread; /* begun with the first job; NULL: none has been yet */
     bool writing;                /* a job is in the thread */
     bool in_callbacks;
@@ -226,7 +226,7 @@ void removal_goes_on(struct log *log, struct op *op);
 void shrink_begin(struct log *log, int fd, bool cut, void (*done)(struct log *log));
 
 /* ---- reader.c ---- */
-void window_drop(struct window *window); /* NULL is fine */
+void shelf_drop(struct shelf *shelf); /* NULL is fine */
 /* One frame of a segment that is in use from read_step_begin to read_step_end, both on the loop. */
 struct read_step {
     struct segment *segment; /* NULL: the entry is not there */

@@ -46,7 +46,7 @@ static void free_log(struct log *log)
     free(log->segments);
     packer_free(&log->packer);
     buffer_free(&log->packed);
-    window_drop(log->window);
+    shelf_drop(log->shelf);
     if (log->snapshots_fd >= 0)
         close(log->snapshots_fd);
     if (log->segments_fd >= 0)

@@ -5,7 +5,9 @@
  * the 4 KiB blocks that the range touches, or in a packed frame the units (unit.h) around them;
  * they are unpacked and verified before a byte is handed out. Messages that were sent together are
  * mostly received together, so the header and the run of blocks read last are kept for the next
- * body, and a run reads ahead as far as the following bodies want.
+ * body, and a run reads ahead as far as the following bodies want. On the loop the last few runs
+ * are kept: a receive from a FIFO queue takes a message here and there of an entry, one of each
+ * group, and the next receive takes those between.
  *
  * On the loop (log_read_now) only what the page cache holds is read, with RWF_NOWAIT; everything
  * else is done in the pool. Segments that a read needs count it as a user from its begin to its
@@ -21,19 +23,30 @@
 #include <stdlib.h>
 
 #define RUN_BYTES_MAX   (256u << 10)
-#define KEPT_BYTES_MAX  (1u << 20) /* by log_read_now */
+#define KEPT_BYTES_MAX  (1u << 20) /* of a large body, by log_read_now */
+#define WINDOWS         24u        /* of log_read_now: the units of an entry of 300 KB */
+#define LARGE_BYTES     UNIT_BYTES /* longer bodies share the first window */
 #define HEAD_BYTES_GOOD 512u       /* header and table of a payload of up to 468 KiB */
 
-/* What was read last. */
+/* What was read last; what is searched by stands in front. */
 struct window {
-    bool nowait;
     uint64_t index; /* of the frame in `head`; 0 = none */
     uint64_t segment_id;
-    struct frame frame;
-    struct buffer head;
+    uint64_t used;      /* in shelf.reads */
+    uint32_t blocks_at; /* offset in the payload */
+    bool nowait;
     struct buffer blocks;
-    struct buffer stored; /* as it is in the file, while it is unpacked */
-    uint32_t blocks_at;   /* offset in the payload */
+    struct buffer head;
+    struct frame frame;
+    struct buffer *stored; /* as it is in the file, while it is unpacked */
+};
+
+/* What log_read_now read last. */
+struct shelf {
+    struct window windows[WINDOWS];
+    struct buffer stored;
+    uint32_t last; /* the window that was read from last: mostly the next body is there too */
+    uint64_t reads;
 };
 
 static enum status from_read(int error, size_t got, size_t wanted)
@@ -106,7 +119,7 @@ static enum status load_stored(struct window *w, const struct read_step *step, u
 /* unpack_units: what was read, behind each other to the blocks. */
 static enum status unpack_units(struct window *w, uint32_t first, uint32_t end)
 {
-    struct slice rest = buffer_slice(&w->stored);
+    struct slice rest = buffer_slice(w->stored);
     for (uint32_t i = first; i < end; i++) {
         uint32_t stored = unit_stored(w->head.data, &w->frame, i);
         uint32_t length = unit_bytes(w->frame.length, i);
@@ -129,7 +142,7 @@ static enum status load_units(struct window *w, const struct read_step *step, ui
     uint32_t from = unit_at(w->head.data, &w->frame, unit);
     size_t length = unit_at(w->head.data, &w->frame, units_end) - from;
     enum status status =
-        read_into(w, step, &w->stored, length, length, (uint64_t)step->frame_at + from);
+        read_into(w, step, w->stored, length, length, (uint64_t)step->frame_at + from);
     if (status == STATUS_OK)
         status = unpack_units(w, unit, units_end);
     w->blocks_at = unit * UNIT_BYTES;
@@ -207,15 +220,17 @@ static void window_free(struct window *w)
 {
     buffer_free(&w->head);
     buffer_free(&w->blocks);
-    buffer_free(&w->stored);
+    w->index = 0;
 }
 
-void window_drop(struct window *window)
+void shelf_drop(struct shelf *shelf)
 {
-    if (window == NULL)
+    if (shelf == NULL)
         return;
-    window_free(window);
-    free(window);
+    for (uint32_t i = 0; i < WINDOWS; i++)
+        window_free(&shelf->windows[i]);
+    buffer_free(&shelf->stored);
+    free(shelf);
 }
 
 void read_step_begin(struct log *log, uint64_t index, struct read_step *step)
@@ -242,29 +257,80 @@ void read_step_end(struct log *log, struct read_step *step)
     segment_consider(log, step->segment);
 }
 
-/* the_window: of log_read_now. Drains receive a few messages at a time, and many stand in the same
- * unit. */
-static struct window *the_window(struct log *log)
+static struct shelf *the_shelf(struct log *log)
 {
-    if (log->window == NULL)
-        log->window = calloc(1, sizeof *log->window);
-    ASSERT(log->window != NULL);
-    log->window->nowait = true;
-    return log->window;
+    if (log->shelf != NULL)
+        return log->shelf;
+    struct shelf *shelf = calloc(1, sizeof *shelf);
+    ASSERT(shelf != NULL);
+    for (uint32_t i = 0; i < WINDOWS; i++) {
+        shelf->windows[i].nowait = true;
+        shelf->windows[i].stored = &shelf->stored;
+    }
+    return log->shelf = shelf;
+}
+
+static void copy_head(struct window *to, const struct window *from)
+{
+    to->index = from->index;
+    to->segment_id = from->segment_id;
+    to->frame = from->frame;
+    to->blocks.length = 0;
+    buffer_clear(&to->head);
+    buffer_add_slice(&to->head, buffer_slice(&from->head));
+}
+
+static bool has_body(const struct window *w, const struct read_step *step, struct body_ref ref)
+{
+    return w->index == ref.index && w->segment_id == step->segment_id && in_window(w, ref);
+}
+
+/* window_for: the one that has the body; else the one that was used longest ago, with the header of
+ * its frame if another one has that. */
+static struct window *window_for(struct shelf *shelf, const struct read_step *step,
+                                 struct body_ref ref)
+{
+    if (ref.length > LARGE_BYTES)
+        return &shelf->windows[0];
+    if (has_body(&shelf->windows[shelf->last], step, ref))
+        return &shelf->windows[shelf->last];
+    struct window *oldest = &shelf->windows[1];
+    const struct window *head = NULL;
+    for (uint32_t i = 1; i < WINDOWS; i++) {
+        struct window *w = &shelf->windows[i];
+        if (has_body(w, step, ref))
+            return w;
+        if (w->index == ref.index && w->segment_id == step->segment_id)
+            head = w;
+        oldest = w->used < oldest->used ? w : oldest;
+    }
+    if (head != NULL && head != oldest)
+        copy_head(oldest, head);
+    return oldest;
+}
+
+static bool read_now(struct shelf *shelf, const struct read_step *step, struct body_ref ref,
+                     struct buffer *out)
+{
+    struct window *w = window_for(shelf, step, ref);
+    w->used = ++shelf->reads;
+    shelf->last = (uint32_t)(w - shelf->windows);
+    bool done = read_body(w, step, &ref, 1, out) == STATUS_OK;
+    if (w->head.capacity + w->blocks.capacity + shelf->stored.capacity > KEPT_BYTES_MAX) {
+        window_free(w);
+        buffer_free(&shelf->stored);
+    }
+    return done;
 }
 
 bool log_read_now(struct log *log, struct body_ref ref, struct buffer *out)
 {
-    struct window *w = the_window(log);
     struct read_step step;
+    bool done = false;
     read_step_begin(log, ref.index, &step);
-    bool done =
-        step.segment != NULL && step.error == 0 && read_body(w, &step, &ref, 1, out) == STATUS_OK;
+    if (step.segment != NULL && step.error == 0)
+        done = read_now(the_shelf(log), &step, ref, out);
     read_step_end(log, &step);
-    if (w->head.capacity + w->blocks.capacity + w->stored.capacity > KEPT_BYTES_MAX) {
-        window_drop(w);
-        log->window = NULL;
-    }
     return done;
 }
 
@@ -280,7 +346,8 @@ enum status read_step_status(const struct read_step *step)
 static void run_read(uv_work_t *work)
 {
     struct log_read *read = CONTAINER_OF(work, struct log_read, work);
-    struct window w = {.nowait = false};
+    struct buffer stored = {0};
+    struct window w = {.nowait = false, .stored = &stored};
     for (size_t i = 0; i < read->count && read->status == STATUS_OK; i++) {
         read->status = read_step_status(&read->steps[i]);
         if (read->status == STATUS_OK)
@@ -288,6 +355,7 @@ static void run_read(uv_work_t *work)
                 read_body(&w, &read->steps[i], read->refs + i, read->count - i, &read->out);
     }
     window_free(&w);
+    buffer_free(&stored);
 }
 
 static void after_read(uv_work_t *work, int status)

@@ -37,6 +37,7 @@
 #define CONFIG_BYTES_MAX (64u << 10)
 #define TEMPORARY_NAME   "new.tmp"
 #define SYNC_BYTES       (UINT64_C(1) << 20)
+#define ACCELERATION     8 /* of LZ4: dedup ids take half the time of 1, and 1 % more bytes */
 
 static const char magic[8] = {'M', 'R', 'S', 'N', 'A', 'P', '0', '1'};
 
@@ -83,8 +84,8 @@ static struct slice encode_block(struct snapshot_sink *sink, struct slice raw)
 {
     int room = LZ4_compressBound((int)raw.length);
     uint8_t *out = buffer_reserve(&sink->scratch, BLOCK_HEAD_BYTES + (size_t)room);
-    int stored = LZ4_compress_default((const char *)raw.data, (char *)out + BLOCK_HEAD_BYTES,
-                                      (int)raw.length, room);
+    int stored = LZ4_compress_fast((const char *)raw.data, (char *)out + BLOCK_HEAD_BYTES,
+                                   (int)raw.length, room, ACCELERATION);
     if (stored <= 0 || (size_t)stored >= raw.length) {
         memcpy(out + BLOCK_HEAD_BYTES, raw.data, raw.length);
         stored = (int)raw.length;

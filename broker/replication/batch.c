@@ -3,11 +3,12 @@
  *
  * Calls queue up during a turn of the loop. On the leader they become one entry at its end, if none
  * is in flight; while one is, they wait for it, so a batch grows as large as the disk is slow, and
- * an idle shard adds no delay. A second entry goes into flight when a full one has gathered, or
- * half of all that is under way: callers who wait for their answers before they send more would
- * fill no larger one by waiting, and the log begins the next write while answers to the first go
- * out. When snapshots do not keep up, entries are spaced (snapshot.c). On other nodes they go to
- * the leader (forward.c).
+ * an idle shard adds no delay. A second entry goes into flight when half of all that is under way
+ * has gathered: callers who wait for their answers before they send more would fill no larger one
+ * by waiting, and the log begins the next write while answers to the first go out. A full entry
+ * goes beside some others: it would not grow either, and those that wait for the log share its
+ * next write and sync. When snapshots do not keep up, entries are spaced (snapshot.c). On other
+ * nodes they go to the leader (forward.c).
  *
  * Every entry begins with an ORIGIN that says who built it. When one is applied, its commands are
  * applied call by call, and each call of this node is answered at once, since a result's messages
@@ -452,8 +453,10 @@ static bool paced(struct shard *shard)
 /* may_follow: what waits is worth an entry beside those that are in flight. */
 static bool may_follow(const struct batch *b)
 {
-    bool much = b->pending_bytes >= ENTRY_BYTES_GOOD || 2 * b->pending_bytes >= b->flight_bytes;
-    return b->in_flight == 0 || (b->in_flight < ENTRIES_IN_FLIGHT && much);
+    bool full = b->pending_bytes >= ENTRY_BYTES_GOOD;
+    bool half = 2 * b->pending_bytes >= b->flight_bytes;
+    return b->in_flight == 0 || (b->in_flight == 1 && half) ||
+           (b->in_flight < ENTRIES_IN_FLIGHT && full);
 }
 
 void batch_propose(struct shard *shard)

@@ -108,14 +108,14 @@ void events_tell_queues(struct shard *shard)
     struct buffer ready = take_ready(shard);
     uint64_t previous = 0;
     for (size_t at = 0; at < ready.length; at += sizeof previous) {
-        struct queue_view view;
+        struct core_outlook outlook;
         uint64_t queue_id;
         memcpy(&queue_id, ready.data + at, sizeof queue_id);
         if (queue_id == previous)
             continue;
         previous = queue_id;
-        bool left = core_queue_by_id(shard->core, queue_id, &view) &&
-                    view.visible > wait_asked(shard, queue_id);
+        bool left = core_outlook(shard->core, queue_id, &outlook) &&
+                    outlook.messages > wait_asked(shard, queue_id);
         if (left && shard->options.queue_ready != NULL)
             shard->options.queue_ready(shard->options.data, queue_id);
     }

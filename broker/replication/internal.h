@@ -9,11 +9,12 @@
 #include "broker/replication/shard.h"
 #include "broker/replication/wire.h"
 
-#define ENTRY_BYTES_GOOD  (256u << 10) /* a batch is closed at this, unless one call is bigger */
+/* A batch is closed at this, unless one call is bigger: four bodies of 256 KiB fit. */
+#define ENTRY_BYTES_GOOD  ((1u << 20) + (16u << 10))
 #define CALL_BYTES_MAX    (16u << 20)
 #define FLIGHT_BYTES_MAX  (64u << 20) /* of calls queued or in Raft; then BUSY */
 #define FLIGHT_CALLS_MAX  100000u
-#define ENTRIES_IN_FLIGHT 2u
+#define ENTRIES_IN_FLIGHT 8u /* full ones; of others two */
 #define WAITING_MAX       100000u
 #define CALL_DEADLINE_MS  SHARD_CALL_MS
 #define HOLD_MS           20u /* what a node that does not lead refused is sent again after this */

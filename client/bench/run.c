@@ -31,6 +31,7 @@
 #define RECEIVE_S    1 /* how long a receive waits at the broker */
 #define IDLE_MS      20u
 #define FINE_WAIT_US 1000u
+#define ID_BYTES_MAX 24 /* a letter and a number */
 
 struct message {
     uint64_t number;
@@ -42,7 +43,7 @@ struct sender {
     struct run *run;
     struct message messages[PORT_BATCH_MAX];
     uint8_t *bodies;
-    char ids[PORT_BATCH_MAX][2][24]; /* group, deduplication */
+    uint8_t ids[PORT_BATCH_MAX][2][ID_BYTES_MAX]; /* group, deduplication */
     struct sender *next;
 };
 
@@ -164,6 +165,18 @@ static bool next_message(struct run *run, struct message *out)
     return true;
 }
 
+/* id_write: the number behind the letter; at the end of the room. */
+static struct slice id_write(uint8_t room[ID_BYTES_MAX], char letter, uint64_t number)
+{
+    uint8_t *at = room + ID_BYTES_MAX;
+    do {
+        *--at = (uint8_t)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    *--at = (uint8_t)letter;
+    return slice_make(at, (size_t)(room + ID_BYTES_MAX - at));
+}
+
 static void fill_item(struct sender *sender, uint32_t i)
 {
     const struct run_setup *setup = sender->run->setup;
@@ -175,12 +188,8 @@ static void fill_item(struct sender *sender, uint32_t i)
     *item = (struct port_item){.body = slice_make(body, setup->size)};
     if (setup->groups == 0)
         return;
-    char *group = sender->ids[i][0];
-    char *dedup = sender->ids[i][1];
-    snprintf(group, sizeof sender->ids[i][0], "g%" PRIu64, message->number % setup->groups);
-    snprintf(dedup, sizeof sender->ids[i][1], "d%" PRIu64, message->number);
-    item->group_id = slice_of(group);
-    item->deduplication_id = slice_of(dedup);
+    item->group_id = id_write(sender->ids[i][0], 'g', message->number % setup->groups);
+    item->deduplication_id = id_write(sender->ids[i][1], 'd', message->number);
 }
 
 /* A message's queue follows from its group, so that a group's order means something. */

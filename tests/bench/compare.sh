@@ -9,15 +9,16 @@
 #                     millrace-1: one broker; floor: the disk and the loopback interface alone
 #   --workloads LIST  only these rows of tests/bench/rows.tsv; patterns such as 'produce-*' may be used
 #                     (default: all but backlog-1M of the others, which takes minutes)
-#   --rounds N        how often each system has its turn (default 2: A B C A B C)
+#   --rounds N        how often all is measured (default 2: A B C A B C)
 #   --seconds S       of each measurement (default 5)
 #   --nodes N         brokers of millrace (default 3)
 #   --no-install      the packages are there
 #
 # Every system keeps a message on disk before it acknowledges it as well as it can (docs/performance.md
-# says how well that is). Servers run on loopback, one system at a time, with data of their own below
-# DIR, and are ended by their process ids. The medians of the rounds go into the tables. All of it takes
-# ten minutes at most with --rounds 1 --seconds 3.
+# says how well that is). Each measurement has new servers, on loopback, with data of their own below
+# DIR, which are ended by their process ids: what one leaves behind is no burden to the next. Workload
+# by workload the systems take turns. The medians of the rounds go into the tables. All of it takes
+# a quarter of an hour with --rounds 1 --seconds 3.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -103,60 +104,61 @@ wanted() {
     [ -n "${pattern:-}" ]
 }
 
-# rows_of SERVERS: the rows that are wanted, without the servers.
-rows_of() {
-    local servers system workload rest
-    while read -r servers system workload rest; do
-        if [ "$servers" = "$1" ] && wanted "$system" "$workload"; then
-            echo "$system $workload $rest"
-        fi
-    done <tests/bench/rows.tsv
-}
-
-# run_rows SYSTEM SERVERS BROKERS ENDPOINTS PIDS: rows of "peer" are of SYSTEM.
-run_rows() {
-    local system=$1 brokers=$3 endpoints=$4 pids=$5 name workload client arguments command
-    while read -r name workload client arguments; do
-        case $client in
-        native) command=(build/release/bin/millrace bench --json --brokers "$brokers") ;;
-        http) command=(build/release/bin/millrace bench --json --protocol http --endpoint "$endpoints") ;;
-        peer)
-            name=$system
-            command=(build/peers/bin/peer_bench --peer "$system" --hosts "$brokers" --replicas 3)
-            ;;
-        esac
-        [[ $arguments == *--messages* ]] || arguments+=" --seconds $seconds"
-        # nginx keeps nothing, so all is "lost" there; only the rate and the CPU time mean something.
-        # shellcheck disable=SC2086 # words
-        measure "$name" "$workload" "${command[@]}" --server-pids "$pids" $arguments </dev/null
-    done < <(rows_of "$2")
+# run_row SYSTEM NAME WORKLOAD CLIENT ARGUMENTS...: servers of its own for one measurement.
+run_row() {
+    local system=$1 name=$2 workload=$3 client=$4 brokers endpoints pids command
+    shift 4
+    running=$system
+    "$servers" start "$system" "$out/server" 2>>"$out/progress.log"
+    read -r brokers endpoints < <("$servers" hosts "$system" "$out/server") || true
+    pids=$("$servers" pids "$system" "$out/server")
+    case $client in
+    native) command=(build/release/bin/millrace bench --json --brokers "$brokers") ;;
+    http) command=(build/release/bin/millrace bench --json --protocol http --endpoint "$endpoints") ;;
+    peer) command=(build/peers/bin/peer_bench --peer "$system" --hosts "$brokers" --replicas 3) ;;
+    esac
+    [[ $* == *--messages* ]] || command+=(--seconds "$seconds")
+    # nginx keeps nothing, so all is "lost" there; only the rate and the CPU time mean something.
+    measure "$name" "$workload" "${command[@]}" --server-pids "$pids" "$@"
+    stop_running
+    sync # what the disk still has to do would be done during the next measurement
 }
 
 # What no broker can be faster than. The program links nothing of the project.
-floor() {
-    [ -f tests/bench/floor.c ] || return 0
+run_floor() {
     mkdir -p "$out/floor"
     cc -O2 -std=gnu11 -D_GNU_SOURCE -pthread -o "$out/floor/bench_floor" tests/bench/floor.c
     measure floor floor "$out/floor/bench_floor" --dir "$out/floor"
     rm -rf "$out/floor"
 }
 
-turn() {
-    local system=$1 kind=$1 brokers endpoints pids
-    case $system in
-    floor)
-        floor
+# run_for SYSTEM ROW...: a row of rows.tsv, if it is one of the system's. Rows of "peer" are of all peers.
+run_for() {
+    local system=$1 of=$2 name=$3
+    shift 3
+    if [ "$of" = peer ] && [[ " rabbit nats redis " == *" $system "* ]]; then
+        of=$system
+        name=$system
+    fi
+    if [ "$of" != "$system" ]; then
         return
-        ;;
-    rabbit | nats | redis) kind=peer ;;
-    esac
-    [ -n "$(rows_of "$kind")" ] || return 0
-    running=$system
-    "$servers" start "$system" "$out/server" 2>>"$out/progress.log"
-    read -r brokers endpoints < <("$servers" hosts "$system" "$out/server") || true
-    pids=$("$servers" pids "$system" "$out/server")
-    run_rows "$system" "$kind" "$brokers" "$endpoints" "$pids"
-    stop_running
+    elif [ "$system" = floor ]; then
+        run_floor
+    else
+        run_row "$system" "$name" "$@"
+    fi
+}
+
+# run_rows: all that is wanted, in the order of rows.tsv, so that what is compared is measured in the same minutes.
+run_rows() {
+    local -a row
+    local system
+    while read -r -a row; do
+        wanted "${row[0]}" "${row[2]}" || continue
+        for system in $systems; do
+            run_for "$system" "${row[@]}" </dev/null
+        done
+    done < <(grep -v '^#' tests/bench/rows.tsv)
 }
 
 if [ "$install" = yes ]; then
@@ -171,9 +173,7 @@ rm -rf "$out/server"
 : >"$results"
 : >"$out/progress.log"
 for round in $(seq "$rounds"); do
-    for system in $systems; do
-        turn "$system"
-    done
+    run_rows
 done
 tests/bench/plot --table "$results" >"$out/table.md"
 tests/bench/plot --goals tests/bench/goals.tsv "$results" >"$out/goals.md"

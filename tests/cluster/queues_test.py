@@ -220,7 +220,8 @@ class Losing(unittest.TestCase):
         for shard, name in names.items():
             self.assertEqual(cluster.sqs(1, "CreateQueue", QueueName=name)[0], 200)
             self.assertEqual(cluster.sqs(2, "SendMessage", QueueUrl=name, MessageBody=name)[0], 200)
-        victim = cluster.get(1, "/status")[1]["shards"][1]["leader"]
+        victim = wait_for("a leader of shard 1",
+                          lambda: cluster.get(1, "/status")[1]["shards"][1]["leader"])
         cluster.script("kill", str(victim))
         alive = [node for node in NODES if node != victim]
 

@@ -485,6 +485,37 @@ static void a_queue_moves_to_the_broker_that_is_named(void **state)
     assert_int_equal(pair.second.greetings, 1);
 }
 
+/* Once round all of them, some at a time. */
+static void ask_all(struct pair *pair, struct outcome *outcomes, size_t count)
+{
+    char queue[32];
+    for (size_t i = 0; i < count; i++) {
+        snprintf(queue, sizeof queue, "orders-%zu", i);
+        call(pair->channel, queue, &outcomes[i]);
+        if (i % 256 == 255)
+            run_until_quiet(pair->channel);
+    }
+    run_until_quiet(pair->channel);
+}
+
+/* As many as the goal: 10,000 queues, no loss of speed. */
+static void many_queues_are_remembered(void **state)
+{
+    enum { QUEUES = 10000 };
+    struct outcome *outcomes = calloc(QUEUES, sizeof *outcomes);
+    struct pair pair;
+    (void)state;
+    assert_non_null(outcomes);
+    open_pair(&pair);
+    ask_until_moved(&pair, "orders"); /* so there is a line to the second */
+    ask_all(&pair, outcomes, QUEUES);
+    ask_all(&pair, outcomes, QUEUES);
+    for (size_t i = 0; i < QUEUES; i++)
+        assert_string_equal(outcomes[i].text, "second");
+    close_pair(&pair);
+    free(outcomes);
+}
+
 static void calls_keep_their_order_when_a_queue_moves(void **state)
 {
     struct pair pair;
@@ -697,6 +728,7 @@ int main(void)
         cmocka_unit_test(sends_are_made_again_where_that_is_wanted),
         cmocka_unit_test(an_unwelcome_client_is_told),
         cmocka_unit_test(a_queue_moves_to_the_broker_that_is_named),
+        cmocka_unit_test(many_queues_are_remembered),
         cmocka_unit_test(calls_keep_their_order_when_a_queue_moves),
         cmocka_unit_test(a_queue_comes_back_when_its_broker_is_gone),
         cmocka_unit_test(another_broker_takes_over_at_once),

@@ -10,6 +10,7 @@
 #include "broker/core/lane.h"
 #include "broker/core/message.h"
 #include "broker/core/names.h"
+#include "proto/base/plots.h"
 
 #include <stdio.h>
 
@@ -118,6 +119,31 @@ static void test_map_against_brute_force(void **state)
             assert_int_equal(messages_find(&messages, slot, seq), indexes[slot][seq]);
     }
     messages_deinit(&messages);
+}
+
+/* So many that the map's parts are in plots. */
+static void test_map_of_many(void **state)
+{
+    (void)state;
+    enum { MANY = 300000 };
+    struct messages messages;
+    messages_init(&messages);
+    for (uint32_t seq = 0; seq < MANY; seq++) {
+        uint32_t index = message_make(&messages, 1, seq);
+        messages_map(&messages, index);
+        if (seq == 20000)
+            assert_int_equal(plots_bytes(), 0);
+    }
+    assert_in_range(plots_bytes(), 1, (size_t)MANY * 4 * sizeof(uint32_t));
+    for (uint32_t seq = 0; seq < MANY; seq += 2)
+        messages_unmap(&messages, messages_find(&messages, 1, seq));
+    for (uint32_t seq = 0; seq < MANY; seq++) {
+        uint32_t index = messages_find(&messages, 1, seq);
+        assert_int_equal(index == MESSAGE_NONE, seq % 2 == 0);
+        assert_true(index == MESSAGE_NONE || message_at(&messages, index)->seq == seq);
+    }
+    messages_deinit(&messages);
+    assert_int_equal(plots_bytes(), 0);
 }
 
 /* Joined and left in any order, a lane always shows the least. */
@@ -334,9 +360,10 @@ static void test_hashes(void **state)
     (void)state;
     hashes_against_brute_force(UINT32_MAX, 3);
     hashes_against_brute_force(UINT32_MAX, 15000);
-    hashes_against_brute_force(0xffu, 300);        /* the first ones of the range */
-    hashes_against_brute_force(0xfff00000u, 5000); /* each several times */
-    hashes_against_brute_force(0x0000ffffu, 5000); /* deep */
+    hashes_against_brute_force(UINT32_MAX, 150000); /* in plots */
+    hashes_against_brute_force(0xffu, 300);         /* the first ones of the range */
+    hashes_against_brute_force(0xfff00000u, 5000);  /* each several times */
+    hashes_against_brute_force(0x0000ffffu, 5000);  /* deep */
 }
 
 /* The table stays between 68 and 85 % full, whatever the number of values. */
@@ -349,8 +376,12 @@ static void test_hashes_are_dense(void **state)
         hashes_add(&hashes, next(&seed) << 16 ^ next(&seed), i);
         if (i >= 20000 && i % 10000 == 0)
             assert_in_range(hashes_bytes(&hashes), 0, i * 13);
+        if (i == 20000)
+            assert_int_equal(plots_bytes(), 0); /* a table that is not large takes no huge page */
     }
+    assert_in_range(plots_bytes(), hashes_bytes(&hashes) / 2, 2 * hashes_bytes(&hashes));
     hashes_free(&hashes);
+    assert_int_equal(plots_bytes(), 0);
 }
 
 /* Ids in all the forms that entries have, and those that only look like one: nothing is lost. */
@@ -390,7 +421,7 @@ static void test_dedup_forms(void **state)
             if (group == 0)
                 assert_int_equal(bytes, rows[i].bytes);
             assert_int_equal(dedup_entry_bytes(entry), bytes);
-            dedup_entry_read(entry, &base, &got, got_key);
+            assert_int_equal(dedup_entry_read(entry, &base, &got, got_key), bytes);
             assert_true(slice_equal(got.key, what.key));
             assert_int_equal(got.seq, what.seq);
             assert_int_equal(got.sent_ms, what.sent_ms);
@@ -425,7 +456,7 @@ static void test_dedup_characters(void **state)
                 bool packs = ids[i][at] == '-' ? c == '-' : digit;
                 uint32_t bytes = dedup_entry_write(entry, &base, &what);
                 assert_int_equal(bytes < 20 + strlen(ids[i]), packs);
-                dedup_entry_read(entry, &base, &got, got_key);
+                (void)dedup_entry_read(entry, &base, &got, got_key);
                 assert_true(slice_equal(got.key, what.key));
             }
         }
@@ -449,7 +480,7 @@ static void test_dedup_numbers(void **state)
             uint32_t length = dedup_entry_write(entry, &base, &what);
             assert_true(length <= sizeof entry);
             assert_int_equal(dedup_entry_bytes(entry), length);
-            dedup_entry_read(entry, &base, &got, bytes);
+            assert_int_equal(dedup_entry_read(entry, &base, &got, bytes), length);
             assert_int_equal(got.seq, what.seq);
             assert_int_equal(got.sent_ms, what.sent_ms);
         }
@@ -462,6 +493,7 @@ int main(void)
         cmocka_unit_test(test_heap_against_brute_force),
         cmocka_unit_test(test_heap_ties),
         cmocka_unit_test(test_map_against_brute_force),
+        cmocka_unit_test(test_map_of_many),
         cmocka_unit_test(test_lanes),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_hashes),

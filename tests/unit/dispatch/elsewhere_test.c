@@ -175,26 +175,34 @@ static void test_a_result_outlives_a_time_without_a_replica(void **state)
     worker_leave(&worker);
 }
 
-/* A dead-letter queue with a mapping: the event names the queue that the message came from, which
- * this node has never heard of. */
-static void test_the_queue_that_a_message_was_redriven_from(void **state)
+/* A message in a dead-letter queue with a mapping, from a queue that the first node has never heard
+ * of; the dead-letter queue's id. */
+static uint64_t a_dead_letter(struct nodes *nodes)
 {
-    struct nodes *nodes = *state;
     struct world *world = nodes->world[0];
-    struct worker worker;
+    struct shard *shard = shard_on(nodes, 1, 1);
     struct command command = {.type = COMMAND_QUEUE_CREATE};
     async_queue_settings(&command.queue_create.settings);
     command.queue_create.name = SLICE_LITERAL("source");
     command.queue_create.tags = SLICE_LITERAL("{}");
     command.queue_create.settings.receive_count_max = 1;
     command.queue_create.settings.dead_letter = SLICE_LITERAL("orders");
-    mapped_queue(world, false, plain);
-    struct shard *shard = shard_on(nodes, 1, 1);
+    uint64_t dead = mapped_queue(world, false, plain);
     uint64_t source = world_call_at(world, shard, &command).queue_id;
     world_send(world, source, "poison");
     command = (struct command){.type = COMMAND_RECEIVE, .receive = {.queue_id = source, .max = 1}};
     assert_int_equal(world_call_at(world, shard, &command).message_count, 1);
     assert_int_equal(world_call_at(world, shard, &command).message_count, 0);
+    return dead;
+}
+
+/* The event names the queue that the message came from. */
+static void test_the_queue_that_a_message_was_redriven_from(void **state)
+{
+    struct nodes *nodes = *state;
+    struct world *world = nodes->world[0];
+    struct worker worker;
+    a_dead_letter(nodes);
     worker_join(world, &worker, "w", 4);
     until(world, worker.assigned_count == 1);
     assert_true(has(&worker, 0, "poison"));
@@ -202,6 +210,31 @@ static void test_the_queue_that_a_message_was_redriven_from(void **state)
                     "\"DeadLetterQueueSourceArn\":\"arn:aws:sqs:us-east-1:000000000000:source\""));
     worker_answer(&worker, 0, MILLRACE__OUTCOME__OUTCOME_OK, "null");
     worker_leave(&worker);
+}
+
+/* Nobody tells where the message is from, and the dispatcher closes while its batch waits for that:
+ * the message is given back at once, not when a call for a leader would end. */
+static void test_closing_waits_for_no_names(void **state)
+{
+    struct nodes *nodes = *state;
+    struct world *world = nodes->world[0];
+    struct worker worker;
+    uint64_t dead = a_dead_letter(nodes);
+    look_serve_end(nodes->away[1]);
+    worker_join(world, &worker, "w", 4);
+    until(world, world_queue(world, dead).in_flight == 1);
+    world_settle(world, 200);
+    assert_int_equal(worker.assigned_count, 0);
+    uint64_t begun_ms = now_ms(world);
+    dispatch_close(world->dispatch, world_closed, world);
+    until(world, world->closed);
+    uint64_t took_ms = now_ms(world) - begun_ms;
+    worker_leave(&worker);
+    look_serve(nodes->away[1], nodes->world[1]->shards);
+    world->closed = false;
+    world->dispatch = world_dispatch_open(world, nodes->peers[0]);
+    assert_true(took_ms < CALL_WAITS_MS / 2);
+    assert_int_equal(world_queue(world, dead).visible, 1);
 }
 
 static void test_what_a_function_used_goes_with_it(void **state)
@@ -456,7 +489,7 @@ static void test_a_glance_stands_until_there_is_news(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, nodes_teardown)
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_messages_come_with_their_bodies_and_go),
@@ -465,6 +498,7 @@ int main(void)
         TEST(test_what_a_lost_worker_had_is_given_back),
         TEST(test_a_result_outlives_a_time_without_a_replica),
         TEST(test_the_queue_that_a_message_was_redriven_from),
+        TEST(test_closing_waits_for_no_names),
         TEST(test_what_a_function_used_goes_with_it),
         TEST(test_a_claim_that_turns_out_wrong),
         TEST(test_a_claim_of_what_was_given_back),
@@ -474,5 +508,7 @@ int main(void)
         TEST(test_a_call_says_what_the_shard_says),
         TEST(test_a_glance_stands_until_there_is_news),
     };
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("dispatch elsewhere", tests, NULL, NULL);
 }

@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define WAIT_MS 10000 /* far above what anything takes; only a failing test waits this long */
+#define WAIT_MS 60000 /* far above what anything takes; only a failing test waits this long */
 
 struct world {
     uv_loop_t loop;

@@ -330,33 +330,71 @@ static void test_expect_continue(void **state)
     client_close(&c);
 }
 
+/* with_time: try `tried` with a limit, and with twice that as often as this machine was too slow: a
+ * handshake has the same time as a request, and is cut off without a word. */
+static void with_time(struct world *w, uint32_t *limit_ms,
+                      bool (*tried)(struct world *w, const char *text), const char *text)
+{
+    for (;; *limit_ms *= 2) {
+        assert_true(*limit_ms < 4000);
+        w->server_closed = false;
+        serve(w);
+        bool done = tried(w, text);
+        serve_no_more(w);
+        if (done)
+            return;
+    }
+}
+
+/* cut_off: in the handshake, nothing was said. */
+static bool cut_off(const struct world *w, const struct client *c)
+{
+    return w->tls != NULL && c->ended && c->in.length == 0;
+}
+
+static bool slow_is_told(struct world *w, const char *start)
+{
+    struct client c = exchange(w, start, strlen(start));
+    bool told = client_status(&c) == 408;
+    assert_true(told || cut_off(w, &c));
+    WAIT_FOR(w, &c, c.ended);
+    client_close(&c);
+    return told;
+}
+
+/* A request that waits for its answer is not slow. */
+static bool waiting_is_served(struct world *w, const char *text)
+{
+    struct client c = client_connect(w);
+    w->hold = true;
+    client_say(w, &c, text);
+    WAIT_FOR(w, &c, c.ended || w->waiting != NULL);
+    bool taken = w->waiting != NULL;
+    assert_true(taken || cut_off(w, &c));
+    uint64_t until_ms = uv_hrtime() / 1000000 + w->limits.header_timeout_ms + 50;
+    while (taken && uv_hrtime() / 1000000 < until_ms)
+        world_turn(w);
+    if (taken) {
+        release(w);
+        WAIT_FOR(w, &c, answers_in(&c.in, false) == 1);
+        assert_int_equal(client_status(&c), 200);
+    }
+    client_close(&c);
+    return taken;
+}
+
 static void test_slow_requests(void **state)
 {
     struct world *w = *state;
     w->limits.header_timeout_ms = 150; /* a handshake on a busy machine has it, too */
-    serve(w);
     static const char *const starts[] = {"G", "GET / HTTP/1.1\r\nHost",
                                          "POST / HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nab"};
-    for (size_t i = 0; i < ARRAY_COUNT(starts); i++) {
-        struct client c = exchange(w, starts[i], strlen(starts[i]));
-        assert_int_equal(client_status(&c), 408);
-        WAIT_FOR(w, &c, c.ended);
-        client_close(&c);
-    }
-    /* A request that waits for its answer is not slow. */
-    w->hold = true;
-    struct client c = client_connect(w);
-    client_say(w, &c, "GET / HTTP/1.1\r\n" HOST "\r\n");
-    uint64_t until_ms = uv_hrtime() / 1000000 + 200;
-    while (uv_hrtime() / 1000000 < until_ms)
-        world_turn(w);
-    release(w);
-    WAIT_FOR(w, &c, answers_in(&c.in, false) == 1);
-    assert_int_equal(client_status(&c), 200);
-    client_close(&c);
+    for (size_t i = 0; i < ARRAY_COUNT(starts); i++)
+        with_time(w, &w->limits.header_timeout_ms, slow_is_told, starts[i]);
+    with_time(w, &w->limits.header_timeout_ms, waiting_is_served, "GET / HTTP/1.1\r\n" HOST "\r\n");
 }
 
-/* Was the client told that its time is over, while it went on sending byte after byte? */
+/* Is the client told that its time is over, while it goes on sending byte after byte? */
 static bool told_while_dripping(struct world *w, const char *start)
 {
     struct client c = client_connect(w);
@@ -369,12 +407,12 @@ static bool told_while_dripping(struct world *w, const char *start)
     }
     bool told = client_status(&c) == 408;
     assert_true(dripped < 5000);
+    assert_true(told || cut_off(w, &c));
     client_close(&c);
     return told;
 }
 
-/* Byte after byte, for ever: the time for a request counts from its first byte. A handshake has the
- * same time, and is cut off without a word if this machine is too slow for it: then with more. */
+/* Byte after byte, for ever: the time for a request counts from its first byte. */
 static void test_dripping_requests(void **state)
 {
     struct world *w = *state;
@@ -383,35 +421,31 @@ static void test_dripping_requests(void **state)
         "GET / HTTP/1.1\r\nX: ", "POST / HTTP/1.1\r\n" HOST "Content-Length: 100000\r\n\r\n",
         "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1000;"};
     w->limits.header_timeout_ms = 60;
-    for (size_t i = 0; i < ARRAY_COUNT(starts);) {
-        w->server_closed = false;
-        serve(w);
-        bool told = told_while_dripping(w, starts[i]);
-        serve_no_more(w);
-        i += told;
-        if (told)
-            continue;
-        assert_non_null(w->tls);
-        w->limits.header_timeout_ms *= 2;
-        assert_true(w->limits.header_timeout_ms < 4000);
-    }
+    for (size_t i = 0; i < ARRAY_COUNT(starts); i++)
+        with_time(w, &w->limits.header_timeout_ms, told_while_dripping, starts[i]);
     assert_int_equal(w->requests, 0);
+}
+
+/* Idle from the beginning, and idle after an answer; false: idle before it had asked. */
+static bool idle_is_ended(struct world *w, const char *text)
+{
+    struct client fresh = client_connect(w);
+    WAIT_FOR(w, &fresh, fresh.ended);
+    assert_int_equal(fresh.in.length, 0);
+    client_close(&fresh);
+    struct client used = exchange(w, text, strlen(text));
+    WAIT_FOR(w, &used, used.ended);
+    unsigned answers = answers_in(&used.in, false);
+    assert_int_equal(used.in.length > 0, answers == 1);
+    client_close(&used);
+    return answers == 1;
 }
 
 static void test_idle(void **state)
 {
     struct world *w = *state;
     w->limits.idle_timeout_ms = 20;
-    serve(w);
-    struct client fresh = client_connect(w);
-    WAIT_FOR(w, &fresh, fresh.ended);
-    assert_int_equal(fresh.in.length, 0);
-    client_close(&fresh);
-    static const char text[] = "GET / HTTP/1.1\r\n" HOST "\r\n";
-    struct client used = exchange(w, text, sizeof text - 1);
-    WAIT_FOR(w, &used, used.ended);
-    assert_int_equal(answers_in(&used.in, false), 1);
-    client_close(&used);
+    with_time(w, &w->limits.idle_timeout_ms, idle_is_ended, "GET / HTTP/1.1\r\n" HOST "\r\n");
 }
 
 static void test_abort(void **state)

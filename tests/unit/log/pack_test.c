@@ -411,6 +411,36 @@ static void text_takes_less_disk_and_noise_no_more(void **state)
 }
 
 /* An entry may be applied, and so be held and released, before it has a place on disk. */
+/* As receives from a FIFO queue have it: every 17th message of an entry, from an offset, and
+ * then those between; of several entries in turn, with a large body now and then. */
+static void bodies_here_and_there(void **state)
+{
+    enum { ENTRIES = 3, LENGTH = 500000, BODY = 1100, STRIDE = 17 };
+    struct bench *b = *state;
+    struct buffer entries[ENTRIES] = {0};
+    struct buffer out = {0};
+    bench_open(b);
+    for (uint64_t i = 0; i < ENTRIES; i++) {
+        append_now(b, i == 1 ? KIND_NOISE : KIND_TEXT, LENGTH, 1);
+        fill(&entries[i], i == 1 ? KIND_NOISE : KIND_TEXT, i + 1, LENGTH);
+    }
+    for (uint32_t from = 0; from < STRIDE; from++) {
+        for (uint32_t at = from; (at + 1) * BODY <= LENGTH; at += STRIDE) {
+            uint32_t i = at / STRIDE % 5 == 0 ? at % ENTRIES : from % ENTRIES;
+            uint32_t large = at % 50 == 0 ? 100000 : BODY;
+            uint32_t offset = at * BODY + large <= LENGTH ? at * BODY : LENGTH - large;
+            buffer_clear(&out);
+            assert_true(log_read_now(b->log, (struct body_ref){i + 1, offset, large}, &out));
+            assert_int_equal(out.length, large);
+            assert_memory_equal(out.data, entries[i].data + offset, large);
+        }
+    }
+    for (uint64_t i = 0; i < ENTRIES; i++)
+        buffer_free(&entries[i]);
+    buffer_free(&out);
+    bench_close(b);
+}
+
 static void held_before_it_is_placed(void **state)
 {
     struct bench *b = *state;
@@ -543,6 +573,7 @@ int main(void)
         BENCH_TEST(a_log_of_all_kinds),
         BENCH_UNPACKED(a_log_of_all_kinds),
         BENCH_TEST(text_takes_less_disk_and_noise_no_more),
+        BENCH_TEST(bodies_here_and_there),
         BENCH_TEST(held_before_it_is_placed),
         BENCH_TEST(a_torn_packed_frame_is_cut),
         BENCH_TEST(a_damaged_packed_frame_is_refused),

@@ -9,7 +9,10 @@
 
 #include <cmocka.h>
 
+#include "proto/base/assert.h"
 #include "tests/unit/log/bench.h"
+
+#include <pthread.h>
 
 #define SEGMENT_BYTES 8192u
 #define ENTRY_BYTES   2000u
@@ -227,6 +230,105 @@ static void whatever_fails_answered_entries_are_there(void **state)
     }
 }
 
+/* ---- names ---- */
+
+#define FILES_MAX 256
+#define PAUSE_US  2000u
+
+/* A disk that knows which files have a name that a power failure would take back: renamed, and the
+ * folder not synced since. A folder's sync takes a while, so that much else is done meanwhile. */
+struct names {
+    struct log_disk disk;
+    pthread_mutex_t mutex;
+    ino_t folder;
+    ino_t spares[FILES_MAX]; /* in the order in which they became spares */
+    unsigned count;
+    unsigned durable; /* so many of these are spares for good */
+    unsigned reused;  /* writes to files that were spares */
+    unsigned early;   /* of these, while the old name could have come back */
+};
+
+static ssize_t names_write(void *data, int fd, const struct iovec *parts, int count, off_t offset)
+{
+    struct names *n = data;
+    struct stat about;
+    ASSERT(fstat(fd, &about) == 0);
+    pthread_mutex_lock(&n->mutex);
+    for (unsigned i = 0; i < n->count; i++) {
+        n->reused += n->spares[i] == about.st_ino;
+        n->early += n->spares[i] == about.st_ino && i >= n->durable;
+    }
+    pthread_mutex_unlock(&n->mutex);
+    return log_disk_real.write(NULL, fd, parts, count, offset);
+}
+
+static int names_sync(void *data, int fd, bool whole)
+{
+    struct names *n = data;
+    struct stat about;
+    ASSERT(fstat(fd, &about) == 0);
+    if (!S_ISDIR(about.st_mode))
+        return 0; /* not what is looked at here */
+    pthread_mutex_lock(&n->mutex);
+    unsigned before = n->folder == about.st_ino ? n->count : 0;
+    pthread_mutex_unlock(&n->mutex);
+    usleep(PAUSE_US);
+    int result = log_disk_real.sync(NULL, fd, whole);
+    pthread_mutex_lock(&n->mutex);
+    n->durable = before > n->durable ? before : n->durable;
+    pthread_mutex_unlock(&n->mutex);
+    return result;
+}
+
+static int names_rename(void *data, int from_fd, const char *from, int to_fd, const char *to)
+{
+    struct names *n = data;
+    struct stat file;
+    struct stat folder;
+    pthread_mutex_lock(&n->mutex);
+    ASSERT(fstatat(from_fd, from, &file, 0) == 0 && fstat(to_fd, &folder) == 0);
+    int result = log_disk_real.rename(NULL, from_fd, from, to_fd, to);
+    if (result == 0 && strncmp(to, "spare-", 6) == 0) {
+        ASSERT(n->count < FILES_MAX);
+        n->folder = folder.st_ino;
+        n->spares[n->count++] = file.st_ino;
+    }
+    pthread_mutex_unlock(&n->mutex);
+    return result;
+}
+
+/* I1 of removal.c: else a power failure brings the old name back, with the new one's bytes. */
+static void a_spare_is_written_when_its_old_name_is_gone_for_good(void **state)
+{
+    struct bench *b = *state;
+    struct names n = {.disk = {&n, names_write, names_sync, names_rename}};
+    const char *error = NULL;
+    uint64_t answered = 0;
+    pthread_mutex_init(&n.mutex, NULL);
+    b->options.loop = &b->loop;
+    b->options.dir = b->dir;
+    b->options.node_id = 1;
+    b->options.disk = &n.disk;
+    b->options.segment_bytes = SEGMENT_BYTES;
+    b->options.unpacked = true;
+    assert_int_equal(log_open(&b->log, &b->options, &error), STATUS_OK);
+    log_reclaim_begin(b->log);
+    for (int i = 0; i < 100; i++) { /* a spare is taken as soon as there is one */
+        assert_true(append_some(b, 1, &answered));
+        log_prefix_done(b->log, answered);
+    }
+    for (int i = 0; i < 3; i++) { /* and the last one of several, first */
+        assert_true(append_some(b, 12, &answered));
+        log_prefix_done(b->log, answered);
+        bench_run_ms(b, 1);
+        assert_true(append_some(b, 4, &answered));
+    }
+    bench_close(b);
+    assert_true(n.reused > 10);
+    assert_int_equal(n.early, 0);
+    pthread_mutex_destroy(&n.mutex);
+}
+
 /* ---- zeros ---- */
 
 struct sizes {
@@ -284,6 +386,7 @@ int main(void)
         BENCH_TEST(closing_the_log_waits_for_one_on_its_way),
         BENCH_TEST(blocks_go_in_pieces),
         BENCH_TEST(whatever_fails_answered_entries_are_there),
+        BENCH_TEST(a_spare_is_written_when_its_old_name_is_gone_for_good),
         BENCH_TEST(small_writes_put_zeros_ahead),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

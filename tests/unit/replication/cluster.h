@@ -236,7 +236,8 @@ static inline void start_node(struct cluster *c, uint64_t id)
     node->options.dir = node->dir;
     node->options.node_id = id;
     node->options.address = c->addresses[id - 1];
-    node->options.segment_bytes = 64u << 10;
+    if (node->options.segment_bytes == 0)
+        node->options.segment_bytes = 64u << 10;
     node->options.disk_reserve_bytes = 1;
     node->options.members = c->members;
     node->options.member_count = c->count;

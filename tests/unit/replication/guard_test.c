@@ -101,7 +101,7 @@ static void unchecked_entries_are_not_committed(void **state)
     assert_true(stats_of(s).applied_index <= 1);
     say_append(s, (struct appending){
                       .from = 3, .term = 3, .prev = 1, .prev_term = 1, .commit = 3, .n = 2});
-    UNTIL(s->c, stats_of(s).applied_index == 3);
+    until_applied(s, 3, 3, 3, 3);
     script_free(s);
 }
 
@@ -300,6 +300,13 @@ static void a_replica_begun_anew_does_not_lead_as_it_did_once(void **state)
     script_free(s);
 }
 
+static void send_one(struct cluster *c, uint64_t queue_id)
+{
+    struct outcome o;
+    begin_send(c, 1, &o, queue_id, "some message or other, of a few bytes");
+    UNTIL(c, o.done);
+}
+
 /* Nor does it take for committed what it has behind a snapshot of that time. */
 static void a_replica_begun_anew_takes_nothing_for_committed(void **state)
 {
@@ -312,14 +319,19 @@ static void a_replica_begun_anew_takes_nothing_for_committed(void **state)
     start_node(c, 1);
     UNTIL(c, shard_leads(node->shard));
     uint64_t queue_id = create_queue(c, 1, "orders");
-    for (int i = 0; i < 40; i++) {
-        struct outcome o;
-        begin_send(c, 1, &o, queue_id, "some message or other, of a few bytes");
-        UNTIL(c, o.done);
-    }
+    do {
+        send_one(c, queue_id);
+        shard_stats(node->shard, &stats); /* a child makes it, in its own time */
+    } while (stats.snapshot_index == 0);
+    stop_node(c, 1);
+    node->options = plain; /* no other one */
+    start_node(c, 1);
+    UNTIL(c, shard_leads(node->shard));
+    for (int i = 0; i < 5; i++)
+        send_one(c, queue_id);
     shard_stats(node->shard, &stats);
-    assert_true(stats.snapshot_index > 0);
     uint64_t last = stats.last_index;
+    assert_true(stats.snapshot_index > 0 && stats.snapshot_index < last);
     stop_node(c, 1);
     keep_promise(node->dir, &far);
     start_node(c, 1);
@@ -438,7 +450,7 @@ static void a_change_that_is_stored_during_an_election_counts(void **state)
     wait_durable(s, 2);
     assert_int_equal(member_count(s), 4);
     say_append(s, (struct appending){.from = 3, .term = 4, .prev = 2, .prev_term = 2, .commit = 2});
-    UNTIL(s->c, stats_of(s).applied_index == 2);
+    until_applied(s, 3, 4, 2, 2);
     assert_int_equal(member_count(s), 4);
     raft_configuration_close(&four);
     script_free(s);
@@ -452,7 +464,8 @@ static void entries_that_a_snapshot_covers_are_left_out(void **state)
     struct appending a = {.from = 2, .term = 2, .prev = 1, .prev_term = 1, .n = 60};
     a.commit = 61;
     say_append(s, a);
-    UNTIL(s->c, stats_of(s).snapshot_index > 20 && stats_of(s).applied_index == 61);
+    until_applied(s, 2, 2, 61, 2);
+    UNTIL(s->c, stats_of(s).snapshot_index > 20);
     a.from = a.term = 3;
     a.entry_term = 2;
     say_append(s, a);
@@ -515,7 +528,7 @@ static void a_change_that_is_taken_back_leaves_the_one_before_it(void **state)
     start_node(s->c, SHARD_NODE);
     assert_int_equal(member_count(s), 6);
     say_append(s, (struct appending){.from = 3, .term = 3, .prev = 2, .prev_term = 2, .commit = 2});
-    UNTIL(s->c, stats_of(s).applied_index == 2);
+    until_applied(s, 3, 3, 2, 2);
     say_append(s, (struct appending){.from = 3, .term = 3, .prev = 3, .prev_term = 2, .n = 1});
     UNTIL(s->c, acknowledged_to(s, 3, 3) == 4);
     assert_int_equal(member_count(s), 5);
@@ -542,7 +555,7 @@ static void a_change_that_a_start_found_may_be_committed(void **state)
     add_members(&five, 5);
     struct appending a = {.from = 3, .term = 3, .prev = 2, .prev_term = 2, .n = 1, .commit = 3};
     say_append(s, a);
-    UNTIL(s->c, stats_of(s).applied_index == 3);
+    until_applied(s, 3, 3, 3, 3);
     a = (struct appending){.from = 3, .term = 3, .prev = 3, .prev_term = 3, .change = &five};
     say_append(s, a);
     wait_durable(s, 4);
@@ -554,35 +567,62 @@ static void a_change_that_a_start_found_may_be_committed(void **state)
     script_free(s);
 }
 
-/* G11: the leader was silent for the election timeout, 500 ms; this node's own timer takes twice
- * as long (fixed_random.h). */
-static void a_silent_leader_is_forgotten_in_time(void **state)
+/* again_until: it comes out once; what depends on fractions of a second may not on a busy machine.
+ */
+static void again_until(bool (*tried)(void))
 {
-    (void)state;
+    for (int i = 0; i < 5; i++) {
+        if (tried())
+            return;
+    }
+    fail_msg("not once in 5 times");
+}
+
+/* G11: the leader was silent for the election timeout, 500 ms; this node's own timer takes twice
+ * as long (fixed_random.h). False: this machine stood still for longer than that. */
+static bool it_is_forgotten_in_time(void)
+{
     struct script *s = script_new(&plain);
     say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1});
+    uint64_t begin_ms = uv_now(&s->c->loop);
     run_ms(s->c, 100);
     say_vote(s, 3, 3, WIRE_PRE_VOTE, 1, 1);
     run_ms(s->c, 20);
-    assert_false(granted(s, 3, 3, true));
+    bool early = granted(s, 3, 3, true);
+    bool in_time = uv_now(&s->c->loop) - begin_ms < 450;
     run_ms(s->c, 450);
     say_vote(s, 3, 3, WIRE_PRE_VOTE, 1, 1);
     run_ms(s->c, 20);
-    assert_true(granted(s, 3, 3, true));
+    bool late = granted(s, 3, 3, true);
+    in_time = in_time && uv_now(&s->c->loop) - begin_ms < 950;
     script_free(s);
+    assert_true(!in_time || (!early && late));
+    return in_time;
+}
+
+static void a_silent_leader_is_forgotten_in_time(void **state)
+{
+    (void)state;
+    again_until(it_is_forgotten_in_time);
 }
 
 /* G11: and where the connection ends, it does not wait for that. */
-static void a_leader_whose_connection_ends_is_gone(void **state)
+static bool it_is_gone_at_once(void)
 {
-    (void)state;
     struct script *s = script_new(&plain);
     say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1});
     uint64_t begin_ms = uv_now(&s->c->loop);
     cut(s->c, SHARD_NODE, 2, true);
     UNTIL(s->c, heard_last(s, 3, WIRE_VOTE) != NULL);
-    assert_true(uv_now(&s->c->loop) - begin_ms < 900);
+    bool at_once = uv_now(&s->c->loop) - begin_ms < 900;
     script_free(s);
+    return at_once;
+}
+
+static void a_leader_whose_connection_ends_is_gone(void **state)
+{
+    (void)state;
+    again_until(it_is_gone_at_once);
 }
 
 /* The library frees entries twice when the answer to them cannot be sent: those that it has
@@ -616,7 +656,7 @@ static void an_answer_that_cannot_be_sent_does_no_harm(void **state)
     same.prev_term = 2;
     same.commit = 5;
     say_append(s, same);
-    UNTIL(s->c, stats_of(s).applied_index == 5);
+    until_applied(s, 2, 2, 5, 2);
     script_free(s);
 }
 

@@ -258,6 +258,21 @@ static inline void wait_durable(struct script *s, uint64_t index)
     buffer_free(&read.out);
 }
 
+/* until_applied: the leader `from` says again and again, as leaders do, that the entry is
+ * committed, until it is applied. Once is not enough where the shard stands for election meanwhile,
+ * as it may on a busy machine. */
+static inline void until_applied(struct script *s, uint64_t from, uint64_t term, uint64_t index,
+                                 uint64_t entry_term)
+{
+    struct appending beat = {
+        .from = from, .term = term, .prev = index, .prev_term = entry_term, .commit = index};
+    for (int i = 0; i < 1000 && stats_of(s).applied_index < index; i++) {
+        run_ms(s->c, 20);
+        say_append(s, beat);
+    }
+    assert_int_equal(stats_of(s).applied_index, index);
+}
+
 /* lead: the shard leads, in term 3, with node 2 as its follower. */
 static inline void lead(struct script *s)
 {
