@@ -26,8 +26,9 @@
 #define TICK_NS     (100 * NS_PER_MS)
 #define PROGRESS_NS (2 * NS_PER_S)
 #define BACKOFF_NS  (20 * NS_PER_MS)
-#define PATIENCE_NS                                                                                \
-    (20 * NS_PER_S)    /* for messages that are missing; a leader may have to be found */
+/* For messages that are missing: an answer that died with its broker leased some for 30 s, the
+ * default of a queue, and then a leader may have to be found. */
+#define PATIENCE_NS  (40 * NS_PER_S)
 #define RECEIVE_S    1 /* how long a receive waits at the broker */
 #define IDLE_MS      20u
 #define FINE_WAIT_US 1000u
