@@ -27,7 +27,7 @@
 #define PROGRESS_NS (2 * NS_PER_S)
 #define BACKOFF_NS  (20 * NS_PER_MS)
 #define PATIENCE_NS                                                                                \
-    (20 * NS_PER_S)    /* for messages that are missing; a leader may have to be found */
+    (45 * NS_PER_S)    /* for messages that are missing: leased to one who died, for 30 s */
 #define RECEIVE_S    1 /* how long a receive waits at the broker */
 #define IDLE_MS      20u
 #define FINE_WAIT_US 1000u
