@@ -110,7 +110,7 @@ run_row() {
     shift 4
     running=$system
     "$servers" start "$system" "$out/server" 2>>"$out/progress.log"
-    read -r brokers endpoints < <("$servers" hosts "$system" "$out/server") || true
+    read -r brokers endpoints < <("$servers" hosts "$system" "$out/server")
     pids=$("$servers" pids "$system" "$out/server")
     case $client in
     native) command=(build/release/bin/millrace bench --json --brokers "$brokers") ;;
