@@ -263,8 +263,8 @@ bool core_group_of_send(const struct core *core, const struct command_send *send
 
 /* core_next_deadline_ms: when the next delay, lease or retention ends, or a move goes on; core time
  * while there is more to do than one entry may; UINT64_MAX = never. The leader proposes a TICK
- * then. While core_bury_left it may be early, for what is buried may have a deadline; and what is
- * to be given over is asked for only then when that is 0. */
+ * then. While core_bury_left is not 0 it may be early, for what is buried may have a deadline, and
+ * it does not ask for an entry that gives over more. */
 uint64_t core_next_deadline_ms(const struct core *core);
 
 uint64_t core_now_ms(const struct core *core);

@@ -66,7 +66,7 @@ static uint64_t least(const struct shard *shard)
     return within(options->snapshot_bytes, recent ? options->snapshot_spaced_bytes : 0, UINT64_MAX);
 }
 
-/* apart: more than that, on all members but the first. */
+/* apart: `bytes`, and an eighth of it for each member whose id is less than this node's. */
 static uint64_t apart(const struct shard *shard, uint64_t bytes)
 {
     const struct raft_configuration *members = &shard->raft.configuration;
