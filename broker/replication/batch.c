@@ -21,7 +21,9 @@
  * when one of a later term is: leaders of later terms put nothing of older terms behind their own
  * (Raft, 5.4.3). I3  Commands are decoded before they are proposed: what is in the log must never
  * fail to decode, since that stops a node for good. I4  A RECEIVE that this node asked for and has
- * no taker any more gives its messages back. */
+ * no taker any more gives its messages back. I5  Pending calls stand in the order in which they
+ * came, also those that come back; and none leaves while an earlier one may be among those of
+ * unknown fate (batch_in_doubt): R10. */
 #include "broker/core/record.h"
 #include "broker/replication/internal.h"
 #include "proto/base/assert.h"
@@ -30,6 +32,7 @@
 #include <stdlib.h>
 
 #define ORIGIN_BYTES_MAX 64u
+#define ORDER_FIRST      UINT64_C(0) /* of shard_call.order: what a leader begins with */
 
 /* ---- calls ---- */
 
@@ -136,25 +139,29 @@ static void count_in(struct shard *shard, struct shard_call *call)
     call->bytes = call->commands.length;
     uint64_t since_ms = call->since_ms > 0 ? call->since_ms : uv_now(shard->options.loop);
     call->deadline_ms = since_ms + CALL_DEADLINE_MS;
+    call->order = ++shard->batch.orders;
     shard->batch.flight_bytes += call->bytes;
     shard->batch.flight_calls++;
+}
+
+static void add_pending(struct shard *shard, struct shard_call *call)
+{
+    shard->batch.pending_bytes += call->commands.length;
+    call_list_insert(&shard->batch.pending, call);
+    shard_wake(shard);
 }
 
 void batch_add(struct shard *shard, struct shard_call *call)
 {
     count_in(shard, call);
-    batch_retry(shard, call);
+    add_pending(shard, call);
 }
 
 void batch_add_first(struct shard *shard, struct shard_call *call)
 {
-    struct call_list rest = shard->batch.pending;
     count_in(shard, call);
-    shard->batch.pending = (struct call_list){0};
-    batch_retry(shard, call);
-    call->next = rest.first;
-    if (rest.last != NULL)
-        shard->batch.pending.last = rest.last;
+    call->order = ORDER_FIRST;
+    add_pending(shard, call);
 }
 
 void batch_serve(struct shard *shard, struct call_list *calls, struct shard_call *call)
@@ -163,10 +170,17 @@ void batch_serve(struct shard *shard, struct call_list *calls, struct shard_call
     call_list_add(calls, call);
 }
 
-void batch_retry(struct shard *shard, struct shard_call *call)
+void batch_retry(struct shard *shard, struct call_list *calls)
 {
-    shard->batch.pending_bytes += call->commands.length;
-    call_list_add(&shard->batch.pending, call);
+    struct call_list rest = shard->batch.pending;
+    shard->batch.pending = (struct call_list){0};
+    for (struct shard_call *call = calls->first; call != NULL; call = call->next)
+        shard->batch.pending_bytes += call->commands.length;
+    while (calls->first != NULL || rest.first != NULL) {
+        bool back = rest.first == NULL ||
+                    (calls->first != NULL && calls->first->order < rest.first->order);
+        call_list_add(&shard->batch.pending, call_list_take(back ? calls : &rest));
+    }
     shard_wake(shard);
 }
 
@@ -182,7 +196,7 @@ static void refuse_where(struct shard *shard, enum status status,
         if (where(call, now_ms))
             batch_refuse(shard, call, status);
         else
-            batch_retry(shard, call);
+            add_pending(shard, call);
     }
 }
 
@@ -260,12 +274,14 @@ static void fail_calls(struct shard *shard, struct entry *entry, enum status sta
  * theirs by the same proof. */
 static void retry_calls(struct shard *shard, struct entry *entry)
 {
+    struct call_list own = {0};
     for (struct shard_call *call; (call = call_list_take(&entry->calls)) != NULL;) {
         if (call->of_other)
             batch_refuse(shard, call, STATUS_CLOSED);
         else
-            batch_retry(shard, call);
+            call_list_insert(&own, call);
     }
+    batch_retry(shard, &own);
     entry->settled = true;
 }
 
@@ -295,6 +311,15 @@ void batch_overtaken(struct shard *shard, uint64_t term)
         }
         entry = next;
     }
+}
+
+bool batch_in_doubt(const struct shard *shard)
+{
+    for (const struct entry *entry = shard->batch.first; entry != NULL; entry = entry->next) {
+        if (!entry->settled && entry->term < shard->raft.current_term)
+            return shard_in_company(shard);
+    }
+    return forward_in_doubt(shard);
 }
 
 void batch_give_up(struct shard *shard)
@@ -340,7 +365,15 @@ void batch_expire(struct shard *shard, uint64_t now_ms)
 
 /* ---- proposing ---- */
 
-static struct entry *gather(struct shard *shard)
+/* may_leave: the first that is pending may become part of an entry: what a leader begins with may
+ * always, and ends the doubt. */
+static bool may_leave(const struct shard *shard, bool in_doubt)
+{
+    const struct shard_call *call = shard->batch.pending.first;
+    return call != NULL && (!in_doubt || call->order == ORDER_FIRST);
+}
+
+static struct entry *gather(struct shard *shard, bool in_doubt)
 {
     struct batch *b = &shard->batch;
     struct entry *entry = calloc(1, sizeof *entry);
@@ -349,7 +382,7 @@ static struct entry *gather(struct shard *shard)
     entry->seq = ++shard->forward.seq;
     entry->term = shard->raft.current_term;
     size_t bytes = ENTRY_HEADER_BYTES;
-    while (b->pending.first != NULL) {
+    while (may_leave(shard, in_doubt)) {
         size_t more = b->pending.first->commands.length;
         if (entry->calls.first != NULL && bytes + more > ENTRY_BYTES_GOOD)
             break;
@@ -413,10 +446,10 @@ static void add_entry(struct batch *b, struct entry *entry)
     b->last = entry;
 }
 
-static void propose_one(struct shard *shard)
+static void propose_one(struct shard *shard, bool in_doubt)
 {
     struct batch *b = &shard->batch;
-    struct entry *entry = gather(shard);
+    struct entry *entry = gather(shard, in_doubt);
     wait_serve(shard, &entry->calls);
     struct raft_buffer payload = build(shard, entry);
     add_entry(b, entry);
@@ -462,9 +495,10 @@ static bool may_follow(const struct batch *b)
 void batch_propose(struct shard *shard)
 {
     struct batch *b = &shard->batch;
-    while (b->pending.first != NULL && raft_state(&shard->raft) == RAFT_LEADER &&
+    bool in_doubt = batch_in_doubt(shard);
+    while (may_leave(shard, in_doubt) && raft_state(&shard->raft) == RAFT_LEADER &&
            !members_hands_over(shard) && may_follow(b) && !paced(shard))
-        propose_one(shard);
+        propose_one(shard, in_doubt);
 }
 
 /* ---- applying ---- */

@@ -144,6 +144,7 @@ static void on_refused(struct shard *shard, const struct wire *wire)
 {
     struct cursor in = cursor_of(wire->items);
     struct wire_verdict verdict;
+    struct call_list again = {0};
     if (wire->a != shard->forward.boot)
         return;
     for (uint32_t i = 0; i < wire->count && wire_verdict_decode(&in, &verdict); i++) {
@@ -155,15 +156,17 @@ static void on_refused(struct shard *shard, const struct wire *wire)
             batch_refuse(shard, call, (enum status)verdict.status);
         } else {
             shard->forward.hold_until_ms = uv_now(shard->options.loop) + HOLD_MS;
-            batch_retry(shard, call);
+            call_list_insert(&again, call);
         }
     }
+    batch_retry(shard, &again);
 }
 
 void forward_overtaken(struct shard *shard, uint64_t term)
 {
     struct sent_call *sent;
     struct sent_call *next;
+    struct call_list again = {0};
     if (term == shard->forward.settled_term)
         return; /* nothing is sent in a term before the latest that was applied */
     shard->forward.settled_term = term;
@@ -173,8 +176,15 @@ void forward_overtaken(struct shard *shard, uint64_t term)
         if (sent->term >= term)
             continue;
         forget_sent(shard, sent);
-        batch_retry(shard, call);
+        call_list_insert(&again, call);
     }
+    batch_retry(shard, &again);
+}
+
+bool forward_in_doubt(const struct shard *shard)
+{
+    const struct sent_call *oldest = shard->forward.calls; /* the table keeps the order */
+    return oldest != NULL && oldest->term < shard->raft.current_term;
 }
 
 static void end_sent(struct shard *shard, uint64_t until_ms)
@@ -381,7 +391,7 @@ void forward_pump(struct shard *shard)
         forward_wait_send(shard, leader);
     sync_ask(shard, leader);
     while (shard->batch.pending.first != NULL && links_room(leader, UNSENT_MAX) &&
-           uv_now(shard->options.loop) >= shard->forward.hold_until_ms)
+           uv_now(shard->options.loop) >= shard->forward.hold_until_ms && !batch_in_doubt(shard))
         send_pending(shard, leader);
 }
 

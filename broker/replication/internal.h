@@ -79,6 +79,7 @@ struct batch {
     struct entry *first;      /* in flight or of unknown fate, in the order of their indexes */
     struct entry *last;
     uint32_t in_flight;  /* that the library has */
+    uint64_t orders;     /* given to calls */
     size_t flight_bytes; /* of all calls not yet answered */
     uint32_t flight_calls;
     struct buffer results;      /* struct core_result of the call being answered */
@@ -378,8 +379,11 @@ void batch_apply(struct shard *shard, uint64_t index, struct slice payload);
 void batch_refuse(struct shard *shard, struct shard_call *call, enum status status);
 /* batch_refuse_pending: those that are not proposed yet; `all`, or only those of other nodes. */
 void batch_refuse_pending(struct shard *shard, enum status status, bool all);
-/* batch_retry: calls that are proven not to have happened are pending again. */
-void batch_retry(struct shard *shard, struct shard_call *call);
+/* batch_retry: calls that are proven not to have happened are pending again; those in `calls`, which
+ * are in order, stand among the others by their order. batch_in_doubt: calls of this node are of
+ * unknown fate in an older term; those that came after them wait until the log tells. */
+void batch_retry(struct shard *shard, struct call_list *calls);
+bool batch_in_doubt(const struct shard *shard);
 /* batch_overtaken: entries of terms before `term` that are not applied yet never will be.
  * batch_give_up: nobody will know. batch_expire: answer what is past its deadline. */
 void batch_overtaken(struct shard *shard, uint64_t term);
@@ -493,6 +497,8 @@ void forward_receive(struct shard *shard, struct link *link, const struct wire *
  * (any more). */
 struct shard_call *forward_take(struct shard *shard, uint64_t seq);
 void forward_overtaken(struct shard *shard, uint64_t term);
+/* forward_in_doubt: something that was sent in an older term may have happened. */
+bool forward_in_doubt(const struct shard *shard);
 void forward_give_up(struct shard *shard);
 void forward_expire(struct shard *shard, uint64_t now_ms);
 /* forward_resend: the connection to the leader is new. */
@@ -574,6 +580,20 @@ static inline void call_list_add(struct call_list *list, struct shard_call *call
     else
         list->first = call;
     list->last = call;
+}
+
+/* call_list_insert: by order; mostly it is the last. */
+static inline void call_list_insert(struct call_list *list, struct shard_call *call)
+{
+    struct shard_call **at = &list->first;
+    if (list->last == NULL || list->last->order <= call->order) {
+        call_list_add(list, call);
+        return;
+    }
+    while ((*at)->order <= call->order)
+        at = &(*at)->next;
+    call->next = *at;
+    *at = call;
 }
 
 static inline struct shard_call *call_list_take(struct call_list *list)

@@ -148,10 +148,13 @@ struct shard_call {
     /* private */
     struct shard_call *next;
     enum status refusal;
+    uint64_t order; /* when it came, among those of this shard here */
     uint64_t deadline_ms;
     size_t bytes;
     bool of_other; /* sent here by another node */
 };
+/* shard_call: begin one. Calls are carried out in the order in which they were begun here, but for
+ * those that end with an error. */
 void shard_call(struct shard *shard, struct shard_call *call);
 
 /* shard_call_add: encode one more command into a call that is being built. */

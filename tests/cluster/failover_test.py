@@ -67,7 +67,7 @@ class Failover(unittest.TestCase):
              "--queues", "8", "--rate", "500", "--seconds", "4", "--json", "--brokers", brokers,
              "--kill-pid", str(self.cluster.about["pids"]["broker"]["2"])],
             capture_output=True, text=True, check=False, timeout=120)
-        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         result = json.loads(done.stdout)
         found = {key: result[key] for key in ("errors", "lost", "duplicates", "disordered")}
         self.assertEqual(set(found.values()), {0}, (found, done.stderr))

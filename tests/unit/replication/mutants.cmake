@@ -138,5 +138,11 @@ mutant(sync_early sync_test a_question_is_not_answered_by_the_round_before_it sy
        "if (!s->under_way && begin_round(shard)" "if (begin_round(shard)")
 mutant(r7_lag guard_flow_test a_node_that_lags_is_not_ready raft_net.c
        "shard->forward.known_commit = wire->c;" "shard->forward.known_commit = wire->c < last ? wire->c : last;")
+mutant(r10_back order_test the_calls_of_a_leader_that_is_deposed_keep_their_order batch.c
+       "calls->first->order < rest.first->order" "false")
+mutant(r10_leads order_test calls_keep_their_order_when_the_leader_is_cut_off batch.c
+       "bool in_doubt = batch_in_doubt(shard)" "bool in_doubt = false")
+mutant(r10_follows order_test calls_keep_their_order_when_the_leader_is_cut_off forward.c
+       "&& !batch_in_doubt(shard))" ")")
 mutant(r3_refused_later forward_test a_call_that_was_taken_is_not_refused_later forward.c
        "else if (never_taken(shard, link, wire, item.seq))" "else")
