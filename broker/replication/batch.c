@@ -177,8 +177,8 @@ void batch_retry(struct shard *shard, struct call_list *calls)
     for (struct shard_call *call = calls->first; call != NULL; call = call->next)
         shard->batch.pending_bytes += call->commands.length;
     while (calls->first != NULL || rest.first != NULL) {
-        bool back = rest.first == NULL ||
-                    (calls->first != NULL && calls->first->order < rest.first->order);
+        bool back =
+            rest.first == NULL || (calls->first != NULL && calls->first->order < rest.first->order);
         call_list_add(&shard->batch.pending, call_list_take(back ? calls : &rest));
     }
     shard_wake(shard);

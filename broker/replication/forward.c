@@ -108,16 +108,17 @@ static void send_pending(struct shard *shard, struct link *leader)
     links_send(shard, leader, &out);
 }
 
-void forward_resend(struct shard *shard)
+/* resend: what was asked of the leader in this term, over a new connection. */
+static void resend(struct shard *shard, struct link *leader)
 {
-    struct link *leader = links_find(shard, shard_leader(shard));
     struct sent_call *sent;
     struct sent_call *next;
     struct buffer out = {0};
     uint32_t count = 0;
+    leader->lost = false;
     forward_wait_unsend(shard);
     sync_unask(shard);
-    if (leader == NULL || !leader->up || HASH_COUNT(shard->forward.calls) == 0)
+    if (HASH_COUNT(shard->forward.calls) == 0)
         return;
     begin(shard, WIRE_CALLS, &out);
     HASH_ITER(hh, shard->forward.calls, sent, next)
@@ -318,6 +319,17 @@ static bool never_taken(const struct shard *shard, const struct link *link, cons
     return seq > t->highest || (t->bits[seq % TAKEN_WINDOW / 64] & UINT64_C(1) << seq % 64) == 0;
 }
 
+/* refuse_call: for good: should it come once more in this term, when this node leads in it, it was
+ * sent anew under another number already (R3). */
+static void refuse_call(struct shard *shard, struct link *link, const struct wire *wire,
+                        uint64_t seq)
+{
+    struct shard_origin origin = {link->node_id, wire->a, seq};
+    if (wire->term == shard->raft.current_term)
+        (void)take(shard, link, wire->a, seq);
+    refuse(shard, &origin, STATUS_NOT_LEADER);
+}
+
 /* What is neither taken nor refused its node looks after when it applies an entry of a later term.
  */
 static void on_calls(struct shard *shard, struct link *link, const struct wire *wire)
@@ -326,11 +338,10 @@ static void on_calls(struct shard *shard, struct link *link, const struct wire *
     struct wire_call item;
     bool here = shard_leading(shard) && wire->term == shard->raft.current_term;
     for (uint32_t i = 0; i < wire->count && wire_call_decode(&in, &item); i++) {
-        struct shard_origin origin = {link->node_id, wire->a, item.seq};
         if (here)
             take_call(shard, link, wire->a, &item);
         else if (never_taken(shard, link, wire, item.seq))
-            refuse(shard, &origin, STATUS_NOT_LEADER);
+            refuse_call(shard, link, wire, item.seq);
     }
 }
 
@@ -387,6 +398,8 @@ void forward_pump(struct shard *shard)
     struct link *leader = see_leader(shard);
     if (leader == NULL)
         return;
+    if (leader->lost)
+        resend(shard, leader);
     if (uv_now(shard->options.loop) >= shard->forward.hold_until_ms)
         forward_wait_send(shard, leader);
     sync_ask(shard, leader);

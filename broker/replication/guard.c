@@ -508,6 +508,7 @@ static bool receive_append(struct shard *shard, struct raft_message *message)
     }
     if (append->term >= raft->current_term) {
         shard->guard.heard_ms = uv_now(shard->options.loop);
+        shard->guard.led_term = append->term;
         note_verified(shard, append);
         if (raft->configuration_uncommitted_index > 0)
             roll_back(shard, append);

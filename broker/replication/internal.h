@@ -117,6 +117,7 @@ struct link {
     uint64_t node_id;
     char *address; /* as in the configuration; "" = not a member */
     bool up;
+    bool lost;              /* what it was asked may not have arrived: forward_pump asks again */
     struct outgoing *first; /* in order; the first may be waiting for the disk */
     struct outgoing *last;
     struct outgoing *handed; /* given to the network */
@@ -164,6 +165,7 @@ struct guard {
     uint64_t configuration_index; /* of the bytes below */
     struct buffer configuration;  /* the last one that is committed */
     uint64_t heard_ms;            /* when the leader was heard last */
+    uint64_t led_term;            /* of the last append that the library took */
     bool frozen;                  /* a snapshot is being taken over: nothing may change meanwhile */
     bool held_back;               /* the only voter of its members, and may not lead yet */
     bool vote_again;              /* votes were not asked for, since entries were not on disk yet */
@@ -379,9 +381,9 @@ void batch_apply(struct shard *shard, uint64_t index, struct slice payload);
 void batch_refuse(struct shard *shard, struct shard_call *call, enum status status);
 /* batch_refuse_pending: those that are not proposed yet; `all`, or only those of other nodes. */
 void batch_refuse_pending(struct shard *shard, enum status status, bool all);
-/* batch_retry: calls that are proven not to have happened are pending again; those in `calls`, which
- * are in order, stand among the others by their order. batch_in_doubt: calls of this node are of
- * unknown fate in an older term; those that came after them wait until the log tells. */
+/* batch_retry: calls that are proven not to have happened are pending again; those in `calls`,
+ * which are in order, stand among the others by their order. batch_in_doubt: calls of this node are
+ * of unknown fate in an older term; those that came after them wait until the log tells. */
 void batch_retry(struct shard *shard, struct call_list *calls);
 bool batch_in_doubt(const struct shard *shard);
 /* batch_overtaken: entries of terms before `term` that are not applied yet never will be.
@@ -501,8 +503,6 @@ void forward_overtaken(struct shard *shard, uint64_t term);
 bool forward_in_doubt(const struct shard *shard);
 void forward_give_up(struct shard *shard);
 void forward_expire(struct shard *shard, uint64_t now_ms);
-/* forward_resend: the connection to the leader is new. */
-void forward_resend(struct shard *shard);
 void forward_close(struct shard *shard);
 /* forward_encode_origin: what stands before commands that another node waits for. */
 void forward_encode_origin(struct buffer *out, const struct shard_origin *origin, uint64_t term,

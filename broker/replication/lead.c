@@ -92,7 +92,7 @@ static void begin_leading(struct shard *shard)
     shard->stage = STAGE_BARRIER;
     shard->leading_term = shard->raft.current_term;
     for (size_t i = 0; i < shard->links.count; i++)
-        raft_net_hurry(shard, shard->links.list[i]); /* its calls may be in doubt until this entry */
+        raft_net_hurry(shard, shard->links.list[i]); /* this entry ends doubts there */
     struct first_call *first = first_begin(shard, on_barrier);
     shard_call_add(&first->call, &command);
     batch_add_first(shard, &first->call);

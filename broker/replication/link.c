@@ -296,8 +296,7 @@ static void on_connection(void *data, uint64_t node_id, bool up)
     link->up = up;
     link->sent_index = 0;                       /* whatever was on its way may be lost */
     link->sync_asked = link->sync_in_round = 0; /* and is asked again */
-    if (up && node_id == shard_leader(shard))
-        forward_resend(shard);
+    link->lost = true;
     if (!up && node_id == shard_leader(shard))
         guard_leader_gone(shard);
     if (!up) {

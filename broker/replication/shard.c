@@ -550,12 +550,14 @@ bool shard_leads(const struct shard *shard)
     return shard->told_leading;
 }
 
+/* The library keeps the leader of an older term in mind when it votes. */
 uint64_t shard_leader(const struct shard *shard)
 {
     const struct raft *raft = &shard->raft;
     if (raft->state == RAFT_LEADER)
         return raft->id;
-    return raft->state == RAFT_FOLLOWER ? raft->follower_state.current_leader.id : 0;
+    bool known = raft->state == RAFT_FOLLOWER && shard->guard.led_term == raft->current_term;
+    return known ? raft->follower_state.current_leader.id : 0;
 }
 
 /* is_led: this node leads, or can reach the one that does. */

@@ -99,8 +99,8 @@ bool shard_idle(const struct shard *shard);
  * back. The shard's memory is gone when `closed` runs. */
 void shard_close(struct shard *shard, void (*closed)(void *data), void *data);
 
-/* shard_leads: as leading_changed told last. shard_leader: the node that leads, as far as is known
- * here; 0 = none. */
+/* shard_leads: as leading_changed told last. shard_leader: the node that leads in this term, as
+ * far as is known here; 0 = none. */
 bool shard_leads(const struct shard *shard);
 uint64_t shard_leader(const struct shard *shard);
 

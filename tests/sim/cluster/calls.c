@@ -15,6 +15,7 @@
 uint64_t queue_ids[QUEUE_COUNT];
 static struct call *open_calls;
 static uint64_t answered_index; /* the latest entry that any answer so far knew of */
+static uint64_t taken;          /* sends, by any process */
 
 /* ---- the queues ---- */
 
@@ -384,6 +385,15 @@ static void add_settle(struct call *call, const struct lease *lease)
     shard_call_add(&call->commands, &command);
 }
 
+/* take_send: now its process knows of it. */
+static void take_send(struct call *call, uint32_t i)
+{
+    struct sent *sent = history_sent(call->numbers[i]);
+    sent->process = (uint64_t)call->node->number << 32 | call->node->life;
+    sent->taken = ++taken;
+    add_send(&call->commands, &call->sends[i], call->numbers[i]);
+}
+
 static void arrive(void *data)
 {
     struct call *call = data;
@@ -407,7 +417,7 @@ static void arrive(void *data)
         add_queue(&call->commands, i);
     for (uint32_t i = 0; i < call->count; i++) {
         if (call->kind == CALL_SEND)
-            add_send(&call->commands, &call->sends[i], call->numbers[i]);
+            take_send(call, i);
         else
             add_settle(call, &call->leases[i]);
     }

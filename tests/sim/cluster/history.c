@@ -8,7 +8,8 @@
  *   early      a lease lasts as long as was asked for; a delay too
  *   time       cluster time runs no faster than real time, by more than it may
  *   deleted    what was deleted, or purged, is not delivered again
- *   order      of a FIFO group: first deliveries, and those of one receive, in order of sending
+ *   order      of a FIFO group: first deliveries, and those of one receive, in order of sending;
+ *              messages stand in the order in which one process took them
  *   blocking   of a FIFO group: nothing is delivered while another receive holds some of it
  *   dedup      an id is accepted once in five minutes
  *   behind     who asks to see all that was answered before sees it
@@ -326,6 +327,9 @@ static void judge_pair(uint32_t i, uint32_t j)
         sim_fail("invented: sends %u and %u were answered with the same sequence number", i, j);
     if (both && x->answered_ns < y->called_ns && x->seq > y->seq)
         sim_fail("order: send %u was answered before send %u began, and stands behind it", i, j);
+    bool in_turn = x->process == y->process && x->taken < y->taken; /* on links that keep order */
+    if (both && in_turn && !world.faults[FAULT_DISORDER] && x->seq > y->seq)
+        sim_fail("order: send %u came to a process before send %u, and stands behind it", i, j);
     if (!same_id(x, y) || !stored_by(i, &x_ns) || !stored_by(j, &y_ns))
         return;
     uint64_t last = x_ns > y_ns ? x_ns : y_ns;

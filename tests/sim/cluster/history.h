@@ -34,6 +34,8 @@ struct sent {
     uint32_t delay_s;
     uint64_t called_ns;
     uint64_t answered_ns;
+    uint64_t process; /* that took it, and the place among what it took; 0: none did */
+    uint64_t taken;
     enum outcome outcome;
     bool duplicate;
     uint64_t seq;

@@ -117,6 +117,16 @@ MUTANTS = {
     "unsynced-vote": (
         "broker/log/meta.c",
         "    if (error == 0)\n        error = disk_sync(disk, fd);\n", "", THREE),
+    # Calls leave while earlier ones of their node are of unknown fate, and overtake them.
+    "overtaken-calls": (
+        "broker/replication/batch.c",
+        "            return shard_in_company(shard);\n    }\n    return forward_in_doubt(shard);",
+        "            return false;\n    }\n    return false;", MANY),
+    # A node that has voted sends its calls to the leader of the term before.
+    "stale-leader": (
+        "broker/replication/shard.c",
+        "raft->state == RAFT_FOLLOWER && shard->guard.led_term == raft->current_term;",
+        "raft->state == RAFT_FOLLOWER;", MANY),
     # A number that a leader took is taken again.
     "taken-again": (
         "broker/replication/forward.c",

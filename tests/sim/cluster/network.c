@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a node believes of its connections (`up` in its end) follows what is so (`up` of the link) a
- * little later, through its loop; what it sends meanwhile is lost. */
+ * little later, through its loop; what it sends meanwhile is lost. Of a new connection it hears
+ * before it sends or receives anything on it (broker/peer/nodes.c, N2). */
 #include "tests/sim/cluster/network.h"
 
 #include "proto/base/assert.h"
@@ -56,6 +57,7 @@ struct network_end {
     struct {
         bool up;
         uint64_t id;
+        uint32_t line;
     } seen[NODES_MAX + 1];
 };
 
@@ -87,6 +89,7 @@ struct notice {
     struct network_end *end;
     unsigned other;
     uint64_t id;
+    uint32_t line;
     bool up;
 };
 
@@ -111,6 +114,7 @@ static void notice(void *data)
     if (n->up) {
         end->seen[n->other].up = true;
         end->seen[n->other].id = n->id;
+        end->seen[n->other].line = n->line;
         tell(end, n->id, true);
     }
     free(n);
@@ -123,8 +127,11 @@ static void let_notice(unsigned number, unsigned other, uint64_t id, bool up)
         return;
     struct notice *n = calloc(1, sizeof *n);
     ASSERT(n != NULL);
-    *n = (struct notice){node->network, other, id, up};
-    node_at(node, sim_now_ns() + chance_between(&world.chance, 10, 500) * US, notice, n);
+    *n = (struct notice){node->network, other, id, link_of(number, other)->line, up};
+    uint64_t at_ns = sim_now_ns() + chance_between(&world.chance, 10, 500) * US;
+    if (up)
+        direction_of(other, number)->free_ns = at_ns;
+    node_at(node, at_ns, notice, n);
 }
 
 static void drop_messages(struct direction *direction)
@@ -403,7 +410,7 @@ static void end_send(struct peers *peers, uint64_t node_id, uint16_t channel,
     }
     const struct link *link = link_of(end->node->number, to);
     const struct direction *direction = direction_of(end->node->number, to);
-    if (!link->up || link->ids[to > end->node->number] != node_id)
+    if (!link->up || end->seen[to].line != link->line)
         refused.status = STATUS_CLOSED; /* it has not noticed yet */
     else if (direction->unsent > PEER_UNSENT_BYTES_MAX)
         refused.status = STATUS_BUSY;

@@ -183,6 +183,29 @@ static void a_call_that_was_taken_is_not_refused_later(void **state)
     script_free(s);
 }
 
+/* R3: the call came before this node knew that it leads, and was refused; its node sends it anew,
+ * under another number. The first message may come once more, over a new connection. Found by the
+ * simulation: three nodes, seeds 341 and 1117. */
+static void a_call_that_was_refused_is_not_taken_later(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    struct wire voted = {.type = WIRE_VOTED, .term = 3, .flags = WIRE_GRANTED};
+    s->played[2].follows = true;
+    say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1});
+    say_timeout_now(s, 2, 2, 1, 1);
+    UNTIL(s->c, heard_last(s, 2, WIRE_VOTE) != NULL);
+    say_call(s, 9, 1);
+    say(s, 2, &voted, (struct slice){0});
+    UNTIL(s->c, shard_leads(shard_of(s)));
+    assert_int_equal(stats_of(s).term, 3);
+    assert_non_null(heard_last(s, 2, WIRE_REFUSED));
+    run_ms(s->c, 20);
+    assert_false(taken(s, 9, 1, 50));
+    assert_true(taken(s, 9, 2, 5000));
+    script_free(s);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +215,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_number_is_taken_once_in_a_term),
         cmocka_unit_test(a_call_of_another_term_is_refused),
         cmocka_unit_test(a_call_that_was_taken_is_not_refused_later),
+        cmocka_unit_test(a_call_that_was_refused_is_not_taken_later),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);

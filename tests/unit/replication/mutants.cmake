@@ -144,5 +144,8 @@ mutant(r10_leads order_test calls_keep_their_order_when_the_leader_is_cut_off ba
        "bool in_doubt = batch_in_doubt(shard)" "bool in_doubt = false")
 mutant(r10_follows order_test calls_keep_their_order_when_the_leader_is_cut_off forward.c
        "&& !batch_in_doubt(shard))" ")")
+mutant(r3_taken_later forward_test a_call_that_was_refused_is_not_taken_later forward.c
+       "if (wire->term == shard->raft.current_term)
+        (void)take(shard, link, wire->a, seq);" "")
 mutant(r3_refused_later forward_test a_call_that_was_taken_is_not_refused_later forward.c
        "else if (never_taken(shard, link, wire, item.seq))" "else")

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* R10: calls that are begun at one node are carried out in that order, also when those that are
- * under way lose their leader and others come behind them. Found by real clients: messages of a FIFO
- * group, sent one after the other without waiting, came out in another order when a leader died. */
+ * under way lose their leader and others come behind them. Found by real clients: messages of a
+ * FIFO group, sent one after the other without waiting, came out in another order when a leader
+ * died. */
 #include "tests/unit/replication/cluster.h"
 
 #define STREAM 400
