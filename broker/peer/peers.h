@@ -58,6 +58,7 @@ struct peer_handler {
 struct peers {
     void (*send)(struct peers *peers, uint64_t node_id, uint16_t channel, struct peer_send *send);
     bool (*connected)(const struct peers *peers, uint64_t node_id);
+    size_t (*unsent)(const struct peers *peers, uint64_t node_id);
     void (*handle)(struct peers *peers, uint16_t channel, const struct peer_handler *handler);
     void (*set_address)(struct peers *peers, uint64_t node_id, const char *address);
 };
@@ -72,6 +73,13 @@ static inline void peers_send(struct peers *peers, uint64_t node_id, uint16_t ch
 static inline bool peers_connected(const struct peers *peers, uint64_t node_id)
 {
     return peers->connected(peers, node_id);
+}
+
+/* peers_unsent: bytes that are queued for the node, by all who send there: what a send must find
+ * room beside. */
+static inline size_t peers_unsent(const struct peers *peers, uint64_t node_id)
+{
+    return peers->unsent(peers, node_id);
 }
 
 /* peers_handle: `handler` is copied; NULL ends it. */

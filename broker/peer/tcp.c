@@ -218,6 +218,12 @@ static bool tcp_connected(const struct peers *peers, uint64_t node_id)
     return node != NULL && node->up != NULL && !node->leaving;
 }
 
+static size_t tcp_unsent(const struct peers *peers, uint64_t node_id)
+{
+    const struct peer_node *node = peer_node_find(tcp_of_const(peers), node_id);
+    return node != NULL && node->up != NULL ? node->up->out.unsent_bytes : 0;
+}
+
 static void tcp_set_address(struct peers *peers, uint64_t node_id, const char *address)
 {
     struct tcp_peers *tcp = tcp_of(peers);
@@ -435,7 +441,7 @@ enum status peers_tcp_open(struct peers **out, const struct peers_tcp_options *o
     tcp->loop = options->loop;
     tcp->options = *options;
     tcp->failed_last = &tcp->failed;
-    tcp->peers = (struct peers){tcp_send, tcp_connected, tcp_handle, tcp_set_address};
+    tcp->peers = (struct peers){tcp_send, tcp_connected, tcp_unsent, tcp_handle, tcp_set_address};
     clock_random(&tcp->boot, sizeof tcp->boot);
     parts_begin(tcp);
     enum status status = tcp_listen(tcp, options->host, options->port);

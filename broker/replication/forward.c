@@ -26,6 +26,7 @@
 #define UNSENT_MAX     (4u << 20)
 #define ORIGIN_BYTES   64u    /* of the command, about */
 #define ITEMS_BYTES    16384u /* of what stands before the commands in a message, mostly */
+#define CALL_BYTES     64u    /* of that, for one call, at most */
 
 struct sent_call {
     uint64_t seq;
@@ -90,55 +91,82 @@ static void add_call(struct buffer *out, const struct sent_call *sent)
     wire_call_encode(out, &item);
 }
 
+/* room_for: a message that begins with this call would not be refused for want of room (other
+ * shards send to that node too): it would be lost, and those behind it overtake it (R10). */
+static bool room_for(const struct shard *shard, const struct link *leader,
+                     const struct shard_call *call)
+{
+    size_t first = call->commands.length + ITEMS_BYTES;
+    size_t most = first > SEND_BYTES_MAX ? first : SEND_BYTES_MAX;
+    size_t unsent = peers_unsent(shard->options.peers, leader->node_id);
+    return links_room(leader, UNSENT_MAX) &&
+           (unsent == 0 || unsent + most <= PEER_UNSENT_BYTES_MAX);
+}
+
+/* fits: into a message of that many calls. */
+static bool fits(const struct buffer *out, uint32_t count, const struct shard_call *call)
+{
+    return count == 0 || out->length + call->commands.length + CALL_BYTES <= SEND_BYTES_MAX;
+}
+
+static void send_calls(struct shard *shard, struct link *leader, struct buffer *out, uint32_t count)
+{
+    wire_set_count(out, 0, count);
+    links_send(shard, leader, out);
+}
+
 /* send_pending: one message of what waits here. */
 static void send_pending(struct shard *shard, struct link *leader)
 {
+    struct call_list *pending = &shard->batch.pending;
     struct buffer out = {0};
     uint32_t count = 0;
     size_t most = shard->batch.pending_bytes;
     buffer_reserve(&out, (most < SEND_BYTES_MAX ? most : SEND_BYTES_MAX) + ITEMS_BYTES);
     begin(shard, WIRE_CALLS, &out);
-    while (shard->batch.pending.first != NULL && (count == 0 || out.length < SEND_BYTES_MAX)) {
-        struct shard_call *call = call_list_take(&shard->batch.pending);
+    for (; pending->first != NULL && fits(&out, count, pending->first); count++) {
+        struct shard_call *call = call_list_take(pending);
         shard->batch.pending_bytes -= call->commands.length;
         add_call(&out, note_sent(shard, call));
-        count++;
     }
-    wire_set_count(&out, 0, count);
-    links_send(shard, leader, &out);
+    send_calls(shard, leader, &out, count);
 }
 
-/* resend: what was asked of the leader in this term, over a new connection. */
+/* to_resend: the first call of this term, from `sent` on, that has not been sent again yet. */
+static struct sent_call *to_resend(const struct shard *shard, struct sent_call *sent)
+{
+    while (sent != NULL &&
+           (sent->term != shard->raft.current_term || sent->seq <= shard->forward.resent_seq))
+        sent = sent->hh.next;
+    return sent;
+}
+
+/* resend: what was sent in this term, in that order, as far as there is room. */
 static void resend(struct shard *shard, struct link *leader)
 {
-    struct sent_call *sent;
-    struct sent_call *next;
-    struct buffer out = {0};
-    uint32_t count = 0;
+    struct sent_call *sent = to_resend(shard, shard->forward.calls);
+    while (sent != NULL && room_for(shard, leader, sent->call)) {
+        struct buffer out = {0};
+        uint32_t count = 0;
+        begin(shard, WIRE_CALLS, &out);
+        for (; sent != NULL && fits(&out, count, sent->call); count++) {
+            add_call(&out, sent);
+            shard->forward.resent_seq = sent->seq;
+            sent = to_resend(shard, sent);
+        }
+        send_calls(shard, leader, &out, count);
+    }
+    shard->forward.resending = sent != NULL;
+}
+
+/* begin_resend: what the leader was asked over this link may have been lost. */
+static void begin_resend(struct shard *shard, struct link *leader)
+{
     leader->lost = false;
+    shard->forward.resending = true;
+    shard->forward.resent_seq = 0;
     forward_wait_unsend(shard);
     sync_unask(shard);
-    if (HASH_COUNT(shard->forward.calls) == 0)
-        return;
-    begin(shard, WIRE_CALLS, &out);
-    HASH_ITER(hh, shard->forward.calls, sent, next)
-    {
-        if (sent->term != shard->raft.current_term)
-            continue;
-        add_call(&out, sent);
-        count++;
-        if (out.length >= SEND_BYTES_MAX) {
-            wire_set_count(&out, 0, count);
-            links_send(shard, leader, &out);
-            begin(shard, WIRE_CALLS, &out);
-            count = 0;
-        }
-    }
-    wire_set_count(&out, 0, count);
-    if (count > 0)
-        links_send(shard, leader, &out);
-    else
-        buffer_free(&out);
 }
 
 static void on_refused(struct shard *shard, const struct wire *wire)
@@ -387,6 +415,14 @@ static struct link *see_leader(struct shard *shard)
     return link != NULL && link->up ? link : NULL;
 }
 
+/* may_send: what is pending: behind all that was sent before it (R10). */
+static bool may_send(const struct shard *shard, const struct link *leader)
+{
+    const struct shard_call *call = shard->batch.pending.first;
+    return call != NULL && room_for(shard, leader, call) && !shard->forward.resending &&
+           !batch_in_doubt(shard);
+}
+
 void forward_pump(struct shard *shard)
 {
     for (size_t i = 0; i < shard->links.count; i++) {
@@ -398,13 +434,15 @@ void forward_pump(struct shard *shard)
     struct link *leader = see_leader(shard);
     if (leader == NULL)
         return;
-    if (leader->lost)
+    bool held = uv_now(shard->options.loop) < shard->forward.hold_until_ms;
+    if (leader->lost && !held)
+        begin_resend(shard, leader);
+    if (shard->forward.resending && !held)
         resend(shard, leader);
-    if (uv_now(shard->options.loop) >= shard->forward.hold_until_ms)
+    if (!held)
         forward_wait_send(shard, leader);
     sync_ask(shard, leader);
-    while (shard->batch.pending.first != NULL && links_room(leader, UNSENT_MAX) &&
-           uv_now(shard->options.loop) >= shard->forward.hold_until_ms && !batch_in_doubt(shard))
+    while (!held && may_send(shard, leader))
         send_pending(shard, leader);
 }
 

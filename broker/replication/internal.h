@@ -184,7 +184,9 @@ struct forward {
     struct buffer cancels;         /* u64 */
     uint64_t leader;               /* to whom all of that was sent, and in which term */
     uint64_t term;
-    uint64_t hold_until_ms; /* it refused: send nothing before */
+    uint64_t hold_until_ms; /* it refused, or there was no room: send nothing before */
+    bool resending;         /* what was sent in this term, since it may have been lost; as far as */
+    uint64_t resent_seq;    /* this number */
     uint64_t begun_term;    /* the term when this process began */
     uint64_t applied_term;  /* of the latest entry that was applied */
     uint64_t settled_term;  /* what was sent before this term has been looked after */

@@ -61,6 +61,10 @@ static void on_sent(struct peer_send *send, enum status status)
 {
     struct outgoing *out = send->data;
     unhand(out->link, out);
+    if (status == STATUS_BUSY && out->cb == NULL) { /* the library repeats what is its own */
+        out->link->lost = true;
+        out->shard->forward.hold_until_ms = uv_now(out->shard->options.loop) + HOLD_MS;
+    }
     end(out, status);
 }
 

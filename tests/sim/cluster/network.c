@@ -426,6 +426,13 @@ static bool end_connected(const struct peers *peers, uint64_t node_id)
     return machine_of((const struct network_end *)peers, node_id) != 0;
 }
 
+static size_t end_unsent(const struct peers *peers, uint64_t node_id)
+{
+    const struct network_end *end = (const struct network_end *)peers;
+    unsigned to = machine_of(end, node_id);
+    return to != 0 ? direction_of(end->node->number, to)->unsent : 0;
+}
+
 static void end_handle(struct peers *peers, uint16_t channel, const struct peer_handler *handler)
 {
     struct network_end *end = (struct network_end *)peers;
@@ -467,7 +474,7 @@ struct peers *network_join(struct node *node)
 {
     struct network_end *end = calloc(1, sizeof *end);
     ASSERT(end != NULL);
-    end->peers = (struct peers){end_send, end_connected, end_handle, end_set_address};
+    end->peers = (struct peers){end_send, end_connected, end_unsent, end_handle, end_set_address};
     end->node = node;
     node->network = end;
     for (unsigned i = 1; i <= world.node_count; i++) {

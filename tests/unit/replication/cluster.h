@@ -34,6 +34,7 @@ struct packet {
     uint64_t to;
     struct buffer bytes;
     struct peer_send *send; /* NULL: its sender has been told */
+    bool refused;           /* there was no room for it */
     unsigned turns;         /* to wait yet */
     bool asked;
 };
@@ -74,6 +75,7 @@ struct cluster {
     bool (*twice)(struct cluster *c, uint64_t from, uint64_t to, struct slice message);
     bool (*later)(struct cluster *c, uint64_t from, uint64_t to, struct slice message);
     unsigned later_turns;
+    size_t unsent; /* bytes that others have queued, for every node */
     void *data;
 };
 
@@ -120,6 +122,7 @@ static inline void bus_send(struct peers *peers, uint64_t node_id, uint16_t chan
     packet->send = send;
     for (uint32_t i = 0; i < send->part_count; i++)
         buffer_add(&packet->bytes, send->parts[i].iov_base, send->parts[i].iov_len);
+    packet->refused = c->unsent > 0 && c->unsent + packet->bytes.length > PEER_UNSENT_BYTES_MAX;
     put_packet(c, packet);
 }
 
@@ -128,6 +131,12 @@ static inline bool bus_connected(const struct peers *peers, uint64_t node_id)
     const struct bus *bus = (const struct bus *)peers;
     struct cluster *c = bus->cluster;
     return present(c, node_id) && !c->cut[bus->node_id][node_id] && !c->cut[node_id][bus->node_id];
+}
+
+static inline size_t bus_unsent(const struct peers *peers, uint64_t node_id)
+{
+    (void)node_id;
+    return ((const struct bus *)peers)->cluster->unsent;
 }
 
 static inline void bus_handle(struct peers *peers, uint16_t channel,
@@ -171,14 +180,16 @@ static inline bool held(struct cluster *c, struct packet *packet)
 static inline void deliver(struct cluster *c, struct packet *packet)
 {
     struct slice message = buffer_slice(&packet->bytes);
-    bool lost = !present(c, packet->to) || c->cut[packet->from][packet->to] ||
+    bool lost = packet->refused || !present(c, packet->to) || c->cut[packet->from][packet->to] ||
                 (c->drop != NULL && c->drop(c, packet->from, packet->to, message));
     if (!lost) {
         struct bus *bus = &c->nodes[packet->to].bus;
         bus->handler.message(bus->handler.data, packet->from, message);
     }
     if (packet->send != NULL)
-        packet->send->done(packet->send, present(c, packet->to) ? STATUS_OK : STATUS_CLOSED);
+        packet->send->done(packet->send, packet->refused          ? STATUS_BUSY
+                                         : present(c, packet->to) ? STATUS_OK
+                                                                  : STATUS_CLOSED);
     buffer_free(&packet->bytes);
     free(packet);
 }
@@ -228,7 +239,8 @@ static inline void start_node(struct cluster *c, uint64_t id)
 {
     const char *error = "";
     struct member *node = node_of(c, id);
-    node->bus.peers = (struct peers){bus_send, bus_connected, bus_handle, bus_set_address};
+    node->bus.peers =
+        (struct peers){bus_send, bus_connected, bus_unsent, bus_handle, bus_set_address};
     node->bus.cluster = c;
     node->bus.node_id = id;
     snprintf(node->dir, sizeof node->dir, "%s/%d", c->dir, (int)id);

@@ -143,7 +143,11 @@ mutant(r10_back order_test the_calls_of_a_leader_that_is_deposed_keep_their_orde
 mutant(r10_leads order_test calls_keep_their_order_when_the_leader_is_cut_off batch.c
        "bool in_doubt = batch_in_doubt(shard)" "bool in_doubt = false")
 mutant(r10_follows order_test calls_keep_their_order_when_the_leader_is_cut_off forward.c
-       "&& !batch_in_doubt(shard))" ")")
+       "&&
+           !batch_in_doubt(shard);" ";")
+mutant(r10_room order_test nothing_is_lost_for_want_of_room forward.c
+       "(unsent == 0 || unsent + most <= PEER_UNSENT_BYTES_MAX)" "true")
+mutant(r10_lost order_test nothing_is_lost_for_want_of_room link.c "out->link->lost = true;" "")
 mutant(r3_taken_later forward_test a_call_that_was_refused_is_not_taken_later forward.c
        "if (wire->term == shard->raft.current_term)
         (void)take(shard, link, wire->a, seq);" "")

@@ -6,6 +6,7 @@
 #include "tests/unit/replication/cluster.h"
 
 #define STREAM 400
+#define LARGE  900000
 
 /* Sends through one node, each begun without waiting for those before it. */
 struct stream {
@@ -21,10 +22,10 @@ static struct stream *stream_new(uint64_t node)
     return s;
 }
 
-static void stream_more(struct cluster *c, struct stream *s, uint64_t queue_id)
+static void stream_more(struct cluster *c, struct stream *s, uint64_t queue_id, const char *body)
 {
     assert_true(s->begun < STREAM);
-    begin_send(c, s->node, &s->sends[s->begun++], queue_id, "hello");
+    begin_send(c, s->node, &s->sends[s->begun++], queue_id, body);
 }
 
 static bool stream_done(const struct stream *s)
@@ -62,7 +63,7 @@ static void order_is_kept(void (*disturb)(struct cluster *c, uint64_t leader), b
         if (i == 50)
             disturb(c, leader);
         for (int k = 0; k < count; k++)
-            stream_more(c, streams[k], queue_id);
+            stream_more(c, streams[k], queue_id, "hello");
         if (i < 50 || i > STREAM - 20) /* all of an election lies between */
             uv_run(&c->loop, UV_RUN_NOWAIT);
         else
@@ -131,6 +132,37 @@ static void calls_keep_their_order_when_the_leader_hands_over(void **state)
     assert_true(transferred);
 }
 
+/* Others have filled the way to the leader, so that only little messages have room: nothing that
+ * this shard asks of it may be lost, and nothing overtakes. */
+static void nothing_is_lost_for_want_of_room(void **state)
+{
+    (void)state;
+    struct cluster *c = cluster_new(3);
+    uint64_t queue_id = create_queue(c, 1, "orders");
+    struct stream *s = stream_new(leader_of(c) % 3 + 1);
+    struct outcome received;
+    char *large = calloc(1, LARGE + 1);
+    memset(large, 'x', LARGE);
+    c->unsent = PEER_UNSENT_BYTES_MAX;
+    begin_receive(c, s->node, &received, queue_id, 15000);
+    run_ms(c, 5);
+    c->unsent = PEER_UNSENT_BYTES_MAX - 2 * LARGE;
+    run_ms(c, 60);              /* it has been asked again */
+    for (int i = 0; i < 6; i++) /* two messages, of which the second would have room */
+        stream_more(c, s, queue_id, i < 5 ? large : "hello");
+    run_ms(c, 5);
+    c->unsent = 0;
+    uint64_t begun_ms = uv_now(&c->loop);
+    UNTIL(c, stream_done(s) && received.done);
+    assert_true(uv_now(&c->loop) - begun_ms < 5000); /* not at their deadlines */
+    assert_ordered(s);
+    assert_int_equal(received.status, STATUS_OK);
+    assert_true(received.result.message_count > 0);
+    free(large);
+    free(s);
+    cluster_free(c);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -138,6 +170,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(calls_keep_their_order_when_the_leader_falls_silent),
         cmocka_unit_test(the_calls_of_a_leader_that_is_deposed_keep_their_order),
         cmocka_unit_test(calls_keep_their_order_when_the_leader_hands_over),
+        cmocka_unit_test(nothing_is_lost_for_want_of_room),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
