@@ -79,18 +79,24 @@ class Stream:
             "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"))
 
     def drain(self):
-        """All that is in the dead-letter queue, in order."""
-        found = []
-        while True:
-            _, answer = self.cluster.sqs(2, "ReceiveMessage", QueueUrl=self.dead,
-                                         MaxNumberOfMessages=BATCH, VisibilityTimeout=600)
+        """All that is in the dead-letter queue, in order, by message id: a call without an answer
+        may have leased some, which come back then."""
+        found = {}
+
+        def is_empty():
+            answer = self.cluster.sqs(2, "ReceiveMessage", QueueUrl=self.dead,
+                                      MaxNumberOfMessages=BATCH, VisibilityTimeout=5)[1] or {}
             messages = answer.get("Messages", [])
-            if not messages:
-                return found
-            found += [message["Body"] for message in messages]
-            self.cluster.sqs(2, "DeleteMessageBatch", QueueUrl=self.dead, Entries=[
-                {"Id": str(i), "ReceiptHandle": message["ReceiptHandle"]}
-                for i, message in enumerate(messages)])
+            for message in messages:
+                found.setdefault(message["MessageId"], message["Body"])
+            if messages:
+                self.cluster.sqs(2, "DeleteMessageBatch", QueueUrl=self.dead, Entries=[
+                    {"Id": str(i), "ReceiptHandle": message["ReceiptHandle"]}
+                    for i, message in enumerate(messages)])
+            return not messages and self.size(self.dead) == 0
+
+        wait_for("the dead-letter queue to be empty", is_empty)
+        return list(found.values())
 
 
 class Outbox(unittest.TestCase):
