@@ -70,7 +70,7 @@ static inline void load_shard(struct bench *b)
     assert_false(shard_ready(b->shard));
 }
 
-static inline void wait_ready(struct bench *b)
+static inline void wait_leading(struct bench *b)
 {
     while (!b->ready)
         uv_run(&b->loop, UV_RUN_ONCE);
@@ -79,7 +79,7 @@ static inline void wait_ready(struct bench *b)
 static inline void open_shard(struct bench *b)
 {
     load_shard(b);
-    wait_ready(b);
+    wait_leading(b);
 }
 
 static inline void close_shard(struct bench *b)

@@ -47,7 +47,7 @@ static void keeps_everything_across_a_restart(void **state)
     load_shard(b);
     assert_int_equal(core_now_ms(shard_core(b->shard)), now_ms);
     assert_int_equal(core_digest(shard_core(b->shard)), digest);
-    wait_ready(b);
+    wait_leading(b);
     assert_true(core_bootstrapped(shard_core(b->shard), id, before[1]));
     assert_memory_equal(before[0], before[1], 32);
     core_check(shard_core(b->shard));
@@ -223,7 +223,7 @@ static void snapshots_and_frees_segments(void **state)
 
     load_shard(b);
     assert_int_equal(core_digest(shard_core(b->shard)), digest);
-    wait_ready(b);
+    wait_leading(b);
     core_check(shard_core(b->shard));
     struct answer got = receive_now(b, kept, 0, CORE_DEFAULT);
     assert_int_equal(got.result.message_count, 1);
@@ -300,7 +300,7 @@ static void killed_snapshots_do_no_harm(void **state)
     close_shard(b);
     load_shard(b);
     assert_int_equal(core_digest(shard_core(b->shard)), digest);
-    wait_ready(b);
+    wait_leading(b);
     core_check(shard_core(b->shard));
     shard_stats(b->shard, &stats);
     assert_true(stats.snapshot_index > 0);
@@ -311,7 +311,7 @@ static void killed_snapshots_do_no_harm(void **state)
     close_shard(b);
     load_shard(b);
     assert_int_equal(core_digest(shard_core(b->shard)), digest);
-    wait_ready(b);
+    wait_leading(b);
     close_shard(b);
 }
 
