@@ -153,3 +153,7 @@ mutant(r3_taken_later forward_test a_call_that_was_refused_is_not_taken_later fo
         (void)take(shard, link, wire->a, seq);" "")
 mutant(r3_refused_later forward_test a_call_that_was_taken_is_not_refused_later forward.c
        "else if (never_taken(shard, link, wire, item.seq))" "else")
+mutant(bury_wake bury_alone_test a_large_queue_goes_though_nothing_happens bury.c
+       "shard_wake(shard);" "(void)0;")
+mutant(promotion_lost cluster_test a_promotion_ends_with_the_leadership members.c
+       "{RAFT_LEADERSHIPLOST, STATUS_NOT_LEADER}" "{RAFT_LEADERSHIPLOST, STATUS_OK}")
