@@ -2,7 +2,8 @@
 /* Memory for large tables that are read at random: pieces of some KiB, close together in huge
  * pages, which the processor finds without walking page tables. A forked child does not get it
  * (MADV_DONTFORK), since a fork takes huge pages apart: it is only for what such a child never
- * looks at (broker/log/snapshot_child.h). thread: any. */
+ * looks at (broker/log/snapshot_child.h; tests/unit/replication/plots_child_test.c sees to it).
+ * thread: any. */
 #ifndef PROTO_BASE_PLOTS_H
 #define PROTO_BASE_PLOTS_H
 

@@ -1,6 +1,6 @@
-# The replication library with one guard taken away, and the test that must notice. A mutant is a copy of one source
-# in which FROM reads TO; the linker takes it instead of the library's own. A FROM that is not found ends the
-# configuration: change this table together with the guard.
+# The replication library (or the core below it, ../core) with one guard taken away, and the test that must notice. A
+# mutant is a copy of one source in which FROM reads TO; the linker takes it instead of the library's own. A FROM that
+# is not found ends the configuration: change this table together with the guard.
 set(REPLICATION_DIR ${CMAKE_SOURCE_DIR}/broker/replication)
 
 function(mutant name program test file from to)
@@ -157,3 +157,13 @@ mutant(bury_wake bury_alone_test a_large_queue_goes_though_nothing_happens bury.
        "shard_wake(shard);" "(void)0;")
 mutant(promotion_lost cluster_test a_promotion_ends_with_the_leadership members.c
        "{RAFT_LEADERSHIPLOST, STATUS_NOT_LEADER}" "{RAFT_LEADERSHIPLOST, STATUS_OK}")
+mutant(plots_ids plots_child_test what_the_child_writes_is_the_whole_state ../core/snapshot_queue.c
+       "encode_dedup(stream->out, &dedup);"
+       "encode_dedup(stream->out, &dedup);
+        struct hashes_walk at = hashes_begin(&queue->dedups.places, (uint32_t)dedup.seq << 12);
+        uint32_t place;
+        (void)hashes_next(&at, &place);")
+mutant(plots_messages plots_child_test what_the_child_writes_is_the_whole_state ../core/snapshot_message.c
+       "encode_message(core, message_at(&core->messages, index), at);"
+       "encode_message(core, message_at(&core->messages, index), at);
+        (void)messages_find(&core->messages, queue->slot, message_at(&core->messages, index)->seq);")
