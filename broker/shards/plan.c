@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/shards/plan.h"
 
+#include "broker/core/place.h"
 #include "proto/base/assert.h"
 
 #include <string.h>
@@ -69,13 +70,30 @@ static struct counts count_loads(const struct plan *plan)
     return loads;
 }
 
-static struct counts count_leads(const struct plan *plan)
+/* The same from the other side: which node is to lead each shard; node_count: none. */
+struct leaders {
+    size_t of[QUEUE_SHARDS_MAX];
+};
+
+static struct leaders find_leaders(const struct plan *plan)
+{
+    struct leaders leaders;
+    for (size_t k = 0; k < plan->shard_count; k++) {
+        uint64_t leader = leader_of(plan, &plan->shards[k].list);
+        size_t i = 0;
+        while (i < plan->node_count && plan->nodes[i].id != leader)
+            i++;
+        leaders.of[k] = i;
+    }
+    return leaders;
+}
+
+static struct counts count_leads(const struct plan *plan, const struct leaders *leaders)
 {
     struct counts leads = {{0}};
     for (size_t k = 0; k < plan->shard_count; k++) {
-        uint64_t leader = leader_of(plan, &plan->shards[k].list);
-        for (size_t i = 0; i < plan->node_count; i++)
-            leads.of[i] += plan->nodes[i].id == leader;
+        if (leaders->of[k] < plan->node_count)
+            leads.of[leaders->of[k]]++;
     }
     return leads;
 }
@@ -131,11 +149,12 @@ static uint64_t candidate(const struct plan *plan, const struct replica_list *li
 
 static bool add_one(const struct plan *plan, struct replica_list *list)
 {
-    uint64_t node_id = candidate(plan, list);
-    if (count_active(plan, list) >= plan->replication || node_id == 0)
+    if (count_active(plan, list) >= plan->replication)
         return false;
-    add(list, node_id);
-    return true;
+    uint64_t node_id = candidate(plan, list);
+    if (node_id != 0)
+        add(list, node_id);
+    return node_id != 0;
 }
 
 /* ---- rule 2: too many ---- */
@@ -239,28 +258,48 @@ static bool could_lead(const struct plan_shard *shard, uint64_t node_id)
     return one != NULL && !one->leaving && !shard->moves;
 }
 
-/* The first node, nearest first, that leads at most `few`; node_count: none. */
-static size_t find_way(const struct plan *plan, const struct counts *leads, size_t start,
-                       size_t few, struct way *ways)
+/* Nodes in the order in which they were reached. */
+struct reached {
+    size_t of[SHARD_MEMBERS_MAX];
+    size_t count;
+};
+
+/* Reach those that could lead this shard. */
+static void go_along(const struct plan *plan, size_t shard, struct way *ways,
+                     struct reached *reached)
 {
-    size_t queue[SHARD_MEMBERS_MAX];
-    size_t count = 0;
+    for (size_t node = 0; node < plan->node_count; node++) {
+        if (ways[node].seen || plan->nodes[node].duty != NODE_ACTIVE ||
+            !could_lead(&plan->shards[shard], plan->nodes[node].id))
+            continue;
+        ways[node] = (struct way){.seen = true, .shard = shard};
+        reached->of[reached->count++] = node;
+    }
+}
+
+/* Fills `ways` from the node on, nearest first. Each shard is gone along once, from its leader. */
+static struct reached find_ways(const struct plan *plan, const struct leaders *leaders,
+                                size_t start, struct way *ways)
+{
+    struct reached reached = {.of = {start}, .count = 1};
     memset(ways, 0, plan->node_count * sizeof *ways);
     ways[start].seen = true;
-    queue[count++] = start;
-    for (size_t at = 0; at < count; at++) {
-        for (size_t i = 0; i < plan->shard_count * plan->node_count; i++) {
-            size_t shard = i / plan->node_count;
-            size_t node = i % plan->node_count;
-            if (ways[node].seen || plan->nodes[node].duty != NODE_ACTIVE ||
-                leader_of(plan, &plan->shards[shard].list) != plan->nodes[queue[at]].id ||
-                !could_lead(&plan->shards[shard], plan->nodes[node].id))
-                continue;
-            ways[node] = (struct way){.seen = true, .shard = shard};
-            if (leads->of[node] <= few)
-                return node;
-            queue[count++] = node;
+    for (size_t at = 0; at < reached.count; at++) {
+        for (size_t shard = 0; shard < plan->shard_count; shard++) {
+            if (leaders->of[shard] == reached.of[at])
+                go_along(plan, shard, ways, &reached);
         }
+    }
+    return reached;
+}
+
+/* The first of them that leads at most `few`; node_count: none. */
+static size_t first_with(const struct plan *plan, const struct counts *leads,
+                         const struct reached *reached, size_t few)
+{
+    for (size_t i = 1; i < reached->count; i++) {
+        if (leads->of[reached->of[i]] <= few)
+            return reached->of[i];
     }
     return plan->node_count;
 }
@@ -268,12 +307,14 @@ static size_t find_way(const struct plan *plan, const struct counts *leads, size
 static bool even_leaders(const struct plan *plan, size_t *shard, struct replica_list *out)
 {
     struct way ways[SHARD_MEMBERS_MAX];
-    const struct counts leads = count_leads(plan);
+    const struct leaders leaders = find_leaders(plan);
+    const struct counts leads = count_leads(plan, &leaders);
     for (size_t most = plan->shard_count; most >= 2; most--) {
         for (size_t i = 0; i < plan->node_count; i++) {
             if (leads.of[i] != most)
                 continue;
-            size_t end = find_way(plan, &leads, i, most - 2, ways);
+            const struct reached reached = find_ways(plan, &leaders, i, ways);
+            size_t end = first_with(plan, &leads, &reached, most - 2);
             if (end == plan->node_count)
                 continue;
             *shard = ways[end].shard;
@@ -293,6 +334,7 @@ bool plan_next(const struct plan *plan, size_t *shard, struct replica_list *out)
                                                                                 give_up_one};
     ASSERT(plan->replication > 0);
     ASSERT(plan->node_count <= SHARD_MEMBERS_MAX);
+    ASSERT(plan->shard_count <= QUEUE_SHARDS_MAX);
     for (size_t i = 0; i < ARRAY_COUNT(rules) * plan->shard_count; i++) {
         const struct plan_shard *one = &plan->shards[i % plan->shard_count];
         *shard = i % plan->shard_count;
