@@ -251,6 +251,36 @@ class Queues(Case):
         poll.join()
         self.assertEqual(got, ["late"])
 
+    def go_on(self, node, queue, through):
+        self.cluster.script("resume", str(node))
+        wait_for("its queue", lambda: self.cluster.sqs(through, "GetQueueUrl", QueueName=queue)[0] == 200)
+        wait_for("the broker", lambda: self.cluster.get(node, "/health/ready")[0] == 200)
+
+    def test_a_silent_broker_holds_up_nothing_else(self):
+        """The only broker of a shard says nothing. While a call waits for it, pages and calls about other
+        queues are answered: the one about the cluster asks nobody, the status does not wait for long."""
+        node = self.lacking(1)
+        own = next(shard for shard in ALL if self.lists[shard] == [node])
+        far, near = place.name_in(1, SHARDS, "far"), place.name_in(own, SHARDS, "near")
+        for name in (far, near):
+            self.ask(node, "CreateQueue", QueueName=name)
+        silent = self.lists[1][0]
+        self.cluster.script("pause", str(silent))
+        ended = []
+        waiting = threading.Thread(target=lambda: ended.append(self.cluster.sqs(
+            node, "GetQueueAttributes", timeout=60, QueueUrl=far, AttributeNames=["All"])[0]))
+        waiting.start()
+        self.addCleanup(waiting.join)
+        self.addCleanup(self.go_on, silent, far, node)
+        time.sleep(0.3)  # it is there before all others
+        for path in ("/admin/cluster", "/status", "/admin/cluster"):
+            status, about = self.cluster.get(node, path, timeout=60)
+            self.assertEqual(status, 200, path)
+            shards = about["Shards" if path == "/admin/cluster" else "shards"]
+            self.assertEqual(len(shards), SHARDS + 1)
+            self.ask(node, "SendMessage", QueueUrl=near, MessageBody=path, timeout=60)
+        self.assertEqual(ended, [])
+
     def test_the_wire_is_the_same(self):
         """To the byte, as of a broker that has everything."""
         node = self.lacking(1)
