@@ -182,9 +182,11 @@ uint64_t core_function_id(const struct core *core, struct slice name);
 
 /* core_tally: what a function of the catalog used for queues of this shard (USAGE_ADD); false:
  * nothing. core_tally_next: walk the function ids in order, from `after` 0; false at the end.
- * core_usage_add: all counters. */
+ * core_tally_at: where in tallies, which are in the order of their ids, that of this one is, or
+ * would be. core_usage_add: all counters. */
 bool core_tally(const struct core *core, uint64_t function_id, struct usage *out);
 bool core_tally_next(const struct core *core, uint64_t after, uint64_t *function_id);
+size_t core_tally_at(const struct tally *tallies, size_t count, uint64_t function_id);
 void core_usage_add(struct usage *total, const struct usage *delta);
 
 /* core_..._next: walk in name order (mappings: order of creation). `after` is the last name seen,

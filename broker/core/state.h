@@ -130,12 +130,6 @@ struct mapping {
     UT_hash_handle hh;        /* by view.uuid */
 };
 
-/* What a function of the catalog used for queues of this shard (tally.c). */
-struct tally {
-    uint64_t function_id;
-    struct usage usage;
-};
-
 struct document {
     struct document_view view; /* its slices are owned */
 };

@@ -22,19 +22,23 @@ void core_usage_add(struct usage *total, const struct usage *delta)
     total->billed_mb_ms += delta->billed_mb_ms;
 }
 
-/* Where it is, or would be. */
-static size_t tally_at(const struct core *core, uint64_t function_id)
+size_t core_tally_at(const struct tally *tallies, size_t count, uint64_t function_id)
 {
     size_t low = 0;
-    size_t high = core->tally_count;
+    size_t high = count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (core->tallies[middle].function_id < function_id)
+        if (tallies[middle].function_id < function_id)
             low = middle + 1;
         else
             high = middle;
     }
     return low;
+}
+
+static size_t tally_at(const struct core *core, uint64_t function_id)
+{
+    return core_tally_at(core->tallies, core->tally_count, function_id);
 }
 
 static bool tally_is_at(const struct core *core, size_t at, uint64_t function_id)

@@ -62,4 +62,10 @@ struct usage {
     uint64_t billed_mb_ms; /* memory size x billed duration: GB-seconds = this / 1024 / 1000 */
 };
 
+/* What one function used for the queues of one shard. */
+struct tally {
+    uint64_t function_id; /* core_function_id */
+    struct usage usage;
+};
+
 #endif

@@ -87,7 +87,7 @@ struct spent {
 
 /* What functions used for queues of a shard that is not here, by their ids (tallies.c). */
 struct tallies {
-    struct tally_item *items;
+    struct tally *items;
     uint32_t count;
 };
 

@@ -430,7 +430,7 @@ void tallies_encode(struct buffer *out, const struct core *core)
     bytes_put_u32(out->data + at, count);
 }
 
-bool tallies_decode(struct slice in, struct tally_item **items, uint32_t *count)
+bool tallies_decode(struct slice in, struct tally **items, uint32_t *count)
 {
     struct cursor at = cursor_of(in);
     uint64_t last = 0;
@@ -438,7 +438,7 @@ bool tallies_decode(struct slice in, struct tally_item **items, uint32_t *count)
     *items = NULL;
     if (at.bad || *count > QUESTION_TALLIES_MAX || cursor_left(&at) != (size_t)*count * TALLY_BYTES)
         return false;
-    struct tally_item *list = calloc(*count > 0 ? *count : 1, sizeof *list);
+    struct tally *list = calloc(*count > 0 ? *count : 1, sizeof *list);
     ASSERT(list != NULL);
     for (uint32_t i = 0; i < *count; i++) {
         list[i].function_id = cursor_u64(&at);

@@ -144,13 +144,9 @@ MUST_CHECK bool held_question_decode(struct slice in, struct arena *arena,
 void held_answer_encode(struct buffer *out, bool held);
 MUST_CHECK bool held_answer_decode(struct slice in, bool *held);
 
-struct tally_item {
-    uint64_t function_id;
-    struct usage usage;
-};
 /* tallies_encode: all that the core has, but for what is over the bound. tallies_decode: in rising
  * order of the id; `*items` is the caller's to free. */
 void tallies_encode(struct buffer *out, const struct core *core);
-MUST_CHECK bool tallies_decode(struct slice in, struct tally_item **items, uint32_t *count);
+MUST_CHECK bool tallies_decode(struct slice in, struct tally **items, uint32_t *count);
 
 #endif

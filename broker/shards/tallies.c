@@ -12,24 +12,9 @@
 
 /* ---- what is known ---- */
 
-/* The first that is not less than the id. */
-static uint32_t place_of(const struct tallies *tallies, uint64_t function_id)
-{
-    uint32_t low = 0;
-    uint32_t high = tallies->count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (tallies->items[middle].function_id < function_id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 static bool kept(const struct tallies *tallies, uint64_t function_id, struct usage *out)
 {
-    uint32_t at = place_of(tallies, function_id);
+    size_t at = core_tally_at(tallies->items, tallies->count, function_id);
     if (at == tallies->count || tallies->items[at].function_id != function_id)
         return false;
     *out = tallies->items[at].usage;
@@ -49,7 +34,7 @@ bool tallies_next(const struct shards *s, uint32_t shard_id, uint64_t after, uin
     if (shard != NULL)
         return core_tally_next(shard_core(shard), after, function_id);
     const struct tallies *tallies = &s->tallies[shard_id];
-    uint32_t at = place_of(tallies, after + 1);
+    size_t at = core_tally_at(tallies->items, tallies->count, after + 1);
     if (at < tallies->count)
         *function_id = tallies->items[at].function_id;
     return at < tallies->count;

@@ -112,7 +112,7 @@ static void held_question(struct slice in)
 
 static void tallies(struct slice in)
 {
-    struct tally_item *items;
+    struct tally *items;
     uint32_t count;
     if (!tallies_decode(in, &items, &count))
         return;
