@@ -83,6 +83,8 @@ struct writer {
     uint64_t queue_count;
     struct queue_sample *queues;
     uint64_t queues_shown;
+    struct function_sample *functions;
+    uint32_t functions_shown;
 };
 
 static void write_label(struct buffer *out, const char *before, const char *label,
@@ -371,25 +373,50 @@ static void metric_workers_warm(struct writer *w)
     write_workers(w, true);
 }
 
+/* ---- functions: walked once too, since each asks all shards what it used there ---- */
+
+struct function_sample {
+    struct slice label; /* {function="NAME"} and a blank */
+    struct usage usage;
+    struct dispatch_function_view now;
+};
+
 typedef double (*function_value_fn)(const struct usage *usage,
                                     const struct dispatch_function_view *now);
 
-static void write_functions(struct writer *w, function_value_fn value)
+static void sample_function(struct writer *w, struct slice name, struct arena *arena)
+{
+    struct function_sample *sample = &w->functions[w->functions_shown++];
+    struct buffer label = {0};
+    write_label(&label, "{", "function", name);
+    buffer_add_text(&label, "} ");
+    *sample = (struct function_sample){.label = arena_copy(arena, buffer_slice(&label))};
+    (void)shards_function_usage(api_shards(w->api), name, &sample->usage);
+    if (api_dispatch(w->api) != NULL)
+        dispatch_function(api_dispatch(w->api), name, &sample->now);
+    buffer_free(&label);
+}
+
+static void sample_functions(struct writer *w, struct arena *arena)
 {
     const struct core *core = shard_core(api_catalog(w->api));
     struct function_view function;
     struct slice after = {0};
-    for (unsigned shown = 0;
-         shown < METRICS_FUNCTIONS_MAX && core_function_next(core, after, &function); shown++) {
-        struct dispatch_function_view now = {0};
-        struct usage usage = {0};
-        (void)shards_function_usage(api_shards(w->api), function.name, &usage);
-        if (api_dispatch(w->api) != NULL)
-            dispatch_function(api_dispatch(w->api), function.name, &now);
-        buffer_add_text(w->out, w->name);
-        write_label(w->out, "{", "function", function.name);
-        buffer_printf(w->out, "} %.15g\n", value(&usage, &now));
+    w->functions = arena_alloc(arena, METRICS_FUNCTIONS_MAX * sizeof *w->functions);
+    while (w->functions_shown < METRICS_FUNCTIONS_MAX &&
+           core_function_next(core, after, &function)) {
+        sample_function(w, function.name, arena);
         after = function.name;
+    }
+}
+
+static void write_functions(struct writer *w, function_value_fn value)
+{
+    for (uint32_t i = 0; i < w->functions_shown; i++) {
+        const struct function_sample *sample = &w->functions[i];
+        buffer_add_text(w->out, w->name);
+        buffer_add_slice(w->out, sample->label);
+        buffer_printf(w->out, "%.15g\n", value(&sample->usage, &sample->now));
     }
 }
 
@@ -477,6 +504,7 @@ void metrics_write(struct api *api, struct buffer *out)
             shard_stats(shard, &writer.stats[id]);
     }
     sample_queues(&writer, &arena);
+    sample_functions(&writer, &arena);
     for (size_t i = 0; i < ARRAY_COUNT(metrics); i++) {
         writer.name = metrics[i].name;
         buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", metrics[i].name, metrics[i].help,

@@ -2,8 +2,10 @@
 """/metrics: that Prometheus can read all of it, and that the counts of a queue are what was done."""
 import json
 import re
+import socket
 import time
 import unittest
+import urllib.parse
 
 import sqs_raw
 from sqs_raw import call, harness, make_queue
@@ -109,6 +111,42 @@ class Counts(unittest.TestCase):
         self.assertGreater(values["millrace_api_request_seconds_total" + key], 0)
         self.assertGreaterEqual(values["millrace_queues"], 1)
         self.assertEqual(values["millrace_metrics_queues_left_out"], 0)
+
+
+def of_function(name, values):
+    label = f'{{function="{name}"}}'
+    return {key[len("millrace_function_"):-len(label)]: value for key, value in values.items()
+            if key.endswith(label)}
+
+
+class Functions(unittest.TestCase):
+    """Without a worker: an invocation waits for an environment until its client goes."""
+
+    def make(self, broker, name):
+        code = harness.zip_base64({"app.py": "def handler(event, context):\n    return event\n"})
+        answer = harness.request(broker.endpoint, "POST", "/2015-03-31/functions", json.dumps({
+            "FunctionName": name, "Runtime": "python3.11", "Role": harness.ROLE,
+            "Handler": "app.handler", "Code": {"ZipFile": code}}))
+        self.assertEqual(answer.status, 201, answer.body)
+
+    def test_each_has_its_own(self):
+        broker = harness.Broker(worker=False)
+        self.addCleanup(broker.stop)
+        for name in ("first", "second", "third"):
+            self.make(broker, name)
+        address = urllib.parse.urlsplit(broker.endpoint)
+        with socket.create_connection((address.hostname, address.port)) as client:
+            client.sendall(b"POST /2015-03-31/functions/second/invocations HTTP/1.1\r\nHost: h\r\n"
+                           b"Content-Length: 2\r\n\r\n{}")
+            harness.wait_for(lambda: of_function("second", scrape(broker.endpoint))["waiting"] == 1, 20)
+            values = scrape(broker.endpoint)
+            self.assertEqual(of_function("second", values), {
+                "running": 0, "waiting": 1, "invocations_total": 0, "errors_total": 0,
+                "timeouts_total": 0, "throttles_total": 0, "cold_starts_total": 0,
+                "duration_seconds_total": 0, "billed_gb_seconds_total": 0})
+            for name in ("first", "third"):
+                self.assertEqual(len(of_function(name, values)), 9)
+                self.assertEqual(set(of_function(name, values).values()), {0})
 
 
 class ManyQueues(unittest.TestCase):
