@@ -67,7 +67,7 @@ static void a_deleted_queue_is_gone_at_the_next_start(void **state)
     uint64_t queue_id = create_queue(c, leader(c), "orders");
     send_many(c, queue_id, MESSAGES);
     for (uint64_t id = 1; id <= c->count; id++) { /* no snapshots from now on */
-        while (stats_of(c, id).snapshots < 3) /* children make them, in their own time */
+        while (stats_of(c, id).snapshots < 3)     /* children make them, in their own time */
             send_many(c, queue_id, 10);
         stop_node(c, id);
         c->nodes[id].options.snapshot_bytes = UINT32_MAX;
