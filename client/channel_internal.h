@@ -98,7 +98,7 @@ struct mr_channel {
 
 /* ---- channel_line.c ---- */
 
-/* line_connect: an idle one. It becomes ready, or idle again with line_lost. */
+/* line_connect: an idle one. It becomes ready, or idle again with channel_line_lost. */
 void line_connect(struct line *line);
 
 /* ---- channel.c ---- */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A table of 32-bit values by a 32-bit hash: the index of what stands elsewhere (dedup.c, group.c).
- * Several values may share a hash; the caller compares. 8 bytes a place, of which 68 to 85 % are
- * taken; no step of it takes longer than moving 32 KiB. Private to broker/core. thread: apply. */
+/* A table of 32-bit values by a 32-bit hash: the index of what stands elsewhere (dedup.c, group.c,
+ * queue.c). Several values may share a hash; the caller compares. 8 bytes a place, of which 68 to
+ * 85 % are taken; no step of it takes longer than moving 32 KiB. Private to broker/core. thread:
+ * apply. */
 #ifndef BROKER_CORE_HASHES_H
 #define BROKER_CORE_HASHES_H
 

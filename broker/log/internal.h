@@ -226,7 +226,9 @@ void removal_goes_on(struct log *log, struct op *op);
 void shrink_begin(struct log *log, int fd, bool cut, void (*done)(struct log *log));
 
 /* ---- reader.c ---- */
-void shelf_drop(struct shelf *shelf); /* NULL is fine */
+/* shelf_forget: another file has taken the segment's place. NULL is fine to both. */
+void shelf_drop(struct shelf *shelf);
+void shelf_forget(struct shelf *shelf, uint64_t segment_id);
 /* One frame of a segment that is in use from read_step_begin to read_step_end, both on the loop. */
 struct read_step {
     struct segment *segment; /* NULL: the entry is not there */

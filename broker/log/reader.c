@@ -13,8 +13,11 @@
  * else is done in the pool. Segments that a read needs count it as a user from its begin to its
  * end.
  *
- * I1  What is in the window was verified, and is as good as what is in the file: bytes of a durable
- * entry never change, and a segment id with an index never stands for another entry. */
+ * I1  What is in a window was verified, and is as good as what is in the file: bytes of a durable
+ * entry never change, and a segment id with an index never stands for another entry, since nothing
+ * is appended to what was cut (log.c).
+ * I2  Where blocks stand is another matter: a rewritten segment keeps its id, and its frames have
+ * other headers. So when the file is another one, what was read of it is forgotten. */
 #include "broker/log/internal.h"
 #include "broker/log/unit.h"
 #include "proto/base/assert.h"
@@ -231,6 +234,14 @@ void shelf_drop(struct shelf *shelf)
         window_free(&shelf->windows[i]);
     buffer_free(&shelf->stored);
     free(shelf);
+}
+
+void shelf_forget(struct shelf *shelf, uint64_t segment_id)
+{
+    for (uint32_t i = 0; shelf != NULL && i < WINDOWS; i++) {
+        if (shelf->windows[i].segment_id == segment_id)
+            window_free(&shelf->windows[i]);
+    }
 }
 
 void read_step_begin(struct log *log, uint64_t index, struct read_step *step)

@@ -434,6 +434,7 @@ void rewrite_switched(struct log *log, struct op *op)
     } else {
         carry_over(op->fresh, old, r);
         segments_replace(log, old, op->fresh);
+        shelf_forget(log->shelf, old->head.id);
         old->retired = old->nameless = true;
         log->rewrites++;
         log->bytes_rewritten += r->written;

@@ -291,7 +291,7 @@ struct shard {
 };
 
 /* ---- shard.c ---- */
-/* shard_wake: make sure that shard_flush runs before the loop sleeps. */
+/* shard_wake: make sure that flush (shard.c) runs before the loop sleeps. */
 void shard_wake(struct shard *shard);
 /* shard_fatal: trace and end the process. */
 __attribute__((noreturn)) void shard_fatal(struct shard *shard, const char *sentence);
@@ -449,8 +449,7 @@ bool links_quiet(const struct shard *shard);
 /* links_update: the members are others now. */
 void links_update(struct shard *shard);
 struct link *links_find(const struct shard *shard, uint64_t node_id);
-/* links_send: one message; `bytes` is moved. link_send_parts: what `hold` says is alive until done;
- * see outgoing.h. */
+/* links_send: one message; `bytes` is moved. Those of entries go by outgoing.h. */
 void links_send(struct shard *shard, struct link *link, struct buffer *bytes);
 /* links_pinned: entries from this index on may still be read for the network. */
 uint64_t links_pinned(const struct shard *shard);

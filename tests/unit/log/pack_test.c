@@ -410,7 +410,6 @@ static void text_takes_less_disk_and_noise_no_more(void **state)
     bench_close(b);
 }
 
-/* An entry may be applied, and so be held and released, before it has a place on disk. */
 /* As receives from a FIFO queue have it: every 17th message of an entry, from an offset, and
  * then those between; of several entries in turn, with a large body now and then. */
 static void bodies_here_and_there(void **state)
@@ -441,6 +440,7 @@ static void bodies_here_and_there(void **state)
     bench_close(b);
 }
 
+/* An entry may be applied, and so be held and released, before it has a place on disk. */
 static void held_before_it_is_placed(void **state)
 {
     struct bench *b = *state;

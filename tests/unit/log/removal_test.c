@@ -193,6 +193,90 @@ static void blocks_go_in_pieces(void **state)
     bench_close(b);
 }
 
+/* open_large: each large entry has a segment of its own, too large to become a spare. */
+static void open_large(struct bench *b)
+{
+    b->options.segment_bytes = SEGMENT_BYTES;
+    b->options.rewrite_rate = UINT64_C(1) << 40;
+    b->options.unpacked = true;
+    bench_open(b);
+}
+
+/* is_last_piece: of a file that has no name any more: is that all that is left? */
+static bool is_last_piece(int fd)
+{
+    return bytes_of(fd) <= (off_t)PIECE_BYTES;
+}
+
+/* I1 of shrink.c: a power failure may bring the name back, and then the file must be whole. */
+static void nothing_is_cut_whose_name_may_come_back(void **state)
+{
+    struct bench *b = *state;
+    open_large(b);
+    add_big(b, 2);
+    int fd = open_segment(b, 1);
+    off_t bytes = bytes_of(fd);
+    b->fail_from = b->calls + 1; /* the sync of the folder */
+    log_reclaim_begin(b->log);
+    log_prefix_done(b->log, 1);
+    bench_run_ms(b, 1);
+    assert_true(b->fatal[0] != '\0');
+    assert_int_equal(files(b, ".seg", ""), 1);
+    assert_int_equal(bytes_of(fd), bytes);
+    close(fd);
+    bench_close(b);
+}
+
+static void what_is_truncated_goes_in_pieces(void **state)
+{
+    struct bench *b = *state;
+    open_large(b);
+    add_big(b, 4);
+    int third = open_segment(b, 3);
+    int fourth = open_segment(b, 4);
+    log_truncate(b->log, 2);
+    bench_run_ms(b, 1);
+    assert_true(is_last_piece(third) && is_last_piece(fourth));
+    close(third);
+    close(fourth);
+    bench_close(b);
+}
+
+static void what_is_rewritten_goes_in_pieces(void **state)
+{
+    struct bench *b = *state;
+    struct log_stats stats;
+    open_large(b);
+    add_big(b, 2);
+    int fd = open_segment(b, 1);
+    log_hold(b->log, (struct body_ref){1, 0, 100});
+    log_reclaim_begin(b->log);
+    log_prefix_done(b->log, 1);
+    bench_run_ms(b, 1);
+    log_stats(b->log, &stats);
+    assert_int_equal(stats.rewrites, 1);
+    assert_true(is_last_piece(fd));
+    close(fd);
+    bench_close(b);
+}
+
+/* What is left of it then goes at once. */
+static void closing_the_log_ends_the_pieces(void **state)
+{
+    struct bench *b = *state;
+    open_large(b);
+    add_big(b, 2);
+    int fd = open_segment(b, 1);
+    off_t bytes = bytes_of(fd);
+    log_reclaim_begin(b->log);
+    log_prefix_done(b->log, 1);
+    while (bytes_of(fd) == bytes)
+        uv_run(&b->loop, UV_RUN_NOWAIT);
+    bench_close(b);
+    assert_false(is_last_piece(fd));
+    close(fd);
+}
+
 /* life: what a log does when segments go and come; how far it came in *answered. */
 static void life(struct bench *b, uint64_t *answered, uint64_t *done)
 {
@@ -385,6 +469,10 @@ int main(void)
         BENCH_TEST(many_go_and_some_are_written_again),
         BENCH_TEST(closing_the_log_waits_for_one_on_its_way),
         BENCH_TEST(blocks_go_in_pieces),
+        BENCH_TEST(nothing_is_cut_whose_name_may_come_back),
+        BENCH_TEST(what_is_truncated_goes_in_pieces),
+        BENCH_TEST(what_is_rewritten_goes_in_pieces),
+        BENCH_TEST(closing_the_log_ends_the_pieces),
         BENCH_TEST(whatever_fails_answered_entries_are_there),
         BENCH_TEST(a_spare_is_written_when_its_old_name_is_gone_for_good),
         BENCH_TEST(small_writes_put_zeros_ahead),
