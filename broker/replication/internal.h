@@ -340,7 +340,7 @@ void reads_fail_late(struct shard *shard);
 
 /* ---- level.c ---- */
 /* level_look: a state is new, or its document has changed; ends the process if the program does not
- * know its level. level_too_old: why a recovered state cannot be worked with; NULL: it can. */
+ * know its level. level_too_old: why what was recovered cannot be worked with; NULL: it can. */
 void level_look(struct shard *shard, const struct core *core);
 const char *level_too_old(const struct shard *shard);
 /* level_first: a new group begins at this program's lowest level; the command borrows `content`. */

@@ -45,12 +45,51 @@ void level_look(struct shard *shard, const struct core *core)
         shard->level = level;
 }
 
+/* level_in: to which an entry raises this state; 0: it does not. */
+static uint32_t level_in(struct slice payload)
+{
+    struct cursor in;
+    uint32_t count;
+    uint64_t now_ms;
+    struct command command;
+    uint32_t level;
+    if (entry_open(payload, &in, &count, &now_ms) != STATUS_OK)
+        return 0;
+    for (; count > 0 && command_decode(&in, &command) == STATUS_OK; count--) {
+        if (command.type == COMMAND_DOCUMENT_PUT &&
+            slice_equal(command.document_put.name, slice_of(FEATURE_LEVEL_DOCUMENT)) &&
+            feature_level_read(command.document_put.content, &level))
+            return level;
+    }
+    return 0;
+}
+
+/* level_ahead: the highest of the state and of what stands behind it in the log. After a start
+ * nobody knows whether the last entries are committed, and in a shard without traffic the one that
+ * raised the level stays the last for long. Should it be gone, then the shard's leader raises the
+ * level anew: the catalog's has risen. */
+static uint32_t level_ahead(const struct shard *shard)
+{
+    const struct raft *raft = &shard->raft;
+    uint32_t level = shard->level;
+    for (uint64_t i = raft->last_applied + 1; i <= guard_last_index(raft); i++) {
+        const struct raft_entry *entry = guard_entry(raft, i);
+        uint32_t to = entry != NULL && entry->type == RAFT_COMMAND
+                          ? level_in(slice_make(entry->buf.base, entry->buf.len))
+                          : 0;
+        level = to > level ? to : level;
+    }
+    return level;
+}
+
 const char *level_too_old(const struct shard *shard)
 {
     static char sentence[256];
     uint8_t cluster_id[UUID_BYTES];
     uint8_t secret[32];
-    if (shard->level >= feature_level_min() || !core_bootstrapped(shard->core, cluster_id, secret))
+    uint32_t least = feature_level_min();
+    if (shard->level >= least || level_ahead(shard) >= least ||
+        !core_bootstrapped(shard->core, cluster_id, secret))
         return NULL;
     snprintf(sentence, sizeof sentence,
              "the data are of feature level %u, and this program works with %u and %u only: "

@@ -6,8 +6,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+import unittest
 import urllib.error
 import urllib.request
 
@@ -15,6 +17,7 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 BIN = os.path.abspath(os.environ.get("MILLRACE_BIN", os.path.join(ROOT, "build/release/bin")))
 SCRIPT = os.path.join(ROOT, "deploy/local-cluster.sh")
 WAIT_S = 30  # only a failing test waits so long
+LOG_LINES = 200  # of each process, beside a failed test
 
 
 PORTS = range(20000, 32000, 100)  # the first ones of blocks; below those that the system hands out
@@ -57,13 +60,14 @@ def free_ports(count):
 
 
 def wait_for(what, condition):
+    """Its value, when it is true. `what`: a text, or a function that gives it in the end."""
     until = time.monotonic() + WAIT_S
     while time.monotonic() < until:
         value = condition()
         if value:
             return value
         time.sleep(0.05)
-    raise AssertionError(f"waited {WAIT_S} s for {what}")
+    raise AssertionError(f"waited {WAIT_S} s for {what() if callable(what) else what}")
 
 
 class Cluster:
@@ -75,6 +79,7 @@ class Cluster:
         self.workers = workers
         self.broker_args = [word for one in broker_args for word in ("--broker-arg", one)]
         self.about = None
+        self.last_lines = {}
 
     def script(self, *arguments, check=True):
         done = subprocess.run([SCRIPT, *arguments, "--data-dir", self.dir], capture_output=True,
@@ -92,14 +97,36 @@ class Cluster:
     def status(self):
         return json.loads(self.script("status").stdout)
 
-    def logs(self):
-        text = ""
+    def broker(self, node, data_dir, *arguments):
+        """One that the script knows nothing of, at the ports of `node`; its log is among the others'.
+        The caller ends it."""
+        port = self.port + 10 * (node - 1)
+        folder = os.path.join(self.dir, f"node-{node}")
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, "log"), "ab") as log:
+            return subprocess.Popen(
+                [os.path.join(BIN, "millrace-broker"), "--node-id", str(node), "--data-dir",
+                 data_dir, "--http", f"127.0.0.1:{port}", "--rpc", f"127.0.0.1:{port + 1}", "--peer",
+                 f"127.0.0.1:{port + 2}", *arguments], stderr=log)
+
+    def log_lines(self):
+        """{process: lines} of all that this cluster's processes have written so far."""
+        found = {}
         for folder in sorted(os.listdir(self.dir)):
             path = os.path.join(self.dir, folder, "log")
             if os.path.isfile(path):
                 with open(path, encoding="utf-8", errors="replace") as file:
-                    text += f"\n--- {folder}\n" + "".join(file.readlines()[-30:])
-        return text
+                    found[folder] = file.readlines()
+        return found
+
+    def logged(self, text):
+        return any(text in line for lines in self.log_lines().values() for line in lines)
+
+    def logs(self):
+        """The ends of the logs, for people; also when the cluster is gone."""
+        lines = self.log_lines() if os.path.isdir(self.dir) else self.last_lines
+        return "".join(f"\n--- {folder}\n" + "".join(some[-LOG_LINES:])
+                       for folder, some in lines.items())
 
     def get(self, node, path, timeout=5):
         """Status and JSON (or text) of a page of one node; (0, None) if it does not answer."""
@@ -136,7 +163,24 @@ class Cluster:
                 if pid is not None and os.path.exists(f"/proc/{pid}"):
                     wait_for(f"process {pid} to end", lambda p=pid: not running(p))
         finally:
+            self.last_lines = self.log_lines()
             shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class ClusterCase(unittest.TestCase):
+    """Tests of `self.cluster`: when one fails, what the processes logged is printed with it."""
+    cluster = None
+
+    def run(self, result=None):
+        bad_before = bad_in(result)
+        result = super().run(result)
+        if bad_in(result) > bad_before and self.cluster is not None:
+            print(f"\n--- logs of {self.id()}{self.cluster.logs()}", file=sys.stderr, flush=True)
+        return result
+
+
+def bad_in(result):
+    return len(result.failures) + len(result.errors) if result is not None else 0
 
 
 def running(pid):

@@ -9,12 +9,12 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import BIN, Cluster, wait_for  # noqa: E402
+from cluster import BIN, Cluster, ClusterCase, wait_for  # noqa: E402
 
 NODES = (1, 2, 3)
 
 
-class Failover(unittest.TestCase):
+class Failover(ClusterCase):
     def setUp(self):
         self.cluster = Cluster(nodes=3)
         self.addCleanup(self.cluster.close)

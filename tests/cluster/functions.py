@@ -5,11 +5,10 @@ import os
 import subprocess
 import tempfile
 import time
-import unittest
 import urllib.error
 import urllib.request
 
-from cluster import BIN, wait_for
+from cluster import BIN, ClusterCase, wait_for
 
 NODES = (1, 2, 3)
 FUNCTION = """
@@ -23,7 +22,7 @@ def handler(event, context):
 """
 
 
-class FunctionsCase(unittest.TestCase):
+class FunctionsCase(ClusterCase):
     """`self.cluster` is a Cluster; a test's own."""
     cluster = None
     nodes = NODES
@@ -80,7 +79,7 @@ class FunctionsCase(unittest.TestCase):
                  "--queue", queue, "--batch-size", str(batch),
                  "--endpoint", f"http://127.0.0.1:{self.cluster.port + 10 * (node - 1)}"],
                 capture_output=True, text=True, check=False, timeout=60)
-            self.assertEqual(done.returncode, 0, done.stderr + self.cluster.logs())
+            self.assertEqual(done.returncode, 0, done.stderr)
 
     # ---- what happened ----
 

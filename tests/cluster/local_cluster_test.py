@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """deploy/local-cluster.sh, and what a broker refuses at its start."""
+import contextlib
+import io
 import os
 import shutil
 import subprocess
@@ -9,12 +11,12 @@ import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import BIN, Cluster, end, running, state_of, wait_for  # noqa: E402
+from cluster import BIN, Cluster, ClusterCase, end, running, state_of, wait_for  # noqa: E402
 
 EX_USAGE, EX_CONFIG = 64, 78
 
 
-class Script(unittest.TestCase):
+class Script(ClusterCase):
     def setUp(self):
         self.cluster = Cluster(nodes=1, workers=1)
         self.addCleanup(self.cluster.close)
@@ -117,6 +119,20 @@ class Refusals(unittest.TestCase):
         code, said = self.refused("a")
         self.assertEqual(code, EX_CONFIG, said)
         self.assertIn("identity_unusable", said)
+
+
+class Failure(unittest.TestCase):
+    def test_the_logs_are_shown(self):
+        class Failing(ClusterCase):
+            def runTest(self):
+                self.cluster = Cluster(nodes=1)
+                self.addCleanup(self.cluster.close)
+                self.cluster.up()
+                self.fail("on purpose")
+
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            Failing().run(unittest.TestResult())
+        self.assertIn("event=stopped", said.getvalue())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 import unittest
 from unittest import mock
 
-from cluster import Cluster, wait_for
+from cluster import Cluster, ClusterCase, wait_for
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "wire"))
 import native_auth_test as auth  # noqa: E402
@@ -22,7 +22,7 @@ def environment(key):
                            MILLRACE_ROOT_SECRET_ACCESS_KEY=key.secret)
 
 
-class Replaced(unittest.TestCase):
+class Replaced(ClusterCase):
     def setUp(self):
         self.cluster = Cluster(3, broker_args=["--auth", "required"])
         self.addCleanup(self.cluster.close)

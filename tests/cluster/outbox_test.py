@@ -13,7 +13,7 @@ import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "clients")]
-from cluster import Cluster, wait_for  # noqa: E402
+from cluster import Cluster, ClusterCase, wait_for  # noqa: E402
 import place  # noqa: E402
 
 NODES = (1, 2, 3)
@@ -99,7 +99,7 @@ class Stream:
         return list(found.values())
 
 
-class Outbox(unittest.TestCase):
+class Outbox(ClusterCase):
     @classmethod
     def setUpClass(cls):
         os.environ["MILLRACE_SHARDS"] = str(SHARDS)

@@ -12,7 +12,7 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 # The native_auth_test of tests/wire is meant, which this folder has one of, too.
 sys.path[:0] = [os.path.join(HERE, "..", "wire"), os.path.join(HERE, "..", "clients"), HERE]
-from cluster import Cluster, wait_for  # noqa: E402
+from cluster import Cluster, ClusterCase, wait_for  # noqa: E402
 import native_auth_test as native_auth  # noqa: E402
 import place  # noqa: E402
 import signing  # noqa: E402
@@ -22,7 +22,7 @@ SHARDS = 4
 ALL = range(1, SHARDS + 1)
 
 
-class Queues(unittest.TestCase):
+class Queues(ClusterCase):
     @classmethod
     def setUpClass(cls):
         os.environ["MILLRACE_SHARDS"] = str(SHARDS)
@@ -32,7 +32,7 @@ class Queues(unittest.TestCase):
 
     def ask(self, node, action, **members):
         status, answer = self.cluster.sqs(node, action, **members)
-        self.assertEqual(status, 200, (node, action, members, answer, self.cluster.logs()))
+        self.assertEqual(status, 200, (node, action, members, answer))
         return answer
 
     def leaders(self, node):
@@ -139,7 +139,7 @@ class Queues(unittest.TestCase):
             self.assertEqual([s["ShardId"] for s in view["Shards"]], [0, *ALL])
 
 
-class Keys(unittest.TestCase):
+class Keys(ClusterCase):
     """Keys and policies of keys are of the catalog, policies of queues of the queues' shards."""
 
     @classmethod
@@ -208,12 +208,12 @@ class Keys(unittest.TestCase):
                                  "InvalidClientTokenId")
 
 
-class Losing(unittest.TestCase):
+class Losing(ClusterCase):
     """A broker that leads some shards dies: the others go on, with every queue."""
 
     def test_a_node_dies(self):
         os.environ["MILLRACE_SHARDS"] = str(SHARDS)
-        cluster = Cluster(nodes=3)
+        cluster = self.cluster = Cluster(nodes=3)
         self.addCleanup(cluster.close)
         cluster.up()
         names = {shard: place.name_in(shard, SHARDS) for shard in ALL}

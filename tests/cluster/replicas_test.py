@@ -13,7 +13,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import BIN, Cluster, end, wait_for  # noqa: E402
+from cluster import BIN, Cluster, ClusterCase, end, wait_for  # noqa: E402
 
 QUEUES = 12  # some in each of the four shards
 REPLICAS = 3
@@ -52,7 +52,7 @@ class Load:
             thread.join()
 
 
-class Replicas(unittest.TestCase):
+class Replicas(ClusterCase):
     def setUp(self):
         self.cluster = Cluster(nodes=5, ports=7)
         self.addCleanup(self.cluster.close)
@@ -67,7 +67,7 @@ class Replicas(unittest.TestCase):
     def millrace(self, node, *words):
         done = self.run_millrace(*words, "--endpoint",
                                  f"http://127.0.0.1:{self.cluster.port + 10 * (node - 1)}")
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr + self.cluster.logs())
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         return done
 
     def view(self, node=2):
@@ -125,12 +125,8 @@ class Replicas(unittest.TestCase):
 
     def join(self, node):
         port = self.cluster.port + 10 * (node - 1)
-        broker = subprocess.Popen(
-            [os.path.join(BIN, "millrace-broker"), "--node-id", str(node), "--data-dir",
-             self.data(node), "--http", f"127.0.0.1:{port}", "--rpc", f"127.0.0.1:{port + 1}",
-             "--peer", f"127.0.0.1:{port + 2}", "--join", f"2=127.0.0.1:{self.cluster.port + 12}"],
-            stderr=subprocess.DEVNULL)
-        self.addCleanup(end, broker)
+        self.addCleanup(end, self.cluster.broker(
+            node, self.data(node), "--join", f"2=127.0.0.1:{self.cluster.port + 12}"))
         wait_for(f"node {node}", lambda: self.cluster.get(node, "/health/live")[0] == 200)
         self.millrace(2, "cluster", "add", str(node), f"127.0.0.1:{port + 2}")
 
@@ -171,7 +167,7 @@ class Replicas(unittest.TestCase):
         with open(folder + ".was", "w", encoding="ascii"):
             pass  # a file where a folder is to be made
         self.millrace(1, "cluster", "drain", "4")
-        wait_for("the failure", lambda: "not_kept" in self.cluster.logs())
+        wait_for("the failure", lambda: self.cluster.logged("not_kept"))
         wait_for("the others to go", lambda: self.folders(4) == {shard})
         time.sleep(1)
         self.assertIn("meta-1", os.listdir(folder))
@@ -202,11 +198,7 @@ class Replicas(unittest.TestCase):
         done = self.run_millrace("restore", "--data-dir", restored, "--node-id", "7", "--peer",
                                  f"127.0.0.1:{port + 2}", backup)
         self.assertEqual(done.returncode, 0, done.stderr)
-        broker = subprocess.Popen(
-            [os.path.join(BIN, "millrace-broker"), "--node-id", "7", "--data-dir", restored,
-             "--http", f"127.0.0.1:{port}", "--rpc", f"127.0.0.1:{port + 1}", "--peer",
-             f"127.0.0.1:{port + 2}"], stderr=subprocess.DEVNULL)
-        self.addCleanup(end, broker)
+        self.addCleanup(end, self.cluster.broker(7, restored))
         wait_for("node 7", lambda: self.cluster.get(7, "/health/ready")[0] == 200)
         self.receive_all((7,), load)
         # The lists named nodes of the old cluster.

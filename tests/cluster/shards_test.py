@@ -11,7 +11,7 @@ import threading
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import BIN, Cluster, end, wait_for  # noqa: E402
+from cluster import BIN, Cluster, ClusterCase, end, wait_for  # noqa: E402
 
 QUEUES = 8  # some in each of the four shards
 ROUNDS = 15
@@ -47,7 +47,7 @@ class Load:
         self.thread.join()
 
 
-class Shards(unittest.TestCase):
+class Shards(ClusterCase):
     def setUp(self):
         # on all nodes, the fourth too: tests/cluster/replicas_test.py is about fewer
         self.cluster = Cluster(nodes=3, ports=4, broker_args=("--replicas", "7"))
@@ -61,8 +61,7 @@ class Shards(unittest.TestCase):
             [os.path.join(BIN, "millrace"), "cluster", *words, "--endpoint",
              f"http://127.0.0.1:{self.cluster.port + 10 * (node - 1)}"],
             capture_output=True, text=True, check=False, timeout=120)
-        self.assertEqual(done.returncode == 0, good,
-                         done.stdout + done.stderr + self.cluster.logs())
+        self.assertEqual(done.returncode == 0, good, done.stdout + done.stderr)
         return done.stdout if good else done.stderr
 
     def shards(self, node=1):
@@ -122,12 +121,9 @@ class Shards(unittest.TestCase):
         load = Load(self.cluster, (2, 3))
         try:
             port = self.cluster.port + 30
-            broker = subprocess.Popen(
-                [os.path.join(BIN, "millrace-broker"), "--node-id", "4", "--data-dir",
-                 os.path.join(self.cluster.dir, "four"), "--http", f"127.0.0.1:{port}", "--rpc",
-                 f"127.0.0.1:{port + 1}", "--peer", f"127.0.0.1:{port + 2}", "--join",
-                 f"1=127.0.0.1:{self.cluster.port + 2}"], stderr=subprocess.DEVNULL)
-            self.addCleanup(end, broker)
+            self.addCleanup(end, self.cluster.broker(
+                4, os.path.join(self.cluster.dir, "four"), "--join",
+                f"1=127.0.0.1:{self.cluster.port + 2}"))
             wait_for("node 4 to listen", lambda: self.cluster.get(4, "/health/live")[0] == 200)
             self.millrace(2, "add", "4", f"127.0.0.1:{port + 2}")
             self.wait_for_members(3, (1, 2, 3, 4))
@@ -146,7 +142,7 @@ class Shards(unittest.TestCase):
         folder = os.path.join(self.cluster.dir, "broker-3/data/shard-2")
         shutil.rmtree(folder)
         self.cluster.script("restart", "3")
-        wait_for("the refusal", lambda: "the folder is missing" in self.cluster.logs())
+        wait_for("the refusal", lambda: self.cluster.logged("the folder is missing"))
         self.assertEqual(self.cluster.sqs(1, "SendMessage", MessageBody="x",
                                           QueueUrl=self.cluster.queue_url("q1"))[0], 200)
 

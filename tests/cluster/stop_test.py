@@ -9,12 +9,12 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import Cluster, running, wait_for  # noqa: E402
+from cluster import Cluster, ClusterCase, running, wait_for  # noqa: E402
 
 UNDER_WAY_S = 0.5
 
 
-class StopTest(unittest.TestCase):
+class StopTest(ClusterCase):
     def setUp(self):
         self.cluster = Cluster(nodes=3)
         self.addCleanup(self.cluster.close)
@@ -47,9 +47,8 @@ class StopTest(unittest.TestCase):
             call.join()
         for other in others:
             self.cluster.script("resume", str(other))
-        log = self.cluster.logs()
-        self.assertNotIn("assertion failed", log)
-        self.assertIn("event=stopped code=0", log)
+        self.assertFalse(self.cluster.logged("assertion failed"))
+        self.assertTrue(self.cluster.logged("event=stopped code=0"))
 
     def test_a_leader(self):
         wait_for("a leader", self.leader)

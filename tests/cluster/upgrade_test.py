@@ -13,7 +13,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import BIN, Cluster, end, wait_for  # noqa: E402
+from cluster import BIN, Cluster, ClusterCase, end, wait_for  # noqa: E402
 
 NODES = (1, 2, 3)
 OURS = 2
@@ -83,7 +83,7 @@ class Load:
             thread.join()
 
 
-class Upgrade(unittest.TestCase):
+class Upgrade(ClusterCase):
     def setUp(self):
         self.cluster = Cluster(nodes=3, workers=1, ports=4)
         self.addCleanup(self.cluster.close)
@@ -114,7 +114,7 @@ class Upgrade(unittest.TestCase):
             [os.path.join(BIN, "millrace"), *words, "--endpoint",
              f"http://127.0.0.1:{self.cluster.port + 10}"],
             capture_output=True, text=True, check=False, timeout=60)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr + self.cluster.logs())
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         return done.stdout
 
     def status(self, node):
@@ -178,7 +178,7 @@ class Upgrade(unittest.TestCase):
                     lines = [line for line in file if "reason=FEATURES" in line]
                 return {line.split(" node=")[1][0] for line in lines} == {"1", "2", "3"}
             wait_for("each node to refuse it", refusals)
-            self.assertIn("reason=FEATURES", self.cluster.logs())
+            self.assertTrue(self.cluster.logged("reason=FEATURES"))
         finally:
             end(broker)
 
@@ -215,8 +215,7 @@ class Upgrade(unittest.TestCase):
             self.assertNotIn("REHEARSAL", self.status(1)["features"])
             self.cluster.script("restart", "worker-1")
             self.upgrade_all(3, load)
-            wait_for("the command of the new level",
-                     lambda: "rehearsed" in self.cluster.logs())
+            wait_for("the command of the new level", lambda: self.cluster.logged("rehearsed"))
             self.assertIn("REHEARSAL", self.status(2)["features"])
             self.assertIn("feature level 3", self.millrace("cluster", "status"))
             self.refused_by_others(OURS)
@@ -228,7 +227,7 @@ class Upgrade(unittest.TestCase):
             load.away = 0
         finally:
             load.finish()
-        self.assertEqual(load.errors, [], self.cluster.logs())
+        self.assertEqual(load.errors, [])
         self.assertGreater(len(load.sent["plain"]), 50)
         self.assertEqual(load.got, load.sent["plain"])
         wait_for("the functions to finish", lambda: self.left() == 0)

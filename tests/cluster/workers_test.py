@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import BIN, Cluster, wait_for  # noqa: E402
+from cluster import BIN, Cluster, ClusterCase, wait_for  # noqa: E402
 
 NODES = (1, 2, 3)
 FUNCTION = """
@@ -26,7 +26,7 @@ def handler(event, context):
 """
 
 
-class Workers(unittest.TestCase):
+class Workers(ClusterCase):
     def setUp(self):
         self.cluster = Cluster(nodes=3, workers=1)
         self.addCleanup(self.cluster.close)
@@ -56,7 +56,7 @@ class Workers(unittest.TestCase):
                     [os.path.join(BIN, "millrace"), *words, "--endpoint",
                      f"http://127.0.0.1:{self.cluster.port}"],
                     capture_output=True, text=True, check=False, timeout=60)
-                self.assertEqual(done.returncode, 0, done.stderr + self.cluster.logs())
+                self.assertEqual(done.returncode, 0, done.stderr)
 
     def log(self):
         path = os.path.join(self.cluster.dir, "worker-1/data/logs/sleeper.log")
@@ -144,7 +144,7 @@ class Workers(unittest.TestCase):
         disturb()
         for thread in threads:
             thread.join()
-        self.assertEqual(answers, {node: (200, None) for node in nodes}, self.cluster.logs())
+        self.assertEqual(answers, {node: (200, None) for node in nodes})
         self.assertEqual((self.begun(), self.ended()), (len(nodes), len(nodes)))
         wait_for("their usage", lambda: self.leader_status()["functions"][0]["usage"]
                  ["invocations"] == len(nodes))

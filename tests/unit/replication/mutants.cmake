@@ -18,23 +18,25 @@ function(mutant name program test file from to)
   add_executable(${target} ${CMAKE_CURRENT_SOURCE_DIR}/unit/replication/${program}.c ${copy})
   set_source_files_properties(${copy} PROPERTIES COMPILE_OPTIONS "-Wno-unused;-Wno-unused-parameter")
   target_link_libraries(${target} PRIVATE strict broker_replication ${CMOCKA_LIBRARY})
-  wrap_clocks(${target} ${program})
+  wrap_functions(${target} ${program})
   add_test(NAME ${target} COMMAND sh -c "\"$0\" $1 || true" $<TARGET_FILE:${target}> ${test})
   # cmocka says which test failed, and catches signals; a sanitizer or the allocator end the program themselves.
   set_tests_properties(${target} PROPERTIES TIMEOUT 120
     PASS_REGULAR_EXPRESSION "FAILED  . ${test}|AddressSanitizer: |double free|assertion failed")
 endfunction()
 
-# What a program wraps: see fixed_random.h and time_test.c.
-function(wrap_clocks target program)
+# What a program wraps: see fixed_random.h, time_test.c and level_test.c.
+function(wrap_functions target program)
   if(program STREQUAL time_test)
     target_link_options(${target} PRIVATE -Wl,--wrap=clock_now_ms,--wrap=clock_steady_ms)
   elseif(program MATCHES "^guard(_flow)?_test$")
     target_link_options(${target} PRIVATE -Wl,--wrap=clock_random,--wrap=clock_steady_ms)
+  elseif(program STREQUAL level_test)
+    target_link_options(${target} PRIVATE -Wl,--wrap=feature_level_min)
   endif()
 endfunction()
-foreach(program time_test guard_test guard_flow_test)
-  wrap_clocks(replication_${program} ${program})
+foreach(program time_test guard_test guard_flow_test level_test)
+  wrap_functions(replication_${program} ${program})
 endforeach()
 
 if(ONLY_THREADS) # they say nothing about threads
@@ -167,3 +169,7 @@ mutant(plots_messages plots_child_test what_the_child_writes_is_the_whole_state 
        "encode_message(core, message_at(&core->messages, index), at);"
        "encode_message(core, message_at(&core->messages, index), at);
         (void)messages_find(&core->messages, queue->slot, message_at(&core->messages, index)->seq);")
+mutant(level_ahead level_test a_level_that_rose_in_the_last_entry_counts level.c
+       "|| level_ahead(shard) >= least" "")
+mutant(level_old level_test a_state_of_a_level_that_is_too_old_is_refused level.c
+       "shard->level >= least ||" "true ||")
