@@ -108,6 +108,31 @@ static void a_round_is_asked_for_again(void **state)
     script_free(s);
 }
 
+/* At a node that follows: there was no room for the answer on its way. */
+static void a_question_is_asked_again(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    struct appending beat = {.from = 2, .term = 2, .prev = 1, .prev_term = 1, .commit = 1};
+    struct asked asked;
+    say_append(s, beat);
+    ask(s, &asked);
+    UNTIL(s->c, heard_last(s, 2, WIRE_SYNC) != NULL);
+    uint64_t number = heard_last(s, 2, WIRE_SYNC)->wire.a;
+    forget(s);
+    for (int i = 0; i < 200 && heard_last(s, 2, WIRE_SYNC) == NULL; i++) {
+        run_ms(s->c, 20);
+        say_append(s, beat);
+    }
+    assert_non_null(heard_last(s, 2, WIRE_SYNC));
+    assert_int_equal(heard_last(s, 2, WIRE_SYNC)->wire.a, number); /* an answer to either will do */
+    struct wire synced = {.type = WIRE_SYNCED, .term = 2, .a = number, .b = 1};
+    say(s, 2, &synced, (struct slice){0});
+    UNTIL(s->c, asked.done > 0);
+    assert_int_equal(asked.done - 1, STATUS_OK);
+    script_free(s);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -115,6 +140,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_deposed_leader_answers_no_question),
         cmocka_unit_test(a_question_is_not_answered_by_the_round_before_it),
         cmocka_unit_test(a_round_is_asked_for_again),
+        cmocka_unit_test(a_question_is_asked_again),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
