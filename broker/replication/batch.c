@@ -161,8 +161,7 @@ void batch_add_first(struct shard *shard, struct shard_call *call)
 {
     count_in(shard, call);
     call->order = ORDER_FIRST;
-    call->deadline_ms =
-        UINT64_MAX; /* nobody waits, and who has it in no term does not lead in it */
+    call->deadline_ms = UINT64_MAX; /* the term is led by nobody without it */
     add_pending(shard, call);
 }
 

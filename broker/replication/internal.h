@@ -198,7 +198,8 @@ struct forward {
 
 /* sync.c: who wants to know the commit index. */
 struct syncs {
-    struct shard_sync *list;
+    struct shard_sync *list; /* as they came: what follows their answers keeps its order */
+    struct shard_sync *last;
     uint64_t asked; /* numbers of questions to the leader */
     /* As leader: the latest round. */
     uint64_t round;

@@ -204,6 +204,17 @@ void sync_unask(struct shard *shard)
 
 /* ---- ends ---- */
 
+static void add(struct shard *shard, struct shard_sync *sync)
+{
+    struct syncs *s = &shard->sync;
+    sync->next = NULL;
+    if (s->list == NULL)
+        s->list = sync;
+    else
+        s->last->next = sync;
+    s->last = sync;
+}
+
 /* end_syncs: those that are due; their callbacks may begin new ones. */
 static void end_syncs(struct shard *shard, enum status status, uint64_t applied_index,
                       uint64_t until_ms)
@@ -211,17 +222,19 @@ static void end_syncs(struct shard *shard, enum status status, uint64_t applied_
     struct shard_sync *list = shard->sync.list;
     struct shard_sync *ended = NULL;
     struct shard_sync **last = &ended;
-    shard->sync.list = NULL;
-    struct shard_sync **kept = &shard->sync.list;
+    shard->sync.list = shard->sync.last = NULL;
     while (list != NULL) {
         struct shard_sync *sync = list;
         list = list->next;
         sync->next = NULL;
         bool done =
             (sync->index > 0 && sync->index <= applied_index) || sync->deadline_ms <= until_ms;
-        struct shard_sync ***to = done ? &last : &kept;
-        **to = sync;
-        *to = &sync->next;
+        if (!done) {
+            add(shard, sync);
+            continue;
+        }
+        *last = sync;
+        last = &sync->next;
     }
     while (ended != NULL) {
         struct shard_sync *sync = ended;
@@ -270,7 +283,6 @@ void shard_sync(struct shard *shard, struct shard_sync *sync)
     sync->number = sync->index = sync->term = 0;
     uint64_t since_ms = sync->since_ms > 0 ? sync->since_ms : uv_now(shard->options.loop);
     sync->deadline_ms = since_ms + CALL_DEADLINE_MS;
-    sync->next = shard->sync.list;
-    shard->sync.list = sync;
+    add(shard, sync);
     shard_wake(shard);
 }

@@ -159,7 +159,13 @@ mutant(refused_forever forward_test a_refusal_is_said_again forward.c
 mutant(refused_in_vain forward_test a_refusal_waits_for_room forward.c
        "(link->up && !links_fits(shard, link, verdicts->length))" "false")
 mutant(barrier_expires forward_test a_leader_begins_however_late batch.c
-       "call->deadline_ms = UINT64_MAX; /* nobody" "/* nobody")
+       "    call->deadline_ms = UINT64_MAX;" "")
+mutant(sync_backwards sync_test questions_are_answered_as_they_came sync.c
+       "    add(shard, sync);
+    shard_wake(shard);" "    sync->next = shard->sync.list, shard->sync.list = sync;
+    if (sync->next == NULL)
+        shard->sync.last = sync;
+    shard_wake(shard);")
 mutant(sync_once sync_test a_question_is_asked_again sync.c
        "if (number == 0 && (!open || now_ms - shard->sync.asked_ms < LOST_MS))" "if (number == 0)")
 mutant(r3_taken_later forward_test a_call_that_was_refused_is_not_taken_later forward.c

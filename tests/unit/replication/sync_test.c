@@ -7,11 +7,16 @@ static const struct shard_options plain;
 struct asked {
     struct shard_sync sync;
     int done; /* its status, plus one */
+    int turn; /* in which it ended */
 };
+
+static int turns;
 
 static void on_synced(struct shard_sync *sync, enum status status)
 {
-    ((struct asked *)sync->data)->done = (int)status + 1;
+    struct asked *asked = sync->data;
+    asked->done = (int)status + 1;
+    asked->turn = ++turns;
 }
 
 static void ask(struct script *s, struct asked *asked)
@@ -68,6 +73,26 @@ static void a_deposed_leader_answers_no_question(void **state)
     confirm(s, stats_of(s).term, round_of(s) - 1);
     run_ms(s->c, 50);
     assert_int_equal(asked.done, 0);
+    script_free(s);
+}
+
+/* Whoever asks before each of several calls has them begun in that order (R10). */
+static void questions_are_answered_as_they_came(void **state)
+{
+    (void)state;
+    struct script *s = leading();
+    struct asked asked[6];
+    for (int i = 0; i < 3; i++)
+        ask(s, &asked[i]);
+    UNTIL(s->c, round_of(s) > 0);
+    for (int i = 3; i < 6; i++) /* of the next round: they are kept */
+        ask(s, &asked[i]);
+    confirm(s, stats_of(s).term, round_of(s));
+    UNTIL(s->c, asked[2].done > 0 && round_of(s) > 1);
+    confirm(s, stats_of(s).term, round_of(s));
+    UNTIL(s->c, asked[5].done > 0);
+    for (int i = 1; i < 6; i++)
+        assert_int_equal(asked[i].turn, asked[i - 1].turn + 1);
     script_free(s);
 }
 
@@ -139,6 +164,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_confirmed_leader_answers),
         cmocka_unit_test(a_deposed_leader_answers_no_question),
         cmocka_unit_test(a_question_is_not_answered_by_the_round_before_it),
+        cmocka_unit_test(questions_are_answered_as_they_came),
         cmocka_unit_test(a_round_is_asked_for_again),
         cmocka_unit_test(a_question_is_asked_again),
     };
