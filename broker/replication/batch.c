@@ -161,6 +161,7 @@ void batch_add_first(struct shard *shard, struct shard_call *call)
 {
     count_in(shard, call);
     call->order = ORDER_FIRST;
+    call->deadline_ms = UINT64_MAX; /* the term is led by nobody without it */
     add_pending(shard, call);
 }
 
@@ -206,10 +207,10 @@ static bool any(const struct shard_call *call, uint64_t now_ms)
     return true;
 }
 
-static bool of_other(const struct shard_call *call, uint64_t now_ms)
+static bool of_this_term(const struct shard_call *call, uint64_t now_ms)
 {
     (void)now_ms;
-    return call->of_other;
+    return call->of_other || call->order == ORDER_FIRST;
 }
 
 static bool too_late(const struct shard_call *call, uint64_t now_ms)
@@ -219,7 +220,7 @@ static bool too_late(const struct shard_call *call, uint64_t now_ms)
 
 void batch_refuse_pending(struct shard *shard, enum status status, bool all)
 {
-    refuse_where(shard, status, all ? any : of_other, 0);
+    refuse_where(shard, status, all ? any : of_this_term, 0);
 }
 
 void batch_deliver(struct shard *shard)
@@ -271,12 +272,12 @@ static void fail_calls(struct shard *shard, struct entry *entry, enum status sta
 }
 
 /* retry_calls: they never happened: those of this node are pending again, other nodes look after
- * theirs by the same proof. */
+ * theirs by the same proof; what a leader begins with is of no use in another term. */
 static void retry_calls(struct shard *shard, struct entry *entry)
 {
     struct call_list own = {0};
     for (struct shard_call *call; (call = call_list_take(&entry->calls)) != NULL;) {
-        if (call->of_other)
+        if (call->of_other || call->order == ORDER_FIRST)
             batch_refuse(shard, call, STATUS_CLOSED);
         else
             call_list_insert(&own, call);
@@ -578,7 +579,7 @@ static void apply_own(struct shard *shard, struct entry *entry, struct cursor *i
 static uint32_t apply_returned(struct shard *shard, const struct command_origin *origin,
                                struct cursor *in, uint32_t left, struct slice payload)
 {
-    struct shard_call *call = forward_take(shard, origin->seq);
+    struct shard_call *call = forward_returned(shard, origin->seq);
     uint32_t count = origin->count < left ? origin->count : left;
     if (call != NULL) {
         ASSERT(call->count == count);

@@ -6,14 +6,17 @@
  *       sent -> answered     the log brought it back: batch.c
  *            -> pending      the leader refused it, or an entry of a later term was applied (proof
  *                            that it never happened); under a new number then
+ *            -> refused      likewise, but one that came after it has happened
  *            -> CLOSED       its deadline came first
  * On the leader: a message of calls is checked and put among its own pending calls, each behind an
  * ORIGIN. What it cannot take it refuses by number; that is the only answer it gives.
  *
  * R2  The leader takes a number once in a term, although the origin sends it again with each new
  *     connection: the last TAKEN_WINDOW numbers of each process are remembered.
- * R3  Also when it refused it: the origin may have told its caller so by then. (Should that word be
- *     lost with the connection, the call ends at its deadline.)
+ * R3  Also when it refused it: the origin may have told its caller so by then. That word may have
+ *     been lost with the connection: it is said again when the number comes again.
+ * R10 What was refused, when the word of it was lost, is not tried again behind calls that came
+ * after it and were taken.
  */
 #include "broker/replication/internal.h"
 #include "proto/base/assert.h"
@@ -56,7 +59,7 @@ static void forget_sent(struct shard *shard, struct sent_call *sent)
     free(sent);
 }
 
-struct shard_call *forward_take(struct shard *shard, uint64_t seq)
+static struct shard_call *take_back(struct shard *shard, uint64_t seq)
 {
     struct sent_call *sent;
     HASH_FIND(hh, shard->forward.calls, &seq, sizeof seq, sent);
@@ -64,6 +67,15 @@ struct shard_call *forward_take(struct shard *shard, uint64_t seq)
         return NULL;
     struct shard_call *call = sent->call;
     forget_sent(shard, sent);
+    return call;
+}
+
+struct shard_call *forward_returned(struct shard *shard, uint64_t seq)
+{
+    struct forward *f = &shard->forward;
+    struct shard_call *call = take_back(shard, seq);
+    if (call != NULL && seq > f->returned_seq)
+        f->returned_seq = seq;
     return call;
 }
 
@@ -98,9 +110,7 @@ static bool room_for(const struct shard *shard, const struct link *leader,
 {
     size_t first = call->commands.length + ITEMS_BYTES;
     size_t most = first > SEND_BYTES_MAX ? first : SEND_BYTES_MAX;
-    size_t unsent = peers_unsent(shard->options.peers, leader->node_id);
-    return links_room(leader, UNSENT_MAX) &&
-           (unsent == 0 || unsent + most <= PEER_UNSENT_BYTES_MAX);
+    return links_room(leader, UNSENT_MAX) && links_fits(shard, leader, most);
 }
 
 /* fits: into a message of that many calls. */
@@ -177,7 +187,7 @@ static void on_refused(struct shard *shard, const struct wire *wire)
     if (wire->a != shard->forward.boot)
         return;
     for (uint32_t i = 0; i < wire->count && wire_verdict_decode(&in, &verdict); i++) {
-        struct shard_call *call = forward_take(shard, verdict.seq);
+        struct shard_call *call = take_back(shard, verdict.seq);
         if (call == NULL)
             continue;
         if (verdict.status == STATUS_BUSY || verdict.status == STATUS_DISK_FULL ||
@@ -204,8 +214,11 @@ void forward_overtaken(struct shard *shard, uint64_t term)
         struct shard_call *call = sent->call;
         if (sent->term >= term)
             continue;
+        if (sent->seq < shard->forward.returned_seq) /* R10 */
+            batch_refuse(shard, call, STATUS_NOT_LEADER);
+        else
+            call_list_insert(&again, call);
         forget_sent(shard, sent);
-        call_list_insert(&again, call);
     }
     batch_retry(shard, &again);
 }
@@ -242,6 +255,11 @@ void forward_expire(struct shard *shard, uint64_t now_ms)
 
 /* ---- at the leader ---- */
 
+static bool bit_is_set(const uint64_t *bits, uint64_t seq)
+{
+    return (bits[seq % TAKEN_WINDOW / 64] & UINT64_C(1) << seq % 64) != 0;
+}
+
 /* take: remember this number; false: it was taken before. */
 static bool take(struct shard *shard, struct link *link, uint64_t boot, uint64_t seq)
 {
@@ -258,16 +276,31 @@ static bool take(struct shard *shard, struct link *link, uint64_t boot, uint64_t
         uint64_t slot = (t->highest + 1) % TAKEN_WINDOW;
         if (seq - t->highest > TAKEN_WINDOW) {
             memset(t->bits, 0, sizeof t->bits);
+            memset(t->refused, 0, sizeof t->refused);
             t->highest = seq - 1;
             slot = seq % TAKEN_WINDOW;
         }
         t->bits[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+        t->refused[slot / 64] &= ~(UINT64_C(1) << slot % 64);
     }
-    uint64_t mask = UINT64_C(1) << seq % 64;
-    uint64_t *word = &t->bits[seq % TAKEN_WINDOW / 64];
-    bool fresh = (*word & mask) == 0;
-    *word |= mask;
+    bool fresh = !bit_is_set(t->bits, seq);
+    t->bits[seq % TAKEN_WINDOW / 64] |= UINT64_C(1) << seq % 64;
     return fresh;
+}
+
+/* was_refused: it was taken in this term, and will not happen. */
+static bool was_refused(const struct link *link, uint64_t seq)
+{
+    return seq + TAKEN_WINDOW > link->taken->highest && bit_is_set(link->taken->refused, seq);
+}
+
+static void note_refused(struct shard *shard, const struct shard_origin *origin)
+{
+    const struct link *link = links_find(shard, origin->node_id);
+    struct taken *t = link != NULL ? link->taken : NULL;
+    if (t != NULL && t->boot == origin->boot && t->term == shard->raft.current_term &&
+        origin->seq + TAKEN_WINDOW > t->highest)
+        t->refused[origin->seq % TAKEN_WINDOW / 64] |= UINT64_C(1) << origin->seq % 64;
 }
 
 static void refuse(struct shard *shard, const struct shard_origin *origin, enum status status)
@@ -293,8 +326,10 @@ static void on_taken(struct shard_call *call, enum status status, const struct c
     (void)results;
     (void)count;
     /* CLOSED: its entry is of unknown fate, or overtaken: its node finds out as this one does. */
-    if (status != STATUS_OK && status != STATUS_CLOSED)
+    if (status != STATUS_OK && status != STATUS_CLOSED) {
+        note_refused(taken->shard, &taken->origin);
         refuse(taken->shard, &taken->origin, status);
+    }
     free(taken);
 }
 
@@ -315,8 +350,11 @@ static void take_call(struct shard *shard, struct link *link, uint64_t boot,
 {
     struct taken_call *taken;
     struct shard_origin origin = {link->node_id, boot, item->seq};
-    if (!take(shard, link, boot, item->seq))
+    if (!take(shard, link, boot, item->seq)) {
+        if (was_refused(link, item->seq))
+            refuse(shard, &origin, STATUS_BUSY); /* why, nobody knows any more */
         return;
+    }
     taken = calloc(1, sizeof *taken);
     ASSERT(taken != NULL);
     taken->shard = shard;
@@ -344,7 +382,7 @@ static bool never_taken(const struct shard *shard, const struct link *link, cons
         return true;
     if (t->term > wire->term || t->boot != wire->a || seq + TAKEN_WINDOW <= t->highest)
         return false;
-    return seq > t->highest || (t->bits[seq % TAKEN_WINDOW / 64] & UINT64_C(1) << seq % 64) == 0;
+    return seq > t->highest || !bit_is_set(t->bits, seq);
 }
 
 /* refuse_call: for good: should it come once more in this term, when this node leads in it, it was
@@ -353,8 +391,10 @@ static void refuse_call(struct shard *shard, struct link *link, const struct wir
                         uint64_t seq)
 {
     struct shard_origin origin = {link->node_id, wire->a, seq};
-    if (wire->term == shard->raft.current_term)
+    if (wire->term == shard->raft.current_term) {
         (void)take(shard, link, wire->a, seq);
+        note_refused(shard, &origin);
+    }
     refuse(shard, &origin, STATUS_NOT_LEADER);
 }
 
@@ -364,6 +404,7 @@ static void on_calls(struct shard *shard, struct link *link, const struct wire *
 {
     struct cursor in = cursor_of(wire->items);
     struct wire_call item;
+    lead_watch(shard); /* else some would be refused and those behind them be taken: R10 */
     bool here = shard_leading(shard) && wire->term == shard->raft.current_term;
     for (uint32_t i = 0; i < wire->count && wire_call_decode(&in, &item); i++) {
         if (here)
@@ -373,9 +414,11 @@ static void on_calls(struct shard *shard, struct link *link, const struct wire *
     }
 }
 
+/* flush_verdicts: they are said once: where there is no room they wait (sweep). When there is no
+ * connection, what they are about will come again. */
 static void flush_verdicts(struct shard *shard, struct link *link, struct buffer *verdicts)
 {
-    if (verdicts->length == 0)
+    if (verdicts->length == 0 || (link->up && !links_fits(shard, link, verdicts->length)))
         return;
     size_t count = (verdicts->length - WIRE_HEADER_BYTES) / 16;
     wire_set_count(verdicts, 0, (uint32_t)count);

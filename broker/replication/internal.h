@@ -100,13 +100,15 @@ struct waits {
 
 /* ---- other nodes ---- */
 
-/* Which of the latest sequence numbers of one process of another node were taken. */
+/* Which of the latest sequence numbers of one process of another node were taken, and of those,
+ * which were refused then. */
 #define TAKEN_WINDOW 65536u
 struct taken {
     uint64_t boot;
     uint64_t term;
     uint64_t highest;
     uint64_t bits[TAKEN_WINDOW / 64];
+    uint64_t refused[TAKEN_WINDOW / 64];
 };
 
 /* One message on its way. */
@@ -187,6 +189,7 @@ struct forward {
     uint64_t hold_until_ms; /* it refused, or there was no room: send nothing before */
     bool resending;         /* what was sent in this term, since it may have been lost; as far as */
     uint64_t resent_seq;    /* this number */
+    uint64_t returned_seq;  /* the highest of the calls that the log brought back */
     uint64_t begun_term;    /* the term when this process began */
     uint64_t applied_term;  /* of the latest entry that was applied */
     uint64_t settled_term;  /* what was sent before this term has been looked after */
@@ -195,7 +198,8 @@ struct forward {
 
 /* sync.c: who wants to know the commit index. */
 struct syncs {
-    struct shard_sync *list;
+    struct shard_sync *list; /* as they came: what follows their answers keeps its order */
+    struct shard_sync *last;
     uint64_t asked; /* numbers of questions to the leader */
     /* As leader: the latest round. */
     uint64_t round;
@@ -453,8 +457,10 @@ struct link *links_find(const struct shard *shard, uint64_t node_id);
 void links_send(struct shard *shard, struct link *link, struct buffer *bytes);
 /* links_pinned: entries from this index on may still be read for the network. */
 uint64_t links_pinned(const struct shard *shard);
-/* links_room: less than this is on its way there. */
+/* links_room: less than this is on its way there. links_fits: the network would take a message of
+ * so many bytes now; other shards send to that node too. */
 bool links_room(const struct link *link, size_t bytes);
+bool links_fits(const struct shard *shard, const struct link *link, size_t bytes);
 
 /* ---- raft_net.c ---- */
 void raft_net_init(struct shard *shard);
@@ -496,9 +502,9 @@ void forward_init(struct shard *shard);
 /* forward_pump: send what is to be sent to the leader. */
 void forward_pump(struct shard *shard);
 void forward_receive(struct shard *shard, struct link *link, const struct wire *wire);
-/* forward_take: the call of this node that the commands behind an ORIGIN belong to; NULL = none
- * (any more). */
-struct shard_call *forward_take(struct shard *shard, uint64_t seq);
+/* forward_returned: the log brings commands behind an ORIGIN: the call of this node that they
+ * belong to; NULL = none (any more). */
+struct shard_call *forward_returned(struct shard *shard, uint64_t seq);
 void forward_overtaken(struct shard *shard, uint64_t term);
 /* forward_in_doubt: something that was sent in an older term may have happened. */
 bool forward_in_doubt(const struct shard *shard);

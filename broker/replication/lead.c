@@ -111,11 +111,11 @@ void lead_watch(struct shard *shard)
     int state = raft_state(&shard->raft);
     if (state == RAFT_UNAVAILABLE)
         shard_fatal(shard, "the Raft library gave up (a failed write, or a conflict in the log)");
+    if (shard_leading(shard) &&
+        (state != RAFT_LEADER || shard->raft.current_term != shard->leading_term))
+        stop_leading(shard);
     if (state == RAFT_LEADER && shard->stage == STAGE_FOLLOWING)
         begin_leading(shard);
-    else if (shard_leading(shard) &&
-             (state != RAFT_LEADER || shard->raft.current_term != shard->leading_term))
-        stop_leading(shard);
     if (shard->stage == STAGE_READY && !shard->at_home)
         forward_wait_home(shard);
     shard->at_home = shard->stage == STAGE_READY;

@@ -100,6 +100,7 @@ void outgoing_fetched(struct outgoing *out, enum status status)
 {
     struct link *link = out->link;
     out->fetching = false;
+    shard_wake(out->shard); /* for what waits for room */
     if (status == STATUS_OK) {
         drain(link);
         return;
@@ -127,6 +128,12 @@ size_t outgoing_unsent(const struct link *link)
 bool links_room(const struct link *link, size_t bytes)
 {
     return outgoing_unsent(link) < bytes;
+}
+
+bool links_fits(const struct shard *shard, const struct link *link, size_t bytes)
+{
+    size_t unsent = peers_unsent(shard->options.peers, link->node_id);
+    return link->first == NULL && (unsent == 0 || unsent + bytes <= PEER_UNSENT_BYTES_MAX);
 }
 
 void links_send(struct shard *shard, struct link *link, struct buffer *bytes)
@@ -186,8 +193,11 @@ static bool make_room(struct shard *shard)
 {
     struct links *l = &shard->links;
     for (size_t i = 0; i < l->count && l->count == SHARD_MEMBERS_MAX; i++) {
+        const struct taken *taken = l->list[i]->taken;
         if (!is_past(shard, l->list[i]))
             continue;
+        if (taken != NULL && taken->term > shard->forward.begun_term)
+            shard->forward.begun_term = taken->term; /* what was taken then, nobody knows now */
         link_free(l->list[i]);
         l->count--;
         memmove(&l->list[i], &l->list[i + 1], (l->count - i) * sizeof l->list[0]);

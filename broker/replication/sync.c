@@ -14,14 +14,15 @@
  * I1  The index of a round is noted behind the asking of all that it answers: on this node when it
  *     began, on others before their question arrived. I2  Each new leader commits an entry of its
  *     own before it answers (STAGE_READY): what older leaders answered is below its commit index.
- * I3  What is lost is asked again: a question with the connection or the term, a round by the
- * clock.
+ * I3  What is lost is asked again: a question with the connection, the term or by the clock, a
+ * round by the clock.
  */
 #include "broker/replication/internal.h"
 
 #include <stdlib.h>
 
-#define ASK_AGAIN_MS 100u
+#define ASK_AGAIN_MS 100u  /* for the others' word, as leader */
+#define LOST_MS      1000u /* a question: the answer may have found no room on its way */
 
 /* ---- rounds of the leader ---- */
 
@@ -176,16 +177,21 @@ void sync_ask(struct shard *shard, struct link *leader)
 {
     struct buffer out = {0};
     uint64_t number = 0;
+    uint64_t now_ms = uv_now(shard->options.loop);
+    bool open = false;
     for (struct shard_sync *sync = shard->sync.list; sync != NULL; sync = sync->next) {
+        open |= sync->index == 0;
         if (!is_waiting(shard, sync))
             continue;
         number = number > 0 ? number : ++shard->sync.asked;
         sync->number = number;
         sync->term = shard->raft.current_term;
     }
-    if (number == 0)
+    if (number == 0 && (!open || now_ms - shard->sync.asked_ms < LOST_MS))
         return;
-    struct wire wire = {.type = WIRE_SYNC, .term = shard->raft.current_term, .a = number};
+    shard->sync.asked_ms = now_ms;
+    struct wire wire = {
+        .type = WIRE_SYNC, .term = shard->raft.current_term, .a = shard->sync.asked};
     wire_encode(&out, &wire);
     links_send(shard, leader, &out);
 }
@@ -198,6 +204,17 @@ void sync_unask(struct shard *shard)
 
 /* ---- ends ---- */
 
+static void add(struct shard *shard, struct shard_sync *sync)
+{
+    struct syncs *s = &shard->sync;
+    sync->next = NULL;
+    if (s->list == NULL)
+        s->list = sync;
+    else
+        s->last->next = sync;
+    s->last = sync;
+}
+
 /* end_syncs: those that are due; their callbacks may begin new ones. */
 static void end_syncs(struct shard *shard, enum status status, uint64_t applied_index,
                       uint64_t until_ms)
@@ -205,17 +222,19 @@ static void end_syncs(struct shard *shard, enum status status, uint64_t applied_
     struct shard_sync *list = shard->sync.list;
     struct shard_sync *ended = NULL;
     struct shard_sync **last = &ended;
-    shard->sync.list = NULL;
-    struct shard_sync **kept = &shard->sync.list;
+    shard->sync.list = shard->sync.last = NULL;
     while (list != NULL) {
         struct shard_sync *sync = list;
         list = list->next;
         sync->next = NULL;
         bool done =
             (sync->index > 0 && sync->index <= applied_index) || sync->deadline_ms <= until_ms;
-        struct shard_sync ***to = done ? &last : &kept;
-        **to = sync;
-        *to = &sync->next;
+        if (!done) {
+            add(shard, sync);
+            continue;
+        }
+        *last = sync;
+        last = &sync->next;
     }
     while (ended != NULL) {
         struct shard_sync *sync = ended;
@@ -264,7 +283,6 @@ void shard_sync(struct shard *shard, struct shard_sync *sync)
     sync->number = sync->index = sync->term = 0;
     uint64_t since_ms = sync->since_ms > 0 ? sync->since_ms : uv_now(shard->options.loop);
     sync->deadline_ms = since_ms + CALL_DEADLINE_MS;
-    sync->next = shard->sync.list;
-    shard->sync.list = sync;
+    add(shard, sync);
     shard_wake(shard);
 }

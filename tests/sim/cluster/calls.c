@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #define FILLER_MAX 12000u
+#define STUCK      (8 * SECOND) /* without an answer, though nothing is in the way */
 
 uint64_t queue_ids[QUEUE_COUNT];
 static struct call *open_calls;
@@ -247,6 +248,28 @@ static void take_result(struct call *call, uint32_t i, const struct core_result 
     }
 }
 
+/* is_stuck: this call is overdue: nothing has been in the way of an answer for long, and a later
+ * call at that node has got one through the log. */
+static bool is_stuck(const struct call *call, const struct call *later)
+{
+    bool waits = call->kind == CALL_RECEIVE;
+    uint64_t due_ns = call->arrived_ns + (waits ? call->wait_ms * MS : 0);
+    uint64_t calm_ns = calm_since_ns(call->node);
+    if (call->node != later->node || call->arrived_ns == 0 || call->node->closing ||
+        due_ns > later->arrived_ns || (waits && !call->receiving))
+        return false;
+    return world.now_ns > STUCK + (due_ns > calm_ns ? due_ns : calm_ns);
+}
+
+static void judge_stuck(const struct call *later)
+{
+    for (const struct call *call = open_calls; call != NULL; call = call->next_open) {
+        if (is_stuck(call, later))
+            sim_fail("stuck: a %s at node %u, begun at %.6f s, is not answered, though others are",
+                     kind_names[call->kind], call->node->number, (double)call->arrived_ns / 1e9);
+    }
+}
+
 static void on_answer(struct shard_call *commands, enum status status,
                       const struct core_result *results, uint32_t count)
 {
@@ -259,6 +282,8 @@ static void on_answer(struct shard_call *commands, enum status status,
     for (uint32_t i = 0; i < count && status == STATUS_OK; i++)
         take_result(call, i, &results[i]);
     end(call, outcome_of(status));
+    if (status == STATUS_OK)
+        judge_stuck(call);
 }
 
 static void deliver(struct call *call, struct slice body, uint32_t i, uint32_t number)
@@ -403,6 +428,7 @@ static void arrive(void *data)
         end(call, OUTCOME_NOT_DONE);
         return;
     }
+    call->arrived_ns = sim_now_ns();
     if (call->kind == CALL_RECEIVE) {
         begin_receive(call);
         return;

@@ -65,6 +65,7 @@ struct call {
     uint32_t got_count;
     /* private */
     uint64_t called_ns;
+    uint64_t arrived_ns; /* at its node; 0: not yet */
     uint64_t answered_ns;
     uint32_t called_epoch;
     uint32_t numbers[BATCH_MAX]; /* labels, or of what is settled */

@@ -130,7 +130,7 @@ MUTANTS = {
     # A number that a leader took is taken again.
     "taken-again": (
         "broker/replication/forward.c",
-        "    bool fresh = (*word & mask) == 0;", "    bool fresh = true;", THREE),
+        "    bool fresh = !bit_is_set(t->bits, seq);", "    bool fresh = true;", THREE),
     # A leader answers questions for the commit index without asking whether it still leads.
     "sync-unconfirmed": (
         "broker/replication/sync.c",

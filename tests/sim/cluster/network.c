@@ -43,6 +43,7 @@ struct link {
     uint64_t ids[2];
     struct direction directions[2]; /* from the lower number to the higher; back */
     bool retrying;
+    uint64_t whole_ns; /* since it is as it is */
 };
 
 struct network_end {
@@ -192,6 +193,7 @@ static void try_to_connect(unsigned a, unsigned b)
     }
     link->up = true;
     link->line++;
+    link->whole_ns = sim_now_ns();
     link->ids[0] = one->id;
     link->ids[1] = two->id;
     let_notice(one->number, two->number, two->id, true);
@@ -214,6 +216,13 @@ void network_break(unsigned a, unsigned b)
     retry(a, b);
 }
 
+uint64_t network_whole_ns(unsigned a, unsigned b)
+{
+    const struct link *link = link_of(a, b);
+    bool whole = link->up && !link->directions[0].cut && !link->directions[1].cut;
+    return whole ? link->whole_ns : world.now_ns;
+}
+
 /* ---- cuts ---- */
 
 static void arrive(void *data);
@@ -234,6 +243,7 @@ void network_cut(unsigned from, unsigned to, bool cut)
     if (direction->cut == cut)
         return;
     direction->cut = cut;
+    link_of(from, to)->whole_ns = world.now_ns;
     if (cut) {
         struct pair *pair = calloc(1, sizeof *pair);
         ASSERT(pair != NULL);

@@ -22,6 +22,9 @@ void network_leave(struct node *node);
 /* network_cut: messages from one machine to another do not arrive, or do again. */
 void network_cut(unsigned from, unsigned to, bool cut);
 void network_mend_all(void);
+/* network_whole_ns: since when the connection of two machines has been there and not been cut; now,
+ * if it is not. */
+uint64_t network_whole_ns(unsigned a, unsigned b);
 /* network_break: the connection of two machines ends. */
 void network_break(unsigned a, unsigned b);
 

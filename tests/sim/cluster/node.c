@@ -284,6 +284,7 @@ void node_turn(struct node *node)
         return;
     node->knows_time |= shard_leader(node->shard) != 0;
     leaders_see(node);
+    calm_see(node);
     digests_see(node);
     bool lags = node->shard->catch_up != NULL;
     if (node->lagged != lags)

@@ -166,6 +166,12 @@ void vloop_ready(struct vloop *loop, void (*fn)(void *data), void *data);
 void vloop_turn(struct vloop *loop);
 uint64_t vloop_next_ns(const struct vloop *loop);
 
+/* ---- calm.c ---- */
+/* calm_see: after each turn of a node's loop. calm_since_ns: since then nothing has kept its calls
+ * from being answered. */
+void calm_see(const struct node *node);
+uint64_t calm_since_ns(const struct node *node);
+
 /* ---- nemesis.c ---- */
 void nemesis_begin(void);
 void nemesis_heal(void);

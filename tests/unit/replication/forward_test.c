@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* R2: a call is applied once, however often and in whatever order its message arrives: the window
  * of numbers that a leader remembers, and what an origin sends again. */
+#include "broker/replication/internal.h"
 #include "tests/unit/replication/script.h"
 
 static const struct shard_options plain;
@@ -78,18 +79,23 @@ static void calls_that_are_sent_again_are_taken_once(void **state)
 
 /* ---- the window ---- */
 
-/* say_call: node 2 sends a call with one SEND under this number. */
-static void say_call(struct script *s, uint64_t boot, uint64_t seq)
+/* say_commands: node 2 sends a call with one command under this number. */
+static void say_commands(struct script *s, uint64_t boot, uint64_t seq, struct slice commands)
 {
     struct wire wire = {.type = WIRE_CALLS, .count = 1, .term = 3, .a = boot};
-    struct command tick = {.type = COMMAND_TICK};
-    struct buffer commands = {0};
     struct buffer items = {0};
-    command_encode(&commands, &tick);
-    struct wire_call call = {.seq = seq, .count = 1, .commands = buffer_slice(&commands)};
+    struct wire_call call = {.seq = seq, .count = 1, .commands = commands};
     wire_call_encode(&items, &call);
     say(s, 2, &wire, buffer_slice(&items));
     buffer_free(&items);
+}
+
+static void say_call(struct script *s, uint64_t boot, uint64_t seq)
+{
+    struct command tick = {.type = COMMAND_TICK};
+    struct buffer commands = {0};
+    command_encode(&commands, &tick);
+    say_commands(s, boot, seq, buffer_slice(&commands));
     buffer_free(&commands);
 }
 
@@ -206,6 +212,100 @@ static void a_call_that_was_refused_is_not_taken_later(void **state)
     script_free(s);
 }
 
+/* The word that ends the wait of a caller. */
+static enum status verdict_on(const struct script *s, uint64_t seq)
+{
+    const struct heard *heard = heard_last(s, 2, WIRE_REFUSED);
+    struct wire_verdict verdict;
+    assert_non_null(heard);
+    struct cursor in = cursor_of(heard->wire.items);
+    assert_true(wire_verdict_decode(&in, &verdict));
+    assert_int_equal(verdict.seq, seq);
+    return (enum status)verdict.status;
+}
+
+/* The connection ended, and that word with it: the caller's node sends the call again over the next
+ * one, and would wait until the deadline. */
+static void a_refusal_is_said_again(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    lead(s);
+    run_ms(s->c, 20);
+    forget(s);
+    say_commands(s, 9, 1, slice_of("nonsense"));
+    UNTIL(s->c, heard_last(s, 2, WIRE_REFUSED) != NULL);
+    assert_int_equal(verdict_on(s, 1), STATUS_INVALID);
+    assert_true(taken(s, 9, 2, 5000));
+    assert_false(refuses(s, 9, 2));
+    assert_true(refuses(s, 9, 1)); /* whatever is in it */
+    assert_int_equal(verdict_on(s, 1), STATUS_BUSY);
+    assert_true(taken(s, 9, 1 + TAKEN_WINDOW, 5000)); /* in its place among those remembered */
+    assert_false(refuses(s, 9, 1 + TAKEN_WINDOW));
+    script_free(s);
+}
+
+/* Others have filled the way to that node, which has no reason to ask again. */
+static void a_refusal_waits_for_room(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    lead(s);
+    run_ms(s->c, 20);
+    forget(s);
+    s->c->unsent = PEER_UNSENT_BYTES_MAX;
+    say_commands(s, 9, 1, slice_of("nonsense"));
+    run_ms(s->c, 20);
+    s->c->unsent = 0;
+    for (int i = 0; i < 300 && heard_last(s, 2, WIRE_REFUSED) == NULL; i++)
+        run_ms(s->c, 10);
+    assert_int_equal(verdict_on(s, 1), STATUS_INVALID);
+    script_free(s);
+}
+
+/* In one turn of the loop it is elected, and others who heard of it send their calls. If only those
+ * of the next turn were taken, they would overtake these (R10). */
+static void a_leader_takes_calls_at_once(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    struct wire voted = {.type = WIRE_VOTED, .term = 3, .flags = WIRE_GRANTED};
+    s->played[2].follows = true;
+    say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1});
+    say_timeout_now(s, 2, 2, 1, 1);
+    UNTIL(s->c, heard_last(s, 2, WIRE_VOTE) != NULL);
+    say(s, 2, &voted, (struct slice){0});
+    say_call(s, 9, 1);
+    UNTIL(s->c, shard_leads(shard_of(s)));
+    run_ms(s->c, 60);
+    assert_null(heard_last(s, 2, WIRE_REFUSED));
+    assert_false(taken(s, 9, 1, 50)); /* it is there */
+    script_free(s);
+}
+
+/* Those who acknowledge may hear its first entry, and need longer to store it than calls may take:
+ * no other leader comes, and this one must not wait for ever. */
+static void a_leader_begins_however_late(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    s->played[2].votes = s->played[2].follows = true;
+    s->played[2].limit = 1;
+    say_append(s, (struct appending){.from = 2, .term = 2, .prev = 1, .prev_term = 1});
+    say_timeout_now(s, 2, 2, 1, 1);
+    UNTIL(s->c, shard_leader(shard_of(s)) == SHARD_NODE);
+    run_ms(s->c, 20);
+    assert_false(shard_leads(shard_of(s)));
+    batch_expire(shard_of(s), uv_now(&s->c->loop) + CALL_DEADLINE_MS + 1);
+    run_ms(s->c, 20);
+    s->played[2].limit = 0;
+    for (int i = 0; i < 500 && !shard_leads(shard_of(s)); i++)
+        run_ms(s->c, 10);
+    assert_true(shard_leads(shard_of(s)));
+    assert_int_equal(stats_of(s).term, 3);
+    script_free(s);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -216,6 +316,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_call_of_another_term_is_refused),
         cmocka_unit_test(a_call_that_was_taken_is_not_refused_later),
         cmocka_unit_test(a_call_that_was_refused_is_not_taken_later),
+        cmocka_unit_test(a_refusal_is_said_again),
+        cmocka_unit_test(a_refusal_waits_for_room),
+        cmocka_unit_test(a_leader_takes_calls_at_once),
+        cmocka_unit_test(a_leader_begins_however_late),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);

@@ -148,11 +148,31 @@ mutant(r10_follows order_test calls_keep_their_order_when_the_leader_is_cut_off 
        "&&
            !batch_in_doubt(shard);" ";")
 mutant(r10_room order_test nothing_is_lost_for_want_of_room forward.c
-       "(unsent == 0 || unsent + most <= PEER_UNSENT_BYTES_MAX)" "true")
+       "&& links_fits(shard, leader, most)" "")
 mutant(r10_lost order_test nothing_is_lost_for_want_of_room link.c "out->link->lost = true;" "")
+mutant(r10_refused order_test what_was_refused_does_not_come_later forward.c
+       "if (sent->seq < shard->forward.returned_seq)" "if (false)")
+mutant(r10_at_once forward_test a_leader_takes_calls_at_once forward.c
+       "    lead_watch(shard); /* else" "    /* else")
+mutant(refused_once forward_test a_refusal_is_said_again forward.c
+       "if (was_refused(link, item->seq))" "if (false)")
+mutant(refused_forever forward_test a_refusal_is_said_again forward.c
+       "        t->refused[slot / 64] &= ~(UINT64_C(1) << slot % 64);" "")
+mutant(refused_in_vain forward_test a_refusal_waits_for_room forward.c
+       "(link->up && !links_fits(shard, link, verdicts->length))" "false")
+mutant(barrier_expires forward_test a_leader_begins_however_late batch.c
+       "    call->deadline_ms = UINT64_MAX;" "")
+mutant(sync_backwards sync_test questions_are_answered_as_they_came sync.c
+       "    add(shard, sync);
+    shard_wake(shard);" "    sync->next = shard->sync.list, shard->sync.list = sync;
+    if (sync->next == NULL)
+        shard->sync.last = sync;
+    shard_wake(shard);")
+mutant(sync_once sync_test a_question_is_asked_again sync.c
+       "if (number == 0 && (!open || now_ms - shard->sync.asked_ms < LOST_MS))" "if (number == 0)")
 mutant(r3_taken_later forward_test a_call_that_was_refused_is_not_taken_later forward.c
-       "if (wire->term == shard->raft.current_term)
-        (void)take(shard, link, wire->a, seq);" "")
+       "        (void)take(shard, link, wire->a, seq);
+        note_refused(shard, &origin);" "")
 mutant(r3_refused_later forward_test a_call_that_was_taken_is_not_refused_later forward.c
        "else if (never_taken(shard, link, wire, item.seq))" "else")
 mutant(bury_wake bury_alone_test a_large_queue_goes_though_nothing_happens bury.c

@@ -7,11 +7,16 @@ static const struct shard_options plain;
 struct asked {
     struct shard_sync sync;
     int done; /* its status, plus one */
+    int turn; /* in which it ended */
 };
+
+static int turns;
 
 static void on_synced(struct shard_sync *sync, enum status status)
 {
-    ((struct asked *)sync->data)->done = (int)status + 1;
+    struct asked *asked = sync->data;
+    asked->done = (int)status + 1;
+    asked->turn = ++turns;
 }
 
 static void ask(struct script *s, struct asked *asked)
@@ -71,6 +76,26 @@ static void a_deposed_leader_answers_no_question(void **state)
     script_free(s);
 }
 
+/* Whoever asks before each of several calls has them begun in that order (R10). */
+static void questions_are_answered_as_they_came(void **state)
+{
+    (void)state;
+    struct script *s = leading();
+    struct asked asked[6];
+    for (int i = 0; i < 3; i++)
+        ask(s, &asked[i]);
+    UNTIL(s->c, round_of(s) > 0);
+    for (int i = 3; i < 6; i++) /* of the next round: they are kept */
+        ask(s, &asked[i]);
+    confirm(s, stats_of(s).term, round_of(s));
+    UNTIL(s->c, asked[2].done > 0 && round_of(s) > 1);
+    confirm(s, stats_of(s).term, round_of(s));
+    UNTIL(s->c, asked[5].done > 0);
+    for (int i = 1; i < 6; i++)
+        assert_int_equal(asked[i].turn, asked[i - 1].turn + 1);
+    script_free(s);
+}
+
 /* A round says nothing of what was answered since it began. */
 static void a_question_is_not_answered_by_the_round_before_it(void **state)
 {
@@ -108,13 +133,40 @@ static void a_round_is_asked_for_again(void **state)
     script_free(s);
 }
 
+/* At a node that follows: there was no room for the answer on its way. */
+static void a_question_is_asked_again(void **state)
+{
+    (void)state;
+    struct script *s = script_new(&plain);
+    struct appending beat = {.from = 2, .term = 2, .prev = 1, .prev_term = 1, .commit = 1};
+    struct asked asked;
+    say_append(s, beat);
+    ask(s, &asked);
+    UNTIL(s->c, heard_last(s, 2, WIRE_SYNC) != NULL);
+    uint64_t number = heard_last(s, 2, WIRE_SYNC)->wire.a;
+    forget(s);
+    for (int i = 0; i < 200 && heard_last(s, 2, WIRE_SYNC) == NULL; i++) {
+        run_ms(s->c, 20);
+        say_append(s, beat);
+    }
+    assert_non_null(heard_last(s, 2, WIRE_SYNC));
+    assert_int_equal(heard_last(s, 2, WIRE_SYNC)->wire.a, number); /* an answer to either will do */
+    struct wire synced = {.type = WIRE_SYNCED, .term = 2, .a = number, .b = 1};
+    say(s, 2, &synced, (struct slice){0});
+    UNTIL(s->c, asked.done > 0);
+    assert_int_equal(asked.done - 1, STATUS_OK);
+    script_free(s);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_confirmed_leader_answers),
         cmocka_unit_test(a_deposed_leader_answers_no_question),
         cmocka_unit_test(a_question_is_not_answered_by_the_round_before_it),
+        cmocka_unit_test(questions_are_answered_as_they_came),
         cmocka_unit_test(a_round_is_asked_for_again),
+        cmocka_unit_test(a_question_is_asked_again),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
