@@ -3,13 +3,6 @@
  * harmless. */
 #include "tests/unit/core/fixture.h"
 
-#include "broker/core/record.h"
-#include "proto/base/plots.h"
-
-#include <stdio.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 /* Something of everything, in every state. */
 static void fill(struct fixture *f)
 {
@@ -282,68 +275,12 @@ static void test_digest_sees_changes(void **state)
     }
 }
 
-/* ---- many ---- */
-
-#define MANY        110000u
-#define OF_AN_ENTRY 1000u
-
-/* send_to_many: as many groups, with as many ids. */
-static void send_to_many(struct fixture *f, uint64_t queue_id)
-{
-    struct buffer bytes = {0};
-    for (uint32_t i = 0; i < MANY;) {
-        buffer_clear(&f->entry);
-        entry_begin(&f->entry);
-        for (uint32_t n = 0; n < OF_AN_ENTRY; n++, i++) {
-            char id[16];
-            snprintf(id, sizeof id, "%u", i);
-            struct record record = {.group_id = slice_of(id), .dedup_id = slice_of(id)};
-            struct command command = {.type = COMMAND_SEND};
-            buffer_clear(&bytes);
-            record_encode(&bytes, &record);
-            command.send = (struct command_send){queue_id, CORE_DEFAULT, buffer_slice(&bytes)};
-            command_encode(&f->entry, &command);
-        }
-        entry_finish(&f->entry, OF_AN_ENTRY, f->now_ms);
-        assert_int_equal(core_apply_entry(f->core, ++f->index, buffer_slice(&f->entry)), STATUS_OK);
-    }
-    buffer_free(&bytes);
-}
-
-/* A forked child makes the snapshots (log_snapshot_put), and of large tables it has nothing
- * (plots.h): it must not look into one. */
-static void test_a_child_makes_one_of_many(void **state)
-{
-    struct fixture *f = *state;
-    struct buffer bytes = {0};
-    struct buffer again = {0};
-    int status;
-    struct queue_settings settings = settings_default();
-    settings.fifo = true;
-    uint64_t queue_id = create(f, "q.fifo", settings).queue_id;
-    send_to_many(f, queue_id);
-    receive(f, queue_id, 10, 20);
-    assert_int_equal(view(f, queue_id).visible, MANY - 10);
-    assert_true(plots_bytes() > MANY * sizeof(uint64_t)); /* those of ids, groups and messages */
-    core_snapshot(f->core, &bytes);
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        core_snapshot(f->core, &again);
-        _exit(slice_equal(buffer_slice(&again), buffer_slice(&bytes)) ? 0 : 1);
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(status, 0);
-    buffer_free(&bytes);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(test_restored_is_the_same),
         FIXTURE_TEST(test_restored_evolves_the_same),
         FIXTURE_TEST(test_a_stream_has_the_same_bytes),
-        FIXTURE_TEST(test_a_child_makes_one_of_many),
         FIXTURE_TEST(test_empty_core),
         FIXTURE_TEST(test_every_truncation_is_refused),
         FIXTURE_TEST(test_older_versions_are_read),
