@@ -125,9 +125,9 @@ class Upgrade(ClusterCase):
         return [self.status(node).get("feature_level") for node in NODES]
 
     def programs(self):
+        """Of all members, with their versions; fewer while one has not been heard of."""
         members = json.loads(self.millrace("cluster", "status", "--json"))["Members"]
-        self.assertTrue(all(member["Version"] for member in members))
-        return [member["FeatureLevel"] for member in members]
+        return [member["FeatureLevel"] for member in members if member.get("Version")]
 
     def wait_ready(self, node):
         wait_for(f"node {node} to be ready",
