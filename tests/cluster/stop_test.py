@@ -51,12 +51,10 @@ class StopTest(ClusterCase):
         self.assertTrue(self.cluster.logged("event=stopped code=0"))
 
     def test_a_leader(self):
-        wait_for("a leader", self.leader)
-        self.stop_alone(self.leader())
+        self.stop_alone(wait_for("a leader", self.leader))
 
     def test_a_follower(self):
-        wait_for("a leader", self.leader)
-        self.stop_alone(self.leader() % 3 + 1)
+        self.stop_alone(wait_for("a leader", self.leader) % 3 + 1)
 
 
 if __name__ == "__main__":
