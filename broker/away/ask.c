@@ -19,12 +19,17 @@
 static void leave(struct asked *asked)
 {
     struct away *away = asked->away;
+    struct lane *lane = asked->lane;
     if (asked->state == ASKED_WAITING)
         DL_DELETE(away->waiting, asked);
     else if (asked->state == ASKED_SENT)
         HASH_DEL(away->sent, asked);
     else
         DL_DELETE(away->ended, asked);
+    if (lane != NULL) {
+        lane->waiting -= asked->state == ASKED_WAITING;
+        lane->sent -= asked->state == ASKED_SENT;
+    }
 }
 
 /* Out of all lists already. */
@@ -94,11 +99,42 @@ static uint64_t choose(const struct asked *asked)
     return 0;
 }
 
+/* choose_in_turn: as A5 wants it; and only where there is room, for one that finds none would be
+ * overtaken by those behind it. */
+static uint64_t choose_in_turn(const struct asked *asked)
+{
+    struct away *away = asked->away;
+    const struct lane *lane = asked->lane;
+    if (lane != NULL && lane->waiting > 0)
+        return 0;
+    bool with = lane != NULL && lane->sent > 0 && asked->tried_count < AWAY_REPLICAS_MAX &&
+                !was_tried(asked, lane->node_id) &&
+                peers_connected(away->options.peers, lane->node_id);
+    uint64_t node_id = with ? lane->node_id : choose(asked);
+    size_t unsent = node_id != 0 ? peers_unsent(away->options.peers, node_id) : 0;
+    size_t bytes = AWAY_HEAD_BYTES + asked->question->request.length;
+    if (unsent == 0 || unsent + bytes <= PEER_UNSENT_BYTES_MAX)
+        return node_id;
+    away->crowded = true;
+    return 0;
+}
+
+static int by_place(const struct asked *a, const struct asked *b)
+{
+    return a->place < b->place ? -1 : a->place > b->place;
+}
+
 static void await(struct asked *asked)
 {
+    struct away *away = asked->away;
     asked->state = ASKED_WAITING;
-    DL_APPEND(asked->away->waiting, asked);
-    away_tick_awake(asked->away);
+    if (away->waiting == NULL || by_place(away->waiting->prev, asked) < 0)
+        DL_APPEND(away->waiting, asked);
+    else
+        DL_INSERT_INORDER(away->waiting, asked, by_place);
+    if (asked->lane != NULL)
+        asked->lane->waiting++;
+    away_tick_awake(away);
 }
 
 static void send_to(struct asked *asked, uint64_t node_id)
@@ -111,6 +147,10 @@ static void send_to(struct asked *asked, uint64_t node_id)
     asked->node_id = node_id;
     asked->number = ++away->number;
     HASH_ADD(hh, away->sent, number, sizeof asked->number, asked);
+    if (asked->lane != NULL) {
+        asked->lane->sent++;
+        asked->lane->node_id = node_id;
+    }
     struct away_message head = {.type = AWAY_ASK,
                                 .kind = (uint8_t)question->kind,
                                 .shard = question->shard,
@@ -127,7 +167,7 @@ static void send_to(struct asked *asked, uint64_t node_id)
 static void go_on(struct asked *asked)
 {
     bool late = asked->question->deadline_ms <= away_now_ms(asked->away);
-    uint64_t node_id = asked->cancelled || late ? 0 : choose(asked);
+    uint64_t node_id = asked->cancelled || late ? 0 : choose_in_turn(asked);
     if (asked->cancelled)
         end(asked, STATUS_CANCELLED);
     else if (late)
@@ -136,6 +176,30 @@ static void go_on(struct asked *asked)
         send_to(asked, node_id);
     else
         await(asked);
+}
+
+static struct lane *lane_of(struct away *away, uint32_t shard)
+{
+    struct lane *lane;
+    HASH_FIND(hh, away->lanes, &shard, sizeof shard, lane);
+    if (lane != NULL)
+        return lane;
+    lane = calloc(1, sizeof *lane);
+    ASSERT(lane != NULL);
+    lane->shard = shard;
+    HASH_ADD(hh, away->lanes, shard, sizeof lane->shard, lane);
+    return lane;
+}
+
+void asked_free(struct away *away)
+{
+    struct lane *lane;
+    struct lane *next;
+    HASH_ITER(hh, away->lanes, lane, next)
+    {
+        HASH_DEL(away->lanes, lane);
+        free(lane);
+    }
 }
 
 void away_ask(struct away *away, struct away_question *question)
@@ -147,6 +211,8 @@ void away_ask(struct away *away, struct away_question *question)
     ASSERT(question->request.length <= AWAY_REQUEST_BYTES_MAX);
     asked->away = away;
     asked->question = question;
+    asked->lane = question->ordered ? lane_of(away, question->shard) : NULL;
+    asked->place = ++away->places;
     question->private_state = asked;
     away->asked_count++;
     if (away->closing)
@@ -260,8 +326,14 @@ void asked_lost_node(struct away *away, uint64_t node_id)
 void asked_tick(struct away *away)
 {
     struct asked *list = away->waiting;
+    struct asked *waits;
     away->waiting = NULL;
     away->crowded = false;
+    DL_FOREACH(list, waits)
+    {
+        if (waits->lane != NULL)
+            waits->lane->waiting--;
+    }
     while (list != NULL) {
         struct asked *asked = list;
         DL_DELETE(list, asked);

@@ -85,6 +85,7 @@ static void on_gone(uv_handle_t *handle)
     struct away *away = handle->data;
     void (*closed)(void *data) = away->closed;
     void *data = away->closed_data;
+    asked_free(away);
     free(away);
     closed(data);
 }

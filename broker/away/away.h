@@ -9,6 +9,8 @@
  *       node said that it was not done, the question never reached it, or it may be repeated
  *   A3  what a node is doing for others is bounded, in number and in bytes; beyond, it says BUSY
  *   A4  a node that has gone, or whose asker has gone, leaves nothing behind on the other
+ *   A5  ordered questions about one shard do not overtake each other: while some are with a node
+ * the next go there as well, if it takes them, and none goes while an earlier one waits here
  *
  * Who is asked: a replica that does not lead comes first, since its answers outlive the leader
  * (it sends a call again to the next one, broker/replication/forward.c); then the leader. thread:
@@ -70,6 +72,7 @@ struct away_question {
     enum away_kind kind;
     struct slice request; /* borrowed until `done`; at most AWAY_REQUEST_BYTES_MAX */
     bool repeatable;      /* to be done twice would do no harm */
+    bool ordered;         /* A5 */
     uint64_t deadline_ms; /* of the loop's clock: from then on nobody else is asked. The answer may
                            * come a little later (late_ms): whoever answers has the rest of the time
                            * as its own */

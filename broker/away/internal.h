@@ -23,6 +23,8 @@ enum asked_state { ASKED_WAITING, ASKED_SENT, ASKED_ENDED };
 
 struct asked {
     struct away *away;
+    struct lane *lane; /* NULL: it has no order */
+    uint64_t place;    /* among the questions of this node */
     struct away_question *question;
     enum asked_state state;
     uint64_t number, node_id;          /* of SENT */
@@ -34,6 +36,14 @@ struct asked {
     enum status status; /* of ENDED */
     struct buffer answer;
     struct asked *prev, *next;
+    UT_hash_handle hh;
+};
+
+/* A5: the ordered questions about one shard. */
+struct lane {
+    uint32_t shard;
+    uint32_t waiting, sent;
+    uint64_t node_id; /* that the last one was sent to */
     UT_hash_handle hh;
 };
 
@@ -70,6 +80,8 @@ struct away {
     struct away_options options;
     struct away_server servers[AWAY_KIND_COUNT];
     uint64_t number;       /* the last one asked under */
+    uint64_t places;       /* given to questions */
+    struct lane *lanes;    /* by shard; there are few */
     uv_timer_t tick, soon; /* tick: while something waits; soon: ends what has ended */
     uv_timer_t late;       /* while something is sent: ends what nobody answers */
     struct asked *waiting, *ended;
@@ -118,6 +130,7 @@ void asked_tick(struct away *away);
  */
 void asked_late(struct away *away);
 void asked_close(struct away *away);
+void asked_free(struct away *away);
 /* asked_tell: run `done` of what has ended. */
 void asked_tell(struct away *away);
 

@@ -97,6 +97,7 @@ static void ask(struct errand *errand, bool again, uint64_t deadline_ms,
                                               .kind = AWAY_SQS,
                                               .request = buffer_slice(&errand->request),
                                               .repeatable = again,
+                                              .ordered = call->action != SQS_ACTION_ReceiveMessage,
                                               .deadline_ms = deadline_ms,
                                               .done = done,
                                               .data = errand};

@@ -22,6 +22,8 @@ MANY = "--nodes 3 --seeds 1..4000"
 # What needs a coincidence gets the faults that bring it about, often: a few dozen seeds are enough
 # then, whatever else changes in the engine. Each of these finds nothing in the engine as it is.
 LINKS = "--nodes 3 --only partition --pace 1000 --seeds 1..1000"
+# Connections end while calls are under way, and come again in the same term.
+LOST = "--nodes 3 --only loss --pace 3000 --seeds 1..1000"
 # A majority begins anew while clocks jump, on machines that stay up.
 STARTS = "--nodes 3 --only kill,stop,wall --pace 100 --seeds 1..300"
 # Changes of members that stop half way, in groups of three or so, of one or two, of two or three.
@@ -127,6 +129,10 @@ MUTANTS = {
         "broker/replication/shard.c",
         "raft->state == RAFT_FOLLOWER && shard->guard.led_term == raft->current_term;",
         "raft->state == RAFT_FOLLOWER;", MANY),
+    # What was asked over a connection that ended is not asked again over the next one.
+    "asked-once": (
+        "broker/replication/link.c",
+        "    link->lost = true;\n    if (!up", "    if (!up", LOST),
     # A number that a leader took is taken again.
     "taken-again": (
         "broker/replication/forward.c",

@@ -550,6 +550,111 @@ static void test_no_room(void **state)
     assert_int_equal(one->status, STATUS_CANCELLED);
 }
 
+/* ---- A5 ---- */
+
+static void ask_in_turn(struct world *w, unsigned which, struct slice request)
+{
+    struct ask *ask = &w->asks[which];
+    *ask = (struct ask){.question = {.shard = SHARD,
+                                     .kind = AWAY_CALL,
+                                     .request = request,
+                                     .repeatable = true,
+                                     .ordered = true,
+                                     .deadline_ms = uv_now(&w->loop) + 60000,
+                                     .done = on_done,
+                                     .data = ask}};
+    away_ask(w->nodes[1].away, &ask->question);
+}
+
+/* got: that node was asked these, in this order, by their first letters; and answers. */
+static void got(struct world *w, uint64_t id, const char *letters)
+{
+    for (; *letters != '\0'; letters++) {
+        assert_true(w->nodes[id].task_count > 0);
+        assert_int_equal(w->nodes[id].tasks[0]->request.data[0], *letters);
+        answer(w, id, STATUS_OK, "x");
+    }
+    assert_int_equal(w->nodes[id].task_count, 0);
+    run(w);
+}
+
+/* Which replica is preferred changes with the leader. */
+static void test_they_go_where_the_others_are(void **state)
+{
+    struct world *w = *state;
+    ask_in_turn(w, 0, SLICE_LITERAL("a"));
+    run(w);
+    w->replicas[0] = 3;
+    w->replicas[1] = 2;
+    ask(w, 1, false);
+    ask_in_turn(w, 2, SLICE_LITERAL("b"));
+    run(w);
+    got(w, 3, "h"); /* which has no order */
+    got(w, 2, "ab");
+    ask_in_turn(w, 3, SLICE_LITERAL("c"));
+    run(w);
+    got(w, 3, "c");
+}
+
+/* One that does not take it is not waited for. */
+static void test_they_go_on_from_who_refuses(void **state)
+{
+    struct world *w = *state;
+    ask_in_turn(w, 0, SLICE_LITERAL("a"));
+    ask_in_turn(w, 1, SLICE_LITERAL("b"));
+    run(w);
+    away_answer(take(&w->nodes[2], w->nodes[2].tasks[1]), STATUS_NOT_LEADER, (struct slice){0});
+    run(w);
+    got(w, 3, "b");
+    got(w, 2, "a");
+}
+
+static void test_they_keep_their_order_when_the_node_goes(void **state)
+{
+    struct world *w = *state;
+    ask_in_turn(w, 0, SLICE_LITERAL("a"));
+    ask_in_turn(w, 1, SLICE_LITERAL("b"));
+    run(w);
+    network_cut(&w->network, 1, 2);
+    ask_in_turn(w, 2, SLICE_LITERAL("c"));
+    run(w);
+    got(w, 3, "abc");
+    network_join(&w->network, 1, 2);
+}
+
+static void test_they_keep_their_order_where_there_is_no_room(void **state)
+{
+    struct world *w = *state;
+    static uint8_t large[500] = "a";
+    w->network.unsent = PEER_UNSENT_BYTES_MAX - 300;
+    ask_in_turn(w, 0, slice_make(large, sizeof large));
+    ask_in_turn(w, 1, SLICE_LITERAL("b"));
+    settle(w, 120);
+    ask_in_turn(w, 2, SLICE_LITERAL("c"));
+    assert_int_equal(w->nodes[2].begun, 0);
+    ask(w, 3, false);
+    run(w);
+    got(w, 2, "h");
+    w->network.unsent = 0;
+    UNTIL(w, w->nodes[2].task_count == 3);
+    got(w, 2, "abc");
+}
+
+static void test_who_comes_back_waits_in_its_place(void **state)
+{
+    struct world *w = *state;
+    w->replica_count = 1;
+    ask_in_turn(w, 0, SLICE_LITERAL("a"));
+    run(w);
+    w->network.unsent = PEER_UNSENT_BYTES_MAX;
+    ask_in_turn(w, 1, SLICE_LITERAL("b"));
+    answer(w, 2, STATUS_NOT_LEADER, NULL);
+    run(w);
+    w->network.unsent = 0;
+    UNTIL(w, w->nodes[2].task_count == 2);
+    got(w, 2, "ab");
+}
+
 /* ---- cancelling ---- */
 
 static void test_cancelled_under_way(void **state)
@@ -796,6 +901,11 @@ int main(void)
         TEST(test_too_many_bytes),
         TEST(test_answers_that_nobody_reads),
         TEST(test_no_room),
+        TEST(test_they_go_where_the_others_are),
+        TEST(test_they_go_on_from_who_refuses),
+        TEST(test_they_keep_their_order_when_the_node_goes),
+        TEST(test_they_keep_their_order_where_there_is_no_room),
+        TEST(test_who_comes_back_waits_in_its_place),
         TEST(test_cancelled_under_way),
         TEST(test_cancelled_while_the_answer_comes),
         TEST(test_cancelled_while_it_waits),

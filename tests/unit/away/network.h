@@ -33,6 +33,7 @@ struct network {
     bool up[1 + NODES_MAX][1 + NODES_MAX];
     struct parcel *parcels;
     unsigned no_room;             /* so many sends find none */
+    size_t unsent;                /* what others have queued, for each */
     bool slow_done;               /* `done` runs behind the delivery, when the test says so */
     unsigned sent[1 + NODES_MAX]; /* to each */
 };
@@ -57,6 +58,12 @@ static inline bool network_connected(const struct peers *peers, uint64_t to)
     return from->network->up[from->id][to];
 }
 
+static inline size_t network_unsent(const struct peers *peers, uint64_t to)
+{
+    (void)to;
+    return ((const struct fake_peers *)peers)->network->unsent;
+}
+
 static inline void network_handle(struct peers *peers, uint16_t channel,
                                   const struct peer_handler *handler)
 {
@@ -69,6 +76,7 @@ static inline void network_open(struct network *network)
     for (uint64_t id = 1; id <= NODES_MAX; id++) {
         network->nodes[id] = (struct fake_peers){.peers = {.send = network_send,
                                                            .connected = network_connected,
+                                                           .unsent = network_unsent,
                                                            .handle = network_handle},
                                                  .network = network,
                                                  .id = id};
