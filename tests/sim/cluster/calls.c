@@ -309,19 +309,22 @@ static void deliver(struct call *call, struct slice body, uint32_t i, uint32_t n
             message->seq, message->receive_count, message->visible_at_ms);
 }
 
-/* lease_is_over: a node that catches up may hear so late of what it received that another has
- * received and deleted it meanwhile; what a snapshot lacked for that reason cannot be read. */
-static bool lease_is_over(const struct call *call)
+/* may_be_gone: a node that catches up may hear so late of what it received that another has
+ * received and deleted it meanwhile, or purged it; what a snapshot lacked for that reason cannot be
+ * read. */
+static bool may_be_gone(const struct call *call)
 {
     const struct shard *shard = call->node->shard;
-    return shard != NULL && call->messages[0].visible_at_ms <= shard_now_ms(shard);
+    bool lease_is_over = shard != NULL && call->messages[0].visible_at_ms <= shard_now_ms(shard);
+    return lease_is_over || history_purged(call->queue, call->called_ns);
 }
 
 static void on_read(struct shard_read *read, enum status status)
 {
     struct call *call = CONTAINER_OF(read, struct call, read);
-    if (status == STATUS_CORRUPT && !call->node->damaged && !lease_is_over(call))
-        sim_fail("lost: a body that was received cannot be read at node %u", call->node->number);
+    if (status == STATUS_CORRUPT && !call->node->damaged && !may_be_gone(call))
+        sim_fail("lost: a body that was received from q%d cannot be read at node %u", call->queue,
+                 call->node->number);
     if (!call->over && status == STATUS_OK) {
         uint32_t number = history_receive();
         struct slice bytes = buffer_slice(&read->out);

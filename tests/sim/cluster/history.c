@@ -96,6 +96,18 @@ struct settled *history_settled(uint32_t number)
     return &settleds[number];
 }
 
+bool history_purged(int queue, uint64_t since_ns)
+{
+    for (size_t i = 0; i < settled_count; i++) {
+        const struct settled *s = &settleds[i];
+        bool before = s->outcome == OUTCOME_DONE && s->answered_ns < since_ns;
+        if (s->kind == SETTLE_PURGE && s->queue == queue && s->outcome != OUTCOME_NOT_DONE &&
+            !before)
+            return true;
+    }
+    return false;
+}
+
 uint32_t history_receive(void)
 {
     return receives++;

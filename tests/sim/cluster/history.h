@@ -79,6 +79,8 @@ uint32_t history_send(struct sent sent);
 struct sent *history_sent(uint32_t label);
 uint32_t history_settle(struct settled settled);
 struct settled *history_settled(uint32_t number);
+/* history_purged: someone may have purged this queue at that time or later. */
+bool history_purged(int queue, uint64_t since_ns);
 uint32_t history_receive(void);
 void history_deliver(struct delivery delivery);
 
