@@ -200,12 +200,12 @@ struct forward {
 struct syncs {
     struct shard_sync *list; /* as they came: what follows their answers keeps its order */
     struct shard_sync *last;
-    uint64_t asked; /* numbers of questions to the leader */
+    uint64_t asked;    /* numbers of questions to the leader */
+    uint64_t asked_ms; /* when it, or as leader the others, were asked last */
     /* As leader: the latest round. */
     uint64_t round;
     uint64_t round_term;
     uint64_t round_index; /* the commit index when it began */
-    uint64_t asked_ms;
     bool under_way;
 };
 
